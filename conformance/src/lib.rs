@@ -1,0 +1,2 @@
+//! Simulators, sample exams, scenario tests and benchmarks: everything that stands for an outside
+//! system, and nothing of the product.

@@ -1,0 +1,278 @@
+//! The typed, validated configuration: what the rest of the gateway sees.
+//!
+//! Values of these types were checked by [`super::load`]: paths are absolute, names are unique,
+//! numbers are within their limits. Durations come from keys in seconds.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration of one DRIMbox.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Folder of everything the gateway writes. `cache/` in it holds the images.
+    pub data_dir: PathBuf,
+    /// `[log]`
+    pub log: Log,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[local]`: DICOMweb for the centre's own network. Absent: no such listener.
+    pub local: Option<LocalListener>,
+    /// `[peer]`: DICOMweb for other DRIMboxes on the `db` names. Absent: no such listener.
+    pub peer: Option<PeerListener>,
+    /// `[dimse]`: the gateway as a DICOM application entity.
+    pub dimse: Dimse,
+    /// `[cache]`
+    pub cache: Cache,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[[pacs]]`, at least one, with distinct names and host names.
+    pub pacs: Vec<Pacs>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Form of a log line.
+    pub format: LogFormat,
+    /// Filter in the syntax of `tracing_subscriber::EnvFilter`, for example `info`.
+    pub filter: String,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text.
+    Human,
+    /// One JSON object.
+    Json,
+}
+
+/// `[admin]`: health and metrics.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Address; loopback unless the administrator says otherwise.
+    pub listen: SocketAddr,
+}
+
+/// A kind of DICOMweb resource that a listener may offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// WADO-RS: retrieve and metadata.
+    Wado,
+    /// QIDO-RS: search.
+    Qido,
+}
+
+/// `[local]`
+#[derive(Debug, Clone)]
+pub struct LocalListener {
+    /// Address; loopback by default. Elsewhere `tls` and `tokens_file` are required.
+    pub listen: SocketAddr,
+    /// Path under which the DICOMweb service of the default PACS stands, for example
+    /// `/dicom-web`. Every PACS also answers under `/pacs/NAME` + this path.
+    pub base_path: String,
+    /// Public root for URLs in answers (`RetrieveURL`, `BulkDataURI`), without the base path;
+    /// `None`: taken from the request's `Host`.
+    pub public_url: Option<String>,
+    /// Name of the PACS behind `base_path`; the first of the file unless chosen.
+    pub default_pacs: String,
+    /// Certificate of this listener.
+    pub tls: Option<ServerIdentity>,
+    /// File of bearer tokens, one `name token` a line.
+    pub tokens_file: Option<PathBuf>,
+    /// What it offers.
+    pub resources: BTreeSet<Resource>,
+}
+
+/// A certificate chain and its private key, PEM files.
+#[derive(Debug, Clone)]
+pub struct ServerIdentity {
+    /// Certificate first, then its intermediates.
+    pub certificate_file: PathBuf,
+    /// Private key (PKCS#8, PKCS#1 or SEC1), readable by the service alone.
+    pub key_file: PathBuf,
+}
+
+/// `[peer]`
+#[derive(Debug, Clone)]
+pub struct PeerListener {
+    /// Address.
+    pub listen: SocketAddr,
+    /// Path under which the DICOMweb service stands on each `db` name.
+    pub base_path: String,
+    /// Public port in URLs of answers; `None`: that of `listen`, left out when 443.
+    pub public_port: Option<u16>,
+    /// PEM file of the authorities that a client certificate must chain to.
+    pub client_ca_file: PathBuf,
+    /// What it offers; WADO-RS alone unless chosen.
+    pub resources: BTreeSet<Resource>,
+}
+
+/// `[dimse]`
+#[derive(Debug, Clone)]
+pub struct Dimse {
+    /// AE title of the gateway.
+    pub ae_title: AeTitle,
+    /// Address of the gateway's storage SCP, which C-MOVE needs; `None`: no such listener.
+    pub listen: Option<SocketAddr>,
+    /// TLS of that listener.
+    pub tls: Option<ServerIdentity>,
+    /// Authorities that clients of that listener must chain to; needs `tls`.
+    pub client_ca_file: Option<PathBuf>,
+    /// Associations accepted at once.
+    pub max_associations: usize,
+}
+
+/// `[cache]`
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// Folder; `data_dir/cache` by default.
+    pub dir: PathBuf,
+    /// Bytes kept at most.
+    pub max_bytes: u64,
+    /// Free bytes left on the file system at least; below, images pass through unkept.
+    pub min_free_bytes: u64,
+    /// Age after which the PACS is asked again what a study holds.
+    pub revalidate_after: Duration,
+    /// Whether a complete cached series is served while the PACS cannot be asked.
+    pub serve_when_unreachable: bool,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections open at once, all HTTP listeners together.
+    pub max_connections: usize,
+    /// Requests in progress at once; beyond: 503 with `Retry-After`.
+    pub max_requests: usize,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Time for the head of a request.
+    pub header_timeout: Duration,
+    /// Time without a byte accepted by the client after which its transfer is ended.
+    pub idle_timeout: Duration,
+    /// Bytes of a request's head.
+    pub max_header_bytes: usize,
+    /// Time given to running transfers when the service stops.
+    pub grace_period: Duration,
+    /// Matches of one search held at most; beyond: the answer is cut with a `Warning`.
+    pub max_matches: usize,
+    /// Bytes of one instance without its bulk data (metadata, search answers).
+    pub max_head_bytes: usize,
+}
+
+/// An application entity title (PS3.8 §9.3.2): 1 to 16 characters, printable ASCII without
+/// backslash, no space at either end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AeTitle(pub(super) String);
+
+impl AeTitle {
+    /// Checks and keeps a title; `None` when it is not one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim_matches([' ', '\0']);
+        let fits = (1..=16).contains(&text.len())
+            && text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'\\');
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The title without padding.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for AeTitle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `[[pacs]]`: one PACS, with its host names and its ways.
+#[derive(Debug, Clone)]
+pub struct Pacs {
+    /// Short name (`[a-z0-9-]{1,32}`): in URLs of the local listener, logs and metrics.
+    pub name: String,
+    /// Host name for peers (SERV_SSL certificate, one per PACS).
+    pub db_host: Option<String>,
+    /// Certificate of `db_host`.
+    pub db_tls: Option<ServerIdentity>,
+    /// Host name of the viewer link; kept for the viewer, no listener uses it yet.
+    pub vi_host: Option<String>,
+    /// `[pacs.dimse]`
+    pub dimse: PacsDimse,
+    /// `[pacs.quirks]`
+    pub quirks: Quirks,
+}
+
+/// `[pacs.dimse]`: the PACS as a DICOM application entity.
+#[derive(Debug, Clone)]
+pub struct PacsDimse {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// AE title of the PACS (called).
+    pub ae_title: AeTitle,
+    /// AE title the gateway takes towards this PACS (calling).
+    pub calling_ae_title: AeTitle,
+    /// How images are asked for.
+    pub retrieve: RetrieveMethod,
+    /// TLS towards the PACS.
+    pub tls: Option<ClientTls>,
+    /// Associations open at once, all services together.
+    pub max_associations: usize,
+    /// Time an idle association is kept for the next query.
+    pub idle_timeout: Duration,
+    /// Time to connect and negotiate.
+    pub connect_timeout: Duration,
+    /// Time without any byte from the PACS while an answer is due.
+    pub response_timeout: Duration,
+    /// Largest PDU the gateway accepts, bytes.
+    pub max_pdu: u32,
+    /// Requests that wait for a free association at most; beyond: 503.
+    pub max_waiting: usize,
+}
+
+/// How images are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetrieveMethod {
+    /// C-GET: images come back on the association of the request.
+    Get,
+    /// C-MOVE: images come to the gateway's own storage SCP.
+    Move,
+}
+
+/// TLS towards a PACS.
+#[derive(Debug, Clone)]
+pub struct ClientTls {
+    /// Authorities the PACS's certificate must chain to.
+    pub ca_file: PathBuf,
+    /// Name expected in that certificate; `host` by default.
+    pub server_name: String,
+    /// Client certificate.
+    pub identity: Option<ServerIdentity>,
+}
+
+/// `[pacs.quirks]`: what this PACS does differently from the standard.
+#[derive(Debug, Clone)]
+pub struct Quirks {
+    /// False: series and image queries must name every parent UID; wide searches below the study
+    /// level are resolved level by level.
+    pub relational_queries: bool,
+    /// False: the PACS leaves out or miscounts `NumberOf…Related…`; the gateway counts itself.
+    pub related_counts: bool,
+    /// The PACS silently stops after this many matches; reaching it is reported as incomplete.
+    pub max_results: Option<usize>,
+    /// Character set (defined term of (0008,0005)) of texts that declare none, or declare wrongly.
+    pub charset: Option<String>,
+    /// True: `charset` replaces what the PACS declares.
+    pub charset_overrides: bool,
+    /// False: (0008,0005) is not sent in queries that are plain ASCII.
+    pub send_charset: bool,
+    /// True: images are asked for uncompressed only, for a PACS that fails to send compressed.
+    pub uncompressed_only: bool,
+}

@@ -1,0 +1,3 @@
+//! The `drimbox` command.
+
+fn main() {}
