@@ -3,5 +3,7 @@
 //! The map of the modules and of the path of each kind of request is `docs/architecture.md`.
 
 pub mod archive;
+pub mod cache;
 pub mod config;
 pub mod dicom;
+pub mod studies;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use dicom_core::{Tag, VR};
 
-use crate::dicom::charset;
+use crate::dicom::charset::{CharacterSet, Repertoire};
+use crate::dicom::has_short_length;
 
 /// Keys of a query, in tag order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -35,6 +36,11 @@ impl Identifier {
             VR::SQ => Key::Sequence(Self::default()),
             vr => Key::Value(vr, value.into()),
         };
+        self.keys.insert(tag, key);
+    }
+
+    /// Sets a key as it is.
+    pub fn put(&mut self, tag: Tag, key: Key) {
         self.keys.insert(tag, key);
     }
 
@@ -99,12 +105,13 @@ impl Identifier {
     /// character (PS3.4 §C.2.2.2.4).
     #[must_use]
     pub fn encode(&self, explicit: bool, charset: &str) -> Vec<u8> {
+        let charset = CharacterSet::declared(charset, Repertoire::Utf8);
         let mut out = Vec::with_capacity(512);
-        self.encode_into(&mut out, explicit, charset);
+        self.encode_into(&mut out, explicit, &charset);
         out
     }
 
-    fn encode_into(&self, out: &mut Vec<u8>, explicit: bool, charset: &str) {
+    fn encode_into(&self, out: &mut Vec<u8>, explicit: bool, charset: &CharacterSet) {
         for (tag, key) in &self.keys {
             let (vr, value) = match key {
                 Key::Value(vr, text) => (*vr, encode_value(*vr, text, charset)),
@@ -118,7 +125,7 @@ impl Identifier {
             } else {
                 out.extend_from_slice(vr.to_string().as_bytes());
                 match u16::try_from(length) {
-                    Ok(short) if !has_long_length(vr) => {
+                    Ok(short) if has_short_length(vr) => {
                         out.extend_from_slice(&short.to_le_bytes());
                     }
                     _ => {
@@ -132,32 +139,13 @@ impl Identifier {
     }
 }
 
-/// PS3.5 §7.1.2: these VRs have a 32-bit length after two reserved bytes.
-fn has_long_length(vr: VR) -> bool {
-    matches!(
-        vr,
-        VR::OB
-            | VR::OD
-            | VR::OF
-            | VR::OL
-            | VR::OV
-            | VR::OW
-            | VR::SQ
-            | VR::SV
-            | VR::UC
-            | VR::UN
-            | VR::UR
-            | VR::UT
-            | VR::UV
-    )
-}
-
-fn encode_item(inner: &Identifier, explicit: bool, charset: &str) -> Vec<u8> {
+fn encode_item(inner: &Identifier, explicit: bool, charset: &CharacterSet) -> Vec<u8> {
     // A return key without item asks for the whole sequence (PS3.4 §C.2.2.2.6).
     if inner.keys.is_empty() {
         return Vec::new();
     }
-    let content = inner.encode(explicit, charset);
+    let mut content = Vec::new();
+    inner.encode_into(&mut content, explicit, charset);
     let mut out = Vec::with_capacity(content.len() + 8);
     out.extend_from_slice(&[0xFE, 0xFF, 0x00, 0xE0]);
     out.extend_from_slice(&u32::try_from(content.len()).unwrap_or(0).to_le_bytes());
@@ -165,7 +153,7 @@ fn encode_item(inner: &Identifier, explicit: bool, charset: &str) -> Vec<u8> {
     out
 }
 
-fn encode_value(vr: VR, text: &str, charset: &str) -> Vec<u8> {
+fn encode_value(vr: VR, text: &str, charset: &CharacterSet) -> Vec<u8> {
     let numbers = || text.split('\\').filter(|part| !part.trim().is_empty());
     let mut bytes = match vr {
         VR::US => numbers().filter_map(|n| n.trim().parse::<u16>().ok()).flat_map(u16::to_le_bytes).collect(),
@@ -174,11 +162,25 @@ fn encode_value(vr: VR, text: &str, charset: &str) -> Vec<u8> {
         VR::SL => numbers().filter_map(|n| n.trim().parse::<i32>().ok()).flat_map(i32::to_le_bytes).collect(),
         VR::FL => numbers().filter_map(|n| n.trim().parse::<f32>().ok()).flat_map(f32::to_le_bytes).collect(),
         VR::FD => numbers().filter_map(|n| n.trim().parse::<f64>().ok()).flat_map(f64::to_le_bytes).collect(),
-        VR::LO | VR::SH | VR::PN | VR::ST | VR::LT | VR::UT | VR::UC => charset::encode_lossy(text, charset),
+        VR::LO | VR::SH | VR::PN | VR::ST | VR::LT | VR::UT | VR::UC => encode_text(vr, text, charset),
         _ => text.bytes().map(|b| if b.is_ascii() { b } else { b'?' }).collect::<Vec<u8>>(),
     };
     if bytes.len() % 2 == 1 {
         bytes.push(if vr == VR::UI { 0 } else { b' ' });
     }
     bytes
+}
+
+/// A text in a character set; `?` for each character that the set does not have.
+fn encode_text(vr: VR, text: &str, charset: &CharacterSet) -> Vec<u8> {
+    charset.encode(text, vr).unwrap_or_else(|_| {
+        let known: String = text
+            .chars()
+            .map(|c| {
+                let alone = c.to_string();
+                if charset.encode(&alone, vr).is_ok() { c } else { '?' }
+            })
+            .collect();
+        charset.encode(&known, vr).unwrap_or_default()
+    })
 }

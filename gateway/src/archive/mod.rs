@@ -18,7 +18,12 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::dicom::uid::{InstanceUid, SeriesUid, SopClassUid, StudyUid, TransferSyntaxUid};
+use dicom_core::Tag;
+
+use crate::dicom::charset::{CharacterSet, Repertoire};
+use crate::dicom::reader::{DataSet, Limits, ReadError};
+use crate::dicom::syntax::Encoding;
+use crate::dicom::uid::{InstanceUid, SeriesUid, SopClassUid, StudyUid, TransferSyntaxUid, Uid};
 
 /// A place that holds images.
 pub trait Archive: Send + Sync + 'static {
@@ -99,6 +104,30 @@ pub struct Match {
     pub data: Bytes,
     /// How it is encoded.
     pub transfer_syntax: TransferSyntaxUid,
+}
+
+impl Match {
+    /// Reads the answer.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it is not a data set, or beyond the limits.
+    pub fn data_set(&self) -> Result<DataSet<'_>, ReadError> {
+        let limits = Limits { elements: 20_000, head_bytes: 4 << 20, ..Limits::default() };
+        DataSet::parse(&self.data, Encoding::of(&self.transfer_syntax), limits)
+    }
+
+    /// A UID of the answer.
+    #[must_use]
+    pub fn uid(&self, tag: Tag) -> Option<Uid> {
+        self.data_set().ok()?.elements().uid(tag)
+    }
+
+    /// A text of the answer that no character set affects (CS, IS, DA…).
+    #[must_use]
+    pub fn text(&self, tag: Tag) -> Option<String> {
+        let charset = CharacterSet::undeclared(Repertoire::Ascii);
+        self.data_set().ok()?.elements().text(tag, &charset)
+    }
 }
 
 /// What to retrieve.

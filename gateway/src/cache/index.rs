@@ -94,7 +94,7 @@ pub(super) fn read(dir: &Path, key: &Key) -> io::Result<Vec<Arc<Entry>>> {
     if body.len() as u64 != header.entries_length || crc32fast::hash(&body) != header.entries_crc32 {
         return Err(damaged("the entries of the index are damaged"));
     }
-    let entries: Vec<Arc<Entry>> = serde_json::from_slice(&body)?;
+    let entries: Vec<Entry> = serde_json::from_slice(&body)?;
     let mut sizes = std::collections::HashMap::new();
     for entry in &entries {
         let size = match sizes.get(&entry.file) {
@@ -112,7 +112,7 @@ pub(super) fn read(dir: &Path, key: &Key) -> io::Result<Vec<Arc<Entry>>> {
             return Err(damaged("an entry lies beyond its file"));
         }
     }
-    Ok(entries)
+    Ok(entries.into_iter().map(Arc::new).collect())
 }
 
 /// When the bundle was last used, as far as the disk knows.

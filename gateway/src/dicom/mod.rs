@@ -5,6 +5,8 @@
 //! is read here, under [limits](reader) that hold before anything is allocated.
 
 pub mod charset;
+pub mod convert;
+pub mod part10;
 mod error;
 mod inflate;
 pub mod reader;

@@ -375,12 +375,6 @@ impl SeriesFlight {
         taken
     }
 
-    /// Whether a reader has had everything published so far.
-    pub fn is_drained(&self, reader: u64) -> bool {
-        let state = self.state.lock();
-        state.readers.get(&reader).is_none_or(|cursor| *cursor >= state.items.len())
-    }
-
     /// Ends a reader.
     pub fn leave(&self, reader: u64) {
         let mut state = self.state.lock();

@@ -50,7 +50,7 @@ impl InstanceSink for Ingest {
             return Err(SinkError::NotAskedFor);
         }
         let from = Encoding::of(&incoming.transfer_syntax);
-        let convert = matches!(from, Encoding::ImplicitLe | Encoding::ExplicitBe);
+        let convert = matches!(from, Encoding::ImplicitLittle | Encoding::ExplicitBig);
         let transfer_syntax = if convert {
             explicit_le()?
         } else {
@@ -94,7 +94,6 @@ struct Writer {
 }
 
 struct Large {
-    series: Arc<SeriesFlight>,
     staging: Arc<Staging>,
     file: Option<LargeObject>,
 }
@@ -129,7 +128,7 @@ impl Writer {
         let opened = blocking(move || {
             let staging = series.staging(&cache)?;
             let file = staging.begin_large()?;
-            Ok(Large { series, staging, file: Some(file) })
+            Ok(Large { staging, file: Some(file) })
         })
         .await;
         match opened {

@@ -32,6 +32,9 @@ const MAX_CONTEXTS: usize = 128;
 const EXPLICIT_LE: &str = uids::EXPLICIT_VR_LITTLE_ENDIAN;
 const IMPLICIT_LE: &str = uids::IMPLICIT_VR_LITTLE_ENDIAN;
 
+/// Retired, and still in old archives.
+const EXPLICIT_BE: &str = "1.2.840.10008.1.2.2";
+
 /// Syntaxes of objects without pixel data.
 const DATA: &[&str] = &[EXPLICIT_LE, IMPLICIT_LE];
 
@@ -68,7 +71,7 @@ const VIDEO: &[&str] = &[
 /// What is left of PS3.6 table A-1: proposed only for instances that came in none of the above.
 const RARE: &[&str] = &[
     uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
-    uids::EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_BE,
     uids::HTJ2K_LOSSLESS_RPCL,
     uids::JPEG2000MC_LOSSLESS,
     uids::JPEG2000MC,
@@ -266,7 +269,7 @@ pub fn getting_classes(
     uncompressed_only: bool,
 ) -> Vec<(BTreeSet<String>, Vec<ProposedContext>)> {
     let all: Vec<&'static str> = if uncompressed_only {
-        vec![EXPLICIT_LE, IMPLICIT_LE, uids::EXPLICIT_VR_BIG_ENDIAN]
+        vec![EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE]
     } else {
         IMAGE.iter().chain(VIDEO).chain(RARE).copied().collect()
     };
@@ -334,7 +337,7 @@ fn is_known_syntax(uid: &str) -> bool {
 }
 
 fn is_native(uid: &str) -> bool {
-    uid == EXPLICIT_LE || uid == IMPLICIT_LE || uid == uids::EXPLICIT_VR_BIG_ENDIAN
+    uid == EXPLICIT_LE || uid == IMPLICIT_LE || uid == EXPLICIT_BE
 }
 
 fn syntaxes_of(content: Content, uncompressed_only: bool) -> Vec<&'static str> {
