@@ -2,6 +2,11 @@
 //!
 //! The map of the modules and of the path of each kind of request is `docs/architecture.md`.
 
+pub mod admin;
+pub mod app;
 pub mod archive;
+pub mod cli;
 pub mod config;
 pub mod dicom;
+pub mod notify;
+pub mod telemetry;
