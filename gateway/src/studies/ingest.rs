@@ -65,7 +65,7 @@ impl InstanceSink for Ingest {
             group: Arc::clone(&self.group),
             cache: Arc::clone(&self.cache),
             scanner: HeadScanner::new(&transfer_syntax, self.limits),
-            converter: convert.then(|| Converter::new(from, self.limits)),
+            converter: convert.then(|| Converter::new(&incoming.transfer_syntax, self.limits)),
             meta_length: meta.len() as u64,
             size: meta.len(),
             pieces: vec![meta],
