@@ -57,6 +57,13 @@ impl<'a> Source<'a> {
         problems
     }
 
+    /// Keys asked for so far, as dotted paths without array indices.
+    #[cfg(test)]
+    pub(super) fn known_keys(&self) -> BTreeSet<String> {
+        let known = self.known.borrow();
+        known.iter().map(|(s, k)| dotted(s, k)).collect()
+    }
+
     fn line(&self, span: &Range<usize>) -> usize {
         line_at(self.text, span.start)
     }
