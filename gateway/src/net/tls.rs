@@ -180,7 +180,7 @@ fn read_names<'a>(
     identities: impl IntoIterator<Item = (&'a str, &'a ServerIdentity)>,
     client_ca_file: &Path,
 ) -> Result<HashMap<String, Arc<ServerConfig>>, TlsError> {
-    let authorities = Arc::new(authorities(client_ca_file)?);
+    let authorities = Arc::new(read_authorities(client_ca_file)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider())
         .build()
         .map_err(|source| TlsError::Verifier {
