@@ -7,6 +7,8 @@
 pub mod charset;
 mod error;
 mod inflate;
+pub mod json;
+pub mod path;
 pub mod reader;
 pub mod scan;
 pub mod syntax;

@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 use super::*;
 use proptest::prelude::*;
 
@@ -53,7 +58,11 @@ fn the_examples_of_the_standard_are_decoded() {
 #[test]
 fn the_examples_of_the_standard_are_encoded_to_the_same_bytes() {
     for (set, bytes, text) in EXAMPLES {
-        assert_eq!(declared(set).encode(text, VR::PN).unwrap(), bytes, "{set}: {text}");
+        assert_eq!(
+            declared(set).encode(text, VR::PN).unwrap(),
+            bytes,
+            "{set}: {text}"
+        );
     }
 }
 
@@ -69,12 +78,23 @@ fn every_single_byte_repertoire_goes_both_ways() {
                 continue;
             }
             characters += 1;
-            assert_eq!(single.encode(&text, VR::UT).unwrap(), [byte], "ISO_IR {number}: {text}");
+            assert_eq!(
+                single.encode(&text, VR::UT).unwrap(),
+                [byte],
+                "ISO_IR {number}: {text}"
+            );
             let escaped = extended.encode(&text, VR::UT).unwrap();
             assert_eq!(escaped[0], 0x1B);
-            assert_eq!(extended.decode(&escaped, VR::UT), text, "ISO 2022 IR {number}");
+            assert_eq!(
+                extended.decode(&escaped, VR::UT),
+                text,
+                "ISO 2022 IR {number}"
+            );
         }
-        assert!(characters >= 48, "ISO_IR {number} has {characters} characters");
+        assert!(
+            characters >= 48,
+            "ISO_IR {number} has {characters} characters"
+        );
     }
 }
 
@@ -83,7 +103,12 @@ fn a_value_is_not_split_inside_a_two_byte_character() {
     // 0x5C is the second byte of a GB18030 character, and both bytes of kanji can be 5C or 5E.
     let gb = declared("GB18030");
     let bytes = gb.encode("誠\\腬\\x", VR::LO).unwrap();
-    assert!(bytes.windows(2).any(|pair| pair[0] >= 0x80 && pair[1] == b'\\'), "{bytes:x?}");
+    assert!(
+        bytes
+            .windows(2)
+            .any(|pair| pair[0] >= 0x80 && pair[1] == b'\\'),
+        "{bytes:x?}"
+    );
     assert_eq!(gb.values(&bytes, VR::LO), ["誠", "腬", "x"]);
     let kanji = declared("\\ISO 2022 IR 87");
     let bytes = b"\x1b$B\x4d\x5c\x1b(B\\\x1b$B\x5c\x5e\x1b(B";
@@ -121,9 +146,18 @@ fn undeclared_bytes_are_read_in_the_fallback() {
         (Repertoire::Ascii, b"Fran\xe7ois", "Fran\u{FFFD}ois"),
     ];
     for (fallback, bytes, text) in cases {
-        assert_eq!(CharacterSet::undeclared(fallback).decode(bytes, VR::PN), text);
-        assert_eq!(CharacterSet::declared("ISO_IR 6", fallback).decode(bytes, VR::PN), text);
-        assert_eq!(CharacterSet::declared("NO SUCH SET", fallback).decode(bytes, VR::PN), text);
+        assert_eq!(
+            CharacterSet::undeclared(fallback).decode(bytes, VR::PN),
+            text
+        );
+        assert_eq!(
+            CharacterSet::declared("ISO_IR 6", fallback).decode(bytes, VR::PN),
+            text
+        );
+        assert_eq!(
+            CharacterSet::declared("NO SUCH SET", fallback).decode(bytes, VR::PN),
+            text
+        );
     }
     // Declared extensions, but nothing designated before a high byte.
     let set = CharacterSet::declared("\\ISO 2022 IR 87", Repertoire::Latin1);
@@ -132,13 +166,24 @@ fn undeclared_bytes_are_read_in_the_fallback() {
 
 #[test]
 fn windows_apostrophes_in_latin_1_are_read() {
-    assert_eq!(declared("ISO_IR 100").decode(b"l\x92\x9cil", VR::LO), "l’œil");
+    assert_eq!(
+        declared("ISO_IR 100").decode(b"l\x92\x9cil", VR::LO),
+        "l’œil"
+    );
     assert!(declared("ISO_IR 100").encode("œ", VR::LO).is_err());
 }
 
 #[test]
 fn spelling_variants_of_the_terms_are_understood() {
-    for term in ["ISO_IR 144", "ISO-IR 144", "ISO IR 144", "ISO_IR_144", "iso_ir 144 ", "ISO 2022 IR 144", "ISO-2022-IR-144"] {
+    for term in [
+        "ISO_IR 144",
+        "ISO-IR 144",
+        "ISO IR 144",
+        "ISO_IR_144",
+        "iso_ir 144 ",
+        "ISO 2022 IR 144",
+        "ISO-2022-IR-144",
+    ] {
         assert_eq!(declared(term).decode(b"\xbb", VR::LO), "Л", "{term}");
     }
     for term in ["ISO_IR 192", "UTF-8", "ISO_IR 192\\ISO 2022 IR 87"] {
@@ -165,7 +210,13 @@ fn a_character_the_set_does_not_have_is_an_error_that_names_it() {
     let error = declared("ISO_IR 100").encode("Łódź", VR::PN).unwrap_err();
     assert_eq!(error.character, 'Ł');
     assert!(error.to_string().contains("ISO_IR 192"));
-    assert_eq!(declared("\\ISO 2022 IR 87").encode("é", VR::PN).unwrap_err().character, 'é');
+    assert_eq!(
+        declared("\\ISO 2022 IR 87")
+            .encode("é", VR::PN)
+            .unwrap_err()
+            .character,
+        'é'
+    );
 }
 
 #[test]
