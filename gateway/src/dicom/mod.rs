@@ -5,9 +5,12 @@
 //! is read here, under [limits](reader) that hold before anything is allocated.
 
 pub mod charset;
+pub mod convert;
+pub mod edit;
 mod error;
 mod inflate;
 pub mod json;
+pub mod part10;
 pub mod path;
 pub mod reader;
 pub mod scan;
@@ -16,5 +19,6 @@ pub mod syntax;
 mod testdata;
 pub mod uid;
 mod walk;
+pub mod write;
 
 pub use walk::{has_short_length, implicit_vr, is_pixel_data, word_size};
