@@ -130,7 +130,7 @@ impl Writer<'_, '_> {
                 self.name(tag, VR::SQ, first);
                 self.items(items, charset);
             }
-            Value::Fragments(_) => {
+            Value::Fragments(_) | Value::Large(_) => {
                 self.name(tag, element.vr(), first);
                 self.bulk();
             }
@@ -355,7 +355,7 @@ fn has_non_ascii(elements: Elements<'_>) -> bool {
                 && bytes.iter().any(|byte| *byte >= 0x80 || *byte == 0x1B)
         }
         Value::Items(items) => items.iter().any(has_non_ascii),
-        Value::Fragments(_) => false,
+        Value::Fragments(_) | Value::Large(_) => false,
     })
 }
 

@@ -112,7 +112,7 @@ fn an_identifier_is_added_to_a_sequence_that_is_written_as_un() {
         .bytes;
     for defined in [true, false] {
         let sequence = Writer::new(Encoding::ImplicitLittle)
-            .sequence((0x0010, 0x1002), defined, &[item.clone()])
+            .sequence((0x0010, 0x1002), defined, std::slice::from_ref(&item))
             .bytes;
         let mut head = explicit();
         let length = if defined {
@@ -232,7 +232,7 @@ proptest! {
         if let Ok(out) = edit_head(&head, &[append("ID")], Limits::default()) {
             let set = DataSet::parse(&out, Encoding::ExplicitLittle, Limits::default());
             prop_assert!(set.is_ok(), "{:?}", set.err());
-            prop_assert_eq!(identifiers(&out).pop().as_deref(), Some("ID"));
+            prop_assert_eq!(identifiers(&out).pop(), Some("ID".to_owned()));
         }
     }
 }
