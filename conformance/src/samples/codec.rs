@@ -112,6 +112,9 @@ fn encoder(transfer_syntax: &str) -> Option<Encoder> {
 impl Encoder {
     fn run(&self, source: &Path, target: &PathBuf) -> Result<(), Error> {
         let output = Command::new(self.tool)
+            // DCMTK would read its whole dictionary, which takes longer than to compress an image; the
+            // attributes at hand carry their VR.
+            .env("DCMDICTPATH", "/dev/null")
             .args(self.options)
             .args([source, target])
             .output()

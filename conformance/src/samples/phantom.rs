@@ -37,14 +37,11 @@ impl NoiseTile {
         Self((0..length).map(|_| noise.gaussian(deviation)).collect())
     }
 
-    /// `count` samples for image number `image`, starting where chance says and wrapping around.
-    fn samples(&self, image: u64, count: usize) -> impl Iterator<Item = i16> {
+    /// The tile from where chance says for image number `image`, then from its beginning.
+    fn samples(&self, image: u64) -> impl Iterator<Item = i16> {
         let start = Noise::new(image).next() as usize % self.0.len().max(1);
         let (_, rest) = self.0.split_at(start.min(self.0.len()));
-        rest.iter()
-            .chain(self.0.iter().cycle())
-            .copied()
-            .take(count)
+        rest.iter().chain(self.0.iter().cycle()).copied()
     }
 }
 
@@ -114,32 +111,24 @@ impl Section {
     /// 16-bit little-endian samples with noise, clipped to 0..=`max`, on a circle that touches the
     /// edges; outside of it no noise, as in a reconstructed CT image.
     pub fn noisy(&self, tile: &NoiseTile, image: u64, max: i16) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.pixels.len() * 2);
-        let mut noise = tile.samples(image, self.pixels.len());
-        let radius = self.height as f64 / 2.0;
-        for (row, line) in self.pixels.chunks(self.width.max(1)).enumerate() {
+        let mut pixels = self.pixels.clone();
+        let mut noise = tile.samples(image);
+        let (width, radius) = (self.width as f64, self.height as f64 / 2.0);
+        for (row, line) in pixels.chunks_mut(self.width.max(1)).enumerate() {
             let offset = (row as f64 + 0.5 - radius) / radius;
-            let half = (1.0 - offset * offset).max(0.0).sqrt() * self.width as f64 / 2.0;
-            let from = (self.width as f64 / 2.0 - half) as usize;
-            let to = (self.width as f64 / 2.0 + half) as usize;
-            for (column, &pixel) in line.iter().enumerate() {
-                let value = if (from..to).contains(&column) {
-                    (pixel + noise.next().unwrap_or_default()).clamp(0, max)
-                } else {
-                    pixel
-                };
-                bytes.extend_from_slice(&value.to_le_bytes());
+            let half = (1.0 - offset * offset).max(0.0).sqrt() * width / 2.0;
+            let (from, to) = ((width / 2.0 - half) as usize, (width / 2.0 + half) as usize);
+            for pixel in line.iter_mut().take(to).skip(from) {
+                let value = *pixel + noise.next().unwrap_or_default();
+                *pixel = value.max(0).min(max);
             }
         }
-        bytes
+        little_endian(&pixels)
     }
 
     /// 16-bit little-endian samples.
     pub fn words(&self) -> Vec<u8> {
-        self.pixels
-            .iter()
-            .flat_map(|pixel| pixel.to_le_bytes())
-            .collect()
+        little_endian(&self.pixels)
     }
 
     /// 8-bit samples: each value divided by `divisor` and clipped.
@@ -149,4 +138,12 @@ impl Section {
             .map(|pixel| (pixel / divisor.max(1)).clamp(0, 255) as u8)
             .collect()
     }
+}
+
+fn little_endian(samples: &[i16]) -> Vec<u8> {
+    let mut bytes = vec![0; samples.len() * 2];
+    for (bytes, sample) in bytes.chunks_exact_mut(2).zip(samples) {
+        bytes.copy_from_slice(&sample.to_le_bytes());
+    }
+    bytes
 }

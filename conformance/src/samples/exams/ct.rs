@@ -18,7 +18,7 @@ pub(super) fn exams(profile: Profile) -> Vec<ExamPlan> {
         Profile::Small => ([8, 3, 1], 6),
         Profile::Large | Profile::Bench => ([800, 450, 50], 300),
     };
-    let noise = Arc::new(NoiseTile::new(512, 1 << 20, 14.0));
+    let noise = Arc::new(NoiseTile::new(512, 1 << 20, 11.5));
     let [thin, thick, scout] = counts;
     let ct = ExamPlan::new("ct", "PATIENT-CT", Name::ascii("ESSAI^AMELIE"), "20260312")
         .described("Scanner thoraco-abdominal")
@@ -67,7 +67,12 @@ fn image(noise: Arc<NoiseTile>, index: u32, count: u32, kernel: Kernel) -> Insta
                 photometric: "MONOCHROME2",
             }
             .put(dataset);
-            axial_plane(dataset, 0.78125, thickness, -thickness * f64::from(index));
+            axial_plane(
+                dataset,
+                0.78125,
+                thickness,
+                -thickness * f64::from(index) + 100.0,
+            );
             dataset
                 .text(tags::IMAGE_TYPE, image_type)
                 .text(tags::ACQUISITION_NUMBER, "1")
