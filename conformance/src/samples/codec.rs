@@ -3,9 +3,9 @@
 //! Only the code streams and the image pixel attributes are taken from an encoder's output: every
 //! other element of a sample stays as the generator wrote it.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::process::Command;
-use std::{fs, io};
 
 use dicom_core::Tag;
 use dicom_core::header::Header;
@@ -22,23 +22,25 @@ struct Encoder {
     /// Debian package that holds the tool.
     package: &'static str,
     options: &'static [&'static str],
+    environment: Option<(&'static str, &'static str)>,
 }
 
 /// Compresses native pixels into one code stream per frame and updates the image pixel attributes
 /// (photometric interpretation, lossy compression…) of the data set.
 ///
-/// `scratch` is the name of a temporary file without extension, this call's own.
+/// Temporary files go into a folder of their own in `folder` and are removed.
 pub(super) fn encode(
     transfer_syntax: &str,
     dataset: &mut DataSet,
     native: Vec<u8>,
-    scratch: &Path,
+    folder: &Path,
 ) -> Result<Vec<Vec<u8>>, Error> {
     let encoder = encoder(transfer_syntax).ok_or_else(|| Error::NoEncoder {
         transfer_syntax: transfer_syntax.to_owned(),
     })?;
-    let source = scratch.with_extension("native.dcm");
-    let target = scratch.with_extension("encoded.dcm");
+    let scratch = tempfile::tempdir_in(folder).map_err(|source| Error::io(folder, source))?;
+    let source = scratch.path().join("native.dcm");
+    let target = scratch.path().join("encoded.dcm");
     let mut image = DataSet::new_empty();
     for element in dataset
         .iter()
@@ -55,9 +57,6 @@ pub(super) fn encode(
     )?;
     encoder.run(&source, &target)?;
     let encoded = open_file(&target).map_err(|error| Error::dicom(&target, error))?;
-    for path in [&source, &target] {
-        fs::remove_file(path).map_err(|error| Error::io(path, error))?;
-    }
     let mut frames = Vec::new();
     for element in encoded.into_inner() {
         if element.tag() == tags::PIXEL_DATA {
@@ -91,10 +90,7 @@ fn encoder(transfer_syntax: &str) -> Option<Encoder> {
         uids::JPEGLS_LOSSLESS => ("dcmcjpls", &["+el", "+un"]),
         uids::JPEGLS_NEAR_LOSSLESS => ("dcmcjpls", &["+en", "+un"]),
         uids::JPEG2000_LOSSLESS => ("gdcmconv", &["--j2k"]),
-        uids::JPEG2000 => (
-            "gdcmconv",
-            &["--j2k", "--lossy", "--irreversible", "--rate", "8"],
-        ),
+        uids::JPEG2000 => ("gdcmconv", &["--j2k", "--lossy", "-r", "8"]),
         _ => return None,
     };
     let package = if tool == "gdcmconv" {
@@ -102,19 +98,22 @@ fn encoder(transfer_syntax: &str) -> Option<Encoder> {
     } else {
         "dcmtk"
     };
+    // DCMTK reads its whole dictionary, which takes longer than to compress an image. Lossless JPEG-LS,
+    // the syntax of most samples, needs nothing from it: lossy syntaxes do, for the attributes they add.
+    let environment =
+        (transfer_syntax == uids::JPEGLS_LOSSLESS).then_some(("DCMDICTPATH", "/dev/null"));
     Some(Encoder {
         tool,
         package,
         options,
+        environment,
     })
 }
 
 impl Encoder {
-    fn run(&self, source: &Path, target: &PathBuf) -> Result<(), Error> {
+    fn run(&self, source: &Path, target: &Path) -> Result<(), Error> {
         let output = Command::new(self.tool)
-            // DCMTK would read its whole dictionary, which takes longer than to compress an image; the
-            // attributes at hand carry their VR.
-            .env("DCMDICTPATH", "/dev/null")
+            .envs(self.environment)
             .args(self.options)
             .args([source, target])
             .output()

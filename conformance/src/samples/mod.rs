@@ -8,10 +8,12 @@ mod codec;
 mod dataset;
 mod exams;
 mod manifest;
+mod names;
 mod part10;
 mod phantom;
 mod plan;
 mod uid;
+mod video;
 
 use std::collections::HashSet;
 use std::error;

@@ -18,6 +18,9 @@ use super::Error;
 use super::dataset::DataSet;
 use super::uid::uid;
 
+/// Explicit VR big endian: retired in 2006, still found in archives.
+pub(super) const EXPLICIT_VR_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
+
 /// The value of Pixel Data (7FE0,0010), always the last element of a sample.
 pub(super) enum Pixels {
     /// The object has no Pixel Data.
@@ -90,7 +93,7 @@ pub(super) fn write_file(
 
     let encoding = match transfer_syntax {
         uids::IMPLICIT_VR_LITTLE_ENDIAN => entries::IMPLICIT_VR_LITTLE_ENDIAN.erased(),
-        uids::EXPLICIT_VR_BIG_ENDIAN => entries::EXPLICIT_VR_BIG_ENDIAN.erased(),
+        EXPLICIT_VR_BIG_ENDIAN => entries::EXPLICIT_VR_BIG_ENDIAN.erased(),
         _ => entries::EXPLICIT_VR_LITTLE_ENDIAN.erased(),
     };
     let mut elements = Vec::new();
@@ -99,7 +102,7 @@ pub(super) fn write_file(
         .map_err(|error| Error::dicom(path, error))?;
     let order = PixelOrder {
         implicit: transfer_syntax == uids::IMPLICIT_VR_LITTLE_ENDIAN,
-        big_endian: transfer_syntax == uids::EXPLICIT_VR_BIG_ENDIAN,
+        big_endian: transfer_syntax == EXPLICIT_VR_BIG_ENDIAN,
         words: dataset
             .get(tags::BITS_ALLOCATED)
             .and_then(|element| element.to_int::<u16>().ok())

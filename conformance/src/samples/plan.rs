@@ -8,7 +8,7 @@ use dicom_dictionary_std::{tags, uids};
 
 use super::dataset::{DataSet, Put};
 use super::manifest::{Exam, Instance, Series};
-use super::part10::{self, Pixels};
+use super::part10::{self, EXPLICIT_VR_BIG_ENDIAN, Pixels};
 use super::uid::uid;
 use super::{Error, codec};
 
@@ -222,12 +222,7 @@ impl ExamPlan {
             && !is_native(plan.transfer_syntax)
         {
             let native = std::mem::take(native);
-            let frames = codec::encode(
-                plan.transfer_syntax,
-                &mut dataset,
-                native,
-                &path.with_extension(""),
-            )?;
+            let frames = codec::encode(plan.transfer_syntax, &mut dataset, native, root)?;
             pixels = plan.layout.fragments(frames, &mut dataset);
         }
         let pixel_sha256 = part10::write_file(&path, &dataset, plan.transfer_syntax, &mut pixels)?;
@@ -309,7 +304,7 @@ fn is_native(transfer_syntax: &str) -> bool {
         transfer_syntax,
         uids::IMPLICIT_VR_LITTLE_ENDIAN
             | uids::EXPLICIT_VR_LITTLE_ENDIAN
-            | uids::EXPLICIT_VR_BIG_ENDIAN
+            | EXPLICIT_VR_BIG_ENDIAN
             | uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
     )
 }

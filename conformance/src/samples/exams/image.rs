@@ -3,6 +3,8 @@
 use dicom_dictionary_std::tags;
 
 use crate::samples::dataset::{DataSet, Put};
+use crate::samples::part10::Pixels;
+use crate::samples::phantom::Section;
 
 /// The image pixel module of a native image.
 #[derive(Clone, Copy)]
@@ -54,4 +56,57 @@ pub(super) fn axial_plane(dataset: &mut DataSet, spacing: f64, thickness: f64, z
         .text(tags::PIXEL_SPACING, format!("{spacing}\\{spacing}"))
         .text(tags::SLICE_THICKNESS, format!("{thickness}"))
         .text(tags::SLICE_LOCATION, format!("{z:.3}"));
+}
+
+/// A small phantom: the image pixel module and its samples, `level` telling sections apart.
+pub(super) fn grey(
+    dataset: &mut DataSet,
+    rows: u16,
+    columns: u16,
+    bits: u16,
+    level: f64,
+) -> Pixels {
+    ImagePixel {
+        rows,
+        columns,
+        bits,
+        photometric: "MONOCHROME2",
+    }
+    .put(dataset);
+    let section = Section::trunk(columns.into(), rows.into(), level, 24);
+    Pixels::Native(if bits > 8 {
+        section.words()
+    } else {
+        section.bytes(8)
+    })
+}
+
+/// RGB samples by pixel: a coloured Doppler box over a grey section, and colour bars at the bottom.
+pub(super) fn colour(rows: u16, columns: u16, level: f64) -> Vec<u8> {
+    let grey = Section::trunk(columns.into(), rows.into(), level, 24).bytes(8);
+    let bars = [
+        [255, 255, 255],
+        [255, 255, 0],
+        [0, 255, 255],
+        [0, 255, 0],
+        [255, 0, 255],
+        [255, 0, 0],
+        [0, 0, 255],
+        [0, 0, 0],
+    ];
+    let (rows, columns) = (usize::from(rows), usize::from(columns));
+    let mut rgb = Vec::with_capacity(grey.len() * 3);
+    for (row, line) in grey.chunks(columns.max(1)).enumerate() {
+        for (column, &value) in line.iter().enumerate() {
+            let bar = bars.get(column * bars.len() / columns.max(1));
+            let doppler =
+                (rows / 3..rows / 2).contains(&row) && (columns / 3..columns / 2).contains(&column);
+            rgb.extend_from_slice(&match bar {
+                Some(&bar) if row * 8 >= rows * 7 => bar,
+                _ if doppler => [value.saturating_add(90), value / 2, (column % 256) as u8],
+                _ => [value; 3],
+            });
+        }
+    }
+    rgb
 }
