@@ -1,2 +1,4 @@
 //! Simulators, sample exams, scenario tests and benchmarks: everything that stands for an outside
 //! system, and nothing of the product.
+
+pub mod testkit;
