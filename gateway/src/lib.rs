@@ -2,6 +2,16 @@
 //!
 //! The map of the modules and of the path of each kind of request is `docs/architecture.md`.
 
+pub mod access;
+pub mod admin;
+pub mod app;
 pub mod archive;
+pub mod cache;
+pub mod cli;
 pub mod config;
 pub mod dicom;
+pub mod dicomweb;
+pub mod net;
+pub mod notify;
+pub mod studies;
+pub mod telemetry;

@@ -1,3 +1,12 @@
 //! The `drimbox` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    drimbox::cli::run(
+        std::env::args_os(),
+        &drimbox::app::App,
+        &mut std::io::stdout(),
+        &mut std::io::stderr(),
+    )
+}

@@ -1,5 +1,81 @@
 //! The TOML file read once into one typed, validated value.
+//!
+//! [`load`] is the only way in. It reports every mistake of the file at once, in French, because its
+//! reader is the administrator of the centre: the line, the key, the value, what is wrong and what
+//! to write instead. Secrets never stand in this file: it names files, whose permissions are checked.
 
+mod error;
+mod files;
 mod model;
+mod names;
+mod read;
+mod rules;
+mod section;
+mod units;
+mod value;
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+pub use error::{ConfigError, Problem};
 pub use model::*;
+
+/// Where the service reads its configuration unless told otherwise.
+pub const DEFAULT_FILE: &str = "/etc/drimbox/drimbox.toml";
+
+/// Largest configuration file read, bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Reads, checks and completes the configuration of one DRIMbox.
+///
+/// Relative paths in the file are resolved from the folder of the file. Files it names
+/// (certificates, keys, tokens) must exist and be readable; those that hold secrets must be closed
+/// to group and others.
+///
+/// # Errors
+///
+/// [`ConfigError::Unreadable`] when the file cannot be read, [`ConfigError::Invalid`] with every
+/// problem found otherwise.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable {
+        file: path.to_owned(),
+        source,
+    };
+    let file = std::path::absolute(path).map_err(unreadable)?;
+    let text = read_text(&file).map_err(unreadable)?;
+    let base = file.parent().map(Path::to_owned).unwrap_or_default();
+    parse(&text, &base).map_err(|problems| ConfigError::Invalid {
+        file: PathBuf::from(path),
+        problems,
+    })
+}
+
+fn read_text(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(std::io::Error::other("plus de 1 Mio"));
+    }
+    Ok(text)
+}
+
+/// Everything after reading: TOML, values, then the rules between them.
+fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
+    let (document, faults) = toml::de::DeTable::parse_recoverable(text);
+    if !faults.is_empty() {
+        // What was recovered from a broken document would only add wrong complaints.
+        return Err(faults.iter().map(|f| error::syntax(text, f)).collect());
+    }
+    let source = section::Source::new(text, base);
+    let config = read::config(section::Section::root(&source, document.get_ref()));
+    match (config, source.into_problems()) {
+        (Some(config), problems) if problems.is_empty() => Ok(config),
+        (_, problems) => Err(problems),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -174,7 +174,9 @@ impl AeTitle {
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim_matches([' ', '\0']);
         let fits = (1..=16).contains(&text.len())
-            && text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'\\');
+            && text
+                .bytes()
+                .all(|b| (0x20..0x7f).contains(&b) && b != b'\\');
         fits.then(|| Self(text.to_owned()))
     }
 

@@ -1,0 +1,287 @@
+//! The metrics of the gateway: their names, their units, the Prometheus form.
+//!
+//! The parts of the gateway record through the `metrics` macros; [`METRICS`] is the list of what
+//! they record, which `docs/metrics.md` explains.
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Bounds of the buckets of every `*_seconds` histogram: from an image in memory to a whole study
+/// from a slow PACS.
+const SECONDS: [f64; 18] = [
+    0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    120.0, 300.0, 900.0,
+];
+
+/// How often samples are moved out of the recording side, so that memory stays bounded on a box
+/// that nobody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What a metric measures over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// A present value.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// One metric of the gateway.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Name, with its unit at the end where it has one.
+    pub name: &'static str,
+    /// What it measures over time.
+    pub kind: Kind,
+    /// One line for `# HELP`.
+    pub help: &'static str,
+}
+
+/// The Prometheus side of the process.
+#[derive(Debug, Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Starts recording for the whole process. Call it once, before anything is recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::FailedToSetGlobalRecorder`] when something else records already.
+    pub fn install() -> Result<Self, BuildError> {
+        let handle = builder()?.install_recorder()?;
+        describe();
+        Ok(Self(handle))
+    }
+
+    /// A recorder of its own, for `metrics::with_local_recorder`.
+    #[cfg(test)]
+    pub(super) fn detached() -> (Self, metrics_exporter_prometheus::PrometheusRecorder) {
+        let recorder = builder().unwrap_or_default().build_recorder();
+        metrics::with_local_recorder(&recorder, describe);
+        (Self(recorder.handle()), recorder)
+    }
+
+    /// Everything recorded so far, in the Prometheus text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Keeps the memory of the recorder bounded; never returns. Run it beside the service.
+    pub async fn upkeep(self) {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    PrometheusBuilder::new().set_buckets_for_metric(seconds, &SECONDS)
+}
+
+fn describe() {
+    for metric in &METRICS {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
+}
+
+/// Every metric the gateway records, in the order of `docs/metrics.md`.
+pub const METRICS: [Metric; 22] = [
+    Metric {
+        name: "drimbox_http_connections",
+        kind: Kind::Gauge,
+        help: "Connections open, by listener.",
+    },
+    Metric {
+        name: "drimbox_http_requests_in_progress",
+        kind: Kind::Gauge,
+        help: "Requests being answered, body included, by listener.",
+    },
+    Metric {
+        name: "drimbox_http_requests_total",
+        kind: Kind::Counter,
+        help: "Requests answered, by listener, resource and status.",
+    },
+    Metric {
+        name: "drimbox_http_request_seconds",
+        kind: Kind::Histogram,
+        help: "Time from the head of a request to the last byte of its answer.",
+    },
+    Metric {
+        name: "drimbox_http_first_byte_seconds",
+        kind: Kind::Histogram,
+        help: "Time from the head of a request to the first byte of the body of its answer.",
+    },
+    Metric {
+        name: "drimbox_http_bytes_sent_total",
+        kind: Kind::Counter,
+        help: "Bytes of bodies handed to clients.",
+    },
+    Metric {
+        name: "drimbox_http_aborted_total",
+        kind: Kind::Counter,
+        help: "Answers ended before their last byte, by cause.",
+    },
+    Metric {
+        name: "drimbox_http_stalled_streams_total",
+        kind: Kind::Counter,
+        help: "Connections ended because the client accepted no byte in time, by listener.",
+    },
+    Metric {
+        name: "drimbox_tls_handshake_failures_total",
+        kind: Kind::Counter,
+        help: "TLS handshakes that failed, by listener and cause.",
+    },
+    Metric {
+        name: "drimbox_cache_bytes",
+        kind: Kind::Gauge,
+        help: "Bytes kept in the cache.",
+    },
+    Metric {
+        name: "drimbox_cache_series",
+        kind: Kind::Gauge,
+        help: "Complete series kept in the cache.",
+    },
+    Metric {
+        name: "drimbox_cache_hits_total",
+        kind: Kind::Counter,
+        help: "Series served from the cache.",
+    },
+    Metric {
+        name: "drimbox_cache_misses_total",
+        kind: Kind::Counter,
+        help: "Series that had to be retrieved.",
+    },
+    Metric {
+        name: "drimbox_cache_evictions_total",
+        kind: Kind::Counter,
+        help: "Series removed to make room.",
+    },
+    Metric {
+        name: "drimbox_cache_degraded",
+        kind: Kind::Gauge,
+        help: "1 while images pass through without being kept, else 0.",
+    },
+    Metric {
+        name: "drimbox_dimse_associations",
+        kind: Kind::Gauge,
+        help: "Associations open with a PACS, by pacs.",
+    },
+    Metric {
+        name: "drimbox_dimse_associations_opened_total",
+        kind: Kind::Counter,
+        help: "Associations opened with a PACS, by pacs.",
+    },
+    Metric {
+        name: "drimbox_dimse_operations_total",
+        kind: Kind::Counter,
+        help: "DIMSE operations ended, by pacs, service and outcome.",
+    },
+    Metric {
+        name: "drimbox_dimse_errors_total",
+        kind: Kind::Counter,
+        help: "Failures of exchanges with a PACS, by pacs and cause.",
+    },
+    Metric {
+        name: "drimbox_dimse_instances_received_total",
+        kind: Kind::Counter,
+        help: "Instances received from a PACS, by pacs.",
+    },
+    Metric {
+        name: "drimbox_dimse_bytes_received_total",
+        kind: Kind::Counter,
+        help: "Bytes of data sets received from a PACS, by pacs.",
+    },
+    Metric {
+        name: "drimbox_dimse_breaker_open",
+        kind: Kind::Gauge,
+        help: "1 while a PACS is left alone after repeated failures, else 0, by pacs.",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_time_is_rendered_as_a_histogram_with_its_help() {
+        let (metrics, recorder) = Metrics::detached();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::histogram!("drimbox_http_request_seconds", "listener" => "local").record(0.03);
+        });
+        let text = metrics.render();
+        assert!(
+            text.contains("# HELP drimbox_http_request_seconds Time from"),
+            "{text}"
+        );
+        assert!(
+            text.contains("# TYPE drimbox_http_request_seconds histogram"),
+            "{text}"
+        );
+        let bucket = "drimbox_http_request_seconds_bucket{listener=\"local\",le=\"0.05\"} 1";
+        assert!(text.contains(bucket), "{text}");
+    }
+
+    #[test]
+    fn every_metric_is_documented() {
+        let page = include_str!("../../../docs/metrics.md");
+        for metric in &METRICS {
+            assert!(
+                page.contains(&format!("`{}`", metric.name)),
+                "{}",
+                metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_metric_recorded_in_the_source_is_listed() {
+        let listed: BTreeSet<_> = METRICS
+            .iter()
+            .map(|metric| metric.name.to_owned())
+            .collect();
+        let mut recorded = BTreeSet::new();
+        collect(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &mut recorded,
+        );
+        let missing: Vec<_> = recorded.difference(&listed).collect();
+        assert!(
+            missing.is_empty(),
+            "not in METRICS and docs/metrics.md: {missing:?}"
+        );
+    }
+
+    /// Names of metrics in string literals of the source.
+    fn collect(folder: &Path, names: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, names);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let after_quote = text.split("\"drimbox_").skip(1);
+            names.extend(after_quote.filter_map(|rest| {
+                let (name, _) = rest.split_once('"')?;
+                let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+                (plain && !name.is_empty()).then(|| format!("drimbox_{name}"))
+            }));
+        }
+    }
+}

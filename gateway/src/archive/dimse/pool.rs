@@ -1,0 +1,357 @@
+//! Associations with one PACS: how many at once, which are kept for the next request, and when to
+//! leave a failing PACS alone for a while.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::socket::{PromptTcp, Socket};
+use super::upper_layer::{Association, Local, ProposedContext};
+use crate::archive::ArchiveError;
+use crate::config::PacsDimse;
+
+/// Failures in a row after which no new association is tried for a while.
+const FAILURES_BEFORE_BACK_OFF: u32 = 3;
+/// First pause; doubled at every further failure.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+/// Longest pause.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// TLS towards the PACS: connector and expected name.
+pub type Tls = (TlsConnector, ServerName<'static>);
+
+/// Associations with one PACS.
+pub struct Pool {
+    name: Arc<str>,
+    settings: PacsDimse,
+    tls: Option<Tls>,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    idle: Mutex<Vec<Idle>>,
+    breaker: Mutex<Breaker>,
+    message_id: AtomicU16,
+}
+
+/// An association nobody uses, kept for the next request with the same contexts.
+struct Idle {
+    association: Association,
+    contexts: Arc<[ProposedContext]>,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct Breaker {
+    failures: u32,
+    pause: Option<(Instant, ArchiveError)>,
+}
+
+/// An association in use; dropped without [`Lease::keep`] it is aborted.
+pub struct Lease {
+    association: Option<Association>,
+    contexts: Arc<[ProposedContext]>,
+    pool: Arc<Pool>,
+    reused: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    /// A pool without any association yet.
+    #[must_use]
+    pub fn new(name: &str, settings: PacsDimse, tls: Option<Tls>) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            permits: Arc::new(Semaphore::new(settings.max_associations)),
+            settings,
+            tls,
+            waiting: AtomicUsize::new(0),
+            idle: Mutex::new(Vec::new()),
+            breaker: Mutex::new(Breaker::default()),
+            message_id: AtomicU16::new(1),
+        })
+    }
+
+    /// Name of the PACS in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The PACS as configured.
+    #[must_use]
+    pub fn settings(&self) -> &PacsDimse {
+        &self.settings
+    }
+
+    /// The next message identifier on this PACS.
+    pub fn next_message_id(&self) -> u16 {
+        self.message_id.fetch_add(1, Ordering::Relaxed).max(1)
+    }
+
+    /// An association with these contexts: an idle one, else a new one. Waits for a free place.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Busy`], [`ArchiveError::BackingOff`], or why the association failed.
+    pub async fn acquire(
+        self: &Arc<Self>,
+        contexts: &Arc<[ProposedContext]>,
+    ) -> Result<Lease, ArchiveError> {
+        let permit = self.permit().await?;
+        if let Some(association) = self.take_idle(contexts) {
+            return Ok(self.lease(association, contexts, permit, true));
+        }
+        self.open(contexts, permit).await
+    }
+
+    /// A new association, for when an idle one turned out to be dead.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub async fn acquire_fresh(
+        self: &Arc<Self>,
+        contexts: &Arc<[ProposedContext]>,
+    ) -> Result<Lease, ArchiveError> {
+        let permit = self.permit().await?;
+        self.open(contexts, permit).await
+    }
+
+    /// Releases idle associations past their time; called now and then.
+    pub async fn sweep(&self) {
+        let old: Vec<Idle> = {
+            let mut idle = self.idle.lock();
+            let limit = self.settings.idle_timeout;
+            idle.extract_if(.., |entry| entry.since.elapsed() >= limit).collect()
+        };
+        for entry in old {
+            entry.association.release().await;
+        }
+    }
+
+    /// Releases every idle association, at the end of the service.
+    pub async fn close(&self) {
+        let all = std::mem::take(&mut *self.idle.lock());
+        for entry in all {
+            entry.association.release().await;
+        }
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, ArchiveError> {
+        self.check_breaker()?;
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let _waiting = Waiting::enter(&self.waiting, self.settings.max_waiting)?;
+        let waited =
+            timeout(self.settings.response_timeout, Arc::clone(&self.permits).acquire_owned());
+        match waited.await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => {
+                Err(ArchiveError::Busy { waiting: self.waiting.load(Ordering::Relaxed) })
+            }
+        }
+    }
+
+    fn take_idle(&self, contexts: &Arc<[ProposedContext]>) -> Option<Association> {
+        let mut idle = self.idle.lock();
+        while let Some(at) = idle.iter().rposition(|entry| entry.contexts == *contexts) {
+            let entry = idle.swap_remove(at);
+            let fresh = entry.since.elapsed() < self.settings.idle_timeout;
+            if fresh && !entry.association.is_stale() {
+                return Some(entry.association);
+            }
+        }
+        None
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        contexts: &Arc<[ProposedContext]>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Lease, ArchiveError> {
+        self.check_breaker()?;
+        self.make_room().await;
+        let limit = self.settings.connect_timeout;
+        let outcome = match timeout(limit, self.associate(contexts)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(ArchiveError::TimedOut {
+                address: self.address(),
+                stage: "association",
+                after: limit,
+            }),
+        };
+        self.record(&outcome);
+        outcome.map(|association| self.lease(association, contexts, permit, false))
+    }
+
+    async fn associate(&self, contexts: &[ProposedContext]) -> Result<Association, ArchiveError> {
+        let address = self.address();
+        let target = (self.settings.host.as_str(), self.settings.port);
+        let unreachable = |error: std::io::Error| ArchiveError::Unreachable {
+            address: self.address(),
+            detail: error.to_string(),
+        };
+        let tcp = TcpStream::connect(target).await.map_err(unreachable)?;
+        let tcp = PromptTcp::new(tcp).map_err(unreachable)?;
+        let socket = match &self.tls {
+            None => Socket::Plain(tcp),
+            Some((connector, name)) => {
+                let stream = connector.connect(name.clone(), tcp).await.map_err(|error| {
+                    ArchiveError::Tls { address: self.address(), detail: error.to_string() }
+                })?;
+                Socket::Tls(Box::new(stream.into()))
+            }
+        };
+        let local = Local {
+            ae_title: &self.settings.calling_ae_title,
+            max_pdu: self.settings.max_pdu,
+            response_timeout: self.settings.response_timeout,
+        };
+        Association::request(socket, address, local, &self.settings.ae_title, contexts).await
+    }
+
+    fn lease(
+        self: &Arc<Self>,
+        association: Association,
+        contexts: &Arc<[ProposedContext]>,
+        permit: OwnedSemaphorePermit,
+        reused: bool,
+    ) -> Lease {
+        metrics::gauge!("drimbox_dimse_associations", "pacs" => self.name.to_string())
+            .increment(1.0);
+        Lease {
+            association: Some(association),
+            contexts: Arc::clone(contexts),
+            pool: Arc::clone(self),
+            reused,
+            _permit: permit,
+        }
+    }
+
+    /// The PACS counts idle associations too: the oldest gives way to a new one.
+    async fn make_room(&self) {
+        let in_use = self.settings.max_associations - self.permits.available_permits();
+        let surplus = {
+            let mut idle = self.idle.lock();
+            let oldest = idle.iter().enumerate().min_by_key(|(_, entry)| entry.since);
+            match oldest.map(|(at, _)| at) {
+                Some(at) if in_use + idle.len() > self.settings.max_associations => {
+                    Some(idle.swap_remove(at))
+                }
+                _ => None,
+            }
+        };
+        if let Some(entry) = surplus {
+            entry.association.release().await;
+        }
+    }
+
+    fn check_breaker(&self) -> Result<(), ArchiveError> {
+        let breaker = self.breaker.lock();
+        match &breaker.pause {
+            Some((until, last)) => {
+                let retry_after = until.saturating_duration_since(Instant::now());
+                if retry_after.is_zero() {
+                    return Ok(());
+                }
+                Err(ArchiveError::BackingOff { retry_after, last: Box::new(last.clone()) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn record(&self, outcome: &Result<Association, ArchiveError>) {
+        let mut breaker = self.breaker.lock();
+        match outcome {
+            Ok(_) => {
+                metrics::counter!("drimbox_dimse_associations_opened_total", "pacs" => self.name.to_string())
+                    .increment(1);
+                if breaker.failures > 0 {
+                    tracing::info!(pacs = %self.name, "the PACS answers again");
+                }
+                *breaker = Breaker::default();
+            }
+            Err(error) => {
+                breaker.failures = breaker.failures.saturating_add(1);
+                tracing::warn!(pacs = %self.name, failures = breaker.failures, "{error}");
+                if let Some(step) = breaker.failures.checked_sub(FAILURES_BEFORE_BACK_OFF) {
+                    let pause = FIRST_BACK_OFF
+                        .saturating_mul(1_u32.checked_shl(step).unwrap_or(u32::MAX))
+                        .min(LONGEST_BACK_OFF);
+                    breaker.pause = Some((Instant::now() + pause, error.clone()));
+                }
+            }
+        }
+        let paused = if breaker.pause.is_some() { 1.0 } else { 0.0 };
+        metrics::gauge!("drimbox_dimse_breaker_open", "pacs" => self.name.to_string()).set(paused);
+    }
+
+    fn address(&self) -> String {
+        format!("{}:{}", self.settings.host, self.settings.port)
+    }
+}
+
+impl Lease {
+    /// The association.
+    ///
+    /// # Errors
+    /// Never after [`Pool::acquire`]: the association is there until [`Self::keep`] takes it.
+    pub fn association(&mut self) -> Result<&mut Association, ArchiveError> {
+        self.association.as_mut().ok_or(ArchiveError::Cancelled)
+    }
+
+    /// Whether the association served before: it may have died since.
+    #[must_use]
+    pub fn was_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Gives the association back for the next request: its last response has been read.
+    pub fn keep(mut self) {
+        if let Some(association) = self.association.take() {
+            let entry = Idle {
+                association,
+                contexts: Arc::clone(&self.contexts),
+                since: Instant::now(),
+            };
+            self.pool.idle.lock().push(entry);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        metrics::gauge!("drimbox_dimse_associations", "pacs" => self.pool.name.to_string())
+            .decrement(1.0);
+        if let Some(association) = self.association.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(association.abort());
+        }
+    }
+}
+
+/// A place in the queue for a permit.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(counter: &'a AtomicUsize, most: usize) -> Result<Self, ArchiveError> {
+        let before = counter.fetch_add(1, Ordering::Relaxed);
+        let place = Self(counter);
+        if before >= most {
+            return Err(ArchiveError::Busy { waiting: before });
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,400 @@
+//! Instances on disk, bounded in bytes, safe against a crash.
+//!
+//! The unit is the *bundle*: a whole series, or one instance that was asked for alone. Its folder,
+//! named at random, holds `pack`, the Part 10 files one after the other in the order they came, and
+//! for instances too large to be held in memory a file each. `index` is written last, after the
+//! data reached the disk: a folder without a valid index is removed when the service starts, so a
+//! part of a series is never taken for the whole. Everything here can be fetched again, so nothing
+//! here is precious; but nothing wrong is ever served from it.
+//!
+//! All functions that touch files block: callers run them off the async threads.
+
+mod index;
+mod staging;
+
+pub use index::Entry;
+pub use staging::{LargeObject, Object, Staging};
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+
+/// Age after which the time of last use is written to disk again.
+const TOUCH_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// What a bundle holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Key {
+    /// Name of the PACS in the configuration.
+    pub pacs: String,
+    /// Study.
+    pub study: StudyUid,
+    /// Series.
+    pub series: SeriesUid,
+    /// `None`: the whole series.
+    pub instance: Option<InstanceUid>,
+}
+
+/// How much the cache may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Bytes of all bundles.
+    pub max_bytes: u64,
+    /// Bytes left free on the file system.
+    pub min_free_bytes: u64,
+}
+
+/// The bundles of one folder.
+pub struct Cache {
+    dir: PathBuf,
+    bounds: Bounds,
+    state: Mutex<State>,
+    degraded: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    bundles: HashMap<Key, Known>,
+    /// Bytes of the bundles and of what is being written.
+    bytes: u64,
+}
+
+struct Known {
+    dir: PathBuf,
+    bytes: u64,
+    last_used: SystemTime,
+    last_touched: SystemTime,
+    loaded: Weak<Bundle>,
+}
+
+/// A complete bundle. Its folder is removed when it was evicted and nobody reads it any more.
+#[derive(Debug)]
+pub struct Bundle {
+    dir: PathBuf,
+    entries: Vec<Arc<Entry>>,
+    by_instance: HashMap<InstanceUid, usize>,
+    files: Mutex<HashMap<u32, Arc<File>>>,
+    evicted: AtomicBool,
+}
+
+impl Cache {
+    /// Opens the folder: takes in what is whole, removes what is not.
+    ///
+    /// # Errors
+    /// The system's, when the folder cannot be made or read.
+    pub fn open(dir: &Path, bounds: Bounds) -> io::Result<Arc<Self>> {
+        fs::create_dir_all(dir)?;
+        let mut state = State::default();
+        for folder in fs::read_dir(dir)? {
+            let path = folder?.path();
+            if !path.is_dir() {
+                continue;
+            }
+            match index::read_header(&path) {
+                Ok(header) if !state.bundles.contains_key(&header.key) => {
+                    let used = index::last_used(&path);
+                    state.bytes += header.bytes;
+                    state.bundles.insert(
+                        header.key,
+                        Known {
+                            dir: path,
+                            bytes: header.bytes,
+                            last_used: used,
+                            last_touched: used,
+                            loaded: Weak::new(),
+                        },
+                    );
+                }
+                // Unfinished when the service ended, damaged, or a second copy.
+                _ => remove(&path),
+            }
+        }
+        let cache = Arc::new(Self {
+            dir: dir.to_owned(),
+            bounds,
+            state: Mutex::new(state),
+            degraded: AtomicBool::new(false),
+        });
+        cache.make_room(0, 0);
+        Ok(cache)
+    }
+
+    /// The bundle of a key, if it is whole. Reads its index when it is not in memory.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Arc<Bundle>> {
+        let (dir, touch) = {
+            let mut state = self.state.lock();
+            let known = state.bundles.get_mut(key)?;
+            let now = SystemTime::now();
+            known.last_used = now;
+            let age = now.duration_since(known.last_touched).unwrap_or_default();
+            let touch = age > TOUCH_EVERY;
+            if touch {
+                known.last_touched = now;
+            }
+            if let Some(bundle) = known.loaded.upgrade()
+                && !touch
+            {
+                return Some(bundle);
+            }
+            (known.dir.clone(), touch)
+        };
+        if touch {
+            index::touch(&dir);
+        }
+        match index::read(&dir, key) {
+            Ok(entries) => {
+                let bundle = Arc::new(Bundle::new(dir, entries));
+                let mut state = self.state.lock();
+                let known = state.bundles.get_mut(key)?;
+                // Another reader may have been faster.
+                if let Some(loaded) = known.loaded.upgrade() {
+                    return Some(loaded);
+                }
+                known.loaded = Arc::downgrade(&bundle);
+                Some(bundle)
+            }
+            Err(error) => {
+                tracing::warn!("a cached bundle is damaged and removed: {error}");
+                metrics::counter!("drimbox_cache_damaged_total").increment(1);
+                self.remove(key);
+                None
+            }
+        }
+    }
+
+    /// Whether a whole bundle of the key is known, without reading anything.
+    #[must_use]
+    pub fn contains(&self, key: &Key) -> bool {
+        self.state.lock().bundles.contains_key(key)
+    }
+
+    /// Starts a bundle.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::StorageFull`] when the bounds leave no room.
+    pub fn stage(self: &Arc<Self>, key: Key) -> io::Result<Staging> {
+        Staging::begin(Arc::clone(self), key)
+    }
+
+    /// Removes a bundle; readers under way still finish.
+    pub fn remove(&self, key: &Key) {
+        let removed = {
+            let mut state = self.state.lock();
+            let removed = state.bundles.remove(key);
+            if let Some(known) = &removed {
+                state.bytes = state.bytes.saturating_sub(known.bytes);
+            }
+            removed
+        };
+        if let Some(known) = removed {
+            known.discard();
+        }
+        self.publish();
+    }
+
+    /// Whether images pass through unkept because there is no room.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.degraded.load(Ordering::Relaxed)
+    }
+
+    /// Says that images pass through unkept, or are kept again.
+    pub fn set_degraded(&self, degraded: bool, why: &str) {
+        if self.degraded.swap(degraded, Ordering::Relaxed) != degraded {
+            if degraded {
+                tracing::error!(
+                    "the image cache cannot keep images ({why}); they pass through unkept. \
+                     Free space on its file system or lower `cache.max_bytes`"
+                );
+            } else {
+                tracing::info!("the image cache keeps images again");
+            }
+        }
+        metrics::gauge!("drimbox_cache_degraded").set(if degraded { 1.0 } else { 0.0 });
+    }
+
+    /// Takes room for `more` bytes of a bundle that has `own` bytes already; evicts what was used
+    /// least recently.
+    fn reserve(&self, own: u64, more: u64) -> io::Result<()> {
+        if own.saturating_add(more) > self.bounds.max_bytes {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the bundle alone is larger than the cache",
+            ));
+        }
+        self.make_room(own, more);
+        if self.bounds.min_free_bytes > 0 && free_bytes(&self.dir)? < self.bounds.min_free_bytes {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "less is free on the file system than `cache.min_free_bytes`",
+            ));
+        }
+        self.state.lock().bytes += more;
+        self.publish();
+        Ok(())
+    }
+
+    /// Gives back room that was reserved.
+    fn release(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        state.bytes = state.bytes.saturating_sub(bytes);
+    }
+
+    fn make_room(&self, _own: u64, more: u64) {
+        loop {
+            let victim = {
+                let mut state = self.state.lock();
+                if state.bytes.saturating_add(more) <= self.bounds.max_bytes {
+                    return;
+                }
+                let oldest = state.bundles.iter().min_by_key(|(_, known)| known.last_used);
+                let Some(key) = oldest.map(|(key, _)| key.clone()) else { return };
+                let known = state.bundles.remove(&key);
+                if let Some(known) = &known {
+                    state.bytes = state.bytes.saturating_sub(known.bytes);
+                }
+                known
+            };
+            if let Some(known) = victim {
+                known.discard();
+                metrics::counter!("drimbox_cache_evictions_total").increment(1);
+            }
+        }
+    }
+
+    /// Takes in a bundle whose index is on disk.
+    fn adopt(&self, key: Key, dir: PathBuf, bytes: u64, bundle: &Arc<Bundle>) {
+        let now = SystemTime::now();
+        let known = Known {
+            dir,
+            bytes,
+            last_used: now,
+            last_touched: now,
+            loaded: Arc::downgrade(bundle),
+        };
+        let replaced = {
+            let mut state = self.state.lock();
+            let replaced = state.bundles.insert(key, known);
+            if let Some(old) = &replaced {
+                state.bytes = state.bytes.saturating_sub(old.bytes);
+            }
+            replaced
+        };
+        if let Some(old) = replaced {
+            old.discard();
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let state = self.state.lock();
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        metrics::gauge!("drimbox_cache_bytes").set(state.bytes as f64);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        metrics::gauge!("drimbox_cache_series").set(state.bundles.len() as f64);
+    }
+}
+
+impl Known {
+    fn discard(self) {
+        match self.loaded.upgrade() {
+            // The last reader removes the folder.
+            Some(bundle) => bundle.evicted.store(true, Ordering::Release),
+            None => remove(&self.dir),
+        }
+    }
+}
+
+impl Bundle {
+    fn new(dir: PathBuf, entries: Vec<Arc<Entry>>) -> Self {
+        let by_instance =
+            entries.iter().enumerate().map(|(at, entry)| (entry.instance.clone(), at)).collect();
+        Self {
+            dir,
+            entries,
+            by_instance,
+            files: Mutex::default(),
+            evicted: AtomicBool::new(false),
+        }
+    }
+
+    /// The instances in the order they came.
+    #[must_use]
+    pub fn entries(&self) -> &[Arc<Entry>] {
+        &self.entries
+    }
+
+    /// One instance.
+    #[must_use]
+    pub fn find(&self, instance: &InstanceUid) -> Option<&Arc<Entry>> {
+        self.entries.get(*self.by_instance.get(instance)?)
+    }
+
+    /// The open file that an entry lies in.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn file(&self, entry: &Entry) -> io::Result<Arc<File>> {
+        let mut files = self.files.lock();
+        if let Some(file) = files.get(&entry.file) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(File::open(staging::file_path(&self.dir, entry.file))?);
+        files.insert(entry.file, Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        if self.evicted.load(Ordering::Acquire) {
+            remove(&self.dir);
+        }
+    }
+}
+
+/// Reads a range of a file.
+///
+/// # Errors
+/// The system's; a file that ends early.
+pub fn read_range(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
+    let mut buffer = Vec::with_capacity(length);
+    while buffer.len() < length {
+        let at = offset + buffer.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // The allocator may have given more than was asked for.
+    buffer.truncate(length);
+    Ok(buffer.into())
+}
+
+/// Removes a folder of the cache; what cannot be removed now goes at the next start.
+fn remove(dir: &Path) {
+    // Without its index the folder means nothing, whatever happens to the rest.
+    let _ = fs::remove_file(dir.join(index::FILE));
+    if let Err(error) = fs::remove_dir_all(dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("a folder of the image cache cannot be removed: {error}");
+    }
+}
+
+fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

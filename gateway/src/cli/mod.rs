@@ -1,0 +1,221 @@
+//! The command line: arguments, what the commands print, exit codes.
+//!
+//! It parses, loads the configuration, calls [`Service`] and prints; it opens no socket itself.
+//! What an administrator reads is in French.
+
+mod check;
+mod verdict;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{self, Config, ConfigError};
+
+pub use check::check_config;
+pub use verdict::{Outcome, Verdict, print_verdicts};
+
+/// A check failed, or the service stopped on an error.
+const FAILURE: u8 = 1;
+/// The command line or the configuration is wrong.
+const USAGE: u8 = 2;
+
+/// What the commands need from the rest of the gateway.
+pub trait Service {
+    /// Runs the gateway until it is told to stop.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot start, or stops for another reason than a request to stop.
+    fn serve(&self, config: Config) -> impl Future<Output = anyhow::Result<()>>;
+
+    /// Tries one PACS step by step; `name` is one of `config.pacs`. A step that makes the next ones
+    /// meaningless ends the list.
+    fn check_pacs(&self, config: &Config, name: &str) -> impl Future<Output = Vec<Verdict>>;
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "drimbox",
+    version,
+    about = "Passerelle entre un PACS et le réseau DRIM-M",
+    after_help = "Codes de sortie : 0 tout va bien ; 1 un contrôle a échoué, ou le service s'est \
+                  arrêté sur une erreur ; 2 la ligne de commande ou la configuration est à \
+                  corriger.",
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(about = "Démarrer le service")]
+    Serve(ConfigFile),
+    #[command(about = "Contrôler la configuration ou un PACS, sans démarrer le service")]
+    Check {
+        #[command(subcommand)]
+        what: Check,
+    },
+    #[command(about = "Afficher la version")]
+    Version,
+    #[command(about = "Écrire le script de complétion d'un interpréteur de commandes")]
+    Completions {
+        #[arg(help = "bash, zsh, fish, elvish ou powershell")]
+        shell: clap_complete::Shell,
+    },
+    #[command(about = "Écrire la page de manuel (roff)")]
+    Manpage,
+}
+
+#[derive(Debug, Subcommand)]
+enum Check {
+    #[command(about = "Contrôler le fichier de configuration et les certificats qu'il nomme")]
+    Config(ConfigFile),
+    #[command(about = "Contrôler un PACS : association, C-ECHO, recherche, récupération")]
+    Pacs {
+        #[arg(help = "Nom du PACS dans la configuration (clé name)")]
+        name: String,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    #[arg(
+        long = "config",
+        value_name = "FICHIER",
+        env = "DRIMBOX_CONFIG",
+        default_value = config::DEFAULT_FILE,
+        help = "Fichier de configuration"
+    )]
+    path: PathBuf,
+}
+
+/// Runs one command and returns its exit code: 0 when all is well, 1 when a check failed or the
+/// service ended on an error, 2 when the command line or the configuration is wrong.
+///
+/// Answers go to `out`, errors to `err`.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    service: &impl Service,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(refusal) => {
+            let wrong = refusal.use_stderr();
+            let text = refusal.render();
+            let shown = if wrong {
+                write!(err, "{text}")
+            } else {
+                write!(out, "{text}")
+            };
+            return code(shown.map(|()| if wrong { USAGE } else { 0 }));
+        }
+    };
+    code(execute(arguments.command, service, out, err))
+}
+
+fn code(ended: std::io::Result<u8>) -> ExitCode {
+    // A reader that closed the pipe (`drimbox manpage | head`) leaves nothing to say, nor to whom.
+    ended.map_or(ExitCode::from(FAILURE), ExitCode::from)
+}
+
+fn execute(
+    command: Command,
+    service: &impl Service,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> std::io::Result<u8> {
+    match command {
+        Command::Serve(ConfigFile { path }) => match config::load(&path) {
+            Ok(config) => serve(config, service, err),
+            Err(error) => refuse(&error, err),
+        },
+        Command::Check {
+            what: Check::Config(ConfigFile { path }),
+        } => match config::load(&path) {
+            Ok(config) => {
+                writeln!(out, "Configuration {}", path.display())?;
+                report(&check_config(&config, SystemTime::now()), out)
+            }
+            Err(error) => refuse(&error, err),
+        },
+        Command::Check {
+            what: Check::Pacs { name, config },
+        } => match config::load(&config.path) {
+            Ok(loaded) => check_pacs(&loaded, &config.path, &name, service, out, err),
+            Err(error) => refuse(&error, err),
+        },
+        Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "drimbox", &mut script);
+            out.write_all(&script).map(|()| 0)
+        }
+        Command::Manpage => clap_mangen::Man::new(Arguments::command())
+            .render(out)
+            .map(|()| 0),
+    }
+}
+
+fn serve(config: Config, service: &impl Service, err: &mut impl Write) -> std::io::Result<u8> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    match runtime
+        .enable_all()
+        .build()?
+        .block_on(service.serve(config))
+    {
+        Ok(()) => Ok(0),
+        Err(error) => writeln!(err, "drimbox : {error:#}").map(|()| FAILURE),
+    }
+}
+
+fn check_pacs(
+    config: &Config,
+    path: &Path,
+    name: &str,
+    service: &impl Service,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> std::io::Result<u8> {
+    if !config.pacs.iter().any(|pacs| pacs.name == name) {
+        let known: Vec<_> = config.pacs.iter().map(|p| p.name.as_str()).collect();
+        let nearest = known.iter().min_by_key(|k| strsim::levenshtein(k, name));
+        writeln!(
+            err,
+            "{} : aucun PACS ne s'appelle « {name} ».\n  Remède : choisir parmi {}{}.",
+            path.display(),
+            known.join(", "),
+            nearest.map_or(String::new(), |n| format!(" ; vouliez-vous dire « {n} » ?")),
+        )?;
+        return Ok(USAGE);
+    }
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build()?;
+    writeln!(out, "PACS {name}")?;
+    report(&runtime.block_on(service.check_pacs(config, name)), out)
+}
+
+fn report(verdicts: &[Verdict], out: &mut impl Write) -> std::io::Result<u8> {
+    print_verdicts(verdicts, out)?;
+    let failed = verdicts.iter().any(|v| v.outcome == Outcome::Failed);
+    Ok(if failed { FAILURE } else { 0 })
+}
+
+fn refuse(error: &ConfigError, err: &mut impl Write) -> std::io::Result<u8> {
+    writeln!(err, "{error}").map(|()| USAGE)
+}
+
+#[cfg(test)]
+mod tests;

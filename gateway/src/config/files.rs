@@ -1,0 +1,116 @@
+//! Files that the configuration names: that they are there, of the right kind, and that secrets are
+//! closed to others.
+
+use std::fs::{File, Metadata};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::value::{Fault, Value};
+
+/// Largest certificate, key or token file read, bytes.
+const MAX_BYTES: u64 = 8 << 20;
+
+/// Permission bits that open a file to anyone but its owner.
+const GROUP_AND_OTHERS: u32 = 0o077;
+
+/// A PEM file with at least one certificate.
+pub(super) fn certificates(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    let path = value.path()?;
+    let (_, content) = read(&path)?;
+    let mut count = 0;
+    for certificate in CertificateDer::pem_slice_iter(&content) {
+        certificate.map_err(|error| {
+            Fault::new(
+                format!("ce fichier PEM est abîmé ({error})"),
+                "le remplacer par le fichier fourni par l'autorité de certification",
+            )
+        })?;
+        count += 1;
+    }
+    if count == 0 {
+        return Err(Fault::new(
+            "ce fichier ne contient aucun certificat PEM",
+            "y mettre le certificat (« BEGIN CERTIFICATE »), puis ses intermédiaires ; un fichier \
+             DER se convertit par : openssl x509 -inform der -in FICHIER -out FICHIER.pem",
+        ));
+    }
+    Ok(path)
+}
+
+/// A PEM file with a private key in clear, closed to group and others.
+pub(super) fn private_key(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    let path = value.path()?;
+    let (metadata, content) = read(&path)?;
+    closed(&path, &metadata)?;
+    PrivateKeyDer::from_pem_slice(&content).map_err(|_| {
+        Fault::new(
+            "ce fichier ne contient aucune clé privée PEM en clair",
+            "y mettre une clé PKCS#8, PKCS#1 ou SEC1 ; une clé protégée par mot de passe se \
+             convertit par : openssl pkey -in FICHIER -out NOUVEAU",
+        )
+    })?;
+    Ok(path)
+}
+
+/// A file of secrets, closed to group and others, not empty.
+pub(super) fn secrets(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    let path = value.path()?;
+    let (metadata, content) = read(&path)?;
+    closed(&path, &metadata)?;
+    if content.trim_ascii().is_empty() {
+        return Err(Fault::new(
+            "ce fichier est vide",
+            "y mettre une ligne par client : son nom, une espace, son jeton",
+        ));
+    }
+    Ok(path)
+}
+
+fn read(path: &Path) -> Result<(Metadata, Vec<u8>), Fault> {
+    let unreadable = |error: std::io::Error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::NotFound => format!(
+                "créer {}, ou corriger le chemin (relatif : à partir du dossier de la configuration)",
+                path.display()
+            ),
+            std::io::ErrorKind::PermissionDenied => format!(
+                "donner {} au compte du service, et lancer cette commande sous ce compte \
+                 (sudo -u drimbox …)",
+                path.display()
+            ),
+            _ => "vérifier ce fichier et son support".to_owned(),
+        };
+        Fault::new(format!("lecture impossible ({error})"), remedy)
+    };
+    // A folder or a FIFO must not be opened for reading: the latter would block.
+    let kind = std::fs::metadata(path).map_err(unreadable)?;
+    if !kind.is_file() || kind.len() > MAX_BYTES {
+        return Err(Fault::new(
+            "ce n'est pas un fichier ordinaire de taille raisonnable",
+            "indiquer un fichier PEM ou de jetons",
+        ));
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    let mut content = Vec::new();
+    let mut limited = file.take(MAX_BYTES);
+    limited.read_to_end(&mut content).map_err(unreadable)?;
+    Ok((metadata, content))
+}
+
+fn closed(path: &Path, metadata: &Metadata) -> Result<(), Fault> {
+    if metadata.mode() & GROUP_AND_OTHERS == 0 {
+        return Ok(());
+    }
+    Err(Fault::new(
+        format!(
+            "ce fichier secret est ouvert à d'autres comptes (droits {:o})",
+            metadata.mode() & 0o777
+        ),
+        format!("exécuter : chmod 600 {}", path.display()),
+    ))
+}

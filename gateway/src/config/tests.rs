@@ -1,0 +1,304 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+const PACS: &str = r#"
+[[pacs]]
+name = "scanner"
+[pacs.dimse]
+host = "10.1.4.20"
+ae_title = "PACS1"
+"#;
+
+/// A folder with the files that the examples name, as an administrator would lay them out.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        let pem = |label| format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n");
+        for name in ["ca.pem", "cert.pem"] {
+            folder.write(name, &pem("CERTIFICATE"), 0o644);
+        }
+        folder.write("key.pem", &pem("PRIVATE KEY"), 0o600);
+        folder.write("tokens", "viewer 0123456789abcdef\n", 0o600);
+        folder
+    }
+
+    fn write(&self, name: &str, content: &str, mode: u32) {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn load(&self, text: &str) -> Result<Config, ConfigError> {
+        self.write("drimbox.toml", text, 0o644);
+        load(&self.0.path().join("drimbox.toml"))
+    }
+
+    fn problems(&self, text: &str) -> Vec<Problem> {
+        match self.load(text) {
+            Err(ConfigError::Invalid { problems, .. }) => {
+                assert!(!problems.is_empty());
+                problems
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The one problem of a text that has exactly one.
+    fn problem(&self, text: &str) -> Problem {
+        let mut problems = self.problems(text);
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        problems.remove(0)
+    }
+}
+
+fn problem(text: &str) -> Problem {
+    Folder::new().problem(text)
+}
+
+#[test]
+fn a_pacs_and_an_empty_local_section_are_enough() {
+    let config = Folder::new().load(&format!("[local]\n{PACS}")).unwrap();
+    let local = config.local.unwrap();
+    assert_eq!(local.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(local.base_path, "/dicom-web");
+    assert_eq!(local.default_pacs, "scanner");
+    assert_eq!(local.resources, [Resource::Wado, Resource::Qido].into());
+    assert!(config.peer.is_none());
+    assert_eq!(config.cache.dir, Path::new("/var/lib/drimbox/cache"));
+    assert_eq!(config.pacs[0].dimse.port, 104);
+    assert_eq!(config.pacs[0].dimse.calling_ae_title.as_str(), "DRIMBOX");
+    assert_eq!(config.pacs[0].dimse.retrieve, RetrieveMethod::Get);
+}
+
+#[test]
+fn a_peer_offers_wado_alone_unless_told_otherwise() {
+    let peer = "[peer]\nclient_ca_file = \"ca.pem\"\n";
+    let served = PACS.replace(
+        "name = \"scanner\"",
+        "name = \"scanner\"\ndb_host = \"DB.centre.fr\"\n\
+         db_tls = { certificate_file = \"cert.pem\", key_file = \"key.pem\" }",
+    );
+    let config = Folder::new().load(&format!("{peer}{served}")).unwrap();
+    assert_eq!(config.peer.unwrap().resources, [Resource::Wado].into());
+    assert_eq!(config.pacs[0].db_host.as_deref(), Some("db.centre.fr"));
+}
+
+#[test]
+fn relative_paths_start_from_the_folder_of_the_file() {
+    let folder = Folder::new();
+    let text = format!("data_dir = \"state\"\n[local]\ntokens_file = \"tokens\"\n{PACS}");
+    let config = folder.load(&text).unwrap();
+    assert_eq!(config.data_dir, folder.0.path().join("state"));
+    assert_eq!(config.cache.dir, folder.0.path().join("state/cache"));
+    let tokens = config.local.unwrap().tokens_file.unwrap();
+    assert_eq!(tokens, folder.0.path().join("tokens"));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one() {
+    let problem = problem(&format!("[local]\nlisten_ = \"127.0.0.1:1\"\n{PACS}"));
+    assert_eq!(problem.line, Some(2));
+    assert_eq!(problem.key, "local.listen_");
+    assert!(problem.remedy.contains("« listen »"), "{problem}");
+}
+
+#[test]
+fn an_unknown_section_is_refused_with_the_nearest_known_one() {
+    let problem = problem(&format!("[local]\n[limit]\nmax_requests = 3\n{PACS}"));
+    assert_eq!(problem.key, "limit");
+    assert!(problem.remedy.contains("« limits »"), "{problem}");
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_sent_to_the_right_one() {
+    let problem = problem(&format!("[local]\nserve_when_unreachable = true\n{PACS}"));
+    assert!(problem.remedy.contains("[cache]"), "{problem}");
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
+    let text = "[local]\nlisten = 8080\nbase_path = \"dicom-web/\"\n\
+                [cache]\nmax_bytes = \"50 Go\"\nmystery = 1\n\
+                [[pacs]]\nname = \"Scanner Nord\"\n[pacs.dimse]\nport = 70000\nae_title = \"P\"\n";
+    let problems = Folder::new().problems(text);
+    let places: Vec<_> = problems.iter().map(|p| (p.line, p.key.as_str())).collect();
+    assert_eq!(
+        places,
+        [
+            (Some(2), "local.listen"),
+            (Some(3), "local.base_path"),
+            (Some(5), "cache.max_bytes"),
+            (Some(6), "cache.mystery"),
+            (Some(8), "pacs[Scanner Nord].name"),
+            (Some(9), "pacs[Scanner Nord].dimse.host"),
+            (Some(10), "pacs[Scanner Nord].dimse.port"),
+        ]
+    );
+    assert!(problems.iter().all(|p| !p.remedy.is_empty()));
+}
+
+#[test]
+fn an_error_names_the_file_the_line_the_key_the_value_and_the_remedy() {
+    let folder = Folder::new();
+    let wrong = PACS.replace("host", "port = 0\nhost");
+    let error = folder.load(&format!("[local]\n{wrong}")).unwrap_err();
+    let expected = "drimbox.toml : 1 erreur.\n\
+                    ligne 6, pacs[scanner].dimse.port = 0 : cette valeur est hors limites.\n  \
+                    Remède : écrire une valeur entre 1 et 65535.";
+    assert!(error.to_string().ends_with(expected), "{error}");
+}
+
+#[test]
+fn a_local_listener_seen_from_the_network_needs_tls_and_tokens() {
+    let problems = Folder::new().problems(&format!("[local]\nlisten = \"0.0.0.0:8080\"\n{PACS}"));
+    let text: Vec<_> = problems.iter().map(|p| p.what.as_str()).collect();
+    assert_eq!(text.len(), 2);
+    assert!(text[0].contains("[local.tls]") && text[1].contains("tokens_file"));
+
+    let complete = "[local]\nlisten = \"0.0.0.0:8080\"\ntokens_file = \"tokens\"\n\
+                    tls = { certificate_file = \"cert.pem\", key_file = \"key.pem\" }\n";
+    Folder::new().load(&format!("{complete}{PACS}")).unwrap();
+}
+
+#[test]
+fn a_peer_listener_needs_a_name_a_certificate_and_authorities() {
+    let problems = Folder::new().problems(&format!("[peer]\n{PACS}"));
+    let keys: Vec<_> = problems.iter().map(|p| p.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "peer.client_ca_file",
+            "pacs[scanner].db_host",
+            "pacs[scanner].db_tls"
+        ]
+    );
+}
+
+#[test]
+fn a_secret_file_open_to_the_group_is_refused() {
+    let folder = Folder::new();
+    let text = format!("[local]\ntokens_file = \"tokens\"\n{PACS}");
+    folder.write("tokens", "viewer 0123456789abcdef\n", 0o640);
+    let problem = folder.problem(&text);
+    assert!(problem.what.contains("640"), "{problem}");
+    assert!(problem.remedy.contains("chmod 600"), "{problem}");
+    folder.write("tokens", "viewer 0123456789abcdef\n", 0o600);
+    folder.load(&text).unwrap();
+}
+
+#[test]
+fn a_missing_or_wrong_certificate_is_refused() {
+    let folder = Folder::new();
+    let tls = |certificate: &str, key: &str| {
+        format!("[local.tls]\ncertificate_file = \"{certificate}\"\nkey_file = \"{key}\"\n{PACS}")
+    };
+    folder.load(&tls("cert.pem", "key.pem")).unwrap();
+    let absent = folder.problem(&tls("nowhere.pem", "key.pem"));
+    assert!(absent.remedy.contains("nowhere.pem"), "{absent}");
+    let swapped = folder.problem(&tls("key.pem", "key.pem"));
+    assert!(swapped.what.contains("aucun certificat"), "{swapped}");
+    let folder_given = folder.problem(&tls(".", "key.pem"));
+    assert!(
+        folder_given.what.contains("fichier ordinaire"),
+        "{folder_given}"
+    );
+}
+
+#[test]
+fn two_pacs_share_neither_name_nor_host() {
+    let pacs = PACS.replace("[pacs.dimse]", "db_host = \"db.centre.fr\"\n[pacs.dimse]");
+    let problems = Folder::new().problems(&format!("[local]\n{pacs}{pacs}"));
+    let keys: Vec<_> = problems.iter().map(|p| p.key.as_str()).collect();
+    assert_eq!(keys, ["pacs[scanner].name", "pacs[scanner].db_host"]);
+    assert!(problems.iter().all(|p| p.line > Some(9)), "{problems:?}");
+}
+
+#[test]
+fn retrieval_by_move_needs_the_gateways_own_listener() {
+    let pacs = format!("{PACS}retrieve = \"move\"\n");
+    let refused = problem(&format!("[local]\n{pacs}"));
+    assert_eq!(refused.key, "pacs[scanner].dimse.retrieve");
+    let open = format!("[local]\n[dimse]\nlisten = \"0.0.0.0:11112\"\n{pacs}");
+    Folder::new().load(&open).unwrap();
+}
+
+#[test]
+fn two_listeners_do_not_share_a_port() {
+    let text = format!("[admin]\nlisten = \"127.0.0.1:8080\"\n[local]\n{PACS}");
+    assert!(problem(&text).what.contains("8080"));
+}
+
+#[test]
+fn the_default_pacs_is_one_of_the_file() {
+    let text = format!("[local]\ndefault_pacs = \"irm\"\n{PACS}");
+    assert!(problem(&text).remedy.contains("scanner"));
+}
+
+#[test]
+fn a_file_without_pacs_or_listener_says_what_to_add() {
+    let keys: Vec<_> = Folder::new()
+        .problems("")
+        .into_iter()
+        .map(|p| p.key)
+        .collect();
+    assert_eq!(keys, ["pacs", "local"]);
+}
+
+#[test]
+fn broken_toml_is_reported_with_its_line() {
+    let problem = problem("[local]\nlisten = 127.0.0.1:8080\n");
+    assert_eq!(problem.line, Some(2));
+}
+
+#[test]
+fn an_absent_file_is_reported_with_its_path() {
+    let error = load(Path::new("/nonexistent/drimbox.toml")).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("/nonexistent/drimbox.toml : ")
+    );
+}
+
+#[test]
+fn an_oversized_file_is_refused() {
+    let text = "#".repeat(usize::try_from(MAX_FILE_BYTES).unwrap() + 1);
+    let error = Folder::new().load(&text).unwrap_err();
+    assert!(matches!(error, ConfigError::Unreadable { .. }));
+}
+
+#[test]
+fn a_section_of_the_wrong_type_is_reported_once() {
+    assert_eq!(problem(&format!("local = true\n{PACS}")).key, "local");
+    let problem = problem(&format!("[local]\ntls = \"cert.pem\"\n{PACS}"));
+    assert_eq!(problem.key, "local.tls");
+}
+
+#[test]
+fn a_charset_is_a_defined_term() {
+    let with = |charset: &str| format!("[local]\n{PACS}[pacs.quirks]\ncharset = '{charset}'\n");
+    for term in ["ISO_IR 100", "ISO_IR 192", r"\ISO 2022 IR 87", "GB18030"] {
+        Folder::new().load(&with(term)).unwrap();
+    }
+    for term in ["latin1", "ISO_IR 100\\ISO_IR 192", "UTF-8"] {
+        Folder::new().problem(&with(term));
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_read_or_refused_without_panic(text in "[\\[\\]a-z_.=\" \n0-9é]{0,200}") {
+        let _ = parse(&text, Path::new("/nonexistent"));
+    }
+}

@@ -1,0 +1,131 @@
+//! The bytes of instances, read ahead in large pieces and handed out without copying.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::Item;
+use crate::cache::read_range;
+
+/// Bytes read at a time. Two of these are in memory for each request.
+const CHUNK: u64 = 512 * 1024;
+
+/// Reads the Part 10 files of some items one after the other.
+///
+/// Neighbours in the same file become one run, read with few large reads whatever the size of the
+/// instances; the next piece is read while the last one is sent.
+pub struct ItemBytes {
+    runs: VecDeque<Run>,
+    ahead: Option<JoinHandle<io::Result<Bytes>>>,
+    current: Bytes,
+}
+
+enum Run {
+    File { file: Arc<File>, offset: u64, length: u64 },
+    Memory(Bytes),
+}
+
+impl ItemBytes {
+    /// The bytes of `items`, in their order.
+    #[must_use]
+    pub fn new(items: &[Item]) -> Self {
+        let mut runs: VecDeque<Run> = VecDeque::new();
+        for item in items {
+            match item {
+                Item::Stored { entry, file } => match runs.back_mut() {
+                    Some(Run::File { file: last, offset, length })
+                        if Arc::ptr_eq(last, file) && *offset + *length == entry.offset =>
+                    {
+                        *length += entry.length;
+                    }
+                    _ => runs.push_back(Run::File {
+                        file: Arc::clone(file),
+                        offset: entry.offset,
+                        length: entry.length,
+                    }),
+                },
+                Item::Held(held) => {
+                    runs.extend(held.pieces.iter().cloned().map(Run::Memory));
+                }
+            }
+        }
+        Self { runs, ahead: None, current: Bytes::new() }
+    }
+
+    /// The next bytes, `most` at most and at least one.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::UnexpectedEof`] past the end.
+    pub async fn next(&mut self, most: u64) -> io::Result<Bytes> {
+        while self.current.is_empty() {
+            let reading = match self.ahead.take() {
+                Some(reading) => reading,
+                None => self.read().ok_or(io::ErrorKind::UnexpectedEof)?,
+            };
+            // Read on while this piece is waited for and sent.
+            let arrived = reading.await.map_err(io::Error::other)?;
+            self.ahead = self.read();
+            self.current = arrived?;
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        Ok(self.current.split_to(self.current.len().min(most)))
+    }
+
+    fn read(&mut self) -> Option<JoinHandle<io::Result<Bytes>>> {
+        match self.runs.pop_front()? {
+            Run::Memory(bytes) => Some(tokio::spawn(async move { Ok(bytes) })),
+            Run::File { file, offset, length } => {
+                let now = length.min(CHUNK);
+                if length > now {
+                    self.runs.push_front(Run::File {
+                        file: Arc::clone(&file),
+                        offset: offset + now,
+                        length: length - now,
+                    });
+                }
+                let now = usize::try_from(now).unwrap_or(0);
+                Some(tokio::task::spawn_blocking(move || read_range(&file, offset, now)))
+            }
+        }
+    }
+}
+
+/// The head of an item: its data set up to the pixel data, without file meta information.
+///
+/// # Errors
+/// The system's; a head of more than `cap` bytes.
+pub async fn head(item: &Item, cap: u64) -> io::Result<Bytes> {
+    let entry = item.entry();
+    if entry.head_length > cap {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("an instance with {} bytes before its pixel data", entry.head_length),
+        ));
+    }
+    let length = usize::try_from(entry.head_length).map_err(io::Error::other)?;
+    match item {
+        Item::Stored { entry, file } => {
+            let file = Arc::clone(file);
+            let offset = entry.offset + entry.meta_length;
+            let reading = tokio::task::spawn_blocking(move || read_range(&file, offset, length));
+            reading.await.map_err(io::Error::other)?
+        }
+        Item::Held(held) => {
+            let skip = usize::try_from(entry.meta_length).map_err(io::Error::other)?;
+            let mut bytes = Vec::with_capacity(length);
+            let mut before = skip;
+            for piece in &held.pieces {
+                let from = before.min(piece.len());
+                before -= from;
+                let rest = piece.slice(from..);
+                let take = rest.len().min(length - bytes.len());
+                bytes.extend_from_slice(&rest.slice(..take));
+            }
+            Ok(bytes.into())
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! Retrievals under way: one for each series, however many ask.
+//!
+//! A [`Group`] is one retrieval from the archive; it fills one [`SeriesFlight`] or more. What
+//! arrives is written to a staged bundle and published in the order of arrival; readers follow at
+//! their own pace from the disk. When the disk has no room, instances are handed to the readers from
+//! memory instead, within a budget that holds the archive back.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::StudiesError;
+use crate::archive::Scope;
+use crate::cache::{Cache, Entry, Key, LargeObject, Object, Staging};
+use crate::dicom::uid::{InstanceUid, SeriesUid};
+
+/// Bytes of one retrieval in memory between the archive and the disk, or the readers when the disk
+/// has no room.
+pub const MEMORY_BUDGET: usize = 24 * 1024 * 1024;
+/// Instances written at a time.
+const WRITE_BATCH: usize = 32;
+/// A retrieval nobody waits for goes on when this part of it is in: 3/4.
+const WORTH_FINISHING: (u64, u64) = (3, 4);
+
+/// An instance that a reader may have: a Part 10 file.
+#[derive(Clone)]
+pub enum Item {
+    /// On disk.
+    Stored {
+        /// Where.
+        entry: Arc<Entry>,
+        /// The open file.
+        file: Arc<File>,
+    },
+    /// In memory, because the disk has no room.
+    Held(Arc<HeldItem>),
+}
+
+impl Item {
+    /// Identity and shape.
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        match self {
+            Self::Stored { entry, .. } => entry,
+            Self::Held(held) => &held.entry,
+        }
+    }
+}
+
+/// An instance in memory; its share of the budget is free again when the last reader drops it.
+pub struct HeldItem {
+    /// Identity and shape; its file means nothing.
+    pub entry: Entry,
+    /// The Part 10 file.
+    pub pieces: Vec<Bytes>,
+    _budget: OwnedSemaphorePermit,
+}
+
+/// One retrieval from the archive.
+pub struct Group {
+    pub(super) scope: Scope,
+    pub(super) pacs: String,
+    pub(super) expected: Option<u64>,
+    pub(super) cancel: CancellationToken,
+    pub(super) series: Mutex<Vec<Arc<SeriesFlight>>>,
+    pub(super) changed: watch::Sender<u64>,
+    pub(super) budget: Arc<Semaphore>,
+    pub(super) jobs: mpsc::Sender<Job>,
+    received: AtomicU64,
+    outcome: Mutex<Option<Result<(), StudiesError>>>,
+    cache: Arc<Cache>,
+}
+
+/// One series of a retrieval.
+pub struct SeriesFlight {
+    /// Key in the cache.
+    pub key: Key,
+    /// Instances the archive should deliver, where it said.
+    pub expected: Option<u64>,
+    state: Mutex<SeriesState>,
+    passing_through: AtomicBool,
+}
+
+#[derive(Default)]
+struct SeriesState {
+    items: Vec<Option<Item>>,
+    entries: Vec<Arc<Entry>>,
+    known: std::collections::HashSet<InstanceUid>,
+    staging: Option<Arc<Staging>>,
+    readers: HashMap<u64, usize>,
+    next_reader: u64,
+    /// Some items are in memory.
+    holds_memory: bool,
+    /// Items were dropped: nobody can read this flight from its start any more.
+    partial: bool,
+}
+
+/// Work for the writer of a retrieval.
+pub enum Job {
+    /// An instance in memory.
+    Write {
+        /// Its series.
+        series: Arc<SeriesFlight>,
+        /// Identity and shape.
+        object: Object,
+        /// The Part 10 file.
+        pieces: Vec<Bytes>,
+        /// Its share of the memory budget.
+        budget: OwnedSemaphorePermit,
+    },
+    /// An instance that has its own file already.
+    Large {
+        /// Its series.
+        series: Arc<SeriesFlight>,
+        /// The file.
+        large: LargeObject,
+        /// The bundle that the file belongs to.
+        staging: Arc<Staging>,
+        /// Identity and shape.
+        object: Object,
+    },
+    /// Everything before was written.
+    Flush(oneshot::Sender<()>),
+}
+
+impl Group {
+    /// A retrieval that has not started, and the work it will give its writer.
+    pub fn new(
+        pacs: &str,
+        scope: Scope,
+        expected: Option<u64>,
+        cache: Arc<Cache>,
+    ) -> (Arc<Self>, mpsc::Receiver<Job>) {
+        let (jobs, work) = mpsc::channel(WRITE_BATCH);
+        let group = Arc::new(Self {
+            scope,
+            pacs: pacs.to_owned(),
+            expected,
+            cancel: CancellationToken::new(),
+            series: Mutex::default(),
+            changed: watch::Sender::new(0),
+            budget: Arc::new(Semaphore::new(MEMORY_BUDGET)),
+            jobs,
+            received: AtomicU64::new(0),
+            outcome: Mutex::new(None),
+            cache,
+        });
+        (group, work)
+    }
+
+    /// Adds a series.
+    pub fn add(&self, series: SeriesUid, expected: Option<u64>) -> Arc<SeriesFlight> {
+        let flight = Arc::new(SeriesFlight {
+            key: Key {
+                pacs: self.pacs.clone(),
+                study: self.scope.study().clone(),
+                series,
+                instance: self.scope.instance().cloned(),
+            },
+            expected,
+            state: Mutex::default(),
+            passing_through: AtomicBool::new(false),
+        });
+        self.series.lock().push(Arc::clone(&flight));
+        flight
+    }
+
+    /// The flight of a series that arrives; a series of the study that was not listed is added.
+    pub fn series(&self, uid: &SeriesUid) -> Option<Arc<SeriesFlight>> {
+        let found = self.series.lock().iter().find(|flight| flight.key.series == *uid).cloned();
+        match (&self.scope, found) {
+            (_, Some(found)) => Some(found),
+            (Scope::Study(_), None) => Some(self.add(uid.clone(), None)),
+            _ => None,
+        }
+    }
+
+    /// How it ended; `None` while it runs.
+    pub fn outcome(&self) -> Option<Result<(), StudiesError>> {
+        self.outcome.lock().clone()
+    }
+
+    /// Ends it, once, and tells the readers.
+    pub fn end(&self, outcome: Result<(), StudiesError>) {
+        self.outcome.lock().get_or_insert(outcome);
+        self.tell();
+    }
+
+    /// Whether it should go on though nobody reads it.
+    pub fn is_worth_finishing(&self) -> bool {
+        let received = self.received.load(Ordering::Relaxed);
+        let (part, whole) = WORTH_FINISHING;
+        self.expected.is_some_and(|expected| received * whole >= expected * part)
+            && !self.series.lock().iter().any(|flight| flight.is_passing_through())
+    }
+
+    /// Writes what arrives until the retrieval drops its end of the channel.
+    pub async fn write(self: Arc<Self>, mut work: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(WRITE_BATCH);
+        while work.recv_many(&mut batch, WRITE_BATCH).await > 0 {
+            let jobs = std::mem::take(&mut batch);
+            let group = Arc::clone(&self);
+            let flushed = tokio::task::spawn_blocking(move || {
+                let mut flushed = Vec::new();
+                for job in jobs {
+                    match job {
+                        Job::Flush(done) => flushed.push(done),
+                        job => group.write_one(job),
+                    }
+                }
+                flushed
+            })
+            .await;
+            match flushed {
+                Ok(flushed) => {
+                    for done in flushed {
+                        let _ = done.send(());
+                    }
+                }
+                Err(error) => {
+                    self.end(Err(StudiesError::Internal(format!("the writer failed: {error}"))));
+                    self.cancel.cancel();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn write_one(&self, job: Job) {
+        match job {
+            Job::Write { series, object, pieces, budget } => {
+                let stored = series.staging(&self.cache).and_then(|staging| {
+                    let entry = Arc::new(staging.append(object.clone(), &pieces)?);
+                    let file = staging.file(&entry)?;
+                    Ok(Item::Stored { entry, file })
+                });
+                let item = match stored {
+                    Ok(item) => item,
+                    Err(error) => {
+                        series.pass_through(&self.cache, &error);
+                        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+                        let entry = held_entry(object, length);
+                        Item::Held(Arc::new(HeldItem { entry, pieces, _budget: budget }))
+                    }
+                };
+                self.publish(&series, item);
+            }
+            Job::Large { series, large, staging, object } => {
+                let stored = staging.finish_large(large, object).and_then(|entry| {
+                    let entry = Arc::new(entry);
+                    let file = staging.file(&entry)?;
+                    Ok(Item::Stored { entry, file })
+                });
+                match stored {
+                    Ok(item) => self.publish(&series, item),
+                    Err(error) => {
+                        let error = StudiesError::Internal(format!("writing the cache: {error}"));
+                        self.end(Err(error));
+                        self.cancel.cancel();
+                    }
+                }
+            }
+            Job::Flush(done) => drop(done.send(())),
+        }
+    }
+
+    fn publish(&self, series: &SeriesFlight, item: Item) {
+        if series.push(item) {
+            self.received.fetch_add(1, Ordering::Relaxed);
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|generation| *generation = generation.wrapping_add(1));
+    }
+}
+
+impl SeriesFlight {
+    /// Whether instances pass through unkept.
+    pub fn is_passing_through(&self) -> bool {
+        self.passing_through.load(Ordering::Acquire)
+    }
+
+    /// The bundle that is written; started with the first instance.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::StorageFull`] also once instances pass through.
+    pub fn staging(&self, cache: &Arc<Cache>) -> io::Result<Arc<Staging>> {
+        if self.is_passing_through() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let mut state = self.state.lock();
+        if let Some(staging) = &state.staging {
+            return Ok(Arc::clone(staging));
+        }
+        let staging = Arc::new(cache.stage(self.key.clone())?);
+        state.staging = Some(Arc::clone(&staging));
+        Ok(staging)
+    }
+
+    fn pass_through(&self, cache: &Cache, error: &io::Error) {
+        if !self.passing_through.swap(true, Ordering::AcqRel) {
+            metrics::counter!("drimbox_cache_passed_through_total").increment(1);
+            cache.set_degraded(true, &error.to_string());
+        }
+    }
+
+    /// Instances published so far.
+    pub fn len(&self) -> usize {
+        self.state.lock().entries.len()
+    }
+
+    /// Whether an instance has been published, and where.
+    pub fn find(&self, instance: &InstanceUid) -> Option<Item> {
+        let state = self.state.lock();
+        if !state.known.contains(instance) {
+            return None;
+        }
+        state
+            .items
+            .iter()
+            .flatten()
+            .find(|item| item.entry().instance == *instance)
+            .cloned()
+    }
+
+    /// Adds an item; false when the instance is there already.
+    fn push(&self, item: Item) -> bool {
+        let mut state = self.state.lock();
+        if !state.known.insert(item.entry().instance.clone()) {
+            return false;
+        }
+        match &item {
+            Item::Stored { entry, .. } => state.entries.push(Arc::clone(entry)),
+            Item::Held(held) => state.entries.push(Arc::new(held.entry.clone())),
+        }
+        state.holds_memory |= matches!(item, Item::Held(_));
+        if matches!(item, Item::Held(_)) && state.readers.is_empty() {
+            state.partial = true;
+            state.items.push(None);
+        } else {
+            state.items.push(Some(item));
+        }
+        true
+    }
+
+    /// Starts to read from the first item; `None` when items were dropped already.
+    pub fn join(&self) -> Option<u64> {
+        let mut state = self.state.lock();
+        if state.partial {
+            return None;
+        }
+        let reader = state.next_reader;
+        state.next_reader += 1;
+        state.readers.insert(reader, 0);
+        Some(reader)
+    }
+
+    /// The next items of a reader, `most` at most; empty when there are none yet.
+    pub fn take(&self, reader: u64, most: usize) -> Vec<Item> {
+        let mut state = self.state.lock();
+        let Some(cursor) = state.readers.get(&reader).copied() else { return Vec::new() };
+        let taken: Vec<Item> =
+            state.items.iter().skip(cursor).take(most).flatten().cloned().collect();
+        state.readers.insert(reader, cursor + taken.len());
+        state.drop_what_all_have_read();
+        taken
+    }
+
+    /// Ends a reader.
+    pub fn leave(&self, reader: u64) {
+        let mut state = self.state.lock();
+        state.readers.remove(&reader);
+        state.drop_what_all_have_read();
+    }
+
+    /// The staged bundle and its entries, when all of it is on disk.
+    pub fn take_staging(&self) -> Option<(Staging, Vec<Arc<Entry>>)> {
+        let mut state = self.state.lock();
+        let staging = Arc::into_inner(state.staging.take()?)?;
+        if self.is_passing_through() {
+            return None;
+        }
+        Some((staging, state.entries.clone()))
+    }
+}
+
+impl SeriesState {
+    /// Items in memory are dropped once every reader has had them.
+    fn drop_what_all_have_read(&mut self) {
+        if !self.holds_memory {
+            return;
+        }
+        let everyone = self.readers.values().min().copied().unwrap_or(self.items.len());
+        let mut dropped = false;
+        for slot in self.items.iter_mut().take(everyone) {
+            if matches!(slot, Some(Item::Held(_))) {
+                *slot = None;
+                dropped = true;
+            }
+        }
+        self.partial |= dropped;
+    }
+}
+
+fn held_entry(object: Object, length: u64) -> Entry {
+    Entry {
+        instance: object.instance,
+        sop_class: object.sop_class,
+        transfer_syntax: object.transfer_syntax,
+        file: 0,
+        offset: 0,
+        length,
+        meta_length: object.meta_length,
+        head_length: object.head_length,
+    }
+}

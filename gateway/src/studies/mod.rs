@@ -1,0 +1,458 @@
+//! One front for the images of one PACS, wherever they are: the cache, a retrieval under way, or
+//! the archive.
+//!
+//! A series is retrieved once however many ask for it. The first instance is handed out while the
+//! rest arrives. A slow reader slows only itself: bytes wait on disk. Nothing here knows HTTP, nor
+//! who may see what.
+
+pub mod bytes;
+mod error;
+mod flight;
+mod ingest;
+mod listing;
+mod reader;
+mod search;
+
+pub use error::StudiesError;
+pub use flight::{HeldItem, Item};
+pub use listing::{SeriesSummary, StudyListing};
+pub use reader::Reader;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::archive::{Archive, ArchiveError, RetrieveRequest, Scope};
+use crate::cache::{Cache, Key};
+use crate::dicom::reader::Limits;
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use flight::{Group, Job, SeriesFlight};
+use ingest::Ingest;
+use listing::Listings;
+use search::Searches;
+
+/// What the front of one PACS needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name of the PACS in the configuration.
+    pub pacs: String,
+    /// Age after which the archive is asked again what a study holds.
+    pub revalidate_after: Duration,
+    /// Whether cached series are served while the archive cannot be asked.
+    pub serve_when_unreachable: bool,
+    /// Whether the archive's counts of related instances can be trusted.
+    pub related_counts: bool,
+    /// Whether the archive takes queries below the study level without the parent UIDs.
+    pub relational_queries: bool,
+    /// Limits of what is read from a data set.
+    pub limits: Limits,
+}
+
+/// The images of one PACS.
+pub struct Studies {
+    settings: Settings,
+    archive: Arc<dyn Archive>,
+    cache: Arc<Cache>,
+    listings: Listings,
+    searches: Searches,
+    registry: Arc<Registry>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// The retrievals under way, by what they retrieve.
+#[derive(Default)]
+pub struct Registry {
+    flights: Mutex<Flights>,
+}
+
+#[derive(Default)]
+struct Flights {
+    by_key: HashMap<Key, (Arc<SeriesFlight>, Arc<Group>)>,
+    readers: HashMap<usize, usize>,
+}
+
+impl Registry {
+    /// A reader of the group ended; the last one stops a retrieval that is far from its end.
+    fn leave(&self, group: &Arc<Group>) {
+        let mut flights = self.flights.lock();
+        let id = Arc::as_ptr(group) as usize;
+        if let Some(count) = flights.readers.get_mut(&id) {
+            *count -= 1;
+            if *count > 0 {
+                return;
+            }
+        }
+        flights.readers.remove(&id);
+        if group.outcome().is_none() && !group.is_worth_finishing() {
+            group.cancel.cancel();
+            // Nobody may join what is being cancelled.
+            flights.by_key.retain(|_, (_, of)| !Arc::ptr_eq(of, group));
+        }
+    }
+
+    fn forget(&self, group: &Arc<Group>) {
+        self.flights.lock().by_key.retain(|_, (_, of)| !Arc::ptr_eq(of, group));
+    }
+}
+
+impl Flights {
+    fn enter(&mut self, group: &Arc<Group>) {
+        *self.readers.entry(Arc::as_ptr(group) as usize).or_default() += 1;
+    }
+}
+
+/// A series that a request wants.
+struct Wanted {
+    key: Key,
+    expected: Option<u64>,
+    modality: Option<String>,
+}
+
+impl Studies {
+    /// The front of an archive.
+    #[must_use]
+    pub fn new(settings: Settings, archive: Arc<dyn Archive>, cache: Arc<Cache>) -> Arc<Self> {
+        Arc::new(Self {
+            listings: Listings::new(settings.revalidate_after),
+            searches: Searches::new(),
+            settings,
+            archive,
+            cache,
+            registry: Arc::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// The archive behind.
+    #[must_use]
+    pub fn archive(&self) -> &Arc<dyn Archive> {
+        &self.archive
+    }
+
+    /// Name of the PACS in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.settings.pacs
+    }
+
+    /// Limits of what is read from a data set.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.settings.limits
+    }
+
+    /// Cancels the retrievals under way and waits for them, at the end of the service.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Opens what a scope names, and starts to retrieve what is neither cached nor on its way.
+    ///
+    /// # Errors
+    /// [`StudiesError::NotFound`]; the archive's, when it must be asked and cannot be.
+    pub async fn open(self: &Arc<Self>, scope: &Scope) -> Result<Reader, StudiesError> {
+        match scope {
+            Scope::Instance(study, series, instance) => {
+                self.open_instance(study, series, instance).await
+            }
+            Scope::Study(_) | Scope::Series(..) => {
+                let wanted = self.wanted(scope).await?;
+                self.open_series(scope, wanted)
+            }
+        }
+    }
+
+    /// The series of a scope that the archive, or a cache that may stand in for it, knows.
+    async fn wanted(&self, scope: &Scope) -> Result<Vec<Wanted>, StudiesError> {
+        let study = scope.study();
+        let key = |series: &SeriesUid| Key {
+            pacs: self.settings.pacs.clone(),
+            study: study.clone(),
+            series: series.clone(),
+            instance: None,
+        };
+        let listing = match self.listing(study).await {
+            Ok(listing) => listing,
+            Err(StudiesError::Archive(error))
+                if error.is_outage() && self.settings.serve_when_unreachable =>
+            {
+                let cached = |series: &SeriesUid| self.cache.contains(&key(series));
+                return self.without_archive(scope, key, cached).ok_or(StudiesError::Archive(error));
+            }
+            Err(error) => return Err(error),
+        };
+        let wanted: Vec<Wanted> = listing
+            .series
+            .iter()
+            .filter(|summary| scope.series().is_none_or(|series| *series == summary.series))
+            .map(|summary| Wanted {
+                key: key(&summary.series),
+                expected: summary.instances,
+                modality: summary.modality.clone(),
+            })
+            .collect();
+        if wanted.is_empty() { Err(StudiesError::NotFound) } else { Ok(wanted) }
+    }
+
+    /// What may be served while the archive cannot be asked: a cached series, or a study whose
+    /// last known series are all cached.
+    fn without_archive(
+        &self,
+        scope: &Scope,
+        key: impl Fn(&SeriesUid) -> Key,
+        cached: impl Fn(&SeriesUid) -> bool,
+    ) -> Option<Vec<Wanted>> {
+        let series: Vec<SeriesUid> = match scope.series() {
+            Some(series) => vec![series.clone()],
+            None => {
+                let last = self.listings.last_known(scope.study())?;
+                last.series.iter().map(|summary| summary.series.clone()).collect()
+            }
+        };
+        if series.is_empty() || !series.iter().all(cached) {
+            return None;
+        }
+        metrics::counter!("drimbox_cache_served_unreachable_total").increment(1);
+        let wanted = series
+            .iter()
+            .map(|series| Wanted { key: key(series), expected: None, modality: None })
+            .collect();
+        Some(wanted)
+    }
+
+    fn open_series(
+        self: &Arc<Self>,
+        scope: &Scope,
+        wanted: Vec<Wanted>,
+    ) -> Result<Reader, StudiesError> {
+        let mut reader = Reader::new(Arc::clone(&self.registry), None);
+        let mut flights = self.registry.flights.lock();
+        let mut absent = Vec::new();
+        let mut bundles = 0;
+        for series in wanted {
+            if let Some((flight, group)) = flights.by_key.get(&series.key).cloned()
+                && reader.add_flight(&mut flights, &flight, &group, false)
+            {
+                metrics::counter!("drimbox_cache_joined_total").increment(1);
+            } else if let Some(bundle) = self.fresh_bundle(&series) {
+                metrics::counter!("drimbox_cache_hits_total").increment(1);
+                reader.add_bundle(bundle);
+                bundles += 1;
+            } else {
+                metrics::counter!("drimbox_cache_misses_total").increment(1);
+                absent.push(series);
+            }
+        }
+        let whole_study =
+            matches!(scope, Scope::Study(_)) && bundles == 0 && reader.is_empty() && absent.len() > 1;
+        let groups: Vec<(Scope, Vec<Wanted>)> = if whole_study {
+            vec![(scope.clone(), absent)]
+        } else {
+            absent
+                .into_iter()
+                .map(|series| {
+                    let scope = Scope::Series(series.key.study.clone(), series.key.series.clone());
+                    (scope, vec![series])
+                })
+                .collect()
+        };
+        for (scope, series) in groups {
+            let whole = matches!(scope, Scope::Study(_));
+            self.start(&mut flights, &mut reader, scope, series, whole);
+        }
+        drop(flights);
+        Ok(reader)
+    }
+
+    /// The cached bundle of a series, unless the archive says that the series has changed.
+    fn fresh_bundle(&self, series: &Wanted) -> Option<Arc<crate::cache::Bundle>> {
+        let bundle = self.cache.get(&series.key)?;
+        let same = series.expected.is_none_or(|expected| expected == bundle.entries().len() as u64);
+        same.then_some(bundle)
+    }
+
+    async fn open_instance(
+        self: &Arc<Self>,
+        study: &StudyUid,
+        series: &SeriesUid,
+        instance: &InstanceUid,
+    ) -> Result<Reader, StudiesError> {
+        let scope = Scope::Instance(study.clone(), series.clone(), instance.clone());
+        let whole = Key {
+            pacs: self.settings.pacs.clone(),
+            study: study.clone(),
+            series: series.clone(),
+            instance: None,
+        };
+        let alone = Key { instance: Some(instance.clone()), ..whole.clone() };
+        // An instance never changes under its UID; that it is still there is asked now and then.
+        let wanted = self.wanted(&Scope::Series(study.clone(), series.clone())).await;
+        let wanted = match wanted {
+            Err(StudiesError::Archive(error))
+                if error.is_outage()
+                    && self.settings.serve_when_unreachable
+                    && self.cache.contains(&alone) =>
+            {
+                Vec::new()
+            }
+            wanted => wanted?,
+        };
+        let mut reader = Reader::new(Arc::clone(&self.registry), Some(instance.clone()));
+        let mut flights = self.registry.flights.lock();
+        if let Some(bundle) = self.cache.get(&whole)
+            && bundle.find(instance).is_some()
+        {
+            metrics::counter!("drimbox_cache_hits_total").increment(1);
+            reader.add_bundle(bundle);
+            return Ok(reader);
+        }
+        if let Some(bundle) = self.cache.get(&alone) {
+            metrics::counter!("drimbox_cache_hits_total").increment(1);
+            reader.add_bundle(bundle);
+            return Ok(reader);
+        }
+        // On its way with its series, and here already.
+        if let Some((flight, _)) = flights.by_key.get(&whole)
+            && let Some(item @ Item::Stored { .. }) = flight.find(instance)
+        {
+            metrics::counter!("drimbox_cache_joined_total").increment(1);
+            reader.add_item(item);
+            return Ok(reader);
+        }
+        if let Some((flight, group)) = flights.by_key.get(&alone).cloned()
+            && reader.add_flight(&mut flights, &flight, &group, false)
+        {
+            metrics::counter!("drimbox_cache_joined_total").increment(1);
+            return Ok(reader);
+        }
+        metrics::counter!("drimbox_cache_misses_total").increment(1);
+        let modality = wanted.into_iter().find_map(|series| series.modality);
+        let wanted = vec![Wanted { key: alone, expected: None, modality }];
+        self.start(&mut flights, &mut reader, scope, wanted, false);
+        drop(flights);
+        Ok(reader)
+    }
+
+    /// Starts a retrieval and lets the reader follow it.
+    fn start(
+        self: &Arc<Self>,
+        flights: &mut Flights,
+        reader: &mut Reader,
+        scope: Scope,
+        wanted: Vec<Wanted>,
+        whole: bool,
+    ) {
+        let expected: Option<u64> = wanted.iter().map(|series| series.expected).sum();
+        let mut modalities: Vec<String> = Vec::new();
+        let mut all_known = true;
+        for series in &wanted {
+            match &series.modality {
+                Some(modality) => modalities.push(modality.clone()),
+                None => all_known = false,
+            }
+        }
+        if !all_known {
+            modalities.clear();
+        }
+        let (group, work) =
+            Group::new(&self.settings.pacs, scope.clone(), expected, Arc::clone(&self.cache));
+        for series in wanted {
+            let flight = group.add(series.key.series.clone(), series.expected);
+            flights.by_key.insert(series.key, (Arc::clone(&flight), Arc::clone(&group)));
+            reader.add_flight(flights, &flight, &group, whole);
+        }
+        let request = RetrieveRequest { scope, modalities, expected };
+        self.tasks.spawn(Arc::clone(self).run(group, work, request));
+    }
+
+    /// Runs a retrieval to its end, whoever still waits for it.
+    async fn run(
+        self: Arc<Self>,
+        group: Arc<Group>,
+        work: mpsc::Receiver<Job>,
+        request: RetrieveRequest,
+    ) {
+        let writer = tokio::spawn(Arc::clone(&group).write(work));
+        let sink = Arc::new(Ingest::new(
+            Arc::clone(&group),
+            Arc::clone(&self.cache),
+            self.settings.limits,
+        ));
+        let stopping = {
+            let stop = self.stop.clone();
+            let cancel = group.cancel.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => cancel.cancel(),
+                    () = cancel.cancelled() => {}
+                }
+            })
+        };
+        let outcome = self.archive.retrieve(request, sink, group.cancel.clone()).await;
+        let (done, flushed) = oneshot::channel();
+        let _ = group.jobs.send(Job::Flush(done)).await;
+        let written = flushed.await.is_ok();
+        stopping.abort();
+        let outcome = match outcome {
+            Err(error) => Err(StudiesError::Archive(error)),
+            Ok(_) if !written => Err(StudiesError::Internal("the writer stopped".into())),
+            Ok(report) if report.delivered == 0 => Err(StudiesError::NotFound),
+            Ok(_) => self.check_counts(&group),
+        };
+        if let Err(error) = &outcome {
+            metrics::counter!("drimbox_retrievals_failed_total", "cause" => error.cause()).increment(1);
+        }
+        let whole = outcome.is_ok();
+        group.end(outcome);
+        if whole {
+            self.keep(&group).await;
+        }
+        self.registry.forget(&group);
+        writer.abort();
+    }
+
+    /// Every series has as many instances as the archive said before.
+    fn check_counts(&self, group: &Group) -> Result<(), StudiesError> {
+        for flight in group.series.lock().iter() {
+            let delivered = flight.len() as u64;
+            if let Some(expected) = flight.expected
+                && delivered < expected
+                && group.scope.instance().is_none()
+            {
+                let missing = expected - delivered;
+                return Err(StudiesError::Archive(ArchiveError::Incomplete { missing, expected }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the bundles of a complete retrieval.
+    async fn keep(&self, group: &Arc<Group>) {
+        let series = group.series.lock().clone();
+        let cache = Arc::clone(&self.cache);
+        let kept = tokio::task::spawn_blocking(move || {
+            for flight in series {
+                if let Some((staging, entries)) = flight.take_staging() {
+                    staging.commit(entries)?;
+                    cache.set_degraded(false, "");
+                }
+            }
+            std::io::Result::Ok(())
+        })
+        .await;
+        match kept {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.cache.set_degraded(true, &error.to_string()),
+            Err(error) => tracing::error!("keeping a bundle failed: {error}"),
+        }
+    }
+}

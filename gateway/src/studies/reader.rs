@@ -1,0 +1,195 @@
+//! Reading what was asked for: complete bundles from the cache, and retrievals while they run.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::flight::{Group, Item, SeriesFlight};
+use super::{Flights, Registry, StudiesError};
+use crate::cache::Bundle;
+use crate::dicom::uid::InstanceUid;
+
+/// Items handed out at a time.
+const BATCH: usize = 256;
+
+/// The instances of one request, in the order they are to be sent: what is cached first, then what
+/// arrives, as it arrives.
+pub struct Reader {
+    sources: Vec<Source>,
+    groups: Vec<Joined>,
+    only: Option<InstanceUid>,
+    registry: Arc<Registry>,
+}
+
+enum Source {
+    Bundle { bundle: Arc<Bundle>, next: usize },
+    Flight { flight: Arc<SeriesFlight>, reader: u64 },
+    Single(Option<Item>),
+}
+
+struct Joined {
+    group: Arc<Group>,
+    changed: watch::Receiver<u64>,
+    /// Every series of the group is wanted, also one that was not listed.
+    whole: bool,
+}
+
+impl Reader {
+    pub(super) fn new(registry: Arc<Registry>, only: Option<InstanceUid>) -> Self {
+        Self { sources: Vec::new(), groups: Vec::new(), only, registry }
+    }
+
+    pub(super) fn add_bundle(&mut self, bundle: Arc<Bundle>) {
+        self.sources.push(Source::Bundle { bundle, next: 0 });
+    }
+
+    pub(super) fn add_item(&mut self, item: Item) {
+        self.sources.push(Source::Single(Some(item)));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Joins a flight; false when it cannot be read from its start any more. Called under the lock
+    /// of the registry, which counts each reader of a group once.
+    pub(super) fn add_flight(
+        &mut self,
+        flights: &mut Flights,
+        flight: &Arc<SeriesFlight>,
+        group: &Arc<Group>,
+        whole: bool,
+    ) -> bool {
+        let Some(reader) = flight.join() else { return false };
+        self.sources.push(Source::Flight { flight: Arc::clone(flight), reader });
+        if !self.groups.iter().any(|joined| Arc::ptr_eq(&joined.group, group)) {
+            flights.enter(group);
+            let changed = group.changed.subscribe();
+            self.groups.push(Joined { group: Arc::clone(group), changed, whole });
+        }
+        true
+    }
+
+    /// Every item, when all of it is known already (nothing is being retrieved).
+    ///
+    /// # Errors
+    /// The system's, when a file of the cache cannot be opened.
+    pub fn known_items(&self) -> Result<Option<Vec<Item>>, StudiesError> {
+        let mut items = Vec::new();
+        for source in &self.sources {
+            match source {
+                Source::Bundle { bundle, .. } => {
+                    for entry in bundle.entries() {
+                        if self.only.as_ref().is_none_or(|only| entry.instance == *only) {
+                            items.push(stored(bundle, entry)?);
+                        }
+                    }
+                }
+                Source::Single(item) => items.extend(item.clone()),
+                Source::Flight { .. } => return Ok(None),
+            }
+        }
+        Ok(Some(items))
+    }
+
+    /// The next items; `None` when all were handed out and nothing is missing.
+    ///
+    /// # Errors
+    /// Why the retrieval failed; what was handed out before is then not the whole.
+    pub async fn next(&mut self) -> Result<Option<Vec<Item>>, StudiesError> {
+        loop {
+            for joined in &mut self.groups {
+                // What changes from here on wakes the wait below.
+                joined.changed.borrow_and_update();
+            }
+            let ended: Vec<Option<Result<(), StudiesError>>> =
+                self.groups.iter().map(|joined| joined.group.outcome()).collect();
+            self.add_unlisted();
+            if let Some(items) = self.take()? {
+                return Ok(Some(items));
+            }
+            if let Some(error) = ended.iter().flatten().find_map(|outcome| outcome.clone().err()) {
+                return Err(error);
+            }
+            if ended.iter().all(Option::is_some) {
+                return Ok(None);
+            }
+            let waits = self
+                .groups
+                .iter_mut()
+                .zip(&ended)
+                .filter(|(_, outcome)| outcome.is_none())
+                .map(|(joined, _)| Box::pin(joined.changed.changed()));
+            if futures_util::future::select_all(waits).await.0.is_err() {
+                return Err(StudiesError::Internal("a retrieval ended without outcome".into()));
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<Vec<Item>>, StudiesError> {
+        for source in &mut self.sources {
+            let items = match source {
+                Source::Bundle { bundle, next } => {
+                    let entries = bundle.entries().iter().skip(*next).take(BATCH);
+                    let items: Result<Vec<Item>, StudiesError> =
+                        entries.map(|entry| stored(bundle, entry)).collect();
+                    let items = items?;
+                    *next += items.len();
+                    items
+                }
+                Source::Flight { flight, reader } => flight.take(*reader, BATCH),
+                Source::Single(item) => item.take().into_iter().collect(),
+            };
+            let items: Vec<Item> = match &self.only {
+                Some(only) => {
+                    items.into_iter().filter(|item| item.entry().instance == *only).collect()
+                }
+                None => items,
+            };
+            if !items.is_empty() {
+                return Ok(Some(items));
+            }
+        }
+        Ok(None)
+    }
+
+    fn add_unlisted(&mut self) {
+        let mut found = Vec::new();
+        for joined in self.groups.iter().filter(|joined| joined.whole) {
+            for flight in joined.group.series.lock().iter() {
+                let known = self.sources.iter().any(|source| match source {
+                    Source::Flight { flight: known, .. } => Arc::ptr_eq(known, flight),
+                    Source::Bundle { .. } | Source::Single(_) => false,
+                });
+                if !known {
+                    found.push(Arc::clone(flight));
+                }
+            }
+        }
+        for flight in found {
+            if let Some(reader) = flight.join() {
+                self.sources.push(Source::Flight { flight, reader });
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        for source in &self.sources {
+            if let Source::Flight { flight, reader } = source {
+                flight.leave(*reader);
+            }
+        }
+        for joined in &self.groups {
+            self.registry.leave(&joined.group);
+        }
+    }
+}
+
+fn stored(bundle: &Bundle, entry: &Arc<crate::cache::Entry>) -> Result<Item, StudiesError> {
+    let file = bundle
+        .file(entry)
+        .map_err(|error| StudiesError::Internal(format!("opening the cache: {error}")))?;
+    Ok(Item::Stored { entry: Arc::clone(entry), file })
+}
