@@ -2,3 +2,4 @@
 //! system, and nothing of the product.
 
 pub mod samples;
+pub mod testkit;

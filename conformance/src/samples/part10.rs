@@ -12,7 +12,7 @@ use dicom_object::meta::FileMetaTableBuilder;
 use dicom_transfer_syntax_registry::entries;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
-use ring::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, SHA256};
 
 use super::Error;
 use super::dataset::DataSet;

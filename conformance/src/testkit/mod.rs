@@ -1,0 +1,23 @@
+//! Outside systems for tests, the demo and the benchmarks: real servers as child processes on
+//! loopback, simulators with faults, a test PKI, and an HTTP client that watches what it receives.
+//!
+//! Everything that is started here writes only below the folder it is given, listens on loopback
+//! only, and stops with the value that started it, or with the test process however that ends.
+
+pub mod error;
+pub mod gateway;
+pub mod http;
+pub mod metrics;
+pub mod multipart;
+pub mod orthanc;
+pub mod pki;
+pub mod ports;
+pub mod process;
+
+pub use error::KitError;
+pub use gateway::{Gateway, GatewayConfig, PacsConfig};
+pub use http::{Client, ClientBuilder, Protocol, Response};
+pub use orthanc::Orthanc;
+pub use pki::{Identity, Pki};
+pub use ports::free_port;
+pub use process::{Process, Program};
