@@ -9,8 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use super::multipart::Boundary;
+use super::multipart::{Boundary, PartHeader};
+use super::negotiate::{Delivery, EXPLICIT_VR_LITTLE_ENDIAN, InstanceEncoding};
 use crate::cache::read_range;
+use crate::dicom::convert::Converter;
+use crate::dicom::part10;
+use crate::dicom::reader::{Limits, ReadError};
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::studies::bytes::ItemBytes;
 use crate::studies::{Item, Reader, StudiesError};
@@ -68,27 +72,71 @@ impl Batches {
     }
 }
 
-/// `multipart/related` of Part 10 files (PS3.18 §8.6.1.2), as stored.
+/// An instance and what is done with it for this client.
+#[derive(Clone)]
+pub struct Part {
+    /// The instance.
+    pub item: Item,
+    /// As stored, or inflated.
+    pub delivery: Delivery,
+}
+
+impl Part {
+    /// The transfer syntax it is sent in.
+    #[must_use]
+    pub fn transfer_syntax(&self) -> TransferSyntaxUid {
+        match self.delivery {
+            Delivery::AsStored => self.item.entry().transfer_syntax.clone(),
+            Delivery::ExplicitVrLittleEndian => explicit_le(),
+        }
+    }
+
+    /// Its bytes, where they are known before it is sent.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        let as_it_is = self.item.entry().transfer_syntax == self.transfer_syntax();
+        as_it_is.then(|| self.item.entry().length)
+    }
+}
+
+/// Bytes of a whole answer; `None` when an instance is converted on the way.
+#[must_use]
+pub fn total_length(boundary: &Boundary, items: &[Item], encoding: &InstanceEncoding) -> Option<u64> {
+    let as_stored = items.iter().all(|item| {
+        let stored = &item.entry().transfer_syntax;
+        encoding.part(stored).is_some_and(|delivery| {
+            Part { item: item.clone(), delivery }.length().is_some()
+        })
+    });
+    let parts = items.iter().map(|item| {
+        let entry = item.entry();
+        (PartHeader { transfer_syntax: &entry.transfer_syntax, location: None }, entry.length)
+    });
+    if as_stored { boundary.total_length(parts) } else { None }
+}
+
+/// `multipart/related` of Part 10 files (PS3.18 §8.6.1.2).
 pub fn instances(
     mut batches: Batches,
     boundary: Boundary,
-    acceptable: impl Fn(&TransferSyntaxUid) -> bool + Send + 'static,
+    encoding: InstanceEncoding,
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
         let mut first = true;
         while let Some(items) = batches.next().await? {
             let mut bytes = ItemBytes::new(&items);
             for item in items {
-                let entry = item.entry();
-                if !acceptable(&entry.transfer_syntax) {
+                let Some(delivery) = encoding.part(&item.entry().transfer_syntax) else {
                     Err(BodyError::NotAcceptable)?;
-                }
-                yield boundary.part(first, &entry.transfer_syntax);
+                    return;
+                };
+                let part = Part { item, delivery };
+                let transfer_syntax = part.transfer_syntax();
+                let header = PartHeader { transfer_syntax: &transfer_syntax, location: None };
+                yield boundary.open(&header, first);
                 first = false;
-                let mut left = entry.length;
-                while left > 0 {
-                    let piece = bytes.next(left).await?;
-                    left -= piece.len() as u64;
+                let mut content = Content::of(&part);
+                while let Some(piece) = content.next(&mut bytes).await? {
                     yield piece;
                 }
             }
@@ -98,16 +146,82 @@ pub fn instances(
 }
 
 /// One Part 10 file.
-pub fn single(item: Item) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+pub fn single(part: Part) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
-        let mut left = item.entry().length;
-        let mut bytes = ItemBytes::new(std::slice::from_ref(&item));
-        while left > 0 {
-            let piece = bytes.next(left).await?;
-            left -= piece.len() as u64;
+        let mut bytes = ItemBytes::new(std::slice::from_ref(&part.item));
+        let mut content = Content::of(&part);
+        while let Some(piece) = content.next(&mut bytes).await? {
             yield piece;
         }
     }
+}
+
+/// The bytes of one part, from the bytes of its item.
+struct Content {
+    /// Bytes of the item that were not read yet.
+    left: u64,
+    conversion: Option<Conversion>,
+}
+
+/// A deflated data set on its way to explicit VR little endian.
+struct Conversion {
+    converter: Option<Converter>,
+    /// File meta information of the item, dropped in favour of `opening`.
+    skip: u64,
+    opening: Option<Bytes>,
+}
+
+impl Content {
+    fn of(part: &Part) -> Self {
+        let entry = part.item.entry();
+        let conversion = part.length().is_none().then(|| Conversion {
+            converter: Some(Converter::new(&entry.transfer_syntax, Limits::default())),
+            skip: entry.meta_length,
+            opening: Some(
+                part10::file_meta(&entry.sop_class, &entry.instance, &part.transfer_syntax()).into(),
+            ),
+        });
+        Self { left: entry.length, conversion }
+    }
+
+    async fn next(&mut self, bytes: &mut ItemBytes) -> Result<Option<Bytes>, BodyError> {
+        let Some(conversion) = &mut self.conversion else {
+            if self.left == 0 {
+                return Ok(None);
+            }
+            let piece = bytes.next(self.left).await?;
+            self.left -= piece.len() as u64;
+            return Ok(Some(piece));
+        };
+        if let Some(opening) = conversion.opening.take() {
+            return Ok(Some(opening));
+        }
+        let unreadable = |error: ReadError| BodyError::Unreadable(error.to_string());
+        let mut out = Vec::new();
+        while out.is_empty() {
+            if self.left == 0 {
+                match conversion.converter.take() {
+                    Some(converter) => converter.finish(&mut out).map_err(unreadable)?,
+                    None => return Ok(None),
+                }
+                continue;
+            }
+            // Small bites: a deflated byte may become a thousand.
+            let most = if conversion.skip > 0 { conversion.skip } else { 4096.min(self.left) };
+            let piece = bytes.next(most).await?;
+            self.left -= piece.len() as u64;
+            if conversion.skip > 0 {
+                conversion.skip -= piece.len() as u64;
+            } else if let Some(converter) = &mut conversion.converter {
+                converter.feed(&piece, &mut out).map_err(unreadable)?;
+            }
+        }
+        Ok(Some(out.into()))
+    }
+}
+
+fn explicit_le() -> TransferSyntaxUid {
+    TransferSyntaxUid::known(EXPLICIT_VR_LITTLE_ENDIAN)
 }
 
 /// What turns the head of an instance into its description.

@@ -14,9 +14,9 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
 use super::accept::Accept;
-use super::body::{self, Batches, Describe};
+use super::body::{self, Batches, Describe, Part};
 use super::multipart::Boundary;
-use super::negotiate::{self, InstanceFormat};
+use super::negotiate::{Form, JsonType, NotAcceptable, Retrieved, Unnamed, negotiate_instances, negotiate_json};
 use super::path::{self, PathError, Target};
 use super::problem::Problem;
 use super::search;
@@ -146,8 +146,7 @@ impl Service {
         };
         let grant = self.access.decide(connection, bearer(headers), named, asked).map_err(refused)?;
         let pacs = self.pacs.get(&grant.pacs).ok_or_else(no_resource)?;
-        let accept = Accept::from_request(headers, uri.query())
-            .map_err(|error| Problem::bad_request(error.to_string(), error.remedy()))?;
+        let accept = Accept::of_request(headers, accept_parameter(uri).as_deref())?;
         let root = self.root(connection, headers, named);
         let granted = Granted { pacs, root, accept, uri };
         let (resource, answer) = match target {
@@ -167,41 +166,47 @@ impl Service {
     }
 
     async fn retrieve(&self, granted: &Granted<'_>, scope: Scope) -> Result<Response, Problem> {
-        let format = negotiate::instances(&granted.accept, scope.instance().is_some())
-            .map_err(|refusal| Problem::not_acceptable(refusal.to_string(), refusal.remedy()))?;
+        let resource = match &scope {
+            Scope::Instance(..) => Retrieved::Instance,
+            Scope::Study(_) | Scope::Series(..) => Retrieved::Several,
+        };
+        let encoding = negotiate_instances(&granted.accept, resource, Unnamed::default())?;
         let reader = granted.pacs.studies.open(&scope).await.map_err(failed)?;
         let known = reader.known_items().map_err(failed)?;
         let batches = Batches::open(reader).await.map_err(failed)?;
         let at_hand = known.as_deref().unwrap_or_else(|| batches.first());
-        if let Some(refused) =
-            at_hand.iter().find(|item| !format.accepts(&item.entry().transfer_syntax))
-        {
-            return Err(not_acceptable(at_hand, refused));
+        let syntax = |item: &Item| item.entry().transfer_syntax.clone();
+        if let (Scope::Instance(..), [item]) = (&scope, at_hand) {
+            let stored = syntax(item);
+            let Some((form, delivery)) = encoding.single(&stored) else {
+                return Err(NotAcceptable::transfer_syntax([&stored]).into());
+            };
+            if form == Form::SinglePart {
+                return Ok(single(Part { item: item.clone(), delivery }));
+            }
         }
-        if let (InstanceFormat::Single { .. }, [item]) = (&format, at_hand) {
-            return Ok(single(item.clone()));
+        if at_hand.iter().any(|item| encoding.part(&syntax(item)).is_none()) {
+            return Err(NotAcceptable::transfer_syntax(
+                at_hand.iter().map(|item| &item.entry().transfer_syntax),
+            )
+            .into());
         }
         let boundary = Boundary::random();
         let mut answer = Response::new(Body::empty());
         let headers = answer.headers_mut();
-        headers.insert(CONTENT_TYPE, value(&boundary.content_type()));
+        headers.insert(CONTENT_TYPE, boundary.content_type());
         no_store(headers);
-        if let Some(items) = &known {
-            // Everything is at hand: the length lets a client see a cut at once.
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(boundary.length(items.iter().map(|item| {
-                let entry = item.entry();
-                (&entry.transfer_syntax, entry.length)
-            }))));
+        // Everything is at hand and goes as it is: the length lets a client see a cut at once.
+        if let Some(length) = known.and_then(|items| body::total_length(&boundary, &items, &encoding))
+        {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        let accepted = format.clone();
-        let stream = body::instances(batches, boundary, move |syntax| accepted.accepts(syntax));
-        *answer.body_mut() = Body::from_stream(stream);
+        *answer.body_mut() = Body::from_stream(body::instances(batches, boundary, encoding));
         Ok(answer)
     }
 
     async fn metadata(&self, granted: &Granted<'_>, scope: Scope) -> Result<Response, Problem> {
-        negotiate::json(&granted.accept)
-            .map_err(|refusal| Problem::not_acceptable(refusal.to_string(), refusal.remedy()))?;
+        let media = negotiate_json(&granted.accept)?;
         let reader = granted.pacs.studies.open(&scope).await.map_err(failed)?;
         let batches = Batches::open(reader).await.map_err(failed)?;
         let describe = describe(
@@ -210,7 +215,7 @@ impl Service {
             granted.root.clone(),
         );
         let stream = body::metadata(batches, describe, self.max_head_bytes);
-        Ok(json(Body::from_stream(stream)))
+        Ok(json(media, Body::from_stream(stream)))
     }
 
     async fn search(
@@ -220,13 +225,12 @@ impl Service {
         study: Option<crate::dicom::uid::StudyUid>,
         series: Option<crate::dicom::uid::SeriesUid>,
     ) -> Result<Response, Problem> {
-        negotiate::json(&granted.accept)
-            .map_err(|refusal| Problem::not_acceptable(refusal.to_string(), refusal.remedy()))?;
+        let media = negotiate_json(&granted.accept)?;
         let query = search::parse(level, study, series, granted.uri.query())?;
         let found = search::run(granted.pacs, &query, self.max_matches, &granted.root)
             .await
             .map_err(failed)?;
-        let mut answer = json(Body::from(found.body));
+        let mut answer = json(media, Body::from(found.body));
         for warning in found.warnings {
             answer.headers_mut().append(WARNING, value(&format!("299 drimbox \"{warning}\"")));
         }
@@ -317,24 +321,31 @@ fn describe(texts: Texts, limits: Limits, root: String) -> Describe {
     })
 }
 
-fn single(item: Item) -> Response {
+fn single(part: Part) -> Response {
     let mut answer = Response::new(Body::empty());
     let headers = answer.headers_mut();
-    let entry = item.entry();
-    let kind = format!("application/dicom; transfer-syntax={}", entry.transfer_syntax);
+    let kind = format!("application/dicom; transfer-syntax={}", part.transfer_syntax());
     headers.insert(CONTENT_TYPE, value(&kind));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(entry.length));
+    if let Some(length) = part.length() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     no_store(headers);
-    *answer.body_mut() = Body::from_stream(body::single(item));
+    *answer.body_mut() = Body::from_stream(body::single(part));
     answer
 }
 
-fn json(body: Body) -> Response {
+fn json(media: JsonType, body: Body) -> Response {
     let mut answer = Response::new(body);
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/dicom+json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.as_str()));
     no_store(headers);
     answer
+}
+
+/// The decoded `accept` query parameter (PS3.18 §8.3.3.1), which stands for the field.
+fn accept_parameter(uri: &Uri) -> Option<String> {
+    let pairs = url::form_urlencoded::parse(uri.query()?.as_bytes());
+    pairs.into_iter().find(|(name, _)| name == "accept").map(|(_, value)| value.into_owned())
 }
 
 /// Health data: only the client itself may keep it, and asks again.
@@ -364,21 +375,6 @@ fn refused(refusal: Refusal) -> Problem {
         Refusal::NotOffered => Problem::forbidden(refusal.to_string()),
         Refusal::NoPacs => no_resource(),
     }
-}
-
-fn not_acceptable(items: &[Item], refused: &Item) -> Problem {
-    let mut stored: Vec<&str> =
-        items.iter().map(|item| item.entry().transfer_syntax.as_str()).collect();
-    stored.sort_unstable();
-    stored.dedup();
-    Problem::not_acceptable(
-        format!(
-            "an instance is stored in {}, which the request does not accept; stored are {}",
-            refused.entry().transfer_syntax,
-            stored.join(", ")
-        ),
-        "add one of these to Accept, or ask for transfer-syntax=*",
-    )
 }
 
 /// The status of a failure before the first byte.

@@ -52,7 +52,7 @@ impl InstanceSink for Ingest {
         let from = Encoding::of(&incoming.transfer_syntax);
         let convert = matches!(from, Encoding::ImplicitLittle | Encoding::ExplicitBig);
         let transfer_syntax = if convert {
-            explicit_le()?
+            TransferSyntaxUid::known(dicom_dictionary_std::uids::EXPLICIT_VR_LITTLE_ENDIAN)
         } else {
             incoming.transfer_syntax.clone()
         };
@@ -249,10 +249,6 @@ impl InstanceWriter for Writer {
 
 fn malformed(error: impl std::fmt::Display) -> SinkError {
     SinkError::Malformed(error.to_string())
-}
-
-fn explicit_le() -> Result<TransferSyntaxUid, SinkError> {
-    TransferSyntaxUid::parse(dicom_dictionary_std::uids::EXPLICIT_VR_LITTLE_ENDIAN).map_err(malformed)
 }
 
 async fn blocking<T: Send + 'static>(
