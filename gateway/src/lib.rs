@@ -5,3 +5,5 @@
 pub mod archive;
 pub mod config;
 pub mod dicom;
+pub mod dicomweb;
+pub mod net;
