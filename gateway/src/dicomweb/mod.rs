@@ -3,4 +3,5 @@
 //! What stands here parses and writes. Who may see a study is decided in `access`, images come
 //! from `studies`; no business rule lives in a handler.
 
+pub mod accept;
 pub mod problem;

@@ -55,7 +55,10 @@ impl Problem {
             StatusCode::METHOD_NOT_ALLOWED,
             "this resource does not offer the method of the request",
         );
-        Self { allow: Some(allow), ..problem }
+        Self {
+            allow: Some(allow),
+            ..problem
+        }
     }
 
     /// 406: it exists, not in a form the client accepts; `remedy` says what to ask for.
@@ -96,8 +99,11 @@ impl Problem {
     /// 500: a defect of the gateway; the log has the reason under the request's id.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed on this request")
-            .remedy("give the request id to the administrator of the gateway")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the gateway failed on this request",
+        )
+        .remedy("give the request id to the administrator of the gateway")
     }
 
     /// 501: a part of the standard that this service does not offer.
@@ -113,7 +119,10 @@ impl Problem {
     /// 503: not now; `after` becomes `Retry-After` in whole seconds, one at least.
     pub fn unavailable(detail: impl Into<Text>, after: Duration) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-        Self { retry_after: Some(after), ..problem }
+        Self {
+            retry_after: Some(after),
+            ..problem
+        }
     }
 
     /// 504: the archive did not answer in time.
@@ -124,7 +133,10 @@ impl Problem {
     /// Adds what the client, or its administrator, can do.
     #[must_use]
     pub fn remedy(self, remedy: impl Into<Text>) -> Self {
-        Self { remedy: Some(remedy.into()), ..self }
+        Self {
+            remedy: Some(remedy.into()),
+            ..self
+        }
     }
 
     /// The status it becomes.
@@ -139,7 +151,10 @@ impl Problem {
         let mut response = Response::new(Body::from(self.body(request_id)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
@@ -155,7 +170,13 @@ impl Problem {
     }
 
     fn new(status: StatusCode, detail: impl Into<Text>) -> Self {
-        Self { status, detail: detail.into(), remedy: None, retry_after: None, allow: None }
+        Self {
+            status,
+            detail: detail.into(),
+            remedy: None,
+            retry_after: None,
+            allow: None,
+        }
     }
 
     fn body(&self, request_id: Option<&str>) -> String {
@@ -165,7 +186,10 @@ impl Problem {
             "detail": self.detail,
         });
         if let Some(members) = report.as_object_mut() {
-            let optional = [("remedy", self.remedy.as_deref()), ("requestId", request_id)];
+            let optional = [
+                ("remedy", self.remedy.as_deref()),
+                ("requestId", request_id),
+            ];
             for (name, value) in optional {
                 if let Some(value) = value {
                     members.insert(name.to_owned(), value.into());
@@ -184,7 +208,12 @@ impl IntoResponse for Problem {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
 
     use super::*;
     use http_body_util::BodyExt;
@@ -216,7 +245,9 @@ mod tests {
     #[test]
     fn statuses_carry_the_fields_http_requires_with_them() {
         assert_eq!(
-            Problem::method_not_allowed("GET, HEAD").into_response().headers()[ALLOW],
+            Problem::method_not_allowed("GET, HEAD")
+                .into_response()
+                .headers()[ALLOW],
             "GET, HEAD"
         );
         assert!(
