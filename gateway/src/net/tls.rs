@@ -219,12 +219,16 @@ fn builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
         .expect("the provider's own suites cover TLS 1.3 and 1.2")
 }
 
+/// The cryptography of every TLS connection of the gateway.
 #[cfg(feature = "aws_lc_rs")]
+#[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
+/// The cryptography of every TLS connection of the gateway.
 #[cfg(all(feature = "ring", not(feature = "aws_lc_rs")))]
+#[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -244,6 +248,10 @@ fn mismatch(identity: &ServerIdentity, source: rustls::Error) -> TlsError {
     }
 }
 
+/// A certificate chain and its key from their files.
+///
+/// # Errors
+/// [`TlsError`] when a file cannot be read, is not PEM, or the key is readable by others.
 pub fn read_identity(
     identity: &ServerIdentity,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
@@ -253,6 +261,10 @@ pub fn read_identity(
     ))
 }
 
+/// The authorities of a PEM file.
+///
+/// # Errors
+/// [`TlsError`] when the file cannot be read or a certificate in it cannot be an authority.
 pub fn read_authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut authorities = RootCertStore::empty();
     for certificate in read_certificates(path)? {

@@ -205,7 +205,9 @@ impl Client {
 
     pub async fn http2(&self, server: &Server, host: &str) -> http2::SendRequest<Empty<Bytes>> {
         let stream = self.tls(server, host, b"h2").await.unwrap();
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(64 * 1024)
+            .handshake(TokioIo::new(stream))
             .await
             .unwrap();
         tokio::spawn(connection);
