@@ -196,6 +196,32 @@ fn spelling_variants_of_the_terms_are_understood() {
 }
 
 #[test]
+fn a_set_that_stands_alone_is_not_combined_with_others() {
+    for term in [
+        "ISO_IR 192\\ISO 2022 IR 87",
+        "\\ISO_IR 192",
+        "ISO 2022 IR 6\\ISO_IR 192",
+    ] {
+        assert_eq!(
+            declared(term),
+            CharacterSet {
+                fallback: Repertoire::Latin1,
+                ..CharacterSet::of(Repertoire::Utf8)
+            },
+            "{term}"
+        );
+    }
+    assert_eq!(declared("\\GBK").decode(b"\xcd\xf5", VR::PN), "王");
+    assert_eq!(
+        declared("ISO_IR 100\\GBK")
+            .encode("王", VR::PN)
+            .unwrap_err()
+            .character,
+        '王'
+    );
+}
+
+#[test]
 fn padding_goes_and_empty_values_stay() {
     let set = declared("ISO_IR 100");
     assert_eq!(set.values(b" A \\\\B\0", VR::LO), ["A", "", "B"]);
