@@ -11,6 +11,8 @@
 
 mod index;
 mod staging;
+#[cfg(test)]
+mod tests;
 
 pub use index::Entry;
 pub use staging::{LargeObject, Object, Staging};

@@ -16,7 +16,7 @@ pub mod reader;
 pub mod scan;
 pub mod syntax;
 #[cfg(test)]
-mod testdata;
+pub(crate) mod testdata;
 pub mod uid;
 mod walk;
 pub mod write;
