@@ -4,4 +4,6 @@
 //! from `studies`; no business rule lives in a handler.
 
 pub mod accept;
+pub mod multipart;
+pub mod negotiate;
 pub mod problem;
