@@ -7,3 +7,4 @@ pub mod accept;
 pub mod multipart;
 pub mod negotiate;
 pub mod problem;
+pub mod query;
