@@ -49,7 +49,10 @@ impl Batches {
     /// Why there are none.
     pub async fn open(mut reader: Reader) -> Result<Self, StudiesError> {
         match reader.next().await? {
-            Some(first) => Ok(Self { reader, first: Some(first) }),
+            Some(first) => Ok(Self {
+                reader,
+                first: Some(first),
+            }),
             None => Err(StudiesError::NotFound),
         }
     }
@@ -101,18 +104,37 @@ impl Part {
 
 /// Bytes of a whole answer; `None` when an instance is converted on the way.
 #[must_use]
-pub fn total_length(boundary: &Boundary, items: &[Item], encoding: &InstanceEncoding) -> Option<u64> {
+pub fn total_length(
+    boundary: &Boundary,
+    items: &[Item],
+    encoding: &InstanceEncoding,
+) -> Option<u64> {
     let as_stored = items.iter().all(|item| {
         let stored = &item.entry().transfer_syntax;
         encoding.part(stored).is_some_and(|delivery| {
-            Part { item: item.clone(), delivery }.length().is_some()
+            Part {
+                item: item.clone(),
+                delivery,
+            }
+            .length()
+            .is_some()
         })
     });
     let parts = items.iter().map(|item| {
         let entry = item.entry();
-        (PartHeader { transfer_syntax: &entry.transfer_syntax, location: None }, entry.length)
+        (
+            PartHeader {
+                transfer_syntax: &entry.transfer_syntax,
+                location: None,
+            },
+            entry.length,
+        )
     });
-    if as_stored { boundary.total_length(parts) } else { None }
+    if as_stored {
+        boundary.total_length(parts)
+    } else {
+        None
+    }
 }
 
 /// `multipart/related` of Part 10 files (PS3.18 §8.6.1.2).
@@ -178,10 +200,14 @@ impl Content {
             converter: Some(Converter::new(&entry.transfer_syntax, Limits::default())),
             skip: entry.meta_length,
             opening: Some(
-                part10::file_meta(&entry.sop_class, &entry.instance, &part.transfer_syntax()).into(),
+                part10::file_meta(&entry.sop_class, &entry.instance, &part.transfer_syntax())
+                    .into(),
             ),
         });
-        Self { left: entry.length, conversion }
+        Self {
+            left: entry.length,
+            conversion,
+        }
     }
 
     async fn next(&mut self, bytes: &mut ItemBytes) -> Result<Option<Bytes>, BodyError> {
@@ -207,7 +233,11 @@ impl Content {
                 continue;
             }
             // Small bites: a deflated byte may become a thousand.
-            let most = if conversion.skip > 0 { conversion.skip } else { 4096.min(self.left) };
+            let most = if conversion.skip > 0 {
+                conversion.skip
+            } else {
+                4096.min(self.left)
+            };
             let piece = bytes.next(most).await?;
             self.left -= piece.len() as u64;
             if conversion.skip > 0 {

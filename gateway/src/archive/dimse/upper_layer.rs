@@ -14,8 +14,8 @@ use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJ, AssociationRJResult,
     AssociationRJServiceProviderPresentationReason as PresentationReason,
     AssociationRJServiceUserReason as UserReason, AssociationRJSource, AssociationRQ, Pdu,
-    PresentationContextProposed, PresentationContextResultReason, RequestorRoles,
-    UserVariableItem, read_pdu, write_pdu,
+    PresentationContextProposed, PresentationContextResultReason, RequestorRoles, UserVariableItem,
+    read_pdu, write_pdu,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -142,7 +142,9 @@ impl Association {
                     transient: rejection.result == AssociationRJResult::Transient,
                 })
             }
-            Pdu::AbortRQ { .. } => Err(ArchiveError::Aborted { address: this.address }),
+            Pdu::AbortRQ { .. } => Err(ArchiveError::Aborted {
+                address: this.address,
+            }),
             other => Err(this.protocol(format!("{} in place of an association", name(&other)))),
         }
     }
@@ -227,7 +229,9 @@ impl Association {
             ),
         };
         // The peer may be gone already: there is nobody left to tell.
-        let _ = self.send_pdu(&Pdu::AssociationRJ(AssociationRJ { result, source })).await;
+        let _ = self
+            .send_pdu(&Pdu::AssociationRJ(AssociationRJ { result, source }))
+            .await;
         let _ = self.socket.shutdown().await;
     }
 
@@ -260,7 +264,9 @@ impl Association {
     /// The first context of an abstract syntax.
     #[must_use]
     pub fn context_for(&self, abstract_syntax: &str) -> Option<&AcceptedContext> {
-        self.contexts.iter().find(|context| context.abstract_syntax == abstract_syntax)
+        self.contexts
+            .iter()
+            .find(|context| context.abstract_syntax == abstract_syntax)
     }
 
     /// `host:port` of the peer, for messages.
@@ -414,7 +420,10 @@ impl Association {
     /// A protocol error of the peer, without content of the exchange.
     #[must_use]
     pub fn protocol(&self, detail: String) -> ArchiveError {
-        ArchiveError::Protocol { address: self.address.clone(), detail }
+        ArchiveError::Protocol {
+            address: self.address.clone(),
+            detail,
+        }
     }
 
     fn take_command(&mut self) -> Result<Option<(u8, Command)>, ArchiveError> {
@@ -450,7 +459,9 @@ impl Association {
                 Ok(true)
             }
             0x05 => Ok(false),
-            0x07 => Err(ArchiveError::Aborted { address: self.address.clone() }),
+            0x07 => Err(ArchiveError::Aborted {
+                address: self.address.clone(),
+            }),
             other => Err(self.protocol(format!("a PDU of type {other:02X}H during {stage}"))),
         }
     }
@@ -481,8 +492,13 @@ impl Association {
     async fn receive_pdu(&mut self, stage: &'static str) -> Result<(u8, Bytes), ArchiveError> {
         loop {
             if let &[kind, _, a, b, c, d, ..] = self.buffer.as_ref() {
-                let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-                let cap = if kind == 0x04 { self.local_max_pdu } else { MAX_CONTROL_PDU };
+                let length =
+                    usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+                let cap = if kind == 0x04 {
+                    self.local_max_pdu
+                } else {
+                    MAX_CONTROL_PDU
+                };
                 if !(0x01..=0x07).contains(&kind) {
                     return Err(self.protocol(format!("a PDU of unknown type {kind:02X}H")));
                 }
@@ -497,14 +513,21 @@ impl Association {
                     pdu.advance(PDU_HEADER);
                     return Ok((kind, pdu));
                 }
-                self.buffer.reserve((whole - self.buffer.len()).max(READ_SIZE));
+                self.buffer
+                    .reserve((whole - self.buffer.len()).max(READ_SIZE));
             } else {
                 self.buffer.reserve(READ_SIZE);
             }
-            let read = timeout(self.response_timeout, self.socket.read_buf(&mut self.buffer));
+            let read = timeout(
+                self.response_timeout,
+                self.socket.read_buf(&mut self.buffer),
+            );
             match read.await {
                 Ok(Ok(0)) => {
-                    return Err(ArchiveError::Closed { address: self.address.clone(), stage });
+                    return Err(ArchiveError::Closed {
+                        address: self.address.clone(),
+                        stage,
+                    });
                 }
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(broken(&self.address, stage, &error)),
@@ -623,7 +646,10 @@ fn association_request(
         if !with_role.contains(&context.abstract_syntax.as_ref()) {
             with_role.push(&context.abstract_syntax);
             // PS3.7 annex D.3.3.4: we are SCP of these, the acceptor is SCU.
-            let roles = RequestorRoles { scu: false, scp: true };
+            let roles = RequestorRoles {
+                scu: false,
+                scp: true,
+            };
             variables.push(UserVariableItem::ScuScpRoleSelectionSubItem(
                 context.abstract_syntax.to_string(),
                 roles,
@@ -702,11 +728,18 @@ fn broken(address: &str, stage: &'static str, error: &std::io::Error) -> Archive
         ErrorKind::UnexpectedEof
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
-        | ErrorKind::BrokenPipe => ArchiveError::Closed { address: address.to_owned(), stage },
-        ErrorKind::InvalidData => {
-            ArchiveError::Tls { address: address.to_owned(), detail: error.to_string() }
-        }
-        _ => ArchiveError::Unreachable { address: address.to_owned(), detail: error.to_string() },
+        | ErrorKind::BrokenPipe => ArchiveError::Closed {
+            address: address.to_owned(),
+            stage,
+        },
+        ErrorKind::InvalidData => ArchiveError::Tls {
+            address: address.to_owned(),
+            detail: error.to_string(),
+        },
+        _ => ArchiveError::Unreachable {
+            address: address.to_owned(),
+            detail: error.to_string(),
+        },
     }
 }
 
