@@ -15,7 +15,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
 use super::accept::Accept;
-use super::body::{self, Batches, Describe, Part};
+use super::body::{self, Batches, Describe, Part, Sending};
 use super::multipart::Boundary;
 use super::negotiate::{
     Form, JsonType, NotAcceptable, Retrieved, Unnamed, negotiate_instances, negotiate_json,
@@ -28,6 +28,7 @@ use crate::access::{self, Access, Refusal};
 use crate::archive::{ArchiveError, Scope};
 use crate::config::Quirks;
 use crate::dicom::charset::{CharacterSet, Repertoire};
+use crate::dicom::edit::Edit;
 use crate::dicom::json::{Attribute, JsonOptions, write_object};
 use crate::dicom::reader::{DataSet, Limits};
 use crate::dicom::syntax::Encoding;
@@ -211,6 +212,7 @@ impl Service {
                 return Ok(single(Part {
                     item: item.clone(),
                     delivery,
+                    edits: no_edits(),
                 }));
             }
         }
@@ -223,18 +225,20 @@ impl Service {
             )
             .into());
         }
+        let sending = Sending {
+            encoding,
+            edits: no_edits(),
+        };
         let boundary = Boundary::random();
         let mut answer = Response::new(Body::empty());
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, boundary.content_type());
         no_store(headers);
         // Everything is at hand and goes as it is: the length lets a client see a cut at once.
-        if let Some(length) =
-            known.and_then(|items| body::total_length(&boundary, &items, &encoding))
-        {
+        if let Some(length) = known.and_then(|items| sending.total_length(&boundary, &items)) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        *answer.body_mut() = Body::from_stream(body::instances(batches, boundary, encoding));
+        *answer.body_mut() = Body::from_stream(body::instances(batches, boundary, sending));
         Ok(answer)
     }
 
@@ -403,6 +407,11 @@ fn describe(texts: Texts, limits: Limits, root: String) -> Describe {
         write_object(out, elements, &options);
         Ok(())
     })
+}
+
+/// Local clients and peers get the objects as they are; an identifier is added to none yet.
+fn no_edits() -> Arc<[Edit]> {
+    Arc::default()
 }
 
 fn single(part: Part) -> Response {

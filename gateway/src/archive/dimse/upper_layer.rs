@@ -64,13 +64,17 @@ pub struct ProposedContext {
     pub peer_sends: bool,
 }
 
-/// A piece of a message as it came.
-#[derive(Debug)]
-struct Pdv {
-    context: u8,
-    command: bool,
-    last: bool,
-    data: Bytes,
+/// A presentation data value (PS3.8 §9.3.5.1): a piece of a message as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pdv {
+    /// Presentation context of the message.
+    pub context: u8,
+    /// A piece of the command; else of the data set.
+    pub command: bool,
+    /// The last piece of it.
+    pub last: bool,
+    /// The piece.
+    pub data: Bytes,
 }
 
 /// An open association.
@@ -455,7 +459,8 @@ impl Association {
         let (kind, body) = self.receive_pdu(stage).await?;
         match kind {
             0x04 => {
-                self.cut_pdvs(body)?;
+                let cut = cut_pdvs(body, &mut self.pending);
+                cut.map_err(|detail| self.protocol(detail.into()))?;
                 Ok(true)
             }
             0x05 => Ok(false),
@@ -464,28 +469,6 @@ impl Association {
             }),
             other => Err(self.protocol(format!("a PDU of type {other:02X}H during {stage}"))),
         }
-    }
-
-    /// P-DATA-TF (PS3.8 §9.3.5): presentation data values, cut without copying.
-    fn cut_pdvs(&mut self, mut body: Bytes) -> Result<(), ArchiveError> {
-        while body.has_remaining() {
-            if body.remaining() < PDV_HEADER {
-                return Err(self.protocol("a presentation data value is cut short".into()));
-            }
-            let length = usize::try_from(body.get_u32()).unwrap_or(usize::MAX);
-            if length < 2 || length > body.remaining() {
-                return Err(self.protocol("a presentation data value overruns its PDU".into()));
-            }
-            let context = body.get_u8();
-            let control = body.get_u8();
-            self.pending.push_back(Pdv {
-                context,
-                command: control & 1 != 0,
-                last: control & 2 != 0,
-                data: body.split_to(length - 2),
-            });
-        }
-        Ok(())
     }
 
     /// Reads one PDU: its type and what follows its header.
@@ -610,6 +593,31 @@ pub enum Rejection {
     CallingNotRecognised,
     /// Too many associations.
     Congested,
+}
+
+/// Cuts what follows the header of a P-DATA-TF PDU (PS3.8 §9.3.5), without copying.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn cut_pdvs(mut body: Bytes, pdvs: &mut VecDeque<Pdv>) -> Result<(), &'static str> {
+    while body.has_remaining() {
+        if body.remaining() < PDV_HEADER {
+            return Err("a presentation data value is cut short");
+        }
+        let length = usize::try_from(body.get_u32()).unwrap_or(usize::MAX);
+        if length < 2 || length > body.remaining() {
+            return Err("a presentation data value overruns its PDU");
+        }
+        let context = body.get_u8();
+        let control = body.get_u8();
+        pdvs.push_back(Pdv {
+            context,
+            command: control & 1 != 0,
+            last: control & 2 != 0,
+            data: body.split_to(length - 2),
+        });
+    }
+    Ok(())
 }
 
 /// Parses a control PDU. `dicom-ul` panics on some malformed ones: that is the peer's error.
