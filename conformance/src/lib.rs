@@ -1,4 +1,5 @@
 //! Simulators, sample exams, scenario tests and benchmarks: everything that stands for an outside
 //! system, and nothing of the product.
 
+pub mod samples;
 pub mod testkit;

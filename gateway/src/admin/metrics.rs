@@ -96,7 +96,7 @@ fn describe() {
 }
 
 /// Every metric the gateway records, in the order of `docs/metrics.md`.
-pub const METRICS: [Metric; 22] = [
+pub const METRICS: [Metric; 31] = [
     Metric {
         name: "drimbox_http_connections",
         kind: Kind::Gauge,
@@ -123,12 +123,12 @@ pub const METRICS: [Metric; 22] = [
         help: "Time from the head of a request to the first byte of the body of its answer.",
     },
     Metric {
-        name: "drimbox_http_bytes_sent_total",
+        name: "drimbox_http_response_bytes_total",
         kind: Kind::Counter,
         help: "Bytes of bodies handed to clients.",
     },
     Metric {
-        name: "drimbox_http_aborted_total",
+        name: "drimbox_http_aborted_responses_total",
         kind: Kind::Counter,
         help: "Answers ended before their last byte, by cause.",
     },
@@ -136,6 +136,11 @@ pub const METRICS: [Metric; 22] = [
         name: "drimbox_http_stalled_streams_total",
         kind: Kind::Counter,
         help: "Connections ended because the client accepted no byte in time, by listener.",
+    },
+    Metric {
+        name: "drimbox_http_panics_total",
+        kind: Kind::Counter,
+        help: "Requests answered 500 because their handler panicked.",
     },
     Metric {
         name: "drimbox_tls_handshake_failures_total",
@@ -150,22 +155,47 @@ pub const METRICS: [Metric; 22] = [
     Metric {
         name: "drimbox_cache_series",
         kind: Kind::Gauge,
-        help: "Complete series kept in the cache.",
+        help: "Entries kept in the cache: whole series, or instances asked for alone.",
     },
     Metric {
         name: "drimbox_cache_hits_total",
         kind: Kind::Counter,
-        help: "Series served from the cache.",
+        help: "Requests for a series or an instance served from the cache.",
     },
     Metric {
         name: "drimbox_cache_misses_total",
         kind: Kind::Counter,
-        help: "Series that had to be retrieved.",
+        help: "Requests for a series or an instance that started a retrieval.",
+    },
+    Metric {
+        name: "drimbox_cache_joined_total",
+        kind: Kind::Counter,
+        help: "Requests that joined a retrieval already under way.",
     },
     Metric {
         name: "drimbox_cache_evictions_total",
         kind: Kind::Counter,
-        help: "Series removed to make room.",
+        help: "Entries removed to make room.",
+    },
+    Metric {
+        name: "drimbox_cache_damaged_total",
+        kind: Kind::Counter,
+        help: "Entries removed because they could not be read back.",
+    },
+    Metric {
+        name: "drimbox_cache_passed_through_total",
+        kind: Kind::Counter,
+        help: "Retrievals whose images could not be kept.",
+    },
+    Metric {
+        name: "drimbox_cache_served_unreachable_total",
+        kind: Kind::Counter,
+        help: "Studies served from the cache while the PACS could not be asked.",
+    },
+    Metric {
+        name: "drimbox_retrievals_failed_total",
+        kind: Kind::Counter,
+        help: "Retrievals that ended short of their last instance, by cause.",
     },
     Metric {
         name: "drimbox_cache_degraded",
@@ -175,7 +205,7 @@ pub const METRICS: [Metric; 22] = [
     Metric {
         name: "drimbox_dimse_associations",
         kind: Kind::Gauge,
-        help: "Associations open with a PACS, by pacs.",
+        help: "Associations at work with a PACS, by pacs.",
     },
     Metric {
         name: "drimbox_dimse_associations_opened_total",
@@ -201,6 +231,21 @@ pub const METRICS: [Metric; 22] = [
         name: "drimbox_dimse_bytes_received_total",
         kind: Kind::Counter,
         help: "Bytes of data sets received from a PACS, by pacs.",
+    },
+    Metric {
+        name: "drimbox_dimse_instances_refused_total",
+        kind: Kind::Counter,
+        help: "Instances from a PACS that were refused, by pacs and cause.",
+    },
+    Metric {
+        name: "drimbox_dimse_unexpected_instances_total",
+        kind: Kind::Counter,
+        help: "Instances sent to the storage SCP that nobody had asked for.",
+    },
+    Metric {
+        name: "drimbox_dimse_scp_errors_total",
+        kind: Kind::Counter,
+        help: "Associations of the storage SCP that failed, by cause.",
     },
     Metric {
         name: "drimbox_dimse_breaker_open",

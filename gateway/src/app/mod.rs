@@ -1,19 +1,31 @@
 //! The composition root: builds every part, starts and stops listeners in order.
 
-use std::net::SocketAddr;
+mod check;
+mod health;
+mod tls;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
 
 use anyhow::Context as _;
-use futures_util::future::{BoxFuture, join_all};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, CacheHealth, Metrics, PacsHealth, Readiness};
+use crate::access::{Access, Tokens};
+use crate::admin::{self, Metrics};
+use crate::archive::Archive;
+use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
+use crate::cache::{Bounds, Cache};
 use crate::cli::{Service, Verdict};
-use crate::config::{Config, PacsDimse};
+use crate::config::{Config, Pacs};
+use crate::dicom::reader::Limits;
+use crate::dicomweb::service::{self, Roots, Texts};
+use crate::net::{self, Capacity, Listener, ListenerKind, Security};
+use crate::studies::{self, Studies};
 use crate::{notify, telemetry};
+use health::Health;
 
 /// The gateway itself.
 #[derive(Debug, Clone, Copy)]
@@ -22,117 +34,256 @@ pub struct App;
 impl Service for App {
     async fn serve(&self, config: Config) -> anyhow::Result<()> {
         telemetry::init(&config.log)?;
+        tls::install_provider();
         let metrics = Metrics::install()?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let listener = listen(config.admin.listen, "admin").await?;
-        let state = Arc::new(State::new(&config));
-        let router = admin::router(state.clone(), metrics.clone());
-        tokio::spawn(metrics.upkeep());
+
+        let parts = Parts::build(&config).await?;
+        let stop = CancellationToken::new();
+        let background = CancellationToken::new();
+        let listeners = Listeners::bind(&config, &parts).await?;
+
+        let mut running = JoinSet::new();
+        tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
-        tracing::info!(admin = %listener.local_addr()?, "ready");
+        for archive in &parts.archives {
+            let archive = Arc::clone(archive);
+            let background = background.clone();
+            running.spawn(async move { archive.maintain(background).await });
+        }
+        let health = Health::start(&parts, config.cache.max_bytes, background.clone());
+        listeners.start(&config, &parts, &health, metrics, &stop, &background, &mut running);
+        tracing::info!(pacs = parts.studies.len(), "ready");
         notify::ready();
-        axum::serve(listener, router)
-            .with_graceful_shutdown(async move {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
+
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new request; running transfers may finish");
+        health.stopping();
+        notify::stopping(config.limits.grace_period);
+        stop.cancel();
+        // The listeners end by themselves when their connections have, or at the end of the grace.
+        while let Some(ended) = running.join_next().await {
+            ended.context("a part of the gateway failed while stopping")?;
+            if running.len() <= parts.archives.len() + usize::from(config.dimse.listen.is_some()) + 1
+                && !background.is_cancelled()
+            {
+                for studies in parts.studies.values() {
+                    studies.close().await;
                 }
-                state.stopping.store(true, Ordering::Relaxed);
-                notify::stopping(config.limits.grace_period);
-                tracing::info!("stopping");
-            })
-            .await
-            .context("admin listener")
+                background.cancel();
+            }
+        }
+        Ok(())
     }
 
     async fn check_pacs(&self, config: &Config, name: &str) -> Vec<Verdict> {
-        let pacs = config.pacs.iter().find(|pacs| pacs.name == name);
-        match pacs {
-            Some(pacs) => vec![connection(&pacs.dimse).await],
-            None => Vec::new(),
+        check::pacs(config, name).await
+    }
+}
+
+/// The parts behind the listeners.
+struct Parts {
+    cache: Arc<Cache>,
+    moves: Arc<Moves>,
+    archives: Vec<Arc<DimseArchive>>,
+    studies: HashMap<Arc<str>, Arc<Studies>>,
+    service: Arc<service::Service>,
+    capacity: Capacity,
+}
+
+impl Parts {
+    async fn build(config: &Config) -> anyhow::Result<Self> {
+        let bounds = Bounds {
+            max_bytes: config.cache.max_bytes,
+            min_free_bytes: config.cache.min_free_bytes,
+        };
+        let dir = config.cache.dir.clone();
+        let cache = tokio::task::spawn_blocking(move || Cache::open(&dir, bounds)).await?;
+        let cache = cache.with_context(|| {
+            format!(
+                "the image cache {} cannot be opened: check that the service may write there",
+                config.cache.dir.display()
+            )
+        })?;
+        let moves = Moves::new(config.dimse.ae_title.clone());
+        let mut archives = Vec::new();
+        let mut fronts = HashMap::new();
+        let mut served = HashMap::new();
+        for pacs in &config.pacs {
+            let archive = Arc::new(archive(pacs, &moves)?);
+            let name: Arc<str> = pacs.name.as_str().into();
+            let settings = studies::Settings {
+                pacs: pacs.name.clone(),
+                revalidate_after: config.cache.revalidate_after,
+                serve_when_unreachable: config.cache.serve_when_unreachable,
+                related_counts: pacs.quirks.related_counts,
+                relational_queries: pacs.quirks.relational_queries,
+                limits: Limits {
+                    head_bytes: config.limits.max_head_bytes as u64,
+                    ..Limits::default()
+                },
+            };
+            let upstream = Arc::clone(&archive) as Arc<dyn Archive>;
+            let front = Studies::new(settings, upstream, Arc::clone(&cache));
+            archives.push(archive);
+            fronts.insert(Arc::clone(&name), Arc::clone(&front));
+            served.insert(name, service::Pacs { studies: front, texts: Texts::new(&pacs.quirks) });
+        }
+        let service = Arc::new(service::Service {
+            pacs: served,
+            access: access(config)?,
+            roots: roots(config),
+            max_head_bytes: config.limits.max_head_bytes as u64,
+            max_matches: config.limits.max_matches,
+        });
+        let capacity = Capacity::new(&config.limits);
+        Ok(Self { cache, moves, archives, studies: fronts, service, capacity })
+    }
+}
+
+/// The archive of a PACS.
+fn archive(pacs: &Pacs, moves: &Arc<Moves>) -> anyhow::Result<DimseArchive> {
+    let tls = match &pacs.dimse.tls {
+        Some(settings) => Some(tls::connector(settings).with_context(|| {
+            format!("TLS towards the PACS {:?} cannot be set up", pacs.name)
+        })?),
+        None => None,
+    };
+    Ok(DimseArchive::new(pacs, tls, Arc::clone(moves)))
+}
+
+fn access(config: &Config) -> anyhow::Result<Access> {
+    let mut access = Access::default();
+    for pacs in &config.pacs {
+        let name: Arc<str> = pacs.name.as_str().into();
+        access.names.insert(Arc::clone(&name));
+        if let Some(host) = &pacs.db_host {
+            access.hosts.insert(host.to_ascii_lowercase(), name);
+        }
+    }
+    if let Some(peer) = &config.peer {
+        access.peer = peer.resources.clone();
+    }
+    if let Some(local) = &config.local {
+        access.local = local.resources.clone();
+        access.default_pacs = Some(local.default_pacs.as_str().into());
+        if let Some(file) = &local.tokens_file {
+            access.tokens = Some(
+                Tokens::load(file)
+                    .with_context(|| format!("bearer tokens of the local listener: {}", file.display()))?,
+            );
+        }
+    }
+    Ok(access)
+}
+
+fn roots(config: &Config) -> Roots {
+    let mut roots = Roots::default();
+    if let Some(local) = &config.local {
+        roots.local.clone_from(&local.base_path);
+        roots.local_public.clone_from(&local.public_url);
+        roots.local_tls = local.tls.is_some();
+    }
+    if let Some(peer) = &config.peer {
+        roots.peer.clone_from(&peer.base_path);
+        roots.peer_port =
+            Some(peer.public_port.unwrap_or(peer.listen.port())).filter(|port| *port != 443);
+    }
+    roots
+}
+
+/// Bound sockets, not yet accepting: a port in use is known before anything starts.
+struct Listeners {
+    admin: Listener,
+    http: Vec<Listener>,
+    dimse: Option<(TcpListener, StorageScp)>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config, parts: &Parts) -> anyhow::Result<Self> {
+        let admin = Listener::bind(ListenerKind::Admin, config.admin.listen, Security::Plain).await?;
+        let mut http = Vec::new();
+        if let Some(local) = &config.local {
+            let security = match &local.tls {
+                Some(identity) => Security::Tls(net::tls::server_config(identity)?),
+                None => Security::Plain,
+            };
+            http.push(Listener::bind(ListenerKind::Local, local.listen, security).await?);
+        }
+        if let Some(peer) = &config.peer {
+            let named = config
+                .pacs
+                .iter()
+                .filter_map(|pacs| Some((pacs.db_host.as_deref()?, pacs.db_tls.as_ref()?)));
+            let configs = net::tls::NamedConfigs::load(named, &peer.client_ca_file)?;
+            let security = Security::Named(Arc::new(configs));
+            http.push(Listener::bind(ListenerKind::Peer, peer.listen, security).await?);
+        }
+        let dimse = match config.dimse.listen {
+            Some(address) => Some((storage_listener(address).await?, storage_scp(config, &parts.moves)?)),
+            None => None,
+        };
+        Ok(Self { admin, http, dimse })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the composition root joins everything")]
+    fn start(
+        self,
+        config: &Config,
+        parts: &Parts,
+        health: &Arc<Health>,
+        metrics: Metrics,
+        stop: &CancellationToken,
+        background: &CancellationToken,
+        running: &mut JoinSet<()>,
+    ) {
+        // Health stays visible while transfers finish.
+        let router = admin::router(Arc::clone(health) as Arc<dyn admin::Readiness>, metrics);
+        let capacity = Capacity::new(&config.limits);
+        let background = background.clone();
+        {
+            let background = background.clone();
+            running.spawn(async move {
+                self.admin.serve(router, capacity, background).await;
+            });
+        }
+        for listener in self.http {
+            let router = service::router(Arc::clone(&parts.service));
+            let capacity = parts.capacity.clone();
+            let stop = stop.clone();
+            tracing::info!(address = %listener.address(), "listening");
+            running.spawn(async move {
+                let drained = listener.serve(router, capacity, stop).await;
+                tracing::info!(finished = drained.finished, aborted = drained.aborted, "drained");
+            });
+        }
+        if let Some((listener, scp)) = self.dimse {
+            running.spawn(scp.run(listener, background));
         }
     }
 }
 
-async fn listen(address: SocketAddr, section: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
-    listener.with_context(|| {
-        format!(
-            "cannot listen on {address} ([{section}] listen): choose a free address of this \
-             machine, or stop what holds it (ss -ltnp)"
-        )
+async fn storage_listener(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address} (`dimse.listen`): choose a free address of this machine")
     })
 }
 
-/// Whether the port of the PACS accepts a connection.
-async fn connection(pacs: &PacsDimse) -> Verdict {
-    let step = "Connexion TCP";
-    let place = format!("{}:{}", pacs.host, pacs.port);
-    match reach(pacs).await {
-        Ok(address) => Verdict::ok(step, format!("{place} accepte la connexion ({address})")),
-        Err(error) => Verdict::failed(
-            step,
-            format!("{place} ne répond pas ({error})"),
-            "vérifier host et port dans [pacs.dimse], que le PACS est démarré, et que le pare-feu \
-             laisse passer",
-        ),
-    }
-}
-
-async fn reach(pacs: &PacsDimse) -> std::io::Result<SocketAddr> {
-    let connecting = TcpStream::connect((pacs.host.as_str(), pacs.port));
-    let connected = tokio::time::timeout(pacs.connect_timeout, connecting).await;
-    connected
-        .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??
-        .peer_addr()
-}
-
-/// What the health page tells.
-struct State {
-    pacs: Vec<(String, PacsDimse)>,
-    cache: CacheHealth,
-    stopping: AtomicBool,
-}
-
-impl State {
-    fn new(config: &Config) -> Self {
-        let pacs = config
-            .pacs
-            .iter()
-            .map(|p| (p.name.clone(), p.dimse.clone()));
-        Self {
-            pacs: pacs.collect(),
-            cache: CacheHealth {
-                degraded: false,
-                series: 0,
-                bytes: 0,
-                max_bytes: config.cache.max_bytes,
-            },
-            stopping: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Readiness for State {
-    fn pacs(&self) -> BoxFuture<'_, Vec<PacsHealth>> {
-        let probes = self.pacs.iter().map(|(name, dimse)| async move {
-            let up = reach(dimse).await.is_ok();
-            PacsHealth {
-                name: name.clone(),
-                up,
-                since: SystemTime::now(),
-                last_error_kind: (!up).then_some("connect"),
-            }
-        });
-        Box::pin(join_all(probes))
-    }
-
-    fn cache(&self) -> CacheHealth {
-        self.cache
-    }
-
-    fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
+fn storage_scp(config: &Config, moves: &Arc<Moves>) -> anyhow::Result<StorageScp> {
+    let callers: HashSet<String> =
+        config.pacs.iter().map(|pacs| pacs.dimse.ae_title.to_string()).collect();
+    let widest = config.pacs.iter().map(|pacs| pacs.dimse.max_pdu).max();
+    let longest = config.pacs.iter().map(|pacs| pacs.dimse.response_timeout).max();
+    Ok(StorageScp {
+        moves: Arc::clone(moves),
+        callers: Arc::new(callers),
+        tls: tls::storage_acceptor(&config.dimse)?,
+        max_associations: config.dimse.max_associations,
+        max_pdu: widest.unwrap_or(131_072),
+        idle_timeout: longest.unwrap_or(std::time::Duration::from_secs(60)),
+    })
 }

@@ -11,6 +11,8 @@
 
 mod index;
 mod staging;
+#[cfg(test)]
+mod tests;
 
 pub use index::Entry;
 pub use staging::{LargeObject, Object, Staging};
@@ -176,6 +178,13 @@ impl Cache {
     #[must_use]
     pub fn contains(&self, key: &Key) -> bool {
         self.state.lock().bundles.contains_key(key)
+    }
+
+    /// Bundles kept, and bytes of all of them and of what is being written.
+    #[must_use]
+    pub fn size(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.bundles.len() as u64, state.bytes)
     }
 
     /// Starts a bundle.

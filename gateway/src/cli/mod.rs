@@ -4,6 +4,7 @@
 //! What an administrator reads is in French.
 
 mod check;
+mod manual;
 mod verdict;
 
 use std::ffi::OsString;
@@ -81,7 +82,10 @@ enum Check {
     Config(ConfigFile),
     #[command(about = "Contrôler un PACS : association, C-ECHO, recherche, récupération")]
     Pacs {
-        #[arg(help = "Nom du PACS dans la configuration (clé name)")]
+        #[arg(
+            value_name = "NOM",
+            help = "Nom du PACS dans la configuration (clé name)"
+        )]
         name: String,
         #[command(flatten)]
         config: ConfigFile,
@@ -94,8 +98,9 @@ struct ConfigFile {
         long = "config",
         value_name = "FICHIER",
         env = "DRIMBOX_CONFIG",
+        hide_env = true,
         default_value = config::DEFAULT_FILE,
-        help = "Fichier de configuration"
+        help = "Fichier de configuration ; sans cette option, celui de la variable DRIMBOX_CONFIG"
     )]
     path: PathBuf,
 }
@@ -163,9 +168,7 @@ fn execute(
             clap_complete::generate(shell, &mut Arguments::command(), "drimbox", &mut script);
             out.write_all(&script).map(|()| 0)
         }
-        Command::Manpage => clap_mangen::Man::new(Arguments::command())
-            .render(out)
-            .map(|()| 0),
+        Command::Manpage => manual::write(Arguments::command(), out).map(|()| 0),
     }
 }
 

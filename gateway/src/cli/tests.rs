@@ -178,7 +178,14 @@ fn version_completions_and_manual_are_printed() {
         completions.out
     );
     let manual = drimbox(&service, &["manpage"]);
-    assert!(manual.out.contains(".TH drimbox 1"), "{}", manual.out);
+    for part in [
+        ".TH drimbox 1",
+        "drimbox check pacs",
+        "DRIMBOX_CONFIG",
+        "Codes de sortie",
+    ] {
+        assert!(manual.out.contains(part), "{part}: {}", manual.out);
+    }
 }
 
 #[test]

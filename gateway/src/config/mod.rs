@@ -78,4 +78,6 @@ fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

@@ -117,7 +117,10 @@ fn local(section: &Section<'_>, pacs: &[Option<Pacs>]) -> Option<LocalListener> 
     let public_url = section.optional("public_url", names::public_url);
     let default_pacs = section
         .optional("default_pacs", names::pacs_name)
-        .or_else(|| first.map(|pacs| pacs.name.clone()));
+        .or_else(|| first.map(|pacs| pacs.name.clone()))
+        // Without any PACS in order, the configuration is refused anyway, with what is left to say
+        // about this section.
+        .unwrap_or_default();
     let tls = identity(section.section("tls"));
     let tokens_file = section.optional("tokens_file", files::secrets);
     let both = BTreeSet::from([Resource::Wado, Resource::Qido]);
@@ -127,7 +130,7 @@ fn local(section: &Section<'_>, pacs: &[Option<Pacs>]) -> Option<LocalListener> 
         listen,
         base_path,
         public_url,
-        default_pacs: default_pacs?,
+        default_pacs,
         tls,
         tokens_file,
         resources,

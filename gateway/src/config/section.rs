@@ -57,6 +57,13 @@ impl<'a> Source<'a> {
         problems
     }
 
+    /// Keys asked for so far, as dotted paths without array indices.
+    #[cfg(test)]
+    pub(super) fn known_keys(&self) -> BTreeSet<String> {
+        let known = self.known.borrow();
+        known.iter().map(|(s, k)| dotted(s, k)).collect()
+    }
+
     fn line(&self, span: &Range<usize>) -> usize {
         line_at(self.text, span.start)
     }
@@ -73,20 +80,24 @@ impl<'a> Source<'a> {
 
 impl Unknown {
     fn explain(mut self, known: &BTreeSet<(String, &'static str)>) -> Problem {
-        let here = known.iter().filter(|(section, _)| *section == self.section);
-        let nearest = here
-            .map(|(_, key)| (strsim::damerau_levenshtein(key, &self.name), *key))
-            .filter(|(distance, key)| *distance <= key.len().div_ceil(3).max(2))
-            .min();
-        let elsewhere = known.iter().find(|(_, key)| *key == self.name);
-        self.problem.remedy = match (nearest, elsewhere) {
-            (Some((_, key)), _) => format!("vouliez-vous écrire « {key} » ? Sinon, la retirer"),
-            (None, Some((section, _))) if section.is_empty() => {
-                "cette clé se place en tête du fichier, avant toute section".to_owned()
+        let (near, far): (Vec<_>, Vec<_>) = known
+            .iter()
+            .map(|(section, key)| (strsim::damerau_levenshtein(key, &self.name), section, *key))
+            .filter(|(distance, _, key)| *distance <= key.len().div_ceil(3).max(2))
+            .partition(|(_, section, _)| **section == self.section);
+        let exact = far.iter().find(|(distance, _, _)| *distance == 0);
+        let nearest = exact.or(near.iter().min()).or(far.iter().min());
+        self.problem.remedy = match nearest {
+            None => "la retirer, ou chercher son nom dans le fichier de référence".to_owned(),
+            Some((_, section, key)) if **section == self.section => {
+                format!("vouliez-vous écrire « {key} » ? Sinon, la retirer")
             }
-            (None, Some((section, _))) => format!("cette clé se place dans [{section}]"),
-            (None, None) => {
-                "la retirer, ou chercher son nom dans le fichier de référence".to_owned()
+            Some((_, section, key)) => {
+                let place = match section.as_str() {
+                    "" => "en tête du fichier, avant toute section".to_owned(),
+                    section => format!("dans [{section}]"),
+                };
+                format!("« {key} » se place {place}")
             }
         };
         self.problem

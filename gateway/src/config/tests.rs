@@ -127,6 +127,22 @@ fn a_key_in_the_wrong_section_is_sent_to_the_right_one() {
 }
 
 #[test]
+fn a_misspelt_key_in_the_wrong_section_is_sent_to_the_right_one() {
+    let pacs = PACS.replace("[pacs.dimse]", "retreive = \"move\"\n[pacs.dimse]");
+    let problem = problem(&format!("[local]\n{pacs}"));
+    assert!(problem.remedy.contains("« retrieve »"), "{problem}");
+    assert!(problem.remedy.contains("[pacs.dimse]"), "{problem}");
+}
+
+#[test]
+fn a_wrong_pacs_hides_no_mistake_of_the_local_listener() {
+    let pacs = PACS.replace("\"scanner\"", "\"Scanner\"");
+    let problems = Folder::new().problems(&format!("[local]\nlisten = \"0.0.0.0:80\"\n{pacs}"));
+    let keys: Vec<_> = problems.iter().map(|p| p.key.as_str()).collect();
+    assert_eq!(keys, ["local.listen", "local.listen", "pacs[Scanner].name"]);
+}
+
+#[test]
 fn every_mistake_is_reported_at_once_in_the_order_of_the_file() {
     let text = "[local]\nlisten = 8080\nbase_path = \"dicom-web/\"\n\
                 [cache]\nmax_bytes = \"50 Go\"\nmystery = 1\n\

@@ -95,6 +95,11 @@ pub enum Problem {
         "more than {0} bytes before Pixel Data; if the object is genuine, raise the limit on the size of heads"
     )]
     HeadTooLarge(u64),
+    /// Encapsulated Pixel Data in a transfer syntax whose Pixel Data are native.
+    #[error(
+        "Pixel Data are encapsulated, which the transfer syntax does not allow; the object is damaged or its transfer syntax is not the one declared"
+    )]
+    EncapsulatedInNative,
     /// The deflated stream is not one (RFC 1951).
     #[error(
         "the deflated data set cannot be inflated; the object is damaged, ask the archive for it again"

@@ -6,15 +6,19 @@
 
 pub mod charset;
 pub mod convert;
-pub mod part10;
+pub mod edit;
 mod error;
 mod inflate;
+pub mod json;
+pub mod part10;
+pub mod path;
 pub mod reader;
 pub mod scan;
 pub mod syntax;
 #[cfg(test)]
-mod testdata;
+pub(crate) mod testdata;
 pub mod uid;
 mod walk;
+pub mod write;
 
 pub use walk::{has_short_length, implicit_vr, is_pixel_data, word_size};

@@ -98,6 +98,12 @@ macro_rules! uid_kind {
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
             }
+
+            /// A UID of the standard that stands in our own text.
+            #[must_use]
+            pub fn known(uid: &'static str) -> Self {
+                Self(Uid(uid.into()))
+            }
         }
 
         impl serde::Serialize for $name {

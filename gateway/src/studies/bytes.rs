@@ -93,39 +93,3 @@ impl ItemBytes {
         }
     }
 }
-
-/// The head of an item: its data set up to the pixel data, without file meta information.
-///
-/// # Errors
-/// The system's; a head of more than `cap` bytes.
-pub async fn head(item: &Item, cap: u64) -> io::Result<Bytes> {
-    let entry = item.entry();
-    if entry.head_length > cap {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("an instance with {} bytes before its pixel data", entry.head_length),
-        ));
-    }
-    let length = usize::try_from(entry.head_length).map_err(io::Error::other)?;
-    match item {
-        Item::Stored { entry, file } => {
-            let file = Arc::clone(file);
-            let offset = entry.offset + entry.meta_length;
-            let reading = tokio::task::spawn_blocking(move || read_range(&file, offset, length));
-            reading.await.map_err(io::Error::other)?
-        }
-        Item::Held(held) => {
-            let skip = usize::try_from(entry.meta_length).map_err(io::Error::other)?;
-            let mut bytes = Vec::with_capacity(length);
-            let mut before = skip;
-            for piece in &held.pieces {
-                let from = before.min(piece.len());
-                before -= from;
-                let rest = piece.slice(from..);
-                let take = rest.len().min(length - bytes.len());
-                bytes.extend_from_slice(&rest.slice(..take));
-            }
-            Ok(bytes.into())
-        }
-    }
-}

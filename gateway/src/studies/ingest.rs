@@ -52,7 +52,7 @@ impl InstanceSink for Ingest {
         let from = Encoding::of(&incoming.transfer_syntax);
         let convert = matches!(from, Encoding::ImplicitLittle | Encoding::ExplicitBig);
         let transfer_syntax = if convert {
-            explicit_le()?
+            TransferSyntaxUid::known(dicom_dictionary_std::uids::EXPLICIT_VR_LITTLE_ENDIAN)
         } else {
             incoming.transfer_syntax.clone()
         };
@@ -65,7 +65,7 @@ impl InstanceSink for Ingest {
             group: Arc::clone(&self.group),
             cache: Arc::clone(&self.cache),
             scanner: HeadScanner::new(&transfer_syntax, self.limits),
-            converter: convert.then(|| Converter::new(from, self.limits)),
+            converter: convert.then(|| Converter::new(&incoming.transfer_syntax, self.limits)),
             meta_length: meta.len() as u64,
             size: meta.len(),
             pieces: vec![meta],
@@ -249,10 +249,6 @@ impl InstanceWriter for Writer {
 
 fn malformed(error: impl std::fmt::Display) -> SinkError {
     SinkError::Malformed(error.to_string())
-}
-
-fn explicit_le() -> Result<TransferSyntaxUid, SinkError> {
-    TransferSyntaxUid::parse(dicom_dictionary_std::uids::EXPLICIT_VR_LITTLE_ENDIAN).map_err(malformed)
 }
 
 async fn blocking<T: Send + 'static>(

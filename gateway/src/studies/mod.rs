@@ -12,6 +12,8 @@ mod ingest;
 mod listing;
 mod reader;
 mod search;
+#[cfg(test)]
+mod tests;
 
 pub use error::StudiesError;
 pub use flight::{HeldItem, Item};

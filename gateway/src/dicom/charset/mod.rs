@@ -77,12 +77,14 @@ impl CharacterSet {
     #[must_use]
     pub fn declared(value: &str, fallback: Repertoire) -> Self {
         let mut terms = value.split('\\').map(Term::parse);
-        let first = terms.next().unwrap_or(Term::Unknown);
-        let rest: Vec<Term> = terms.collect();
+        let mut first = terms.next().unwrap_or(Term::Unknown);
+        let (alone, rest): (Vec<Term>, Vec<Term>) = terms.partition(|term| term.stands_alone());
+        // UTF-8 and the Chinese sets cannot be combined; after an empty value 1 they are meant alone.
+        if let (true, Some(alone)) = (first.is_ascii(), alone.first()) {
+            first = *alone;
+        }
         let form = match first {
-            Term::Repertoire { repertoire, .. } if repertoire.excludes_code_extensions() => {
-                Form::Single(repertoire)
-            }
+            Term::Repertoire { repertoire, .. } if first.stands_alone() => Form::Single(repertoire),
             Term::Repertoire {
                 repertoire,
                 extended: false,
@@ -257,6 +259,21 @@ impl Term {
                 }
             }),
         }
+    }
+
+    fn stands_alone(self) -> bool {
+        matches!(self, Self::Repertoire { repertoire, .. } if repertoire.excludes_code_extensions())
+    }
+
+    fn is_ascii(self) -> bool {
+        matches!(
+            self,
+            Self::Unknown
+                | Self::Repertoire {
+                    repertoire: Repertoire::Ascii,
+                    ..
+                }
+        )
     }
 
     fn designations(self) -> Vec<Designation> {

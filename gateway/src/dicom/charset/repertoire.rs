@@ -3,12 +3,13 @@
 use encoding_rs::Encoding;
 
 /// A character repertoire that a data set can use alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Repertoire {
     /// ISO_IR 6, the default: ASCII.
     Ascii,
     /// ISO_IR 100: ISO 8859-1, Western European. Bytes 80-9F are read as Windows-1252, which is what
-    /// a system that writes them means.
+    /// a system that writes them means. What bytes mean when nothing says it.
+    #[default]
     Latin1,
     /// ISO_IR 101: ISO 8859-2, Central European.
     Latin2,

@@ -4,6 +4,8 @@
     clippy::panic,
     clippy::indexing_slicing
 )]
+use super::super::json::{JsonOptions, write_object};
+use super::super::path::AttributePath;
 use super::super::testdata::{ENCODINGS, Writer, image, tag};
 use super::*;
 
@@ -345,7 +347,102 @@ fn the_notes_kept_per_element_are_small() {
     );
 }
 
+fn collect(
+    bytes: &[u8],
+    encoding: Encoding,
+    chunk: usize,
+    value_max: u32,
+) -> Result<DataSet<'static>, ReadError> {
+    let mut collector = Collector::new(encoding, Limits::default(), value_max, 1 << 20);
+    for chunk in bytes.chunks(chunk) {
+        collector.feed(chunk)?;
+    }
+    collector.finish()
+}
+
+fn json(set: &DataSet<'_>) -> String {
+    let bulk = |path: &AttributePath| path.to_string();
+    let options = JsonOptions {
+        inline_max: 16,
+        bulk_uri: Some(&bulk),
+        ..JsonOptions::default()
+    };
+    let mut out = Vec::new();
+    write_object(&mut out, set.elements(), &options);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn what_is_collected_from_fragments_says_the_same_as_the_whole() {
+    for (encoding, _) in ENCODINGS {
+        let bytes = image(encoding);
+        let whole = json(&DataSet::parse(&bytes, encoding, Limits::default()).unwrap());
+        assert!(whole.contains(r#""7FE00010":{"vr":"OW","BulkDataURI":"7FE00010"}"#));
+        for chunk in [1, 7, usize::MAX] {
+            assert_eq!(
+                json(&collect(&bytes, encoding, chunk, 64).unwrap()),
+                whole,
+                "{encoding:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn large_values_and_pixels_are_not_kept_but_found() {
+    let lut = Writer::new(Encoding::ExplicitLittle)
+        .put((0x0028, 0x3006), VR::OW, &[5; 100])
+        .bytes;
+    let bytes = Writer::new(Encoding::ExplicitLittle)
+        .sequence((0x0028, 0x3010), false, &[lut])
+        .put((0x0042, 0x0011), VR::OB, &[7; 64])
+        .fragments(&[&[], &[9; 5000]])
+        .bytes;
+    let set = collect(&bytes, Encoding::ExplicitLittle, 11, 64).unwrap();
+    assert_eq!(set.bytes(), [7; 64]);
+    let path: AttributePath = "00283010/0/00283006".parse().unwrap();
+    let Value::Large(large) = path.find(set.elements()).unwrap().value() else {
+        panic!("kept")
+    };
+    let at = usize::try_from(large.offset).unwrap();
+    assert_eq!(bytes[at..at + large.length.unwrap() as usize], [5; 100]);
+    let Value::Large(pixels) = set.elements().find(tag(0x7FE0_0010)).unwrap().value() else {
+        panic!("kept")
+    };
+    assert_eq!(pixels.length, None);
+    assert_eq!(
+        bytes[usize::try_from(pixels.offset).unwrap()..][..4],
+        [0xFE, 0xFF, 0x00, 0xE0]
+    );
+    assert!(json(&set).contains(r#""00283006":{"vr":"OW","BulkDataURI":"00283010/0/00283006"}"#));
+}
+
+#[test]
+fn what_is_kept_altogether_is_bounded() {
+    let mut collector = Collector::new(Encoding::ExplicitLittle, Limits::default(), 64, 100);
+    let element = Writer::new(Encoding::ExplicitLittle)
+        .put((0x0008, 0x0104), VR::LO, &[b'x'; 60])
+        .bytes;
+    collector.feed(&element).unwrap();
+    assert_eq!(
+        collector.feed(&element).unwrap_err().problem,
+        Problem::HeadTooLarge(100)
+    );
+}
+
 proptest::proptest! {
+    #[test]
+    fn a_damaged_data_set_is_collected_if_and_only_if_it_is_read(at in 0_usize..500, byte in proptest::prelude::any::<u8>()) {
+        for (encoding, _) in ENCODINGS {
+            let mut bytes = image(encoding);
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let whole = DataSet::parse(&bytes, encoding, Limits::default()).ok();
+            let collected = collect(&bytes, encoding, 13, 1 << 16).ok();
+            proptest::prop_assert_eq!(collected.map(|set| json(&set)), whole.map(|set| json(&set)));
+        }
+    }
+
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
         for (encoding, _) in ENCODINGS {
@@ -372,7 +469,7 @@ fn visit(elements: Elements<'_>) {
     for element in elements.iter() {
         let _ = element.strings(&CharacterSet::default());
         match element.value() {
-            Value::Bytes(_) => {}
+            Value::Bytes(_) | Value::Large(_) => {}
             Value::Items(items) => items.iter().for_each(visit),
             Value::Fragments(fragments) => fragments.iter().for_each(|f| assert!(f.len() < 1000)),
         }

@@ -1,0 +1,118 @@
+//! Writes the seeds of every target into `corpus/<target>/`: small, and of every form that the
+//! parsers know.
+
+use std::io;
+use std::path::Path;
+
+use dicom_core::{Tag, VR};
+use drimbox::dicom::write::{put_element, put_item};
+
+fn main() -> io::Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let explicit = explicit();
+    let implicit = implicit();
+    let fragments: &[u8] = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\0\0\0\0\
+        \xfe\xff\x00\xe0\x02\0\0\0\x01\x02\xfe\xff\xdd\xe0\0\0\0\0";
+    let big: &[u8] = b"\x00\x28\x01\x03US\x00\x02\x00\x01\x00\x28\x01\x06SS\x00\x02\xff\xfe\
+        \x7f\xe0\x00\x10OW\0\0\x00\x00\x00\x04\x01\x02\x03\x04";
+    // One stored block of RFC 1951 holding one element.
+    let deflated: &[u8] = b"\x01\x0a\x00\xf5\xff\x08\x00\x60\x00CS\x02\x00CT";
+    for (name, choice, bytes) in [
+        ("implicit", 0 | 3 << 2, implicit.as_slice()),
+        ("explicit", 1 | 7 << 2, &explicit),
+        ("fragments", 1, fragments),
+        ("big", 2 | 1 << 2, big),
+        ("deflated", 3, deflated),
+    ] {
+        write(&corpus, "dataset", name, &[&[choice], bytes].concat())?;
+    }
+    write(&corpus, "edit", "explicit", &explicit)?;
+    write(&corpus, "edit", "empty", b"")?;
+
+    for (name, set, text) in [
+        ("latin", "ISO_IR 100", &b"Buc^J\xe9r\xf4me"[..]),
+        (
+            "kanji",
+            "\\ISO 2022 IR 87",
+            b"Yamada=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B",
+        ),
+        (
+            "katakana",
+            "ISO 2022 IR 13\\ISO 2022 IR 159",
+            b"\xd4\xcf\x1b$(D\x30\x21\x1b(J",
+        ),
+        (
+            "hangul",
+            "\\ISO 2022 IR 149",
+            b"Hong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7",
+        ),
+        ("hanzi", "\\ISO 2022 IR 58", b"Zhang=\x1b$)A\xd5\xc5"),
+        ("utf8", "ISO_IR 192", "Wang=王^小东".as_bytes()),
+        ("gb18030", "GB18030", b"Wang=\xcd\xf5^\xd0\xa1\xb6\xab"),
+        (
+            "mixed",
+            "ISO 2022 IR 100\\ISO 2022 IR 144\\ISO 2022 IR 126",
+            b"\xe9\x1b-L\xbb\\\x1b-F\xc4",
+        ),
+    ] {
+        write(
+            &corpus,
+            "charset",
+            name,
+            &[set.as_bytes(), b"\0", text].concat(),
+        )?;
+    }
+    Ok(())
+}
+
+fn write(corpus: &Path, target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let folder = corpus.join(target);
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join(name), bytes)
+}
+
+fn explicit() -> Vec<u8> {
+    let mut item = Vec::new();
+    put_element(&mut item, Tag(0x0010, 0x0020), VR::LO, b"OTHER");
+    let mut items = Vec::new();
+    put_item(&mut items, &item);
+    let mut out = Vec::new();
+    put_element(&mut out, Tag(0x0008, 0x0005), VR::CS, b"ISO_IR 100");
+    put_element(&mut out, Tag(0x0008, 0x0018), VR::UI, b"1.2.3.4");
+    put_element(&mut out, Tag(0x0009, 0x0010), VR::LO, b"MAKER");
+    put_element(&mut out, Tag(0x0009, 0x1001), VR::UN, b"\x01\x02");
+    put_element(&mut out, Tag(0x0010, 0x0010), VR::PN, b"Buc^J\xe9r\xf4me");
+    put_element(&mut out, Tag(0x0010, 0x1002), VR::SQ, &items);
+    put_element(&mut out, Tag(0x0018, 0x0050), VR::DS, b"2.50\\+.5\\x");
+    put_element(
+        &mut out,
+        Tag(0x0018, 0x9087),
+        VR::FD,
+        &f64::NAN.to_le_bytes(),
+    );
+    put_element(&mut out, Tag(0x0028, 0x0103), VR::US, &[1, 0]);
+    put_element(&mut out, Tag(0x7FE0, 0x0010), VR::OW, &[1, 2, 3, 4]);
+    out
+}
+
+fn implicit() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut put = |tag: [u8; 4], value: &[u8]| {
+        out.extend_from_slice(&tag);
+        out.extend((value.len() as u32).to_le_bytes());
+        out.extend_from_slice(value);
+    };
+    put([0x08, 0, 0x16, 0], b"1.2.3\0");
+    // A sequence of one item that holds one element.
+    put(
+        [0x08, 0, 0x40, 0x11],
+        b"\xfe\xff\x00\xe0\x0c\0\0\0\x08\x00\x00\x01\x04\0\0\0CODE",
+    );
+    put([0x28, 0, 0x03, 0x01], &[0, 0]);
+    put([0x28, 0, 0x06, 0x01], &[0xFF, 0xFF]);
+    put([0xE0, 0x7F, 0x10, 0], &[1, 2, 3, 4]);
+    // The same with undefined lengths, in a private element.
+    out.extend_from_slice(b"\xe1\x7f\x02\x10\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff");
+    out.extend_from_slice(b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0");
+    out
+}

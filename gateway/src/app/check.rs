@@ -1,0 +1,286 @@
+//! `drimbox check pacs`: association, C-ECHO, a query, a small retrieval, each with a verdict.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use dicom_core::{Tag, VR};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::dimse::{Moves, StorageScp};
+use crate::archive::{
+    Archive, ArchiveError, FindRequest, Identifier, IncomingInstance, InstanceSink,
+    InstanceWriter, Level, RetrieveRequest, Scope, SinkError,
+};
+use crate::cli::Verdict;
+use crate::config::{Config, Pacs, RetrieveMethod};
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+
+const STUDY_UID: Tag = Tag(0x0020, 0x000D);
+const SERIES_UID: Tag = Tag(0x0020, 0x000E);
+const INSTANCE_UID: Tag = Tag(0x0008, 0x0018);
+
+/// Tries one PACS step by step.
+pub(super) async fn pacs(config: &Config, name: &str) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    let Some(pacs) = config.pacs.iter().find(|pacs| pacs.name == name) else {
+        return verdicts;
+    };
+    // The verdicts so far stand, whichever step ended the list.
+    let _ = steps(config, pacs, &mut verdicts).await;
+    verdicts
+}
+
+/// Ends early, with `Err`, when the next steps would mean nothing.
+async fn steps(config: &Config, pacs: &Pacs, verdicts: &mut Vec<Verdict>) -> Result<(), ()> {
+    let moves = Moves::new(config.dimse.ae_title.clone());
+    let archive = match super::archive(pacs, &moves) {
+        Ok(archive) => archive,
+        Err(error) => {
+            verdicts.push(Verdict::failed(
+                "TLS",
+                format!("{error:#}"),
+                "corriger [pacs.dimse.tls] : autorités, certificat et clé",
+            ));
+            return Err(());
+        }
+    };
+    let step = "Association et C-ECHO";
+    match timed(archive.verify()).await {
+        (Ok(()), time) => verdicts.push(Verdict::ok(step, format!("le PACS répond ({time})"))),
+        (Err(error), _) => {
+            verdicts.push(failure(step, &error));
+            if !matches!(error, ArchiveError::NotOffered { .. }) {
+                return Err(());
+            }
+        }
+    }
+    let found = query(&archive, verdicts).await?;
+    let Some(instance) = found else {
+        verdicts.push(Verdict::warning(
+            "Récupération",
+            "non essayée : la recherche n'a trouvé aucune image",
+            "envoyer un examen d'essai au PACS, puis recommencer",
+        ));
+        return Ok(());
+    };
+    retrieve(config, pacs, &moves, &archive, instance, verdicts).await
+}
+
+/// Looks for any one image, level by level as every PACS must allow.
+async fn query(
+    archive: &dyn Archive,
+    verdicts: &mut Vec<Verdict>,
+) -> Result<Option<Found>, ()> {
+    let step = "Recherche (C-FIND)";
+    let study = first(archive, Level::Study, Identifier::default().with(STUDY_UID, VR::UI, "")).await;
+    let study = match study {
+        (Ok(Some(found)), time) => {
+            verdicts.push(Verdict::ok(step, format!("au moins un examen trouvé ({time})")));
+            found
+        }
+        (Ok(None), _) => {
+            verdicts.push(Verdict::warning(
+                step,
+                "le PACS répond mais ne montre aucun examen",
+                "vérifier que le PACS autorise la passerelle à voir les examens (droits de son AE title)",
+            ));
+            return Ok(None);
+        }
+        (Err(error), _) => {
+            verdicts.push(failure(step, &error));
+            return Err(());
+        }
+    };
+    let Some(study) = study.uid(STUDY_UID).map(StudyUid::from) else { return Ok(None) };
+    let identifier = Identifier::default()
+        .with(STUDY_UID, VR::UI, study.as_str())
+        .with(SERIES_UID, VR::UI, "")
+        .with(Tag(0x0008, 0x0060), VR::CS, "")
+        .with(Tag(0x0020, 0x1209), VR::IS, "");
+    let series = match first(archive, Level::Series, identifier).await.0 {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            verdicts.push(failure("Recherche des séries (C-FIND)", &error));
+            return Err(());
+        }
+    };
+    if series.text(Tag(0x0020, 0x1209)).is_none_or(|count| count.is_empty()) {
+        verdicts.push(Verdict::warning(
+            "Nombre d'images d'une série",
+            "le PACS ne le donne pas (0020,1209)",
+            "mettre related_counts = false dans [pacs.quirks]",
+        ));
+    }
+    let modality = series.text(Tag(0x0008, 0x0060)).filter(|text| !text.is_empty());
+    let Some(series) = series.uid(SERIES_UID).map(SeriesUid::from) else { return Ok(None) };
+    let identifier = Identifier::default()
+        .with(STUDY_UID, VR::UI, study.as_str())
+        .with(SERIES_UID, VR::UI, series.as_str())
+        .with(INSTANCE_UID, VR::UI, "");
+    let image = match first(archive, Level::Image, identifier).await.0 {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            verdicts.push(failure("Recherche des images (C-FIND)", &error));
+            return Err(());
+        }
+    };
+    let instance = image.uid(INSTANCE_UID).map(InstanceUid::from);
+    Ok(instance.map(|instance| Found { scope: Scope::Instance(study, series, instance), modality }))
+}
+
+struct Found {
+    scope: Scope,
+    modality: Option<String>,
+}
+
+async fn retrieve(
+    config: &Config,
+    pacs: &Pacs,
+    moves: &Arc<Moves>,
+    archive: &dyn Archive,
+    found: Found,
+    verdicts: &mut Vec<Verdict>,
+) -> Result<(), ()> {
+    let step = match pacs.dimse.retrieve {
+        RetrieveMethod::Get => "Récupération d'une image (C-GET)",
+        RetrieveMethod::Move => "Récupération d'une image (C-MOVE)",
+    };
+    let stop = CancellationToken::new();
+    let scp = if pacs.dimse.retrieve == RetrieveMethod::Move {
+        match listen(config, moves, &stop).await {
+            Ok(running) => Some(running),
+            Err(detail) => {
+                verdicts.push(Verdict::failed(
+                    step,
+                    detail,
+                    "arrêter le service le temps du contrôle, ou libérer l'adresse de [dimse] listen",
+                ));
+                return Err(());
+            }
+        }
+    } else {
+        None
+    };
+    let sink = Arc::new(Counting::default());
+    let request = RetrieveRequest {
+        scope: found.scope,
+        modalities: found.modality.into_iter().collect(),
+        expected: None,
+    };
+    let retrieving = archive.retrieve(request, Arc::clone(&sink) as Arc<dyn InstanceSink>, CancellationToken::new());
+    let (outcome, time) = timed(retrieving).await;
+    let verdict = match outcome {
+        Ok(report) if report.delivered > 0 => {
+            let (bytes, syntax) = sink.seen();
+            Verdict::ok(step, format!("{bytes} octets reçus en {time}, syntaxe {syntax}"))
+        }
+        Ok(_) => Verdict::failed(
+            step,
+            "le PACS annonce un succès mais n'envoie rien",
+            "vérifier les droits de l'AE title de la passerelle ; avec C-MOVE, que le PACS connaît \
+             son adresse et son port",
+        ),
+        Err(error) => failure(step, &error),
+    };
+    verdicts.push(verdict);
+    stop.cancel();
+    if let Some(running) = scp {
+        let _ = running.await;
+    }
+    Ok(())
+}
+
+async fn listen(
+    config: &Config,
+    moves: &Arc<Moves>,
+    stop: &CancellationToken,
+) -> Result<tokio::task::JoinHandle<()>, String> {
+    let address = config.dimse.listen.ok_or("[dimse] listen manque")?;
+    let listener =
+        super::storage_listener(address).await.map_err(|error| format!("{error:#}"))?;
+    let scp: StorageScp =
+        super::storage_scp(config, moves).map_err(|error| format!("{error:#}"))?;
+    Ok(tokio::spawn(scp.run(listener, stop.clone())))
+}
+
+async fn first(
+    archive: &dyn Archive,
+    level: Level,
+    identifier: Identifier,
+) -> (Result<Option<crate::archive::Match>, ArchiveError>, String) {
+    let request = FindRequest { level, identifier, max_matches: 1 };
+    let (outcome, time) = timed(archive.find(request)).await;
+    (outcome.map(|matches| matches.items.into_iter().next()), time)
+}
+
+async fn timed<T>(work: impl Future<Output = T>) -> (T, String) {
+    let start = Instant::now();
+    let outcome = work.await;
+    (outcome, format!("{} ms", start.elapsed().as_millis()))
+}
+
+fn failure(step: &'static str, error: &ArchiveError) -> Verdict {
+    let remedy = match error {
+        ArchiveError::Unreachable { .. } => {
+            "vérifier host et port dans [pacs.dimse], que le PACS est démarré, et que le pare-feu laisse passer"
+        }
+        ArchiveError::Tls { .. } => {
+            "vérifier que le PACS attend bien TLS sur ce port, et les certificats des deux côtés"
+        }
+        ArchiveError::Rejected { .. } => {
+            "déclarer l'AE title de la passerelle (calling_ae_title) dans le PACS et vérifier ae_title dans [pacs.dimse]"
+        }
+        ArchiveError::TimedOut { .. } => {
+            "vérifier que le PACS n'est pas surchargé ; sinon augmenter les délais dans [pacs.dimse]"
+        }
+        ArchiveError::NotOffered { .. } => {
+            "activer ce service dans le PACS, ou changer retrieve (\"get\" ou \"move\") dans [pacs.dimse]"
+        }
+        ArchiveError::Failed { .. } => {
+            "chercher ce code d'état dans le journal du PACS ; voir aussi [pacs.quirks]"
+        }
+        ArchiveError::Incomplete { .. } => {
+            "vérifier dans le PACS que l'image est lisible et que le service accepte la passerelle ; \
+             avec C-MOVE, que le PACS connaît l'adresse et le port de la passerelle"
+        }
+        _ => "consulter le journal du PACS et celui de la passerelle",
+    };
+    Verdict::failed(step, error.to_string(), remedy)
+}
+
+/// Counts what comes and keeps nothing.
+#[derive(Default)]
+struct Counting {
+    seen: Arc<parking_lot::Mutex<(u64, String)>>,
+}
+
+impl Counting {
+    fn seen(&self) -> (u64, String) {
+        self.seen.lock().clone()
+    }
+}
+
+impl InstanceSink for Counting {
+    fn begin(&self, incoming: IncomingInstance) -> Result<Box<dyn InstanceWriter>, SinkError> {
+        self.seen.lock().1 = incoming.transfer_syntax.to_string();
+        Ok(Box::new(CountingWriter(Arc::clone(&self.seen))))
+    }
+}
+
+struct CountingWriter(Arc<parking_lot::Mutex<(u64, String)>>);
+
+impl InstanceWriter for CountingWriter {
+    fn write(&mut self, data: Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
+        self.0.lock().0 += data.len() as u64;
+        async { Ok(()) }.boxed()
+    }
+
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), SinkError>> {
+        async { Ok(()) }.boxed()
+    }
+}

@@ -1,0 +1,236 @@
+//! Changes to the head of an object: the elements before its pixels, in Explicit VR Little Endian.
+//!
+//! What is not changed is copied byte for byte, and the pixels are not looked at: the caller sends
+//! the new head, then the rest of the object as it is.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use dicom_core::{Tag, VR};
+
+use super::convert::Converter;
+use super::reader::{DataSet, Element, Limits, ReadError, Value};
+use super::syntax::Encoding;
+use super::walk::{has_short_length, is_pixel_data};
+use super::write::{SEQUENCE_END, UNDEFINED, put_element, put_header, put_item};
+
+/// One change to the top level of a data set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    /// Writes an element, in place of the one that is there.
+    Set {
+        /// The element.
+        tag: Tag,
+        /// Its VR, not SQ.
+        vr: VR,
+        /// Its value, encoded in the character set that the object declares; padding is added.
+        value: Vec<u8>,
+    },
+    /// Adds an item at the end of a sequence, which is made where it does not exist.
+    AppendItem {
+        /// The sequence.
+        sequence: Tag,
+        /// The elements of the item, in Explicit VR Little Endian.
+        item: Vec<u8>,
+    },
+    /// Removes an element where it is.
+    Remove(Tag),
+}
+
+/// Why a head could not be edited.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// The head is no Explicit VR Little Endian data set.
+    #[error("the head of the object cannot be read: {0}")]
+    Head(ReadError),
+    /// The item to add is no Explicit VR Little Endian data set.
+    #[error("the item to add to {0} cannot be read: {1}")]
+    Item(Tag, ReadError),
+    /// The element to add an item to holds something else than items.
+    #[error("element {0} is not a sequence: no item can be added to it")]
+    NotASequence(Tag),
+    /// Group lengths, file meta information, delimiters and pixels are not edited.
+    #[error("element {0} cannot be edited in the head of an object")]
+    NotEditable(Tag),
+    /// The value does not fit the length field of its VR (PS3.5 §7.1.2).
+    #[error("a value of {length} bytes is too long for element {tag}")]
+    TooLong {
+        /// The element.
+        tag: Tag,
+        /// The length of the value in bytes.
+        length: usize,
+    },
+}
+
+/// The head with these changes, applied in their order. The lengths of the groups that change are
+/// dropped: they are retired, and would be wrong (PS3.5 §7.2).
+///
+/// # Errors
+/// [`EditError`] when the head cannot be read, or a change cannot be made to it.
+pub fn edit_head(head: &[u8], edits: &[Edit], limits: Limits) -> Result<Vec<u8>, EditError> {
+    let mut changes: BTreeMap<Tag, Vec<&Edit>> = BTreeMap::new();
+    for edit in edits {
+        edit.check(limits)?;
+        changes.entry(edit.tag()).or_default().push(edit);
+    }
+    let set = DataSet::parse(head, Encoding::ExplicitLittle, limits).map_err(EditError::Head)?;
+    let groups: Vec<u16> = changes.keys().map(|tag| tag.0).collect();
+    let mut out = Vec::with_capacity(head.len() + 256);
+    for element in set.elements().iter() {
+        let tag = element.tag();
+        while let Some(entry) = changes.first_entry()
+            && *entry.key() < tag
+        {
+            let (new, edits) = entry.remove_entry();
+            out.extend(apply(new, None, head, &edits, limits)?);
+        }
+        if tag.1 == 0 && groups.contains(&tag.0) {
+            continue;
+        }
+        match changes.remove(&tag) {
+            Some(edits) => out.extend(apply(tag, Some(element), head, &edits, limits)?),
+            None => out.extend_from_slice(slice(head, element.extent())),
+        }
+    }
+    for (tag, edits) in changes {
+        out.extend(apply(tag, None, head, &edits, limits)?);
+    }
+    Ok(out)
+}
+
+impl Edit {
+    fn tag(&self) -> Tag {
+        match self {
+            Self::Set { tag, .. } | Self::AppendItem { sequence: tag, .. } | Self::Remove(tag) => {
+                *tag
+            }
+        }
+    }
+
+    fn check(&self, limits: Limits) -> Result<(), EditError> {
+        let tag = self.tag();
+        if tag.1 == 0 || matches!(tag.0, 0x0000 | 0x0002 | 0xFFFE) || is_pixel_data(tag) {
+            return Err(EditError::NotEditable(tag));
+        }
+        match self {
+            Self::Set { vr, value, .. } => {
+                let length = value.len();
+                let most = if has_short_length(*vr) {
+                    0xFFFE
+                } else {
+                    UNDEFINED as usize - 1
+                };
+                if length > most {
+                    return Err(EditError::TooLong { tag, length });
+                }
+                if *vr == VR::SQ {
+                    return Err(EditError::NotEditable(tag));
+                }
+            }
+            Self::AppendItem { item, .. } => {
+                DataSet::parse(item, Encoding::ExplicitLittle, limits)
+                    .map_err(|error| EditError::Item(tag, error))?;
+            }
+            Self::Remove(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The bytes that stand in place of one element after all changes to it.
+fn apply(
+    tag: Tag,
+    element: Option<Element<'_>>,
+    head: &[u8],
+    edits: &[&Edit],
+    limits: Limits,
+) -> Result<Vec<u8>, EditError> {
+    let mut bytes = element
+        .map(|element| slice(head, element.extent()).to_vec())
+        .unwrap_or_default();
+    for edit in edits {
+        bytes = match edit {
+            Edit::Remove(_) => Vec::new(),
+            Edit::Set { vr, value, .. } => {
+                let mut out = Vec::with_capacity(value.len() + 12);
+                put_element(&mut out, tag, *vr, value);
+                out
+            }
+            Edit::AppendItem { item, .. } => append_item(tag, &bytes, item, limits)?,
+        };
+    }
+    Ok(bytes)
+}
+
+/// The sequence with one more item; `element` is its bytes, none when it does not exist.
+fn append_item(
+    tag: Tag,
+    element: &[u8],
+    item: &[u8],
+    limits: Limits,
+) -> Result<Vec<u8>, EditError> {
+    let rewritten;
+    let mut element = element;
+    if element.get(4..6) == Some(b"UN") {
+        rewritten = un_to_sequence(tag, element, limits)?;
+        element = &rewritten;
+    }
+    let set = DataSet::parse(element, Encoding::ExplicitLittle, limits).map_err(EditError::Head)?;
+    let (items, undefined) = match set.elements().iter().next() {
+        None => (&[][..], false),
+        Some(old) if matches!(old.value(), Value::Items(_)) => (
+            slice(element, old.value_extent()),
+            element.get(8..12) == Some(&[0xFF; 4]),
+        ),
+        Some(old) if old.bytes().is_some_and(<[u8]>::is_empty) => (&[][..], false),
+        Some(_) => return Err(EditError::NotASequence(tag)),
+    };
+    let length = items.len() + 8 + item.len();
+    let mut out = Vec::with_capacity(length + 20);
+    let defined = u32::try_from(length)
+        .ok()
+        .filter(|length| !undefined && *length != UNDEFINED);
+    put_header(&mut out, tag, VR::SQ, defined.unwrap_or(UNDEFINED));
+    out.extend_from_slice(items);
+    put_item(&mut out, item);
+    if defined.is_none() {
+        out.extend_from_slice(&SEQUENCE_END);
+    }
+    Ok(out)
+}
+
+/// A sequence that was written as UN holds its items in Implicit VR Little Endian (PS3.5 §6.2.2).
+fn un_to_sequence(tag: Tag, element: &[u8], limits: Limits) -> Result<Vec<u8>, EditError> {
+    let length = element
+        .get(8..)
+        .and_then(|rest| rest.first_chunk::<4>())
+        .copied()
+        .unwrap_or_default();
+    let items = element.get(12..).unwrap_or_default();
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut out = Vec::with_capacity(element.len() + 32);
+    let mut convert = |encoding, parts: &[&[u8]]| {
+        let mut converter = Converter::from_encoding(encoding, limits);
+        for part in parts {
+            converter.feed(part, &mut out)?;
+        }
+        converter.finish(&mut out)
+    };
+    let result = if u32::from_le_bytes(length) == UNDEFINED {
+        convert(Encoding::ExplicitLittle, &[element])
+    } else {
+        let tag = slice(element, 0..4);
+        convert(Encoding::ImplicitLittle, &[tag, &length, items])
+    };
+    result.map_err(|_| EditError::NotASequence(tag))?;
+    Ok(out)
+}
+
+fn slice(bytes: &[u8], range: Range<usize>) -> &[u8] {
+    bytes.get(range).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

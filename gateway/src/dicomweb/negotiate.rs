@@ -1,0 +1,595 @@
+//! In what form a resource is answered (PS3.18 §8.7.4): what the client accepts against what can
+//! be produced.
+//!
+//! Pixel data are delivered as they are stored. The only conversion is between the uncompressed
+//! syntaxes, because implicit VR and big endian shall not be used with web services (§8.7.3.5.2).
+//! What would need a codec is refused, never replaced by something else.
+
+use super::accept::{Accept, MediaRange, MediaType, TransferSyntaxRange, Weight};
+use super::problem::Problem;
+use crate::dicom::uid::TransferSyntaxUid;
+
+/// Explicit VR Little Endian.
+pub const EXPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
+/// Implicit VR Little Endian and Explicit VR Big Endian: never sent.
+const NOT_FOR_WEB: [&str; 2] = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.2"];
+/// Deflated Explicit VR Little Endian: inflated for a client that does not name it.
+const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+
+/// What is done with one stored instance for this client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Sent as stored.
+    AsStored,
+    /// An uncompressed data set, written again in Explicit VR Little Endian.
+    ExplicitVrLittleEndian,
+}
+
+/// How instances are wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `multipart/related; type="application/dicom"`, a part per instance.
+    Multipart,
+    /// `application/dicom`: one instance is the whole body.
+    SinglePart,
+}
+
+/// What an entry that names no transfer syntax asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unnamed {
+    /// The syntax each instance is stored in. PS3.18 §8.7.3.5.2 has Explicit VR Little Endian as
+    /// default; clients that leave the parameter out, `*/*` included, expect to get the images
+    /// there are, and every server gives them.
+    #[default]
+    AsStored,
+    /// Explicit VR Little Endian, as the standard has it: compressed images are refused.
+    ExplicitVrLittleEndian,
+}
+
+/// What a retrieve resource stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retrieved {
+    /// One instance: may be answered in either [`Form`].
+    Instance,
+    /// A series or study: multipart only.
+    Several,
+}
+
+/// Nothing the client accepts can be produced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAcceptable {
+    /// No entry admits DICOM instances.
+    #[error("DICOM instances are not among what the client accepts")]
+    Instances,
+    /// Entries admit instances, but not in the syntaxes these are stored in.
+    #[error("the client accepts none of the transfer syntaxes stored here ({})", .stored.join(", "))]
+    TransferSyntax {
+        /// The syntaxes of the resource, each once, in order.
+        stored: Vec<String>,
+    },
+    /// DICOM JSON is not accepted.
+    #[error("DICOM JSON is not among what the client accepts")]
+    Json,
+    /// The client asked for the XML form of the Native DICOM Model.
+    #[error("metadata and search results are offered as JSON, not as XML")]
+    Xml,
+}
+
+impl NotAcceptable {
+    /// No accepted syntax among those the instances are stored in.
+    pub fn transfer_syntax<'a>(stored: impl IntoIterator<Item = &'a TransferSyntaxUid>) -> Self {
+        let mut stored: Vec<_> = stored
+            .into_iter()
+            .map(|uid| uid.as_str().to_owned())
+            .collect();
+        stored.sort_unstable();
+        stored.dedup();
+        Self::TransferSyntax { stored }
+    }
+}
+
+impl From<NotAcceptable> for Problem {
+    fn from(reason: NotAcceptable) -> Self {
+        let remedy = match reason {
+            NotAcceptable::Instances | NotAcceptable::TransferSyntax { .. } => {
+                "ask for the images as they are stored: Accept: multipart/related; type=\"application/dicom\"; transfer-syntax=*"
+            }
+            NotAcceptable::Json | NotAcceptable::Xml => "ask for Accept: application/dicom+json",
+        };
+        Self::not_acceptable(reason.to_string(), remedy)
+    }
+}
+
+/// What a client accepts of DICOM instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceEncoding {
+    multipart: Option<Syntaxes>,
+    single: Option<Syntaxes>,
+    unnamed: Unnamed,
+}
+
+/// Chooses how instances can be answered, before it is known how they are stored.
+///
+/// No entry at all counts as `*/*`.
+///
+/// # Errors
+/// [`NotAcceptable::Instances`] when no entry admits instances in a form this resource has.
+pub fn negotiate_instances(
+    accept: &Accept,
+    resource: Retrieved,
+    unnamed: Unnamed,
+) -> Result<InstanceEncoding, NotAcceptable> {
+    let multipart = Syntaxes::collect(accept, Form::Multipart);
+    let single = match resource {
+        Retrieved::Instance => Syntaxes::collect(accept, Form::SinglePart),
+        Retrieved::Several => None,
+    };
+    if multipart.is_none() && single.is_none() {
+        return Err(NotAcceptable::Instances);
+    }
+    Ok(InstanceEncoding {
+        multipart,
+        single,
+        unnamed,
+    })
+}
+
+impl InstanceEncoding {
+    /// What to do with an instance of a multipart answer; `None`: this one cannot be sent.
+    #[must_use]
+    pub fn part(&self, stored: &TransferSyntaxUid) -> Option<Delivery> {
+        let (delivery, _) = self
+            .multipart
+            .as_ref()?
+            .deliver(stored.as_str(), self.unnamed)?;
+        Some(delivery)
+    }
+
+    /// Form and handling of an answer of one instance, by the greater weight; multipart when the
+    /// client has no preference.
+    #[must_use]
+    pub fn single(&self, stored: &TransferSyntaxUid) -> Option<(Form, Delivery)> {
+        let of = |syntaxes: &Option<Syntaxes>| {
+            syntaxes
+                .as_ref()
+                .and_then(|known| known.deliver(stored.as_str(), self.unnamed))
+        };
+        match (of(&self.multipart), of(&self.single)) {
+            (Some((_, many)), Some((delivery, one))) if one > many => {
+                Some((Form::SinglePart, delivery))
+            }
+            (Some((delivery, _)), _) => Some((Form::Multipart, delivery)),
+            (None, Some((delivery, _))) => Some((Form::SinglePart, delivery)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// The media type of metadata and search results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonType {
+    /// `application/dicom+json`.
+    DicomJson,
+    /// `application/json`, for a client that accepts only this name of it.
+    Json,
+}
+
+impl JsonType {
+    /// The value of `Content-Type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DicomJson => "application/dicom+json",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+/// Chooses the media type of metadata (PS3.18 §10.4.4) and search results (§10.6.4): JSON, also
+/// for a client that did not say.
+///
+/// # Errors
+/// [`NotAcceptable::Xml`] when XML is what was asked for, else [`NotAcceptable::Json`].
+pub fn negotiate_json(accept: &Accept) -> Result<JsonType, NotAcceptable> {
+    if accept.entries.is_empty() {
+        return Ok(JsonType::DicomJson);
+    }
+    let weight = |sub| {
+        let covering = accept
+            .entries
+            .iter()
+            .filter(|entry| entry.media.covers("application", sub));
+        most_precise(covering.map(|entry| (entry.media.precision(), entry.weight)))
+            .filter(|weight| *weight > Weight::NONE)
+    };
+    match (weight("dicom+json"), weight("json")) {
+        (Some(dicom), Some(plain)) if plain > dicom => Ok(JsonType::Json),
+        (Some(_), _) => Ok(JsonType::DicomJson),
+        (None, Some(_)) => Ok(JsonType::Json),
+        (None, None) => {
+            let xml = |media: &MediaType| {
+                media.precision() == 2
+                    && (media.covers("application", "dicom+xml")
+                        || media.covers("application", "xml"))
+            };
+            let asked = accept
+                .entries
+                .iter()
+                .any(|e| xml(&e.media) || e.parts.as_ref().is_some_and(xml));
+            Err(if asked {
+                NotAcceptable::Xml
+            } else {
+                NotAcceptable::Json
+            })
+        }
+    }
+}
+
+/// The transfer syntaxes accepted in one form, each with its weight and the precision of the range
+/// it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Syntaxes {
+    named: Vec<(TransferSyntaxUid, u8, Weight)>,
+    any: Vec<(u8, Weight)>,
+    unnamed: Vec<(u8, Weight)>,
+}
+
+impl Syntaxes {
+    /// What the entries say of one form; `None` when they do not admit it at all.
+    fn collect(accept: &Accept, form: Form) -> Option<Self> {
+        let mut known = Self::default();
+        if accept.entries.is_empty() {
+            known.unnamed.push((0, Weight::BEST));
+            return Some(known);
+        }
+        for entry in &accept.entries {
+            let Some(precision) = admits(entry, form) else {
+                continue;
+            };
+            match &entry.transfer_syntax {
+                TransferSyntaxRange::Named(uid) => {
+                    known.named.push((uid.clone(), precision, entry.weight));
+                }
+                TransferSyntaxRange::Any => known.any.push((precision, entry.weight)),
+                TransferSyntaxRange::Unnamed => known.unnamed.push((precision, entry.weight)),
+            }
+        }
+        let weights = known.named.iter().map(|(_, _, weight)| weight);
+        let weights = weights.chain(known.any.iter().chain(&known.unnamed).map(|(_, w)| w));
+        weights
+            .copied()
+            .any(|weight| weight > Weight::NONE)
+            .then_some(known)
+    }
+
+    /// Delivery of an instance stored in `stored`, with the weight it has for the client. As
+    /// stored comes first whenever it is acceptable: nothing is written again without need.
+    fn deliver(&self, stored: &str, unnamed: Unnamed) -> Option<(Delivery, Weight)> {
+        let weight = |syntax| {
+            self.weight(syntax, unnamed)
+                .filter(|weight| *weight > Weight::NONE)
+        };
+        let explicit = || {
+            weight(EXPLICIT_VR_LITTLE_ENDIAN)
+                .map(|weight| (Delivery::ExplicitVrLittleEndian, weight))
+        };
+        if NOT_FOR_WEB.contains(&stored) {
+            return explicit();
+        }
+        match weight(stored) {
+            Some(weight) => Some((Delivery::AsStored, weight)),
+            None if stored == DEFLATED => explicit(),
+            None => None,
+        }
+    }
+
+    /// Weight of a syntax: by an entry that names it, else by the entries that mean any.
+    fn weight(&self, syntax: &str, unnamed: Unnamed) -> Option<Weight> {
+        let named = self.named.iter().filter(|(uid, ..)| uid.as_str() == syntax);
+        let mut named: Vec<_> = named
+            .map(|(_, precision, weight)| (*precision, *weight))
+            .collect();
+        let mut any = self.any.clone();
+        match unnamed {
+            Unnamed::AsStored => any.extend(&self.unnamed),
+            Unnamed::ExplicitVrLittleEndian if syntax == EXPLICIT_VR_LITTLE_ENDIAN => {
+                named.extend(&self.unnamed);
+            }
+            Unnamed::ExplicitVrLittleEndian => {}
+        }
+        most_precise(named).or_else(|| most_precise(any))
+    }
+}
+
+/// Whether an entry admits instances in a form, and how precisely it says so (0 to 5).
+fn admits(entry: &MediaRange, form: Form) -> Option<u8> {
+    let (main, sub) = match form {
+        Form::Multipart => ("multipart", "related"),
+        Form::SinglePart => ("application", "dicom"),
+    };
+    if !entry.media.covers(main, sub) {
+        return None;
+    }
+    let parts = match (form, &entry.parts) {
+        // Without `type` the default of the resource is meant, which is DICOM.
+        (Form::SinglePart, _) | (_, None) => 0,
+        (Form::Multipart, Some(parts)) if parts.covers("application", "dicom") => {
+            1 + parts.precision()
+        }
+        (Form::Multipart, Some(_)) => return None,
+    };
+    Some(entry.media.precision() + parts)
+}
+
+/// Of several statements the most precise counts (RFC 9110 §12.5.1); of equals the greatest
+/// weight, because a client that lists an entry twice wants it.
+fn most_precise(statements: impl IntoIterator<Item = (u8, Weight)>) -> Option<Weight> {
+    statements.into_iter().max().map(|(_, weight)| weight)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    const JPEG_LS: &str = "1.2.840.10008.1.2.4.80";
+    const JPEG: &str = "1.2.840.10008.1.2.4.50";
+    const IMPLICIT: &str = "1.2.840.10008.1.2";
+    const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
+
+    fn uid(text: &str) -> TransferSyntaxUid {
+        TransferSyntaxUid::parse(text).unwrap()
+    }
+
+    fn instances(accept: &str, unnamed: Unnamed) -> Result<InstanceEncoding, NotAcceptable> {
+        negotiate_instances(
+            &Accept::parse([accept]).unwrap(),
+            Retrieved::Instance,
+            unnamed,
+        )
+    }
+
+    fn part(accept: &str, stored: &str) -> Option<Delivery> {
+        instances(accept, Unnamed::default())
+            .unwrap()
+            .part(&uid(stored))
+    }
+
+    fn dicom(parameters: &str) -> String {
+        format!("multipart/related; type=\"application/dicom\"{parameters}")
+    }
+
+    #[test]
+    fn a_star_gives_what_is_stored() {
+        let any = dicom("; transfer-syntax=*");
+        assert_eq!(part(&any, JPEG_LS), Some(Delivery::AsStored));
+        assert_eq!(
+            part(&any, EXPLICIT_VR_LITTLE_ENDIAN),
+            Some(Delivery::AsStored)
+        );
+        assert_eq!(part(&any, DEFLATED), Some(Delivery::AsStored));
+    }
+
+    #[test]
+    fn syntaxes_not_meant_for_the_web_are_written_again() {
+        for stored in [IMPLICIT, BIG_ENDIAN] {
+            for accept in [
+                "*/*",
+                &dicom("; transfer-syntax=*"),
+                &dicom("; transfer-syntax=1.2.840.10008.1.2.1"),
+            ] {
+                let delivery = part(accept, stored);
+                assert_eq!(
+                    delivery,
+                    Some(Delivery::ExplicitVrLittleEndian),
+                    "{accept} {stored}"
+                );
+            }
+            assert_eq!(
+                part(&dicom(&format!("; transfer-syntax={stored}")), stored),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn a_list_admits_the_syntaxes_it_names_and_no_other() {
+        let list = [JPEG_LS, EXPLICIT_VR_LITTLE_ENDIAN]
+            .map(|syntax| dicom(&format!("; transfer-syntax={syntax}; q=0.5")))
+            .join(", ");
+        assert_eq!(part(&list, JPEG_LS), Some(Delivery::AsStored));
+        assert_eq!(
+            part(&list, DEFLATED),
+            Some(Delivery::ExplicitVrLittleEndian)
+        );
+        assert_eq!(part(&list, JPEG), None);
+    }
+
+    #[test]
+    fn a_compressed_image_is_never_decoded_for_a_client_that_wants_it_plain() {
+        assert_eq!(
+            part(&dicom("; transfer-syntax=1.2.840.10008.1.2.1"), JPEG_LS),
+            None
+        );
+    }
+
+    #[test]
+    fn as_stored_wins_over_a_greater_weight_of_another_syntax() {
+        let list = format!(
+            "{}, {}",
+            dicom("; transfer-syntax=1.2.840.10008.1.2.1; q=1"),
+            dicom("; transfer-syntax=*; q=0.1")
+        );
+        assert_eq!(part(&list, DEFLATED), Some(Delivery::AsStored));
+    }
+
+    #[test]
+    fn a_weight_of_zero_excludes_even_under_a_star() {
+        let list = format!(
+            "{}, {}",
+            dicom("; transfer-syntax=*"),
+            dicom(&format!("; transfer-syntax={JPEG}; q=0"))
+        );
+        assert_eq!(part(&list, JPEG), None);
+        assert_eq!(part(&list, JPEG_LS), Some(Delivery::AsStored));
+        assert_eq!(
+            instances(&dicom("; transfer-syntax=*; q=0"), Unnamed::default()),
+            Err(NotAcceptable::Instances)
+        );
+    }
+
+    #[test]
+    fn a_precise_range_says_more_than_a_wide_one() {
+        let refused = format!("*/*, {}", dicom("; q=0"));
+        assert_eq!(part(&refused, JPEG_LS), None);
+        let encoding = instances(&refused, Unnamed::default()).unwrap();
+        assert_eq!(
+            encoding.single(&uid(JPEG_LS)),
+            Some((Form::SinglePart, Delivery::AsStored))
+        );
+    }
+
+    #[test]
+    fn without_a_named_syntax_the_policy_decides() {
+        for accept in [
+            "",
+            "*/*",
+            "multipart/related",
+            "multipart/*",
+            &dicom(""),
+            "multipart/related; type=\"*/*\"",
+        ] {
+            assert_eq!(part(accept, JPEG_LS), Some(Delivery::AsStored), "{accept}");
+            let strict = instances(accept, Unnamed::ExplicitVrLittleEndian).unwrap();
+            assert_eq!(strict.part(&uid(JPEG_LS)), None, "{accept}");
+            let plain = strict.part(&uid(EXPLICIT_VR_LITTLE_ENDIAN));
+            assert_eq!(plain, Some(Delivery::AsStored), "{accept}");
+            let implicit = strict.part(&uid(IMPLICIT));
+            assert_eq!(implicit, Some(Delivery::ExplicitVrLittleEndian), "{accept}");
+        }
+    }
+
+    #[test]
+    fn one_instance_may_be_a_body_of_its_own() {
+        let of = |accept| {
+            instances(accept, Unnamed::default())
+                .unwrap()
+                .single(&uid(JPEG_LS))
+        };
+        let as_stored = |form| Some((form, Delivery::AsStored));
+        assert_eq!(of("application/dicom"), as_stored(Form::SinglePart));
+        assert_eq!(
+            of("application/dicom; transfer-syntax=*"),
+            as_stored(Form::SinglePart)
+        );
+        assert_eq!(
+            of("application/dicom; transfer-syntax=1.2.840.10008.1.2.1"),
+            None
+        );
+        assert_eq!(of("*/*"), as_stored(Form::Multipart));
+        assert_eq!(
+            of("application/dicom; q=0.9, */*; q=0.1"),
+            as_stored(Form::SinglePart)
+        );
+        assert_eq!(
+            of("application/dicom; q=0.1, multipart/related; q=0.9"),
+            as_stored(Form::Multipart)
+        );
+    }
+
+    #[test]
+    fn several_instances_are_never_a_single_part() {
+        let accept = Accept::parse(["application/dicom"]).unwrap();
+        assert_eq!(
+            negotiate_instances(&accept, Retrieved::Several, Unnamed::default()),
+            Err(NotAcceptable::Instances)
+        );
+    }
+
+    #[test]
+    fn what_this_service_does_not_make_is_not_acceptable() {
+        for accept in [
+            "image/jpeg",
+            "application/dicom+json",
+            "application/dicom+json, multipart/related; type=application/octet-stream; transfer-syntax=*",
+            "multipart/related; type=\"image/jls\"; transfer-syntax=1.2.840.10008.1.2.4.80",
+        ] {
+            let outcome = instances(accept, Unnamed::default());
+            assert_eq!(outcome, Err(NotAcceptable::Instances), "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_lists_what_is_stored_once_each() {
+        let stored = [uid(JPEG_LS), uid(JPEG), uid(JPEG_LS)];
+        let text = NotAcceptable::transfer_syntax(&stored).to_string();
+        assert!(text.contains(&format!("({JPEG}, {JPEG_LS})")), "{text}");
+    }
+
+    #[test]
+    fn json_is_given_under_the_name_that_was_asked() {
+        let of = |accept: &str| negotiate_json(&Accept::parse([accept]).unwrap());
+        for accept in [
+            "",
+            "*/*",
+            "application/*",
+            "application/dicom+json",
+            "application/json, application/dicom+json",
+            "application/dicom+json, multipart/related; type=application/octet-stream; transfer-syntax=*",
+            "text/html, application/xml;q=0.9, */*;q=0.8",
+        ] {
+            assert_eq!(of(accept), Ok(JsonType::DicomJson), "{accept}");
+        }
+        assert_eq!(of("application/json"), Ok(JsonType::Json));
+        assert_eq!(
+            of("application/json, application/dicom+json; q=0.5"),
+            Ok(JsonType::Json)
+        );
+        assert_eq!(of("application/dicom+json; q=0, */*"), Ok(JsonType::Json));
+    }
+
+    #[test]
+    fn xml_is_refused_by_name() {
+        let of = |accept: &str| negotiate_json(&Accept::parse([accept]).unwrap());
+        let xml = "multipart/related; type=\"application/dicom+xml\"";
+        assert_eq!(of(xml), Err(NotAcceptable::Xml));
+        assert_eq!(of("application/dicom+json; q=0"), Err(NotAcceptable::Json));
+        assert_eq!(of("image/png"), Err(NotAcceptable::Json));
+        assert_eq!(
+            of(&format!("{xml}, application/dicom+json; q=0.1")),
+            Ok(JsonType::DicomJson)
+        );
+    }
+
+    proptest! {
+        /// Compressed instances leave in their own syntax or not at all, whatever is asked.
+        #[test]
+        fn compressed_pixels_are_never_promised_in_another_syntax(
+            entries in proptest::collection::vec(
+                (0..5_usize, 0..5_usize, 0..=10_u16), 0..8,
+            ),
+        ) {
+            let media = ["*/*", "multipart/related", "application/dicom",
+                "multipart/related; type=\"application/dicom\"", "application/*"];
+            let syntaxes = ["", "; transfer-syntax=*", "; transfer-syntax=1.2.840.10008.1.2.1",
+                "; transfer-syntax=1.2.840.10008.1.2.4.80", "; transfer-syntax=1.2.840.10008.1.2"];
+            let line = entries.iter()
+                .map(|(m, s, q)| format!("{}{}; q={}.{}", media[*m], syntaxes[*s], q / 10, q % 10))
+                .collect::<Vec<_>>()
+                .join(", ");
+            if let Ok(encoding) = instances(&line, Unnamed::default()) {
+                let delivery = encoding.single(&uid(JPEG_LS)).map(|(_, delivery)| delivery);
+                prop_assert!(matches!(delivery, None | Some(Delivery::AsStored)));
+                let delivery = encoding.part(&uid(IMPLICIT));
+                prop_assert!(matches!(delivery, None | Some(Delivery::ExplicitVrLittleEndian)));
+            }
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Accept loops: from a TCP connection to requests, and the end of it all.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use rustls::ServerConfig;
+use rustls::server::{Acceptor, ClientHello};
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Connection, ListenerKind, canonical_host};
+use super::idle::WriteIdle;
+use super::requests::{self, Capacity};
+use super::stall::Streams;
+use super::tls::{BUFFER_LIMIT, NamedConfigs};
+
+/// Age at which a connection is asked to finish, so that a change of certificates, authorities or
+/// revocation lists reaches clients that never let go.
+const MAX_AGE: Duration = Duration::from_secs(15 * 60);
+
+/// Bytes hyper may keep per HTTP/1.1 connection of what it reads or has yet to write.
+const HTTP1_BUFFER: usize = 256 * 1024;
+
+/// Requests at once on one HTTP/2 connection.
+const HTTP2_STREAMS: u32 = 64;
+
+/// Time between two signs of life asked of an idle connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// A fatal `unrecognized_name` alert in a record of its own (RFC 6066 §3, RFC 8446 §6): refused
+/// before any certificate is shown.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// How a listener secures its connections.
+#[derive(Clone)]
+pub enum Security {
+    /// Clear text, HTTP/1.1: for loopback.
+    Plain,
+    /// One certificate for every name.
+    Tls(Arc<ServerConfig>),
+    /// A certificate per host name; a client without a known name is refused.
+    Named(Arc<NamedConfigs>),
+}
+
+impl Security {
+    /// The configuration for a handshake; `None` refuses it.
+    fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+        match self {
+            Self::Plain => None,
+            Self::Tls(config) => Some(config.clone()),
+            Self::Named(configs) => configs.choose(hello),
+        }
+    }
+}
+
+/// Why a listener could not start.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{kind} listener: cannot listen on {address}: {source}. Choose another address, or stop what uses it."
+)]
+pub struct ListenError {
+    /// The listener.
+    pub kind: ListenerKind,
+    /// Address it was to listen on.
+    pub address: SocketAddr,
+    /// What the system answered.
+    pub source: io::Error,
+}
+
+/// What became of the connections that were open when the listener was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drained {
+    /// Ended by themselves within the grace period.
+    pub finished: usize,
+    /// Cut at its end.
+    pub aborted: usize,
+}
+
+/// A bound socket, not yet accepting.
+pub struct Listener {
+    kind: ListenerKind,
+    socket: TcpListener,
+    address: SocketAddr,
+    security: Security,
+}
+
+impl Listener {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// [`ListenError`] when the address is in use or not this machine's.
+    pub async fn bind(
+        kind: ListenerKind,
+        address: SocketAddr,
+        security: Security,
+    ) -> Result<Self, ListenError> {
+        let failed = |source| ListenError {
+            kind,
+            address,
+            source,
+        };
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self {
+            kind,
+            socket,
+            address,
+            security,
+        })
+    }
+
+    /// The address it listens on, with the port the system chose when 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts connections and answers their requests with `router` until `stop`; then lets those
+    /// in progress finish within the grace period of `capacity`'s limits and cuts the rest.
+    ///
+    /// Every request carries a [`Connection`] and a [`super::RequestId`] as extensions.
+    pub async fn serve(
+        self,
+        router: Router,
+        capacity: Capacity,
+        stop: CancellationToken,
+    ) -> Drained {
+        let Self {
+            kind,
+            socket,
+            security,
+            ..
+        } = self;
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            // The place first: what does not fit waits in the system's queue, not in memory.
+            let accepted = async {
+                let place = capacity.connections.clone().acquire_owned().await;
+                (place, socket.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = accepted => accepted,
+            };
+            let (stream, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    after_failed_accept(kind, &error).await;
+                    continue;
+                }
+            };
+            let arrival = Arrival {
+                kind,
+                id: capacity.next_connection(),
+                remote,
+                router: router.clone(),
+                capacity: capacity.clone(),
+                stop: stop.clone(),
+            };
+            let security = security.clone();
+            connections.spawn(async move {
+                let _place = place;
+                let open = metrics::gauge!("drimbox_http_connections", "listener" => kind.as_str());
+                open.increment(1.0);
+                let _closed = Defer(|| open.decrement(1.0));
+                arrival.serve(stream, security).await;
+            });
+        }
+        drop(socket);
+        drain(connections, capacity.limits.grace_period).await
+    }
+}
+
+async fn drain(mut connections: JoinSet<()>, grace: Duration) -> Drained {
+    while connections.try_join_next().is_some() {}
+    let open = connections.len();
+    let all_done = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(grace, all_done).await;
+    while connections.try_join_next().is_some() {}
+    let aborted = connections.len();
+    connections.shutdown().await;
+    Drained {
+        finished: open - aborted,
+        aborted,
+    }
+}
+
+/// Out of file descriptors or memory: accepting again at once would only spin.
+async fn after_failed_accept(kind: ListenerKind, error: &io::Error) {
+    let of_one_connection = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    );
+    if !of_one_connection {
+        tracing::warn!(
+            listener = %kind, %error,
+            "cannot accept connections; raise the limit of open files if it is reached"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A connection that was just accepted, and all it needs.
+struct Arrival {
+    kind: ListenerKind,
+    id: u64,
+    remote: SocketAddr,
+    router: Router,
+    capacity: Capacity,
+    stop: CancellationToken,
+}
+
+/// What the TLS handshake told.
+struct Handshake {
+    host: Option<Arc<str>>,
+    peer_certificates: Option<Arc<[CertificateDer<'static>]>>,
+    http2: bool,
+}
+
+/// Why a handshake did not succeed, as a label of the metric.
+struct HandshakeFailure {
+    cause: &'static str,
+    error: io::Error,
+}
+
+impl Arrival {
+    async fn serve(self, stream: TcpStream, security: Security) {
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(listener = %self.kind, %error, "connection lost at once");
+            return;
+        }
+        let limits = self.capacity.limits.clone();
+        let stream = WriteIdle::new(stream, limits.idle_timeout);
+        if matches!(security, Security::Plain) {
+            let plain = Handshake {
+                host: None,
+                peer_certificates: None,
+                http2: false,
+            };
+            return self.speak(stream, plain).await;
+        }
+        let handshake = secure(stream, |hello| security.choose(hello));
+        let outcome = tokio::select! {
+            biased;
+            // No request is in progress yet.
+            () = self.stop.cancelled() => return,
+            outcome = tokio::time::timeout(limits.handshake_timeout, handshake) => outcome,
+        };
+        let failure = match outcome {
+            Ok(Ok((stream, handshake))) => return self.speak(stream, handshake).await,
+            Ok(Err(failure)) => failure,
+            Err(_) => HandshakeFailure {
+                cause: "timeout",
+                error: io::ErrorKind::TimedOut.into(),
+            },
+        };
+        let HandshakeFailure { cause, error } = failure;
+        metrics::counter!(
+            "drimbox_tls_handshake_failures_total",
+            "listener" => self.kind.as_str(), "cause" => cause
+        )
+        .increment(1);
+        tracing::info!(
+            listener = %self.kind, connection = self.id, remote = %self.remote, cause, %error,
+            "TLS handshake failed"
+        );
+    }
+
+    /// HTTP over a ready stream, by the protocol that was agreed on.
+    async fn speak<S>(self, stream: S, handshake: Handshake)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = self.capacity.limits.clone();
+        let connection = Connection {
+            id: self.id,
+            listener: self.kind,
+            remote: self.remote,
+            host: handshake.host,
+            peer_certificates: handshake.peer_certificates,
+        };
+        let asked = Arc::new(AtomicBool::new(false));
+        let service = {
+            let (asked, capacity, router) = (asked.clone(), self.capacity, self.router);
+            service_fn(move |request: hyper::Request<Incoming>| {
+                asked.store(true, Ordering::Relaxed);
+                let (router, connection, capacity) =
+                    (router.clone(), connection.clone(), capacity.clone());
+                async move {
+                    Ok::<_, std::convert::Infallible>(
+                        requests::answer(router, connection, capacity, request).await,
+                    )
+                }
+            })
+        };
+        let io = TokioIo::new(stream);
+        let gone = CancellationToken::new();
+        let _gone = gone.clone().drop_guard();
+        let outcome = if handshake.http2 {
+            let streams = Streams {
+                limit: limits.idle_timeout,
+                connection_gone: gone,
+                listener: self.kind.as_str(),
+            };
+            let connection = http2::Builder::new(streams)
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(HTTP2_STREAMS)
+                .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+                .keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(KEEP_ALIVE)
+                .serve_connection(io, service);
+            drive(connection, &asked, limits.header_timeout, &self.stop).await
+        } else {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits.header_timeout)
+                .max_header_size(limits.max_header_bytes)
+                .max_buf_size(HTTP1_BUFFER.max(limits.max_header_bytes))
+                .serve_connection(io, service);
+            drive(connection, &asked, limits.header_timeout, &self.stop).await
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(listener = %self.kind, connection = self.id, %error, "connection ended");
+        }
+    }
+}
+
+/// Runs a connection to its end; asks it to finish when the service stops or it grows old, and
+/// drops it when it brings no request in time.
+async fn drive<C>(
+    connection: C,
+    asked: &AtomicBool,
+    first_request: Duration,
+    stop: &CancellationToken,
+) -> Result<(), C::Error>
+where
+    C: GracefulConnection,
+{
+    let mut connection = pin!(connection);
+    let mut first_request = pin!(tokio::time::sleep(first_request));
+    let mut age = pin!(tokio::time::sleep(MAX_AGE));
+    let mut silent = true;
+    let mut finishing = false;
+    loop {
+        tokio::select! {
+            outcome = connection.as_mut() => return outcome,
+            () = &mut first_request, if silent => {
+                if !asked.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                silent = false;
+            }
+            () = stop.cancelled(), if !finishing => {
+                finishing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut age, if !finishing => {
+                finishing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Socket options of an accepted connection.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keep_alive = socket2::TcpKeepalive::new()
+        .with_time(KEEP_ALIVE)
+        .with_interval(KEEP_ALIVE);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keep_alive)
+}
+
+type TlsStream<S> = tokio_rustls::server::TlsStream<S>;
+
+/// The handshake, with the configuration that `choose` finds for the name asked for.
+async fn secure<S>(
+    stream: S,
+    choose: impl FnOnce(&ClientHello<'_>) -> Option<Arc<ServerConfig>>,
+) -> Result<(TlsStream<S>, Handshake), HandshakeFailure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+        .await
+        .map_err(HandshakeFailure::from)?;
+    let Some(config) = choose(&start.client_hello()) else {
+        let mut stream = start.io;
+        // The other end may be gone already; it is refused either way.
+        let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
+        let _ = stream.shutdown().await;
+        let error = io::Error::other("host name missing or unknown");
+        return Err(HandshakeFailure {
+            cause: "unknown_name",
+            error,
+        });
+    };
+    let stream = start
+        .into_stream_with(config, |session| {
+            session.set_buffer_limit(Some(BUFFER_LIMIT))
+        })
+        .await
+        .map_err(HandshakeFailure::from)?;
+    let (_, session) = stream.get_ref();
+    let handshake = Handshake {
+        host: session
+            .server_name()
+            .map(|name| canonical_host(name).into()),
+        peer_certificates: session
+            .peer_certificates()
+            .map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect()),
+        http2: session.alpn_protocol() == Some(b"h2"),
+    };
+    Ok((stream, handshake))
+}
+
+impl From<io::Error> for HandshakeFailure {
+    fn from(error: io::Error) -> Self {
+        use rustls::Error as Tls;
+        let tls = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Tls>());
+        let cause = match tls {
+            Some(Tls::NoCertificatesPresented) => "no_client_certificate",
+            Some(Tls::InvalidCertificate(_) | Tls::InvalidCertRevocationList(_)) => {
+                "client_certificate"
+            }
+            Some(Tls::AlertReceived(_)) => "refused_by_client",
+            Some(Tls::PeerIncompatible(_)) => "no_common_parameters",
+            Some(_) => "protocol",
+            None if error.kind() == io::ErrorKind::TimedOut => "timeout",
+            None => "closed",
+        };
+        Self { cause, error }
+    }
+}
+
+/// Calls its function when dropped.
+struct Defer<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Defer<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

@@ -1,0 +1,245 @@
+//! What every request goes through before and after its handler: id, limits, host check, counts.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+
+use super::body::{Counted, Record};
+use super::connection::{Connection, canonical_host};
+use crate::config::Limits;
+use crate::dicomweb::problem::Problem;
+
+/// Response field with the request's id.
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a client is told to wait when all places are taken.
+const BUSY_RETRY: Duration = Duration::from_secs(2);
+
+/// Identifier of one request in logs, problem bodies and the `X-Request-Id` field.
+///
+/// It is made here and says nothing about the request; what a client sends under that name is not
+/// used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(pub Arc<str>);
+
+impl RequestId {
+    /// The text of the id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Response extension by which a handler names its kind of resource for metrics and logs, for
+/// example `study` or `search`. Never a path or a value of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceName(pub &'static str);
+
+/// Places for connections and requests; listeners that share one share its limits. Cheap to clone.
+#[derive(Clone)]
+pub struct Capacity {
+    pub(super) limits: Arc<Limits>,
+    pub(super) connections: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+    ids: Arc<Ids>,
+}
+
+struct Ids {
+    prefix: u32,
+    requests: AtomicU64,
+    connections: AtomicU64,
+}
+
+impl Capacity {
+    /// Places as the configuration gives them.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        let places = |n: usize| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS)));
+        // The first bits of a random UUID; its version field is further down.
+        let (prefix, ..) = uuid::Uuid::new_v4().as_fields();
+        Self {
+            connections: places(limits.max_connections),
+            requests: places(limits.max_requests),
+            limits: Arc::new(limits.clone()),
+            ids: Arc::new(Ids {
+                prefix,
+                requests: AtomicU64::new(1),
+                connections: AtomicU64::new(1),
+            }),
+        }
+    }
+
+    pub(super) fn next_connection(&self) -> u64 {
+        self.ids.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn next_request(&self) -> Arc<str> {
+        let number = self.ids.requests.fetch_add(1, Ordering::Relaxed);
+        format!("{:08x}-{number:x}", self.ids.prefix).into()
+    }
+}
+
+/// Answers one request of a connection.
+pub(super) async fn answer(
+    router: Router,
+    connection: Connection,
+    capacity: Capacity,
+    request: Request<Incoming>,
+) -> http::Response<Counted> {
+    let id = capacity.next_request();
+    let head_only = request.method() == Method::HEAD;
+    let mut record = Record::start(connection.listener, id.clone());
+    record.permit = capacity.requests.clone().try_acquire_owned().ok();
+
+    let response = if record.permit.is_none() {
+        Problem::unavailable("all places for requests are taken", BUSY_RETRY).into_response()
+    } else if let Err(problem) = check_head(&request, &connection, &capacity.limits) {
+        problem.into_response()
+    } else {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(connection);
+        request.extensions_mut().insert(RequestId(id.clone()));
+        run(router, request, &id).await
+    };
+    let mut response = match response.extensions().get::<Problem>().cloned() {
+        Some(problem) => with_id_in_body(response, &problem, &id),
+        None => response,
+    };
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(X_REQUEST_ID.clone(), value);
+    }
+
+    let status = response.status();
+    record.status = Some(status);
+    if let Some(ResourceName(name)) = response.extensions().get() {
+        record.resource = name;
+    }
+    metrics::counter!(
+        "drimbox_http_requests_total",
+        "listener" => record.listener.as_str(),
+        "resource" => record.resource,
+        "status" => status.as_str().to_owned()
+    )
+    .increment(1);
+    let without_body =
+        head_only || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    let length = announced_length(&response);
+    response.map(|body| Counted::new(body, record, length, without_body))
+}
+
+/// Calls the handler; a panic in it ends this request alone.
+async fn run(router: Router, request: Request<Body>, id: &str) -> Response {
+    let span = tracing::info_span!("request", id);
+    let handled = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+    match tracing::Instrument::instrument(handled, span).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(panic) => {
+            let reason = panic
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("no text");
+            metrics::counter!("drimbox_http_panics_total").increment(1);
+            // The text of a panic may hold values of the request: debug level only.
+            tracing::error!(request = id, "a handler panicked: report this as a defect");
+            tracing::debug!(request = id, reason, "text of the panic");
+            Problem::internal().into_response()
+        }
+    }
+}
+
+/// Refuses a head that is too large, names no host, or another than the connection's.
+fn check_head<B>(
+    request: &Request<B>,
+    connection: &Connection,
+    limits: &Limits,
+) -> Result<(), Problem> {
+    let fields: usize = request
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    if fields.saturating_add(target) > limits.max_header_bytes {
+        return Err(Problem::header_too_large());
+    }
+
+    // RFC 9112 §3.2: one Host field in every HTTP/1.1 request, and none that cannot be parsed.
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let field = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Problem::bad_request(
+            "more than one Host field",
+            "send exactly one",
+        ));
+    }
+    let named = match field.map(|value| value.to_str().map(str::parse::<Authority>)) {
+        Some(Ok(Ok(authority))) => Some(authority),
+        Some(_) => {
+            return Err(Problem::bad_request(
+                "unreadable Host field",
+                "send host[:port]",
+            ));
+        }
+        None => None,
+    };
+    let target = request.uri().authority();
+    if named.is_none() && target.is_none() && request.version() != Version::HTTP_10 {
+        return Err(Problem::bad_request("no Host field", "send exactly one"));
+    }
+    if let Some(host) = &connection.host {
+        let mut names = named.iter().chain(target).peekable();
+        let same = |authority: &Authority| canonical_host(authority.host()) == **host;
+        if names.peek().is_none() || !names.all(same) {
+            return Err(Problem::misdirected());
+        }
+    }
+    Ok(())
+}
+
+/// The problem once more, with the id; fields that a handler added stay.
+fn with_id_in_body(response: Response, problem: &Problem, id: &str) -> Response {
+    let mut written = problem.response(Some(id));
+    for (name, value) in response.headers() {
+        if !written.headers().contains_key(name) && name != CONTENT_LENGTH {
+            written.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    if let Some(name) = response.extensions().get::<ResourceName>() {
+        written.extensions_mut().insert(*name);
+    }
+    written
+}
+
+fn announced_length(response: &Response) -> Option<u64> {
+    response
+        .headers()
+        .get(CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}

@@ -1,0 +1,240 @@
+//! A small public key infrastructure, listeners on free ports, and clients.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Limits, ServerIdentity};
+use crate::net::tls::{NamedConfigs, provider, server_config};
+use crate::net::{Capacity, Drained, Listener, ListenerKind, Security};
+
+pub const DB_HOST: &str = "db1.example.org";
+pub const OTHER_DB_HOST: &str = "db2.example.org";
+
+pub fn limits() -> Limits {
+    Limits {
+        max_connections: 16,
+        max_requests: 16,
+        handshake_timeout: Duration::from_secs(10),
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(60),
+        max_header_bytes: 16 * 1024,
+        grace_period: Duration::from_secs(30),
+        max_matches: 100,
+        max_head_bytes: 1024 * 1024,
+    }
+}
+
+/// An authority and the files of what it issued.
+pub struct Pki {
+    folder: tempfile::TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Pki {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let pki = Self {
+            folder: tempfile::tempdir().unwrap(),
+            authority,
+        };
+        std::fs::write(pki.ca_file(), pki.authority.pem()).unwrap();
+        pki
+    }
+
+    pub fn ca_file(&self) -> PathBuf {
+        self.path("ca.pem")
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A certificate and key for a host name, as files.
+    pub fn server(&self, host: &str) -> ServerIdentity {
+        let (certificate, key) = self.issue(host, ExtendedKeyUsagePurpose::ServerAuth);
+        let identity = ServerIdentity {
+            certificate_file: self.path(&format!("{host}.pem")),
+            key_file: self.path(&format!("{host}.key")),
+        };
+        std::fs::write(&identity.certificate_file, certificate.pem()).unwrap();
+        std::fs::write(&identity.key_file, key.serialize_pem()).unwrap();
+        set_mode(&identity.key_file, 0o600);
+        identity
+    }
+
+    /// A client that trusts this authority, with a certificate of `issuer` or without any.
+    pub fn client(&self, issuer: Option<&Pki>) -> Client {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match issuer {
+            None => builder.with_no_client_auth(),
+            Some(issuer) => {
+                let (certificate, key) =
+                    issuer.issue("peer.example.org", ExtendedKeyUsagePurpose::ClientAuth);
+                let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+                let chain: Vec<CertificateDer<'static>> = vec![certificate.into()];
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        Client(config)
+    }
+
+    fn issue(&self, host: &str, usage: ExtendedKeyUsagePurpose) -> (rcgen::Certificate, KeyPair) {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        (certificate, key)
+    }
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A listener that runs.
+pub struct Server {
+    pub address: SocketAddr,
+    pub stop: CancellationToken,
+    pub ended: JoinHandle<Drained>,
+}
+
+impl Server {
+    /// A peer listener for both `db` hosts.
+    pub async fn peer(pki: &Pki, router: Router, limits: &Limits) -> Self {
+        let (first, second) = (pki.server(DB_HOST), pki.server(OTHER_DB_HOST));
+        let names = [(DB_HOST, &first), (OTHER_DB_HOST, &second)];
+        let configs = NamedConfigs::load(names, &pki.ca_file()).unwrap();
+        Self::start(
+            ListenerKind::Peer,
+            Security::Named(Arc::new(configs)),
+            router,
+            limits,
+        )
+        .await
+    }
+
+    pub async fn local_tls(pki: &Pki, router: Router, limits: &Limits) -> Self {
+        let config = server_config(&pki.server("localhost")).unwrap();
+        Self::start(ListenerKind::Local, Security::Tls(config), router, limits).await
+    }
+
+    pub async fn plain(router: Router, limits: &Limits) -> Self {
+        Self::start(ListenerKind::Local, Security::Plain, router, limits).await
+    }
+
+    async fn start(
+        kind: ListenerKind,
+        security: Security,
+        router: Router,
+        limits: &Limits,
+    ) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::bind(kind, any, security).await.unwrap();
+        let address = listener.address();
+        let stop = CancellationToken::new();
+        let ended = tokio::spawn(listener.serve(router, Capacity::new(limits), stop.clone()));
+        Self {
+            address,
+            stop,
+            ended,
+        }
+    }
+
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+}
+
+/// How a client does TLS.
+pub struct Client(ClientConfig);
+
+impl Client {
+    pub fn without_sni(mut self) -> Self {
+        self.0.enable_sni = false;
+        self
+    }
+
+    pub async fn tls(
+        &self,
+        server: &Server,
+        host: &str,
+        alpn: &[u8],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut config = self.0.clone();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(name, server.connect().await)
+            .await
+    }
+
+    pub async fn http1(&self, server: &Server, host: &str) -> http1::SendRequest<Empty<Bytes>> {
+        let stream = self.tls(server, host, b"http/1.1").await.unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    pub async fn http2(&self, server: &Server, host: &str) -> http2::SendRequest<Empty<Bytes>> {
+        let stream = self.tls(server, host, b"h2").await.unwrap();
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(64 * 1024)
+            .handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+}
+
+/// A request without body for HTTP/1.1.
+pub fn get(host: &str, path: &str) -> Request<Empty<Bytes>> {
+    Request::get(path)
+        .header("host", host)
+        .body(Empty::new())
+        .unwrap()
+}
+
+/// A request without body for HTTP/2.
+pub fn get2(host: &str, path: &str) -> Request<Empty<Bytes>> {
+    Request::get(format!("https://{host}{path}"))
+        .body(Empty::new())
+        .unwrap()
+}
+
+/// A body that gives what is sent into the channel.
+pub fn channel() -> (tokio::sync::mpsc::Sender<std::io::Result<Bytes>>, Body) {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|frame| (frame, receiver))
+    });
+    (sender, Body::from_stream(frames))
+}

@@ -1,0 +1,333 @@
+//! Server-side TLS from PEM files: TLS 1.3 and 1.2, ECDHE with AEAD ciphers only.
+//!
+//! rustls offers nothing weaker than that; what is decided here is who must show a certificate,
+//! what a name's certificate is, and that a private key others can read is not used.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier,
+};
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::connection::canonical_host;
+use crate::config::ServerIdentity;
+
+/// Bytes of ciphertext a connection may hold before its writer waits. rustls' 64 KiB makes a fast
+/// reader wait for the writer at every fourth record.
+pub(super) const BUFFER_LIMIT: usize = 256 * 1024;
+
+/// Size above which a PEM file is not read: chains and lists of authorities are far smaller.
+const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Why a listener's TLS could not be prepared. Each text names the file and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file is missing or not readable by the service.
+    #[error(
+        "{path}: cannot be read: {source}. Check that the file exists and that the service's account may read it."
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The file is larger than any certificate file.
+    #[error(
+        "{path}: larger than {MAX_PEM_BYTES} bytes. Name a PEM file that holds only certificates or a key."
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others than the service can read the private key.
+    #[error(
+        "{path}: private key readable by others (mode {mode:03o}). Run `chmod 600 {path}`, and give the file to the service's account."
+    )]
+    KeyExposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The text between PEM markers is damaged.
+    #[error("{path}: not PEM: {source}. Export the file again in PEM form.")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// Where the text stops being PEM.
+        source: pem::Error,
+    },
+    /// A PEM file without certificate.
+    #[error(
+        "{path}: holds no certificate. Put the certificate first, then its intermediates, in PEM form."
+    )]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A PEM file without private key.
+    #[error(
+        "{path}: holds no private key. Name the PEM file of the key (PKCS#8, PKCS#1 or SEC1), without pass phrase."
+    )]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Certificate and key do not work together.
+    #[error(
+        "{certificate}: cannot be used with the key {key}: {source}. Check that the key is the one this certificate was issued for."
+    )]
+    Identity {
+        /// File of the certificate.
+        certificate: PathBuf,
+        /// File of the key.
+        key: PathBuf,
+        /// What rustls found.
+        source: rustls::Error,
+    },
+    /// An authority's certificate that cannot be used.
+    #[error(
+        "{path}: an authority in it cannot be used: {source}. Keep only certificates of authorities in this file."
+    )]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What rustls found.
+        source: rustls::Error,
+    },
+    /// The list of authorities cannot verify anyone.
+    #[error(
+        "{path}: cannot verify client certificates: {source}. Check the authorities in this file."
+    )]
+    Verifier {
+        /// The file.
+        path: PathBuf,
+        /// What rustls found.
+        source: VerifierBuilderError,
+    },
+    /// Two identities for one host name.
+    #[error("host name {0} has two certificates. Give each PACS a `db` host name of its own.")]
+    DuplicateHost(String),
+}
+
+/// TLS of a listener with one certificate, whatever name the client asks for.
+///
+/// # Errors
+/// [`TlsError`] when a file cannot be used.
+pub fn server_config(identity: &ServerIdentity) -> Result<Arc<ServerConfig>, TlsError> {
+    let (chain, key) = read_identity(identity)?;
+    let mut config = builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|source| mismatch(identity, source))?;
+    config.alpn_protocols = alpn();
+    Ok(Arc::new(config))
+}
+
+/// TLS by host name: the name of the handshake chooses the certificate, and every client shows a
+/// certificate of a known authority. Replaceable while connections are open.
+#[derive(Debug)]
+pub struct NamedConfigs(ArcSwap<HashMap<String, Arc<ServerConfig>>>);
+
+impl NamedConfigs {
+    /// Reads the certificate of every host name and the authorities of clients.
+    ///
+    /// # Errors
+    /// [`TlsError`] when a file cannot be used or a name comes twice.
+    pub fn load<'a>(
+        identities: impl IntoIterator<Item = (&'a str, &'a ServerIdentity)>,
+        client_ca_file: &Path,
+    ) -> Result<Self, TlsError> {
+        Ok(Self(ArcSwap::from_pointee(read_names(
+            identities,
+            client_ca_file,
+        )?)))
+    }
+
+    /// Reads everything again; handshakes from now on use it, open connections go on. On error
+    /// what was loaded before stays.
+    ///
+    /// # Errors
+    /// As [`NamedConfigs::load`].
+    pub fn reload<'a>(
+        &self,
+        identities: impl IntoIterator<Item = (&'a str, &'a ServerIdentity)>,
+        client_ca_file: &Path,
+    ) -> Result<(), TlsError> {
+        self.0
+            .store(Arc::new(read_names(identities, client_ca_file)?));
+        Ok(())
+    }
+
+    /// The configuration for a handshake, `None` when its name is missing or unknown.
+    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+        let name = canonical_host(hello.server_name()?);
+        self.0.load().get(&name).cloned()
+    }
+}
+
+fn read_names<'a>(
+    identities: impl IntoIterator<Item = (&'a str, &'a ServerIdentity)>,
+    client_ca_file: &Path,
+) -> Result<HashMap<String, Arc<ServerConfig>>, TlsError> {
+    let authorities = Arc::new(read_authorities(client_ca_file)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider())
+        .build()
+        .map_err(|source| TlsError::Verifier {
+            path: client_ca_file.to_owned(),
+            source,
+        })?;
+    let mut names = HashMap::new();
+    for (host, identity) in identities {
+        let (chain, key) = read_identity(identity)?;
+        let mut config = builder()
+            .with_client_cert_verifier(verifier.clone())
+            .with_single_cert(chain, key)
+            .map_err(|source| mismatch(identity, source))?;
+        config.alpn_protocols = alpn();
+        // A resumed session is not verified again: a certificate revoked meanwhile would pass.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        if names
+            .insert(canonical_host(host), Arc::new(config))
+            .is_some()
+        {
+            return Err(TlsError::DuplicateHost(host.to_owned()));
+        }
+    }
+    Ok(names)
+}
+
+fn builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    #[expect(
+        clippy::expect_used,
+        reason = "both providers offer suites for TLS 1.3 and 1.2"
+    )]
+    ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&versions)
+        .expect("the provider's own suites cover TLS 1.3 and 1.2")
+}
+
+/// The cryptography of every TLS connection of the gateway.
+#[cfg(feature = "aws_lc_rs")]
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// The cryptography of every TLS connection of the gateway.
+#[cfg(all(feature = "ring", not(feature = "aws_lc_rs")))]
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+#[cfg(not(any(feature = "aws_lc_rs", feature = "ring")))]
+compile_error!("choose a cryptographic provider: feature `aws_lc_rs` or `ring`");
+
+fn alpn() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+}
+
+fn mismatch(identity: &ServerIdentity, source: rustls::Error) -> TlsError {
+    TlsError::Identity {
+        certificate: identity.certificate_file.clone(),
+        key: identity.key_file.clone(),
+        source,
+    }
+}
+
+/// A certificate chain and its key from their files.
+///
+/// # Errors
+/// [`TlsError`] when a file cannot be read, is not PEM, or the key is readable by others.
+pub fn read_identity(
+    identity: &ServerIdentity,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    Ok((
+        read_certificates(&identity.certificate_file)?,
+        read_key(&identity.key_file)?,
+    ))
+}
+
+/// The authorities of a PEM file.
+///
+/// # Errors
+/// [`TlsError`] when the file cannot be read or a certificate in it cannot be an authority.
+pub fn read_authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut authorities = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        authorities
+            .add(certificate)
+            .map_err(|source| TlsError::Authority {
+                path: path.to_owned(),
+                source,
+            })?;
+    }
+    Ok(authorities)
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let (text, _) = read_pem(path)?;
+    let certificates = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| TlsError::Pem {
+            path: path.to_owned(),
+            source,
+        })?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate {
+            path: path.to_owned(),
+        });
+    }
+    Ok(certificates)
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let (text, mode) = read_pem(path)?;
+    if mode & 0o077 != 0 {
+        return Err(TlsError::KeyExposed {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|source| match source {
+        pem::Error::NoItemsFound => TlsError::NoKey {
+            path: path.to_owned(),
+        },
+        source => TlsError::Pem {
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+/// The content and the permission bits of one and the same open file.
+fn read_pem(path: &Path) -> Result<(zeroize::Zeroizing<Vec<u8>>, u32), TlsError> {
+    let unreadable = |source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.size() > MAX_PEM_BYTES {
+        return Err(TlsError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    let mut text = zeroize::Zeroizing::new(Vec::new());
+    io::Read::read_to_end(&mut io::Read::take(file, MAX_PEM_BYTES), &mut text)
+        .map_err(unreadable)?;
+    Ok((text, metadata.permissions().mode() & 0o777))
+}
