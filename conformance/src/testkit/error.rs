@@ -13,7 +13,9 @@ pub enum KitError {
         program: String,
     },
     /// The gateway's binary was not built.
-    #[error("no drimbox binary at {path}: run `cargo build -p drimbox`, or name one in DRIMBOX_BIN")]
+    #[error(
+        "no drimbox binary at {path}: run `cargo build -p drimbox`, or name one in DRIMBOX_BIN"
+    )]
     NoGateway {
         /// Path that was looked for.
         path: PathBuf,

@@ -407,8 +407,14 @@ mod tests {
             .pacs(PacsConfig::new("two", "PACS2", 105).set("quirks.related_counts", false));
         let parsed: Table = toml::from_str(&config.text().unwrap()).unwrap();
         assert_eq!(parsed["limits"]["max_requests"].as_integer(), Some(4));
-        assert_eq!(parsed["pacs"][0]["dimse"]["retrieve"].as_str(), Some("move"));
-        assert_eq!(parsed["pacs"][1]["quirks"]["related_counts"].as_bool(), Some(false));
+        assert_eq!(
+            parsed["pacs"][0]["dimse"]["retrieve"].as_str(),
+            Some("move")
+        );
+        assert_eq!(
+            parsed["pacs"][1]["quirks"]["related_counts"].as_bool(),
+            Some(false)
+        );
         assert_eq!(parsed["pacs"].as_array().unwrap().len(), 2);
     }
 }

@@ -4,20 +4,28 @@
 //! Everything that is started here writes only below the folder it is given, listens on loopback
 //! only, and stops with the value that started it, or with the test process however that ends.
 
+pub mod dcmqrscp;
 pub mod error;
 pub mod gateway;
 pub mod http;
 pub mod metrics;
 pub mod multipart;
+pub mod nginx;
 pub mod orthanc;
+pub mod pacs;
 pub mod pki;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 
+pub use dcmqrscp::Dcmqrscp;
 pub use error::KitError;
 pub use gateway::{Gateway, GatewayConfig, PacsConfig};
 pub use http::{Client, ClientBuilder, Protocol, Response};
+pub use nginx::Nginx;
 pub use orthanc::Orthanc;
+pub use pacs::FaultyPacs;
 pub use pki::{Identity, Pki};
 pub use ports::free_port;
 pub use process::{Process, Program};
+pub use proxy::{Fault, FaultProxy};

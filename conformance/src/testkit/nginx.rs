@@ -1,0 +1,108 @@
+//! nginx as a server of static files over TLS: the measure of what the machine can send.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Identity, KitError, Process, Program, free_port};
+
+const BINARY: &str = "/usr/sbin/nginx";
+
+/// A running nginx; it ends when dropped.
+#[derive(Debug)]
+pub struct Nginx {
+    process: Process,
+    port: u16,
+}
+
+impl Nginx {
+    /// Serves the files below `files` on a free port, with this certificate; its own files and its
+    /// log are in `folder`. Set up as an administrator would for speed: one worker per core,
+    /// `sendfile`, keep-alive, TLS 1.2 and 1.3.
+    ///
+    /// # Errors
+    /// When it is not installed, or does not start; then with the end of its log.
+    pub async fn start(folder: &Path, files: &Path, identity: &Identity) -> Result<Self, KitError> {
+        let port = free_port()?;
+        let files = std::path::absolute(files).map_err(KitError::io("find", files))?;
+        let folder = std::path::absolute(folder).map_err(KitError::io("find", folder))?;
+        std::fs::create_dir_all(&folder).map_err(KitError::io("create", &folder))?;
+        let file = folder.join("nginx.conf");
+        let text = configuration(&folder, &files, identity, port);
+        std::fs::write(&file, text).map_err(KitError::io("write", &file))?;
+        let mut process = Program::new("nginx", PathBuf::from(BINARY), &folder)
+            .arg("-c")
+            .arg(file.display().to_string())
+            .arg("-e")
+            .arg("stderr")
+            .ends_by_term()
+            .start()?;
+        process
+            .ready(Duration::from_secs(30), async || {
+                tokio::net::TcpStream::connect(("127.0.0.1", port))
+                    .await
+                    .is_ok()
+            })
+            .await?;
+        Ok(Self { process, port })
+    }
+
+    /// Its port on loopback.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// URL of a file, for a host name of its certificate; `path` starts with a slash.
+    #[must_use]
+    pub fn url(&self, host: &str, path: &str) -> String {
+        format!("https://{host}:{}{path}", self.port)
+    }
+
+    /// The process, to look at its log.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+fn configuration(folder: &Path, files: &Path, identity: &Identity, port: u16) -> String {
+    let folder = folder.display();
+    let files = files.display();
+    let certificate = identity.certificate_file.display();
+    let key = identity.key_file.display();
+    // Workers read what the test wrote, whoever runs it.
+    let user = if rustix::process::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    };
+    format!(
+        r#"{user}
+daemon off;
+worker_processes auto;
+pid "{folder}/nginx.pid";
+error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    tcp_nodelay on;
+    keepalive_timeout 300;
+    keepalive_requests 1000000;
+    default_type application/octet-stream;
+    client_body_temp_path "{folder}/tmp-body";
+    proxy_temp_path "{folder}/tmp-proxy";
+    fastcgi_temp_path "{folder}/tmp-fastcgi";
+    uwsgi_temp_path "{folder}/tmp-uwsgi";
+    scgi_temp_path "{folder}/tmp-scgi";
+    server {{
+        listen 127.0.0.1:{port} ssl http2;
+        ssl_certificate "{certificate}";
+        ssl_certificate_key "{key}";
+        ssl_protocols TLSv1.2 TLSv1.3;
+        root "{files}";
+    }}
+}}
+"#
+    )
+}
