@@ -134,3 +134,31 @@ impl Encoder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::Path;
+
+    use super::{Encoder, Error};
+
+    #[test]
+    fn a_missing_encoder_is_reported_with_its_package() {
+        let encoder = Encoder {
+            tool: "encoder-that-is-not-installed",
+            package: "dcmtk",
+            options: &[],
+            environment: None,
+        };
+        let error = encoder.run(Path::new("in"), Path::new("out")).unwrap_err();
+        assert!(matches!(
+            error,
+            Error::MissingTool {
+                package: "dcmtk",
+                ..
+            }
+        ));
+        assert!(error.to_string().contains("apt-get install dcmtk"));
+    }
+}

@@ -137,6 +137,10 @@ impl Error {
 ///
 /// [`Error::MissingTool`] when an encoder has to be installed; else the first file that failed.
 pub fn generate(profile: Profile, root: &Path) -> Result<Manifest, Error> {
+    generate_plans(profile, root, &exams::plan(profile))
+}
+
+fn generate_plans(profile: Profile, root: &Path, plans: &[ExamPlan]) -> Result<Manifest, Error> {
     let previous = Manifest::load(root).ok();
     if let Some(manifest) = &previous
         && manifest.profile == profile
@@ -145,7 +149,7 @@ pub fn generate(profile: Profile, root: &Path) -> Result<Manifest, Error> {
     {
         return Ok(manifest.clone());
     }
-    let manifest = make(profile, root, &exams::plan(profile))?;
+    let manifest = make(profile, root, plans)?;
     if let Some(previous) = previous {
         let kept: HashSet<PathBuf> = manifest.files().collect();
         for path in previous.files().filter(|path| !kept.contains(path)) {
@@ -221,3 +225,6 @@ fn make(profile: Profile, root: &Path, plans: &[ExamPlan]) -> Result<Manifest, E
         root: root.to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests;

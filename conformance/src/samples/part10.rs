@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use dicom_core::Tag;
+use dicom_core::header::Header;
 use dicom_core::value::Value;
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::InMemDicomObject;
@@ -21,7 +23,7 @@ use super::uid::uid;
 /// Explicit VR big endian: retired in 2006, still found in archives.
 pub(super) const EXPLICIT_VR_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 
-/// The value of Pixel Data (7FE0,0010), always the last element of a sample.
+/// The value of Pixel Data (7FE0,0010).
 pub(super) enum Pixels {
     /// The object has no Pixel Data.
     Absent,
@@ -96,10 +98,14 @@ pub(super) fn write_file(
         EXPLICIT_VR_BIG_ENDIAN => entries::EXPLICIT_VR_BIG_ENDIAN.erased(),
         _ => entries::EXPLICIT_VR_LITTLE_ENDIAN.erased(),
     };
-    let mut elements = Vec::new();
-    dataset
-        .write_dataset_with_ts(&mut elements, &encoding)
-        .map_err(|error| Error::dicom(path, error))?;
+    let encode = |part: DataSet| {
+        let mut bytes = Vec::new();
+        part.write_dataset_with_ts(&mut bytes, &encoding)
+            .map_err(|error| Error::dicom(path, error))?;
+        Ok(bytes)
+    };
+    let before = encode(part(dataset, |tag| tag < tags::PIXEL_DATA))?;
+    let after = encode(part(dataset, |tag| tag > tags::PIXEL_DATA))?;
     let order = PixelOrder {
         implicit: transfer_syntax == uids::IMPLICIT_VR_LITTLE_ENDIAN,
         big_endian: transfer_syntax == EXPLICIT_VR_BIG_ENDIAN,
@@ -108,22 +114,29 @@ pub(super) fn write_file(
             .and_then(|element| element.to_int::<u16>().ok())
             .is_some_and(|bits| bits > 8),
     };
+    let mut write = |out: &mut dyn Write| {
+        out.write_all(&before)?;
+        let digest = order.write(pixels, out)?;
+        out.write_all(&after)?;
+        Ok(digest)
+    };
     let digest = if transfer_syntax == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN {
         let mut deflated = DeflateEncoder::new(&mut out, Compression::default());
-        deflated
-            .write_all(&elements)
-            .and_then(|()| order.write(pixels, &mut deflated))
-            .and_then(|digest| deflated.finish().map(|_| digest))
+        write(&mut deflated).and_then(|digest| deflated.finish().map(|_| digest))
     } else {
-        out.write_all(&elements)
-            .and_then(|()| order.write(pixels, &mut out))
+        write(&mut out)
     };
     let digest = digest.map_err(|source| Error::io(path, source))?;
     out.flush().map_err(|source| Error::io(path, source))?;
     Ok(digest)
 }
 
-fn text_of(dataset: &DataSet, tag: dicom_core::Tag) -> String {
+fn part(dataset: &DataSet, belongs: impl Fn(Tag) -> bool) -> DataSet {
+    let elements = dataset.iter().filter(|element| belongs(element.tag()));
+    DataSet::from_element_iter(elements.cloned())
+}
+
+fn text_of(dataset: &DataSet, tag: Tag) -> String {
     dataset
         .get(tag)
         .and_then(|element| element.to_str().ok())
@@ -140,7 +153,7 @@ struct PixelOrder {
 }
 
 impl PixelOrder {
-    fn write(&self, pixels: &mut Pixels, out: &mut impl Write) -> io::Result<Option<String>> {
+    fn write(&self, pixels: &mut Pixels, out: &mut dyn Write) -> io::Result<Option<String>> {
         let mut digest = Context::new(&SHA256);
         match pixels {
             Pixels::Absent => return Ok(None),
@@ -185,7 +198,7 @@ impl PixelOrder {
         Ok(Some(hexadecimal(digest)))
     }
 
-    fn header(&self, words: bool, length: u32, out: &mut impl Write) -> io::Result<()> {
+    fn header(&self, words: bool, length: u32, out: &mut dyn Write) -> io::Result<()> {
         let vr: &[u8] = if words { b"OW\0\0" } else { b"OB\0\0" };
         if self.big_endian {
             out.write_all(&[0x7F, 0xE0, 0x00, 0x10])?;
@@ -199,7 +212,7 @@ impl PixelOrder {
         out.write_all(&length.to_le_bytes())
     }
 
-    fn samples(&self, bytes: &[u8], digest: &mut Context, out: &mut impl Write) -> io::Result<()> {
+    fn samples(&self, bytes: &[u8], digest: &mut Context, out: &mut dyn Write) -> io::Result<()> {
         digest.update(bytes);
         if self.big_endian && self.words {
             let swapped: Vec<u8> = bytes
@@ -213,7 +226,7 @@ impl PixelOrder {
     }
 }
 
-fn item(bytes: &[u8], out: &mut impl Write) -> io::Result<()> {
+fn item(bytes: &[u8], out: &mut dyn Write) -> io::Result<()> {
     out.write_all(&[0xFE, 0xFF, 0x00, 0xE0])?;
     out.write_all(&length(bytes.len())?.to_le_bytes())?;
     out.write_all(bytes)

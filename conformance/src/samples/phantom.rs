@@ -37,11 +37,12 @@ impl NoiseTile {
         Self((0..length).map(|_| noise.gaussian(deviation)).collect())
     }
 
-    /// The tile from where chance says for image number `image`, then from its beginning.
-    fn samples(&self, image: u64) -> impl Iterator<Item = i16> {
-        let start = Noise::new(image).next() as usize % self.0.len().max(1);
+    /// Up to `count` samples for one row of image number `image`, from where chance says.
+    fn row(&self, image: u64, row: usize, count: usize) -> &[i16] {
+        let places = self.0.len().saturating_sub(count).max(1);
+        let start = Noise::new(image << 32 | row as u64).next() as usize % places;
         let (_, rest) = self.0.split_at(start.min(self.0.len()));
-        rest.iter().chain(self.0.iter().cycle()).copied()
+        rest.get(..count).unwrap_or(rest)
     }
 }
 
@@ -112,15 +113,17 @@ impl Section {
     /// edges; outside of it no noise, as in a reconstructed CT image.
     pub fn noisy(&self, tile: &NoiseTile, image: u64, max: i16) -> Vec<u8> {
         let mut pixels = self.pixels.clone();
-        let mut noise = tile.samples(image);
         let (width, radius) = (self.width as f64, self.height as f64 / 2.0);
         for (row, line) in pixels.chunks_mut(self.width.max(1)).enumerate() {
             let offset = (row as f64 + 0.5 - radius) / radius;
             let half = (1.0 - offset * offset).max(0.0).sqrt() * width / 2.0;
             let (from, to) = ((width / 2.0 - half) as usize, (width / 2.0 + half) as usize);
-            for pixel in line.iter_mut().take(to).skip(from) {
-                let value = *pixel + noise.next().unwrap_or_default();
-                *pixel = value.max(0).min(max);
+            let Some(span) = line.get_mut(from..to) else {
+                continue;
+            };
+            let noise = tile.row(image, row, span.len());
+            for (pixel, noise) in span.iter_mut().zip(noise) {
+                *pixel = (*pixel + noise).clamp(0, max);
             }
         }
         little_endian(&pixels)

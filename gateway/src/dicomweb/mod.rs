@@ -9,5 +9,6 @@ pub mod multipart;
 pub mod negotiate;
 pub mod path;
 pub mod problem;
+pub mod query;
 pub mod search;
 pub mod service;

@@ -1,4 +1,4 @@
-//! The frame of a `multipart/related` answer (RFC 2046 §5.1, RFC 2387, PS3.18 §8.6.1.2.1).
+//! The frame of a `multipart/related` answer (RFC 2046 §5.1, RFC 2387, PS3.18 §8.6).
 //!
 //! Only the bytes around the parts: their content is streamed by the caller. Lengths are exact, so
 //! that an answer whose parts are all known can announce its `Content-Length`.

@@ -1,8 +1,8 @@
-//! In what form a resource is answered (PS3.18 §8.7.4): what the client accepts against what can
+//! In what form a resource is answered (PS3.18 §8.7): what the client accepts against what can
 //! be produced.
 //!
 //! Pixel data are delivered as they are stored. The only conversion is between the uncompressed
-//! syntaxes, because implicit VR and big endian shall not be used with web services (§8.7.3.5.2).
+//! syntaxes, because implicit VR and big endian shall not be used with web services (§8.7.3).
 //! What would need a codec is refused, never replaced by something else.
 
 use super::accept::{Accept, MediaRange, MediaType, TransferSyntaxRange, Weight};
@@ -37,7 +37,7 @@ pub enum Form {
 /// What an entry that names no transfer syntax asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unnamed {
-    /// The syntax each instance is stored in. PS3.18 §8.7.3.5.2 has Explicit VR Little Endian as
+    /// The syntax each instance is stored in. PS3.18 §8.7.3 has Explicit VR Little Endian as
     /// default; clients that leave the parameter out, `*/*` included, expect to get the images
     /// there are, and every server gives them.
     #[default]

@@ -2,6 +2,7 @@
 //!
 //! What is not exactly one of them is not found: nothing of a path is passed on as text.
 
+use super::query::Level;
 use crate::archive::Scope;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid, Uid};
 
@@ -11,7 +12,7 @@ pub enum Target {
     /// `/studies`, `/series`, `/instances` and those below a study or series: search.
     Search {
         /// What is searched.
-        level: SearchLevel,
+        level: Level,
         /// Study in the path.
         study: Option<StudyUid>,
         /// Series in the path.
@@ -23,17 +24,6 @@ pub enum Target {
     Metadata(Scope),
     /// A resource of the standard that this service does not have.
     NotOffered(&'static str),
-}
-
-/// What a search returns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SearchLevel {
-    /// Studies.
-    Studies,
-    /// Series.
-    Series,
-    /// Instances.
-    Instances,
 }
 
 /// Why a path names no resource.
@@ -56,33 +46,31 @@ pub fn parse(path: &str) -> Result<Target, PathError> {
     let path = path.strip_prefix('/').ok_or(PathError::Unknown)?;
     let path = path.strip_suffix('/').unwrap_or(path);
     let parts: Vec<&str> = path.split('/').take(12).collect();
-    let uid = |text: &str| Uid::parse(text).map_err(|_| PathError::BadUid);
     let all = |level| Ok(Target::Search { level, study: None, series: None });
     match parts.as_slice() {
-        ["studies"] => all(SearchLevel::Studies),
-        ["series"] => all(SearchLevel::Series),
-        ["instances"] => all(SearchLevel::Instances),
+        ["studies"] => all(Level::Study),
+        ["series"] => all(Level::Series),
+        ["instances"] => all(Level::Instance),
         ["studies", study, rest @ ..] => below_study(uid(study)?.into(), rest),
         _ => Err(PathError::Unknown),
     }
 }
 
 fn below_study(study: StudyUid, rest: &[&str]) -> Result<Target, PathError> {
-    let uid = |text: &str| Uid::parse(text).map_err(|_| PathError::BadUid);
     match rest {
         [] => Ok(Target::Retrieve(Scope::Study(study))),
         ["series"] => {
-            Ok(Target::Search { level: SearchLevel::Series, study: Some(study), series: None })
+            Ok(Target::Search { level: Level::Series, study: Some(study), series: None })
         }
         ["instances"] => {
-            Ok(Target::Search { level: SearchLevel::Instances, study: Some(study), series: None })
+            Ok(Target::Search { level: Level::Instance, study: Some(study), series: None })
         }
         ["series", series, rest @ ..] => {
             let series: SeriesUid = uid(series)?.into();
             match rest {
                 [] => Ok(Target::Retrieve(Scope::Series(study, series))),
                 ["instances"] => Ok(Target::Search {
-                    level: SearchLevel::Instances,
+                    level: Level::Instance,
                     study: Some(study),
                     series: Some(series),
                 }),
@@ -95,6 +83,11 @@ fn below_study(study: StudyUid, rest: &[&str]) -> Result<Target, PathError> {
         }
         rest => below(Scope::Study(study), rest),
     }
+}
+
+/// A UID as a URL writes it: without the padding that data sets have.
+fn uid(text: &str) -> Result<Uid, PathError> {
+    Uid::parse(text).ok().filter(|uid| uid.as_str() == text).ok_or(PathError::BadUid)
 }
 
 fn below(scope: Scope, rest: &[&str]) -> Result<Target, PathError> {

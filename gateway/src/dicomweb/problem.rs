@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 /// A text of a [`Problem`]: fixed, or built from the names of parameters.
 pub type Text = Cow<'static, str>;
 
-/// An error as the client sees it (RFC 9457, and the status report of PS3.18 §8.7).
+/// An error as the client sees it (RFC 9457, and the status report of PS3.18 §8.5).
 ///
 /// As a response it also carries itself as an extension, so that the listener can write it again
 /// with the request's id.

@@ -1,14 +1,254 @@
-//! tmp
-use super::service::Pacs;
-use super::path::SearchLevel;
-use super::problem::Problem;
-use crate::studies::StudiesError;
-use crate::dicom::uid::*;
-/// tmp
-pub struct Found { /// tmp
- pub body: Vec<u8>, /// tmp
- pub warnings: Vec<String> }
-/// tmp
-pub fn parse(_: SearchLevel, _: Option<StudyUid>, _: Option<SeriesUid>, _: Option<&str>) -> Result<(), Problem> { Err(Problem::not_implemented("x","y")) }
-/// tmp
-pub async fn run(_: &Pacs, _: &(), _: usize, _: &str) -> Result<Found, StudiesError> { Ok(Found{body:vec![], warnings: vec![]}) }
+//! Search (QIDO-RS, PS3.18 §10.6): from a parsed query to JSON, over C-FIND or its like.
+
+use std::collections::BTreeMap;
+
+use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::{StandardDataDictionary, tags};
+
+use super::query::{IncludeFields, Level, Query};
+use super::service::Texts;
+use crate::archive::{self, FindRequest, Identifier, Match};
+use crate::dicom::json::{Attribute, JsonOptions, write_object};
+use crate::dicom::reader::Elements;
+use crate::studies::{Studies, StudiesError};
+
+/// What `includefield=all` adds to the attributes of each level: what archives commonly index.
+const ALL_OF_STUDY: &[Tag] = &[
+    tags::STUDY_DESCRIPTION,
+    tags::SOP_CLASSES_IN_STUDY,
+    tags::OTHER_PATIENT_I_DS_SEQUENCE,
+    tags::ISSUER_OF_PATIENT_ID,
+    tags::PATIENT_AGE,
+    tags::PATIENT_SIZE,
+    tags::PATIENT_WEIGHT,
+    tags::PHYSICIANS_OF_RECORD,
+    tags::NAME_OF_PHYSICIANS_READING_STUDY,
+    tags::INSTITUTION_NAME,
+    tags::PROCEDURE_CODE_SEQUENCE,
+];
+const ALL_OF_SERIES: &[Tag] = &[
+    tags::SERIES_DATE,
+    tags::SERIES_TIME,
+    tags::BODY_PART_EXAMINED,
+    tags::PROTOCOL_NAME,
+    tags::LATERALITY,
+    tags::MANUFACTURER,
+    tags::MANUFACTURER_MODEL_NAME,
+    tags::STATION_NAME,
+    tags::OPERATORS_NAME,
+    tags::PERFORMING_PHYSICIAN_NAME,
+];
+const ALL_OF_INSTANCE: &[Tag] = &[
+    tags::CONTENT_DATE,
+    tags::CONTENT_TIME,
+    tags::ACQUISITION_NUMBER,
+    tags::ACQUISITION_DATE,
+    tags::ACQUISITION_TIME,
+    tags::IMAGE_TYPE,
+    tags::IMAGE_POSITION_PATIENT,
+    tags::IMAGE_ORIENTATION_PATIENT,
+    tags::PHOTOMETRIC_INTERPRETATION,
+    tags::SAMPLES_PER_PIXEL,
+];
+
+/// Answered by the gateway itself, or meaningless outside C-FIND.
+const NOT_ASKED: &[Tag] = &[
+    tags::SPECIFIC_CHARACTER_SET,
+    tags::RETRIEVE_URL,
+    tags::INSTANCE_AVAILABILITY,
+    tags::TIMEZONE_OFFSET_FROM_UTC,
+];
+
+/// PS3.18 §8.3.4.4 and §8.3.4.2, texts of the standard.
+const MORE_RESULTS: &str = "There are additional results that can be requested";
+const TOO_MANY: &str =
+    "The number of results exceeded the maximum supported by the server. Additional results can be requested.";
+const NOT_FUZZY: &str =
+    "The fuzzymatching parameter is not supported. Only literal matching has been performed.";
+const IGNORED: &str = "One or more query parameters were not recognized and were ignored";
+
+/// A page of matches, ready to send.
+#[derive(Debug)]
+pub struct Page {
+    /// A JSON array.
+    pub body: Vec<u8>,
+    /// Texts of `Warning` fields (RFC 9111 §5.5, code 299).
+    pub warnings: Vec<&'static str>,
+}
+
+/// Runs a search. `root` is where the service stands, for `RetrieveURL`.
+///
+/// # Errors
+/// The archive's.
+pub async fn run(
+    studies: &Studies,
+    texts: &Texts,
+    query: &Query,
+    max_matches: usize,
+    root: &str,
+) -> Result<Page, StudiesError> {
+    let mut warnings = Vec::new();
+    if query.fuzzy {
+        warnings.push(NOT_FUZZY);
+    }
+    if query.ignored {
+        warnings.push(IGNORED);
+    }
+    if query.nothing_matches {
+        return Ok(Page { body: b"[]".to_vec(), warnings });
+    }
+    let request = FindRequest { level: level_of(query.level), identifier: identify(query), max_matches };
+    let matches = studies.search(request, query.offset == 0).await?;
+    let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
+    let limit = query.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let page: Vec<&Match> = matches.items.iter().skip(offset).take(limit).collect();
+    if matches.items.len() > offset.saturating_add(page.len()) {
+        warnings.push(MORE_RESULTS);
+    } else if matches.truncated {
+        warnings.push(TOO_MANY);
+    }
+    let mut body = Vec::with_capacity(page.len() * 1500 + 2);
+    body.push(b'[');
+    for (at, item) in page.into_iter().enumerate() {
+        if at > 0 {
+            body.push(b',');
+        }
+        describe(&mut body, item, query, texts, root)?;
+    }
+    body.push(b']');
+    Ok(Page { body, warnings })
+}
+
+fn level_of(level: Level) -> archive::Level {
+    match level {
+        Level::Study => archive::Level::Study,
+        Level::Series => archive::Level::Series,
+        Level::Instance => archive::Level::Image,
+    }
+}
+
+/// The identifier of the C-FIND: what the path and the keys name, what every match must hold, what
+/// was asked for besides.
+fn identify(query: &Query) -> Identifier {
+    let mut identifier = Identifier::default();
+    // The unique keys of the level and of those above are always there (PS3.4 §C.6.2.1).
+    identifier.want(tags::STUDY_INSTANCE_UID, VR::UI);
+    if query.level >= Level::Series {
+        identifier.want(tags::SERIES_INSTANCE_UID, VR::UI);
+    }
+    if query.level == Level::Instance {
+        identifier.want(tags::SOP_INSTANCE_UID, VR::UI);
+    }
+    for tag in query.return_attributes() {
+        if !NOT_ASKED.contains(&tag) {
+            identifier.want(tag, vr_of(tag));
+        }
+    }
+    match &query.include {
+        IncludeFields::Listed(paths) => {
+            for path in paths {
+                if path.first().is_some_and(|tag| !NOT_ASKED.contains(tag)) {
+                    identifier.set_path(&with_vr(path), "");
+                }
+            }
+        }
+        IncludeFields::All => {
+            let levels: &[(Level, &[Tag])] = &[
+                (Level::Study, ALL_OF_STUDY),
+                (Level::Series, ALL_OF_SERIES),
+                (Level::Instance, ALL_OF_INSTANCE),
+            ];
+            for (level, attributes) in levels {
+                if *level == query.level {
+                    attributes.iter().for_each(|tag| identifier.want(*tag, vr_of(*tag)));
+                }
+            }
+        }
+    }
+    for key in &query.keys {
+        let mut path = with_vr(&key.path);
+        if let Some(last) = path.last_mut() {
+            last.1 = key.vr;
+        }
+        identifier.set_path(&path, &key.value.to_identifier());
+    }
+    if let Some(study) = &query.scope.study {
+        identifier.set(tags::STUDY_INSTANCE_UID, VR::UI, study.as_str());
+    }
+    if let Some(series) = &query.scope.series {
+        identifier.set(tags::SERIES_INSTANCE_UID, VR::UI, series.as_str());
+    }
+    identifier
+}
+
+fn with_vr(path: &[Tag]) -> Vec<(Tag, VR)> {
+    path.iter().map(|tag| (*tag, vr_of(*tag))).collect()
+}
+
+fn vr_of(tag: Tag) -> VR {
+    StandardDataDictionary.by_tag(tag).map_or(VR::UN, |entry| entry.vr().relaxed())
+}
+
+/// One match as a JSON object: what the archive answered, `RetrieveURL` of ours, and every required
+/// attribute, empty where the archive left it out.
+fn describe(
+    out: &mut Vec<u8>,
+    item: &Match,
+    query: &Query,
+    texts: &Texts,
+    root: &str,
+) -> Result<(), StudiesError> {
+    let data_set = item
+        .data_set()
+        .map_err(|error| StudiesError::Internal(format!("an answer of the PACS: {error}")))?;
+    let elements = data_set.elements();
+    let mut extra = BTreeMap::from([
+        (Tag(0x0008, 0x0052), Attribute::Absent),
+        (tags::RETRIEVE_AE_TITLE, Attribute::Absent),
+    ]);
+    for tag in query.return_attributes() {
+        if !NOT_ASKED.contains(&tag) && elements.find(tag).is_none() {
+            extra.insert(tag, empty(tag));
+        }
+    }
+    if is_empty(elements, tags::INSTANCE_AVAILABILITY) {
+        extra.insert(tags::INSTANCE_AVAILABILITY, Attribute::text(VR::CS, "ONLINE"));
+    }
+    let uid = |tag| elements.uid(tag).map(|uid| uid.to_string());
+    let study = uid(tags::STUDY_INSTANCE_UID)
+        .or_else(|| query.scope.study.as_ref().map(ToString::to_string));
+    let series = uid(tags::SERIES_INSTANCE_UID)
+        .or_else(|| query.scope.series.as_ref().map(ToString::to_string));
+    let instance = uid(tags::SOP_INSTANCE_UID);
+    let url = match (query.level, study, series, instance) {
+        (Level::Study, Some(study), ..) => Some(format!("{root}/studies/{study}")),
+        (Level::Series, Some(study), Some(series), _) => {
+            Some(format!("{root}/studies/{study}/series/{series}"))
+        }
+        (Level::Instance, Some(study), Some(series), Some(instance)) => {
+            Some(format!("{root}/studies/{study}/series/{series}/instances/{instance}"))
+        }
+        _ => None,
+    };
+    if let Some(url) = url {
+        extra.insert(tags::RETRIEVE_URL, Attribute::text(VR::UR, url));
+    }
+    let options = JsonOptions {
+        fallback: texts.fallback,
+        charset_override: texts.replaces.as_ref(),
+        inline_max: usize::MAX,
+        bulk_uri: None,
+        extra,
+    };
+    write_object(out, elements, &options);
+    Ok(())
+}
+
+fn is_empty(elements: Elements<'_>, tag: Tag) -> bool {
+    elements.find(tag).and_then(|element| element.bytes()).is_none_or(<[u8]>::is_empty)
+}
+
+fn empty(tag: Tag) -> Attribute {
+    Attribute::Strings(vr_of(tag), Vec::new())
+}

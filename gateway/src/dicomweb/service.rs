@@ -19,6 +19,7 @@ use super::multipart::Boundary;
 use super::negotiate::{Form, JsonType, NotAcceptable, Retrieved, Unnamed, negotiate_instances, negotiate_json};
 use super::path::{self, PathError, Target};
 use super::problem::Problem;
+use super::query::{self, Level, Query};
 use super::search;
 use crate::access::{self, Access, Refusal};
 use crate::archive::{ArchiveError, Scope};
@@ -146,14 +147,14 @@ impl Service {
         };
         let grant = self.access.decide(connection, bearer(headers), named, asked).map_err(refused)?;
         let pacs = self.pacs.get(&grant.pacs).ok_or_else(no_resource)?;
-        let accept = Accept::of_request(headers, accept_parameter(uri).as_deref())?;
+        let accept = Accept::of_request(headers, accept_parameter(uri)?.as_deref())?;
         let root = self.root(connection, headers, named);
         let granted = Granted { pacs, root, accept, uri };
         let (resource, answer) = match target {
             Target::Retrieve(scope) => (name_of(&scope), self.retrieve(&granted, scope).await),
             Target::Metadata(scope) => ("metadata", self.metadata(&granted, scope).await),
             Target::Search { level, study, series } => {
-                ("search", self.search(&granted, level, study, series).await)
+                ("search", self.search(&granted, level, query::Scope { study, series }).await)
             }
             Target::NotOffered(what) => ("other", Err(Problem::not_implemented(
                 format!("this service does not offer {what} yet"),
@@ -221,13 +222,13 @@ impl Service {
     async fn search(
         &self,
         granted: &Granted<'_>,
-        level: path::SearchLevel,
-        study: Option<crate::dicom::uid::StudyUid>,
-        series: Option<crate::dicom::uid::SeriesUid>,
+        level: Level,
+        scope: query::Scope,
     ) -> Result<Response, Problem> {
         let media = negotiate_json(&granted.accept)?;
-        let query = search::parse(level, study, series, granted.uri.query())?;
-        let found = search::run(granted.pacs, &query, self.max_matches, &granted.root)
+        let query = Query::parse(level, scope, granted.uri.query().unwrap_or_default())?;
+        let Pacs { studies, texts } = granted.pacs;
+        let found = search::run(studies, texts, &query, self.max_matches, &granted.root)
             .await
             .map_err(failed)?;
         let mut answer = json(media, Body::from(found.body));
@@ -342,10 +343,9 @@ fn json(media: JsonType, body: Body) -> Response {
     answer
 }
 
-/// The decoded `accept` query parameter (PS3.18 §8.3.3.1), which stands for the field.
-fn accept_parameter(uri: &Uri) -> Option<String> {
-    let pairs = url::form_urlencoded::parse(uri.query()?.as_bytes());
-    pairs.into_iter().find(|(name, _)| name == "accept").map(|(_, value)| value.into_owned())
+/// The `accept` query parameter (PS3.18 §8.3.3.1), which stands for the field.
+fn accept_parameter(uri: &Uri) -> Result<Option<String>, Problem> {
+    Ok(query::accept_parameter(uri.query().unwrap_or_default())?)
 }
 
 /// Health data: only the client itself may keep it, and asks again.

@@ -12,7 +12,7 @@ use super::Item;
 use crate::cache::read_range;
 
 /// Bytes read at a time. Two of these are in memory for each request.
-const CHUNK: u64 = 512 * 1024;
+const CHUNK: u64 = 256 * 1024;
 
 /// Reads the Part 10 files of some items one after the other.
 ///

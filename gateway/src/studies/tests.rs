@@ -378,7 +378,8 @@ impl Archive for FakePacs {
                 let (address, detail) = ("pacs:104".to_owned(), "refused".to_owned());
                 return Err(ArchiveError::Unreachable { address, detail });
             }
-            let items = self.series.lock().iter().map(|(uid, count)| {
+            let series = self.series.lock().clone();
+            let items = series.iter().map(|(uid, count)| {
                 let data = Writer::new(Encoding::ExplicitLittle)
                     .put((0x0008, 0x0060), VR::CS, b"CT")
                     .put((0x0020, 0x000D), VR::UI, study_uid().as_str().as_bytes())

@@ -379,6 +379,9 @@ fn structure_set(sections: u32, points: u32) -> InstancePlan {
                 item
             };
             dataset
+                .text(tags::FRAME_OF_REFERENCE_UID, frame.as_str())
+                .text(tags::POSITION_REFERENCE_INDICATOR, "")
+                .text(tags::OPERATORS_NAME, "")
                 .text(tags::STRUCTURE_SET_LABEL, "CONTOURS")
                 .text(tags::STRUCTURE_SET_DATE, "20260214")
                 .text(tags::STRUCTURE_SET_TIME, "101500")

@@ -58,7 +58,8 @@ fn odd_values(dataset: &mut DataSet) -> Result<(), Error> {
     Ok(())
 }
 
-/// Two blocks of one private group (PS3.5 §7.8.1), a private sequence, an element of unknown VR.
+/// Two blocks of one private group (PS3.5 §7.8.1), a private sequence, an element of unknown VR;
+/// elements after Pixel Data.
 fn private_elements(dataset: &mut DataSet) {
     let mut item = DataSet::new_empty();
     item.raw(Tag(0x0009, 0x0010), VR::LO, b"SAMPLES 1.0 ").raw(
@@ -78,6 +79,7 @@ fn private_elements(dataset: &mut DataSet) {
     // Words, so that big endian has something to swap.
     let words = PrimitiveValue::U16((0..64).collect());
     dataset.put(DataElement::new(Tag(0x7FE1, 0x1001), VR::OW, words));
+    dataset.raw(tags::DATA_SET_TRAILING_PADDING, VR::OB, &[0; 8]);
 }
 
 /// The values that are awkward as text or as JSON numbers (PS3.18 §F.2.3).

@@ -74,7 +74,8 @@ fn image(noise: Arc<NoiseTile>, index: u32, count: u32, echo: Option<u32>) -> In
     )
 }
 
-/// Enhanced MR Image Storage (PS3.3 §A.36.2), its geometry in functional groups (§C.7.6.16).
+/// Enhanced MR Image Storage (PS3.3 §A.36.2), its geometry in functional groups (§C.7.6.16); the groups
+/// that describe the acquisition are left out.
 fn enhanced(noise: Arc<NoiseTile>, frames: u32) -> InstancePlan {
     InstancePlan::new(
         uids::ENHANCED_MR_IMAGE_STORAGE,
@@ -160,6 +161,15 @@ pub(super) fn functional_groups(place: &Place, dataset: &mut DataSet, frames: u3
                 })
                 .item(tags::PLANE_ORIENTATION_SEQUENCE, |item| {
                     item.text(tags::IMAGE_ORIENTATION_PATIENT, "1\\0\\0\\0\\1\\0");
+                })
+                .item(tags::FRAME_ANATOMY_SEQUENCE, |item| {
+                    item.text(tags::FRAME_LATERALITY, "U")
+                        .code(tags::ANATOMIC_REGION_SEQUENCE, ("22943007", "SCT", "Trunk"));
+                })
+                .item(tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE, |item| {
+                    item.text(tags::RESCALE_INTERCEPT, "0")
+                        .text(tags::RESCALE_SLOPE, "1")
+                        .text(tags::RESCALE_TYPE, "US");
                 })
                 .item(tags::FRAME_VOILUT_SEQUENCE, |item| {
                     item.text(tags::WINDOW_CENTER, "700")

@@ -44,7 +44,7 @@ pub(super) fn exams(profile: Profile) -> Vec<ExamPlan> {
     ]
 }
 
-/// Enhanced CT Image Storage (PS3.3 §A.38.1).
+/// Enhanced CT Image Storage (PS3.3 §A.38.1), without the groups that describe the acquisition.
 fn enhanced_ct(frames: u32) -> InstancePlan {
     let noise = Arc::new(NoiseTile::new(38, 1 << 17, 11.5));
     InstancePlan::new(

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::support::{DB_HOST, OTHER_DB_HOST, Pki, Server, channel, get, get2, limits};
-use crate::net::{Drained, RequestId};
+use crate::net::{Connection, Drained, RequestId, ResourceName};
 
 type BodySender = tokio::sync::mpsc::Sender<io::Result<Bytes>>;
 
@@ -342,6 +342,85 @@ async fn what_does_not_finish_within_the_grace_period_is_cut() {
         }
     );
     feed.closed().await;
+}
+
+#[tokio::test]
+async fn a_connection_beyond_the_limit_waits_for_a_place() {
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let router = {
+        let served = served.clone();
+        let note = move |Extension(connection): Extension<Connection>| async move {
+            served.lock().unwrap().push(connection.remote);
+            "fine"
+        };
+        Router::new().route("/", route(note))
+    };
+    let limits = crate::config::Limits {
+        max_connections: 1,
+        ..limits()
+    };
+    let server = Server::plain(router, &limits).await;
+    let ask = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut first = server.connect().await;
+    let mut second = server.connect().await;
+    second.write_all(ask).await.unwrap();
+    let mut status = [0; 12];
+    for _ in 0..3 {
+        first.write_all(ask).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"fine") {
+            assert_ne!(first.read_buf(&mut answer).await.unwrap(), 0, "closed");
+        }
+    }
+    let of_first = first.local_addr().unwrap();
+    assert_eq!(*served.lock().unwrap(), [of_first; 3]);
+    drop(first);
+    second.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn metrics_tell_complete_answers_from_broken_ones() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    // Of this thread: everything of this test runs on it.
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let pki = Pki::new();
+    for (cause, last) in [
+        ("complete", None),
+        ("source_failed", Some("the archive died")),
+    ] {
+        let (feed, body) = channel();
+        let body = Arc::new(Mutex::new(Some(body)));
+        let handler = move || async move {
+            let body = body.lock().unwrap().take().unwrap();
+            (Extension(ResourceName(cause)), body)
+        };
+        let server = Server::peer(&pki, Router::new().route("/", route(handler)), &limits()).await;
+        let mut sender = pki.client(Some(&pki)).http1(&server, DB_HOST).await;
+        let answer = sender.send_request(get(DB_HOST, "/")).await.unwrap();
+        feed.send(Ok(Bytes::from_static(b"twelve bytes")))
+            .await
+            .unwrap();
+        if let Some(reason) = last {
+            feed.send(Err(io::Error::other(reason))).await.unwrap();
+            feed.closed().await;
+        } else {
+            drop(feed);
+        }
+        assert_eq!(answer.into_body().collect().await.is_err(), last.is_some());
+    }
+    let text = metrics.render();
+    for line in [
+        r#"drimbox_http_requests_total{listener="peer",resource="complete",status="200"} 1"#,
+        r#"drimbox_http_response_bytes_total{listener="peer",resource="complete"} 12"#,
+        r#"drimbox_http_aborted_responses_total{listener="peer",resource="source_failed",cause="source_failed"} 1"#,
+        r#"drimbox_http_first_byte_seconds_count{listener="peer",resource="source_failed"} 1"#,
+        r#"drimbox_http_requests_in_progress{listener="peer"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains(r#"resource="complete",cause="#), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

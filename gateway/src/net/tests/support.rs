@@ -87,10 +87,19 @@ impl Pki {
 
     /// A client that trusts this authority, with a certificate of `issuer` or without any.
     pub fn client(&self, issuer: Option<&Pki>) -> Client {
+        self.client_of(issuer, rustls::ALL_VERSIONS)
+    }
+
+    /// The same, with these versions of TLS only.
+    pub fn client_of(
+        &self,
+        issuer: Option<&Pki>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Client {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der().clone()).unwrap();
         let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);
         let config = match issuer {

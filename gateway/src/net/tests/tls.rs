@@ -98,6 +98,48 @@ async fn a_peer_of_a_foreign_authority_is_refused() {
 }
 
 #[tokio::test]
+async fn a_peer_is_verified_again_at_every_connection() {
+    let pki = Pki::new();
+    let router = Router::new().route("/", route(|| async { "fine" }));
+    let server = Server::peer(&pki, router, &limits()).await;
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let client = pki.client_of(Some(&pki), &[version]);
+        for _ in 0..2 {
+            let mut stream = client.tls(&server, DB_HOST, b"http/1.1").await.unwrap();
+            let head = format!("GET / HTTP/1.1\r\nHost: {DB_HOST}\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // Reads to the end, so that a ticket would have arrived.
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("fine"), "{answer}");
+            let (_, session) = stream.get_ref();
+            assert_eq!(
+                session.handshake_kind(),
+                Some(rustls::HandshakeKind::Full),
+                "{version:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn tls_1_3_is_preferred() {
+    let pki = Pki::new();
+    let server = Server::local_tls(&pki, Router::new(), &limits()).await;
+    let stream = pki
+        .client(None)
+        .tls(&server, "localhost", b"h2")
+        .await
+        .unwrap();
+    let (_, session) = stream.get_ref();
+    assert_eq!(
+        session.protocol_version(),
+        Some(rustls::ProtocolVersion::TLSv1_3)
+    );
+    assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
+}
+
+#[tokio::test]
 async fn tls_1_1_is_refused() {
     let pki = Pki::new();
     let server = Server::local_tls(&pki, Router::new(), &limits()).await;
