@@ -11,11 +11,11 @@ mod support;
 
 use conformance::samples::Exam;
 use conformance::testkit::{
-    Client, Gateway, GatewayConfig, Orthanc, PacsConfig, Pki, Protocol, free_port,
+    Client, Dcmqrscp, Gateway, GatewayConfig, Orthanc, PacsConfig, Pki, Protocol, free_port,
 };
 use support::compare::{assert_parts, assert_same, assert_study};
 use support::{
-    AS_STORED, SINGLE, digests, exam, exams, folder, instance_path, metric, retrieve, run,
+    AS_STORED, SINGLE, digests, exam, exams, files, folder, instance_path, metric, retrieve, run,
     series_path, study_path,
 };
 use tokio::sync::OnceCell;
@@ -25,11 +25,18 @@ const DESTINATIONS: usize = 8;
 
 /// A PACS that the stories of this file share.
 struct Archive {
-    _orthanc: Orthanc,
+    _process: Peer,
     ae_title: String,
     port: u16,
     /// AE titles and ports left for gateways that are sent images by C-MOVE.
     destinations: std::sync::Mutex<Vec<(String, u16)>>,
+}
+
+/// What keeps a PACS running.
+#[allow(dead_code)]
+enum Peer {
+    Orthanc(Orthanc),
+    Dcmqrscp(Dcmqrscp),
 }
 
 /// How the gateway gets images.
@@ -55,11 +62,34 @@ async fn orthanc() -> &'static Archive {
             Archive {
                 ae_title: orthanc.ae_title().to_owned(),
                 port: orthanc.dicom_port(),
-                _orthanc: orthanc,
+                _process: Peer::Orthanc(orthanc),
                 destinations: destinations.into(),
             }
         })
         .await
+}
+
+/// dcmqrscp with exams that are not compressed: it sends no other without being told which.
+async fn dcmqrscp() -> &'static Archive {
+    static DCMQRSCP: OnceCell<Archive> = OnceCell::const_new();
+    DCMQRSCP.get_or_init(async || start_dcmqrscp("plain", &[], &NOT_COMPRESSED).await).await
+}
+
+async fn start_dcmqrscp(name: &str, arguments: &[&str], exams: &[&str]) -> Archive {
+    let destinations = destinations();
+    let folder = folder(&format!("dcmqrscp-{name}"));
+    let builder = Dcmqrscp::builder(&folder).ae_title(&format!("DCMQR-{name}"));
+    let builder = arguments.iter().fold(builder, |builder, argument| builder.argument(argument));
+    let builder = destinations
+        .iter()
+        .fold(builder, |builder, (title, port)| builder.application(title, *port));
+    let pacs = builder.start(&files(exams)).await.unwrap();
+    Archive {
+        ae_title: pacs.ae_title().to_owned(),
+        port: pacs.port(),
+        _process: Peer::Dcmqrscp(pacs),
+        destinations: destinations.into(),
+    }
 }
 
 fn destinations() -> Vec<(String, u16)> {
@@ -141,12 +171,11 @@ async fn a_series_and_an_instance_are_retrieved_at_their_own_level(
     assert_same(&series.instances[1], &single);
     let syntax = support::compare::sent_syntax(&series.instances[1].transfer_syntax_uid);
     assert_eq!(kind, format!("application/dicom;transfer-syntax={syntax}"));
-    assert_eq!(metric(&gateway, received, &[]).await, 1, "more than one instance for an instance");
 
     let into = folder(&format!("level-{}", gateway.pid()));
     let body = retrieve(&client, &url, &into).await;
     assert_parts([&series.instances[1]], &body, &into);
-    assert_eq!(metric(&gateway, received, &[]).await, 1, "the instance was not kept");
+    assert_eq!(metric(&gateway, received, &[]).await, 1, "retrieved more than once");
 
     let url = gateway.local_url() + &series_path(exam, series);
     let body = retrieve(&client, &url, &into).await;
@@ -239,6 +268,23 @@ const EVERY_KIND: [&str; 17] = [
 over!(orthanc_get, orthanc, Way::Get, EVERY_KIND, "ct");
 over!(orthanc_move, orthanc, Way::Move, EVERY_KIND, "ct");
 
+const NOT_COMPRESSED: [&str; 7] = [
+    "multiframe", "mr", "enhanced-mr", "documents", "rtstruct", "charsets/ir87",
+    "charsets/undeclared-latin1",
+];
+
+over!(dcmqrscp_get, dcmqrscp, Way::Get, NOT_COMPRESSED, "mr");
+over!(dcmqrscp_move, dcmqrscp, Way::Move, NOT_COMPRESSED, "mr");
+
+#[test]
+fn compressed_images_come_as_stored_from_a_pacs_that_proposes_them_first() {
+    run(async {
+        let archive = start_dcmqrscp("jls", &["-xt"], &["ct", "ct300"]).await;
+        let gateway = archive.gateway(Way::Move, "jls").await;
+        assert_whole(&gateway, exam("ct")).await;
+    });
+}
+
 #[test]
 fn a_study_of_more_classes_and_syntaxes_than_an_association_holds_comes_whole() {
     run(async {
@@ -280,18 +326,19 @@ fn a_peer_retrieves_over_mutual_tls_with_both_versions_of_http() {
 }
 
 #[test]
-fn both_versions_of_http_work_without_tls_on_the_local_listener() {
+fn a_pacs_is_reached_by_its_name_and_as_the_default_on_the_local_listener() {
     run(async {
         let gateway = orthanc().await.gateway(Way::Get, "local").await;
         let exam = exam("mr");
-        for protocol in [Protocol::Http1, Protocol::Http2] {
-            let client = Client::builder().protocol(protocol).build().unwrap();
-            for root in [gateway.local_url(), gateway.local_pacs_url("pacs")] {
-                let into = folder("local-parts");
-                let body = retrieve(&client, &(root + &study_path(exam)), &into).await;
-                assert_study(exam, &body, &into);
-            }
+        let client = Client::plain().unwrap();
+        for root in [gateway.local_url(), gateway.local_pacs_url("pacs")] {
+            let into = folder("local-parts");
+            let body = retrieve(&client, &(root + &study_path(exam)), &into).await;
+            assert_study(exam, &body, &into);
         }
+        let other = gateway.local_pacs_url("other") + &study_path(exam);
+        let answer = client.get(&other).accept(AS_STORED).send().await.unwrap();
+        assert_eq!(answer.status(), 404);
     });
 }
 
