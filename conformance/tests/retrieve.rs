@@ -72,17 +72,21 @@ async fn orthanc() -> &'static Archive {
 /// dcmqrscp with exams that are not compressed: it sends no other without being told which.
 async fn dcmqrscp() -> &'static Archive {
     static DCMQRSCP: OnceCell<Archive> = OnceCell::const_new();
-    DCMQRSCP.get_or_init(async || start_dcmqrscp("plain", &[], &NOT_COMPRESSED).await).await
+    DCMQRSCP
+        .get_or_init(async || start_dcmqrscp("plain", &[], &NOT_COMPRESSED).await)
+        .await
 }
 
 async fn start_dcmqrscp(name: &str, arguments: &[&str], exams: &[&str]) -> Archive {
     let destinations = destinations();
     let folder = folder(&format!("dcmqrscp-{name}"));
     let builder = Dcmqrscp::builder(&folder).ae_title(&format!("DCMQR-{name}"));
-    let builder = arguments.iter().fold(builder, |builder, argument| builder.argument(argument));
-    let builder = destinations
+    let builder = arguments
         .iter()
-        .fold(builder, |builder, (title, port)| builder.application(title, *port));
+        .fold(builder, |builder, argument| builder.argument(argument));
+    let builder = destinations.iter().fold(builder, |builder, (title, port)| {
+        builder.application(title, *port)
+    });
     let pacs = builder.start(&files(exams)).await.unwrap();
     Archive {
         ae_title: pacs.ae_title().to_owned(),
@@ -93,7 +97,9 @@ async fn start_dcmqrscp(name: &str, arguments: &[&str], exams: &[&str]) -> Archi
 }
 
 fn destinations() -> Vec<(String, u16)> {
-    (0..DESTINATIONS).map(|number| (format!("DRIMBOX{number}"), free_port().unwrap())).collect()
+    (0..DESTINATIONS)
+        .map(|number| (format!("DRIMBOX{number}"), free_port().unwrap()))
+        .collect()
 }
 
 impl Archive {
@@ -112,7 +118,9 @@ impl Archive {
             Way::Move => {
                 let (title, port) = self.destinations.lock().unwrap().pop().unwrap();
                 let listen = format!("127.0.0.1:{port}");
-                let config = config.set("dimse.ae_title", title).set("dimse.listen", listen);
+                let config = config
+                    .set("dimse.ae_title", title)
+                    .set("dimse.listen", listen);
                 (config, pacs.by_move())
             }
         }
@@ -122,7 +130,11 @@ impl Archive {
 /// Retrieves a study and compares it with its source.
 async fn assert_whole(gateway: &Gateway, exam: &Exam) -> Vec<String> {
     let client = Client::plain().unwrap();
-    let into = folder(&format!("parts-{}-{}", gateway.pid(), exam.name.replace('/', "-")));
+    let into = folder(&format!(
+        "parts-{}-{}",
+        gateway.pid(),
+        exam.name.replace('/', "-")
+    ));
     let url = gateway.local_url() + &study_path(exam);
     let body = retrieve(&client, &url, &into).await;
     assert_study(exam, &body, &into);
@@ -141,11 +153,17 @@ async fn a_study_comes_whole_from_the_pacs_and_again_from_the_cache(
         let cold = assert_whole(&gateway, exam).await;
         instances += exam.instances().count() as u64;
         let received = metric(&gateway, "drimbox_dimse_instances_received_total", &[]).await;
-        assert_eq!(received, instances, "instances received once {name} is here");
+        assert_eq!(
+            received, instances,
+            "instances received once {name} is here"
+        );
         let warm = assert_whole(&gateway, exam).await;
         assert_eq!(cold, warm, "the cache gives other bytes of {name}");
         let received = metric(&gateway, "drimbox_dimse_instances_received_total", &[]).await;
-        assert_eq!(received, instances, "{name} came a second time from the PACS");
+        assert_eq!(
+            received, instances,
+            "{name} came a second time from the PACS"
+        );
     }
     assert!(metric(&gateway, "drimbox_cache_hits_total", &[]).await > 0);
 }
@@ -175,14 +193,24 @@ async fn a_series_and_an_instance_are_retrieved_at_their_own_level(
     let into = folder(&format!("level-{}", gateway.pid()));
     let body = retrieve(&client, &url, &into).await;
     assert_parts([&series.instances[1]], &body, &into);
-    assert_eq!(metric(&gateway, received, &[]).await, 1, "retrieved more than once");
+    assert_eq!(
+        metric(&gateway, received, &[]).await,
+        1,
+        "retrieved more than once"
+    );
 
     let url = gateway.local_url() + &series_path(exam, series);
     let body = retrieve(&client, &url, &into).await;
     assert_parts(&series.instances, &body, &into);
     let so_far = metric(&gateway, received, &[]).await;
-    assert!(so_far <= 1 + series.count as u64, "{so_far} instances for a series");
-    assert!(exam.instances().count() > series.count, "the exam proves nothing");
+    assert!(
+        so_far <= 1 + series.count as u64,
+        "{so_far} instances for a series"
+    );
+    assert!(
+        exam.instances().count() > series.count,
+        "the exam proves nothing"
+    );
 }
 
 async fn what_is_not_there_is_not_found_and_what_is_no_uid_is_refused(
@@ -208,10 +236,22 @@ async fn what_is_not_there_is_not_found_and_what_is_no_uid_is_refused(
     let elsewhere = exam.series[0].instances[0].sop_instance_uid.as_str();
     let other = series_path(exam, &exam.series[1]);
     assert_eq!(status(&format!("{other}/instances/{elsewhere}")).await, 404);
-    for bad in ["1..2", "1.2.a", "*", "1.2%5C1.3", "%2e%2e", "1.2.", &"1".repeat(65)] {
+    for bad in [
+        "1..2",
+        "1.2.a",
+        "*",
+        "1.2%5C1.3",
+        "%2e%2e",
+        "1.2.",
+        &"1".repeat(65),
+    ] {
         assert_eq!(status(&format!("/studies/{bad}")).await, 400, "{bad}");
         assert_eq!(status(&format!("{study}/series/{bad}")).await, 400, "{bad}");
-        assert_eq!(status(&format!("{series}/instances/{bad}")).await, 400, "{bad}");
+        assert_eq!(
+            status(&format!("{series}/instances/{bad}")).await,
+            400,
+            "{bad}"
+        );
     }
     let failed = metric(&gateway, "drimbox_http_aborted_responses_total", &[]).await;
     assert_eq!(failed, 0);
@@ -260,16 +300,35 @@ macro_rules! over {
 }
 
 const EVERY_KIND: [&str; 17] = [
-    "ct", "ct300", "enhanced-ct", "multiframe", "fragments", "mr", "enhanced-mr", "dx", "us",
-    "documents", "rtstruct", "syntaxes", "elements", "pixels", "charsets/ir87",
-    "charsets/ir192-groups", "charsets/undeclared-latin1",
+    "ct",
+    "ct300",
+    "enhanced-ct",
+    "multiframe",
+    "fragments",
+    "mr",
+    "enhanced-mr",
+    "dx",
+    "us",
+    "documents",
+    "rtstruct",
+    "syntaxes",
+    "elements",
+    "pixels",
+    "charsets/ir87",
+    "charsets/ir192-groups",
+    "charsets/undeclared-latin1",
 ];
 
 over!(orthanc_get, orthanc, Way::Get, EVERY_KIND, "ct");
 over!(orthanc_move, orthanc, Way::Move, EVERY_KIND, "ct");
 
 const NOT_COMPRESSED: [&str; 7] = [
-    "multiframe", "mr", "enhanced-mr", "documents", "rtstruct", "charsets/ir87",
+    "multiframe",
+    "mr",
+    "enhanced-mr",
+    "documents",
+    "rtstruct",
+    "charsets/ir87",
     "charsets/undeclared-latin1",
 ];
 

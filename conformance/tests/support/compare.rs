@@ -42,12 +42,17 @@ impl Part10 {
         };
         let data_set = if meta.transfer_syntax() == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN {
             let mut inflated = Vec::new();
-            flate2::read::DeflateDecoder::new(rest).read_to_end(&mut inflated).unwrap();
+            flate2::read::DeflateDecoder::new(rest)
+                .read_to_end(&mut inflated)
+                .unwrap();
             Object::read_dataset_with_ts(inflated.as_slice(), &syntax)
         } else {
             Object::read_dataset_with_ts(rest, &syntax)
         };
-        Self { meta, data_set: data_set.unwrap() }
+        Self {
+            meta,
+            data_set: data_set.unwrap(),
+        }
     }
 
     /// Its SOP Instance UID, as the data set says.
@@ -56,7 +61,13 @@ impl Part10 {
     }
 
     fn text(&self, tag: Tag) -> String {
-        self.data_set.element(tag).unwrap().to_str().unwrap().trim_end_matches('\0').to_owned()
+        self.data_set
+            .element(tag)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .trim_end_matches('\0')
+            .to_owned()
     }
 }
 
@@ -73,16 +84,28 @@ pub fn sent_syntax(stored: &str) -> &str {
 pub fn assert_same(source: &Instance, received: &[u8]) {
     let which = &source.file;
     let received = Part10::read(received);
-    assert_eq!(received.meta.transfer_syntax(), sent_syntax(&source.transfer_syntax_uid), "{which}");
+    assert_eq!(
+        received.meta.transfer_syntax(),
+        sent_syntax(&source.transfer_syntax_uid),
+        "{which}"
+    );
     let plain = |uid: &str| uid.trim_end_matches('\0').to_owned();
-    assert_eq!(plain(&received.meta.media_storage_sop_class_uid), source.sop_class_uid, "{which}");
+    assert_eq!(
+        plain(&received.meta.media_storage_sop_class_uid),
+        source.sop_class_uid,
+        "{which}"
+    );
     assert_eq!(
         plain(&received.meta.media_storage_sop_instance_uid),
         source.sop_instance_uid,
         "{which}"
     );
     assert_eq!(received.instance(), source.sop_instance_uid, "{which}");
-    assert_eq!(pixel_digest(&received.data_set), source.pixel_sha256, "pixels of {which}");
+    assert_eq!(
+        pixel_digest(&received.data_set),
+        source.pixel_sha256,
+        "pixels of {which}"
+    );
     let stored = Part10::read(&std::fs::read(exams().path(source)).unwrap());
     assert_same_values(&stored.data_set, &received.data_set, which);
 }
@@ -99,7 +122,9 @@ pub fn assert_parts<'a>(
     for (number, part) in body.parts.iter().enumerate() {
         let bytes = std::fs::read(folder.join(format!("{number}.part"))).unwrap();
         let uid = Part10::read(&bytes).instance();
-        let at = missing.iter().position(|instance| instance.sop_instance_uid == uid);
+        let at = missing
+            .iter()
+            .position(|instance| instance.sop_instance_uid == uid);
         let source = missing.swap_remove(at.unwrap_or_else(|| panic!("{uid} twice, or unasked")));
         let syntax = sent_syntax(&source.transfer_syntax_uid);
         let kind = format!("application/dicom;transfer-syntax={syntax}");
@@ -117,19 +142,32 @@ pub fn assert_study(exam: &Exam, body: &Multipart, folder: &Path) {
 /// padding (PS3.5 §7.2, §7.8), which mean nothing.
 fn assert_same_values(stored: &Object, received: &Object, which: &str) {
     let counts = |object: &Object| object.iter().filter(|e| means_something(e.tag())).count();
-    for element in stored.iter().filter(|element| means_something(element.tag())) {
+    for element in stored
+        .iter()
+        .filter(|element| means_something(element.tag()))
+    {
         let tag = element.tag();
-        let other = received.element(tag).unwrap_or_else(|_| panic!("{which} lost {tag}"));
+        let other = received
+            .element(tag)
+            .unwrap_or_else(|_| panic!("{which} lost {tag}"));
         match (element.value(), other.value()) {
             (Value::Sequence(stored), Value::Sequence(received)) => {
-                assert_eq!(stored.items().len(), received.items().len(), "{which} {tag}");
+                assert_eq!(
+                    stored.items().len(),
+                    received.items().len(),
+                    "{which} {tag}"
+                );
                 for (stored, received) in stored.items().iter().zip(received.items()) {
                     assert_same_values(stored, received, which);
                 }
             }
             (Value::PixelSequence(stored), Value::PixelSequence(received)) => {
                 assert_eq!(stored.fragments(), received.fragments(), "{which} {tag}");
-                assert_eq!(stored.offset_table(), received.offset_table(), "{which} {tag}");
+                assert_eq!(
+                    stored.offset_table(),
+                    received.offset_table(),
+                    "{which} {tag}"
+                );
             }
             (Value::Primitive(stored), Value::Primitive(received)) => {
                 let same = if element.vr() == VR::UN || other.vr() == VR::UN {
@@ -154,7 +192,11 @@ fn assert_same_values(stored: &Object, received: &Object, which: &str) {
             }
         }
     }
-    assert_eq!(counts(stored), counts(received), "{which} has other elements");
+    assert_eq!(
+        counts(stored),
+        counts(received),
+        "{which} has other elements"
+    );
 }
 
 /// The items of a sequence in implicit VR little endian.
@@ -183,6 +225,9 @@ fn is_text(vr: VR) -> bool {
 
 /// Without padding: a null after a UID, spaces after everything else.
 fn trimmed(bytes: &[u8]) -> &[u8] {
-    let end = bytes.iter().rposition(|byte| !matches!(byte, 0 | b' ')).map_or(0, |at| at + 1);
+    let end = bytes
+        .iter()
+        .rposition(|byte| !matches!(byte, 0 | b' '))
+        .map_or(0, |at| at + 1);
     &bytes[..end]
 }

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use conformance::samples::{self, Exam, Manifest, Profile, Series};
 use conformance::testkit::http::Multipart;
@@ -51,7 +52,9 @@ pub fn exams() -> &'static Manifest {
 
 /// The exam of that name.
 pub fn exam(name: &str) -> &'static Exam {
-    exams().exam(name).unwrap_or_else(|| panic!("no exam {name}"))
+    exams()
+        .exam(name)
+        .unwrap_or_else(|| panic!("no exam {name}"))
 }
 
 /// The files of some exams.
@@ -120,4 +123,18 @@ pub fn digests(body: &Multipart) -> Vec<String> {
 /// The value of a counter or gauge of a gateway, summed over the labels left open.
 pub async fn metric(gateway: &Gateway, name: &str, labels: &[(&str, &str)]) -> u64 {
     gateway.metrics().await.unwrap().sum(name, labels) as u64
+}
+
+/// Waits until a condition holds that gives no event; gives up after a minute.
+pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let waits = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let limit = Duration::from_secs(60);
+    assert!(
+        tokio::time::timeout(limit, waits).await.is_ok(),
+        "{what}: not within {limit:?}"
+    );
 }
