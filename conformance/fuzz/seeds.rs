@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use dicom_core::{Tag, VR};
+use drimbox::archive::dimse::command::Command;
 use drimbox::dicom::write::{put_element, put_item};
 
 fn main() -> io::Result<()> {
@@ -28,6 +29,45 @@ fn main() -> io::Result<()> {
     }
     write(&corpus, "edit", "explicit", &explicit)?;
     write(&corpus, "edit", "empty", b"")?;
+
+    let echo = Command::echo(1).encode();
+    write(&corpus, "pdu", "command", &[&[4], echo.as_slice()].concat())?;
+    let length = u32::try_from(echo.len() + 2).unwrap_or(0).to_be_bytes();
+    write(
+        &corpus,
+        "pdu",
+        "data",
+        &[&[4], &length[..], &[1, 3], &echo].concat(),
+    )?;
+    write(&corpus, "pdu", "release", &[5, 0, 0, 0, 0])?;
+    write(&corpus, "pdu", "rejection", &[3, 0, 1, 1, 3])?;
+    let titles = b"\0\x01\0\0CALLED          CALLING         ";
+    let items = b"\x10\0\0\x151.2.840.10008.3.1.1.1\x20\0\0\x2e\x01\0\0\0\
+        \x30\0\0\x111.2.840.10008.1.1\x40\0\0\x111.2.840.10008.1.2\
+        \x50\0\0\x08\x51\0\0\x04\0\0\x40\0";
+    let request = [&[1], &titles[..], &[0; 32], &items[..]].concat();
+    write(&corpus, "pdu", "association", &request)?;
+
+    for (name, text) in [
+        (
+            "path",
+            "/studies/1.2.3/series/1.2.4/instances/1.2.5/metadata",
+        ),
+        (
+            "query",
+            "PatientName=A*&StudyDate=20260101-&includefield=00081030&limit=5&offset=2",
+        ),
+        (
+            "sequence",
+            "RequestAttributesSequence.ScheduledProcedureStepID=1&00100020=*",
+        ),
+        (
+            "accept",
+            "multipart/related; type=\"application/dicom\"; transfer-syntax=1.2.840.10008.1.2.4.80;q=0.9, */*;q=0.1",
+        ),
+    ] {
+        write(&corpus, "request", name, text.as_bytes())?;
+    }
 
     for (name, set, text) in [
         ("latin", "ISO_IR 100", &b"Buc^J\xe9r\xf4me"[..]),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use dicom_core::Tag;
 use dicom_core::header::Header;
 use dicom_core::value::Value;
@@ -14,7 +15,6 @@ use dicom_object::meta::FileMetaTableBuilder;
 use dicom_transfer_syntax_registry::entries;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
-use aws_lc_rs::digest::{Context, SHA256};
 
 use super::Error;
 use super::dataset::DataSet;

@@ -27,7 +27,9 @@ pub enum TokenError {
     #[error("line {0} of the file of tokens is not `name token`")]
     Line(usize),
     /// A token is too easy to guess.
-    #[error("line {0} of the file of tokens: a token has at least {MIN_TOKEN} characters; `openssl rand -hex 32` makes one")]
+    #[error(
+        "line {0} of the file of tokens: a token has at least {MIN_TOKEN} characters; `openssl rand -hex 32` makes one"
+    )]
     TooShort(usize),
     /// There is no token in it.
     #[error("the file of tokens has no token")]
@@ -53,7 +55,9 @@ impl Tokens {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (name, token) = line.split_once(char::is_whitespace).ok_or(TokenError::Line(at + 1))?;
+            let (name, token) = line
+                .split_once(char::is_whitespace)
+                .ok_or(TokenError::Line(at + 1))?;
             let token = token.trim();
             if token.contains(char::is_whitespace) {
                 return Err(TokenError::Line(at + 1));
@@ -66,7 +70,9 @@ impl Tokens {
         if known.is_empty() {
             return Err(TokenError::Empty);
         }
-        Ok(Self { known: known.into() })
+        Ok(Self {
+            known: known.into(),
+        })
     }
 
     /// The name of the system that a token belongs to. Takes the same time for every token of the
@@ -100,9 +106,15 @@ mod tests {
 
     #[test]
     fn a_file_with_an_unusable_line_is_refused_whole() {
-        assert!(matches!(Tokens::parse("ris short"), Err(TokenError::TooShort(1))));
+        assert!(matches!(
+            Tokens::parse("ris short"),
+            Err(TokenError::TooShort(1))
+        ));
         assert!(matches!(Tokens::parse("\n\nris"), Err(TokenError::Line(3))));
-        assert!(matches!(Tokens::parse("# nothing\n"), Err(TokenError::Empty)));
+        assert!(matches!(
+            Tokens::parse("# nothing\n"),
+            Err(TokenError::Empty)
+        ));
     }
 
     #[test]

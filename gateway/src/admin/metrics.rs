@@ -96,7 +96,7 @@ fn describe() {
 }
 
 /// Every metric the gateway records, in the order of `docs/metrics.md`.
-pub const METRICS: [Metric; 31] = [
+pub const METRICS: [Metric; 32] = [
     Metric {
         name: "drimbox_http_connections",
         kind: Kind::Gauge,
@@ -251,6 +251,11 @@ pub const METRICS: [Metric; 31] = [
         name: "drimbox_dimse_breaker_open",
         kind: Kind::Gauge,
         help: "1 while a PACS is left alone after repeated failures, else 0, by pacs.",
+    },
+    Metric {
+        name: "drimbox_pacs_up",
+        kind: Kind::Gauge,
+        help: "1 while a PACS answers C-ECHO, else 0, by pacs.",
     },
 ];
 

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::dimse::{Moves, StorageScp};
 use crate::archive::{
-    Archive, ArchiveError, FindRequest, Identifier, IncomingInstance, InstanceSink,
-    InstanceWriter, Level, RetrieveRequest, Scope, SinkError,
+    Archive, ArchiveError, FindRequest, Identifier, IncomingInstance, InstanceSink, InstanceWriter,
+    Level, RetrieveRequest, Scope, SinkError,
 };
 use crate::cli::Verdict;
 use crate::config::{Config, Pacs, RetrieveMethod};
@@ -70,15 +70,20 @@ async fn steps(config: &Config, pacs: &Pacs, verdicts: &mut Vec<Verdict>) -> Res
 }
 
 /// Looks for any one image, level by level as every PACS must allow.
-async fn query(
-    archive: &dyn Archive,
-    verdicts: &mut Vec<Verdict>,
-) -> Result<Option<Found>, ()> {
+async fn query(archive: &dyn Archive, verdicts: &mut Vec<Verdict>) -> Result<Option<Found>, ()> {
     let step = "Recherche (C-FIND)";
-    let study = first(archive, Level::Study, Identifier::default().with(STUDY_UID, VR::UI, "")).await;
+    let study = first(
+        archive,
+        Level::Study,
+        Identifier::default().with(STUDY_UID, VR::UI, ""),
+    )
+    .await;
     let study = match study {
         (Ok(Some(found)), time) => {
-            verdicts.push(Verdict::ok(step, format!("au moins un examen trouvé ({time})")));
+            verdicts.push(Verdict::ok(
+                step,
+                format!("au moins un examen trouvé ({time})"),
+            ));
             found
         }
         (Ok(None), _) => {
@@ -94,7 +99,9 @@ async fn query(
             return Err(());
         }
     };
-    let Some(study) = study.uid(STUDY_UID).map(StudyUid::from) else { return Ok(None) };
+    let Some(study) = study.uid(STUDY_UID).map(StudyUid::from) else {
+        return Ok(None);
+    };
     let identifier = Identifier::default()
         .with(STUDY_UID, VR::UI, study.as_str())
         .with(SERIES_UID, VR::UI, "")
@@ -108,15 +115,22 @@ async fn query(
             return Err(());
         }
     };
-    if series.text(Tag(0x0020, 0x1209)).is_none_or(|count| count.is_empty()) {
+    if series
+        .text(Tag(0x0020, 0x1209))
+        .is_none_or(|count| count.is_empty())
+    {
         verdicts.push(Verdict::warning(
             "Nombre d'images d'une série",
             "le PACS ne le donne pas (0020,1209)",
             "mettre related_counts = false dans [pacs.quirks]",
         ));
     }
-    let modality = series.text(Tag(0x0008, 0x0060)).filter(|text| !text.is_empty());
-    let Some(series) = series.uid(SERIES_UID).map(SeriesUid::from) else { return Ok(None) };
+    let modality = series
+        .text(Tag(0x0008, 0x0060))
+        .filter(|text| !text.is_empty());
+    let Some(series) = series.uid(SERIES_UID).map(SeriesUid::from) else {
+        return Ok(None);
+    };
     let identifier = Identifier::default()
         .with(STUDY_UID, VR::UI, study.as_str())
         .with(SERIES_UID, VR::UI, series.as_str())
@@ -130,7 +144,10 @@ async fn query(
         }
     };
     let instance = image.uid(INSTANCE_UID).map(InstanceUid::from);
-    Ok(instance.map(|instance| Found { scope: Scope::Instance(study, series, instance), modality }))
+    Ok(instance.map(|instance| Found {
+        scope: Scope::Instance(study, series, instance),
+        modality,
+    }))
 }
 
 struct Found {
@@ -172,12 +189,19 @@ async fn retrieve(
         modalities: found.modality.into_iter().collect(),
         expected: None,
     };
-    let retrieving = archive.retrieve(request, Arc::clone(&sink) as Arc<dyn InstanceSink>, CancellationToken::new());
+    let retrieving = archive.retrieve(
+        request,
+        Arc::clone(&sink) as Arc<dyn InstanceSink>,
+        CancellationToken::new(),
+    );
     let (outcome, time) = timed(retrieving).await;
     let verdict = match outcome {
         Ok(report) if report.delivered > 0 => {
             let (bytes, syntax) = sink.seen();
-            Verdict::ok(step, format!("{bytes} octets reçus en {time}, syntaxe {syntax}"))
+            Verdict::ok(
+                step,
+                format!("{bytes} octets reçus en {time}, syntaxe {syntax}"),
+            )
         }
         Ok(_) => Verdict::failed(
             step,
@@ -201,8 +225,9 @@ async fn listen(
     stop: &CancellationToken,
 ) -> Result<tokio::task::JoinHandle<()>, String> {
     let address = config.dimse.listen.ok_or("[dimse] listen manque")?;
-    let listener =
-        super::storage_listener(address).await.map_err(|error| format!("{error:#}"))?;
+    let listener = super::storage_listener(address)
+        .await
+        .map_err(|error| format!("{error:#}"))?;
     let scp: StorageScp =
         super::storage_scp(config, moves).map_err(|error| format!("{error:#}"))?;
     Ok(tokio::spawn(scp.run(listener, stop.clone())))
@@ -213,9 +238,16 @@ async fn first(
     level: Level,
     identifier: Identifier,
 ) -> (Result<Option<crate::archive::Match>, ArchiveError>, String) {
-    let request = FindRequest { level, identifier, max_matches: 1 };
+    let request = FindRequest {
+        level,
+        identifier,
+        max_matches: 1,
+    };
     let (outcome, time) = timed(archive.find(request)).await;
-    (outcome.map(|matches| matches.items.into_iter().next()), time)
+    (
+        outcome.map(|matches| matches.items.into_iter().next()),
+        time,
+    )
 }
 
 async fn timed<T>(work: impl Future<Output = T>) -> (T, String) {

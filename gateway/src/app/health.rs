@@ -71,7 +71,9 @@ impl Health {
     }
 
     async fn watch(&self, at: usize) {
-        let Some(watched) = self.pacs.get(at) else { return };
+        let Some(watched) = self.pacs.get(at) else {
+            return;
+        };
         loop {
             let outcome = watched.studies.archive().verify().await;
             let up = outcome.is_ok();
@@ -95,7 +97,13 @@ impl Health {
 
 impl Readiness for Health {
     fn pacs(&self) -> BoxFuture<'_, Vec<PacsHealth>> {
-        async move { self.pacs.iter().map(|watched| watched.state.lock().clone()).collect() }.boxed()
+        async move {
+            self.pacs
+                .iter()
+                .map(|watched| watched.state.lock().clone())
+                .collect()
+        }
+        .boxed()
     }
 
     fn cache(&self) -> CacheHealth {

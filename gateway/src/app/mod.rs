@@ -42,18 +42,19 @@ impl Service for App {
         let parts = Parts::build(&config).await?;
         let stop = CancellationToken::new();
         let background = CancellationToken::new();
-        let listeners = Listeners::bind(&config, &parts).await?;
+        let mut listeners = Listeners::bind(&config, &parts).await?;
 
-        let mut running = JoinSet::new();
+        let mut behind = JoinSet::new();
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
         for archive in &parts.archives {
             let archive = Arc::clone(archive);
             let background = background.clone();
-            running.spawn(async move { archive.maintain(background).await });
+            behind.spawn(async move { archive.maintain(background).await });
         }
         let health = Health::start(&parts, config.cache.max_bytes, background.clone());
-        listeners.start(&config, &parts, &health, metrics, &stop, &background, &mut running);
+        listeners.start_background(&config, &health, metrics, &background, &mut behind);
+        let mut serving = listeners.start_serving(&parts, &stop);
         tracing::info!(pacs = parts.studies.len(), "ready");
         notify::ready();
 
@@ -65,17 +66,17 @@ impl Service for App {
         health.stopping();
         notify::stopping(config.limits.grace_period);
         stop.cancel();
-        // The listeners end by themselves when their connections have, or at the end of the grace.
-        while let Some(ended) = running.join_next().await {
+        // Listeners end when their connections have, or at the end of the grace period.
+        while let Some(ended) = serving.join_next().await {
+            ended.context("a listener failed while stopping")?;
+        }
+        for studies in parts.studies.values() {
+            studies.close().await;
+        }
+        // What transfers need, and health, go last.
+        background.cancel();
+        while let Some(ended) = behind.join_next().await {
             ended.context("a part of the gateway failed while stopping")?;
-            if running.len() <= parts.archives.len() + usize::from(config.dimse.listen.is_some()) + 1
-                && !background.is_cancelled()
-            {
-                for studies in parts.studies.values() {
-                    studies.close().await;
-                }
-                background.cancel();
-            }
         }
         Ok(())
     }
@@ -131,7 +132,13 @@ impl Parts {
             let front = Studies::new(settings, upstream, Arc::clone(&cache));
             archives.push(archive);
             fronts.insert(Arc::clone(&name), Arc::clone(&front));
-            served.insert(name, service::Pacs { studies: front, texts: Texts::new(&pacs.quirks) });
+            served.insert(
+                name,
+                service::Pacs {
+                    studies: front,
+                    texts: Texts::new(&pacs.quirks),
+                },
+            );
         }
         let service = Arc::new(service::Service {
             pacs: served,
@@ -141,18 +148,26 @@ impl Parts {
             max_matches: config.limits.max_matches,
         });
         let capacity = Capacity::new(&config.limits);
-        Ok(Self { cache, moves, archives, studies: fronts, service, capacity })
+        Ok(Self {
+            cache,
+            moves,
+            archives,
+            studies: fronts,
+            service,
+            capacity,
+        })
     }
 }
 
 /// The archive of a PACS.
 fn archive(pacs: &Pacs, moves: &Arc<Moves>) -> anyhow::Result<DimseArchive> {
-    let tls = match &pacs.dimse.tls {
-        Some(settings) => Some(tls::connector(settings).with_context(|| {
-            format!("TLS towards the PACS {:?} cannot be set up", pacs.name)
-        })?),
-        None => None,
-    };
+    let tls =
+        match &pacs.dimse.tls {
+            Some(settings) => Some(tls::connector(settings).with_context(|| {
+                format!("TLS towards the PACS {:?} cannot be set up", pacs.name)
+            })?),
+            None => None,
+        };
     Ok(DimseArchive::new(pacs, tls, Arc::clone(moves)))
 }
 
@@ -172,10 +187,9 @@ fn access(config: &Config) -> anyhow::Result<Access> {
         access.local = local.resources.clone();
         access.default_pacs = Some(local.default_pacs.as_str().into());
         if let Some(file) = &local.tokens_file {
-            access.tokens = Some(
-                Tokens::load(file)
-                    .with_context(|| format!("bearer tokens of the local listener: {}", file.display()))?,
-            );
+            access.tokens = Some(Tokens::load(file).with_context(|| {
+                format!("bearer tokens of the local listener: {}", file.display())
+            })?);
         }
     }
     Ok(access)
@@ -198,14 +212,15 @@ fn roots(config: &Config) -> Roots {
 
 /// Bound sockets, not yet accepting: a port in use is known before anything starts.
 struct Listeners {
-    admin: Listener,
+    admin: Option<Listener>,
     http: Vec<Listener>,
     dimse: Option<(TcpListener, StorageScp)>,
 }
 
 impl Listeners {
     async fn bind(config: &Config, parts: &Parts) -> anyhow::Result<Self> {
-        let admin = Listener::bind(ListenerKind::Admin, config.admin.listen, Security::Plain).await?;
+        let admin =
+            Listener::bind(ListenerKind::Admin, config.admin.listen, Security::Plain).await?;
         let mut http = Vec::new();
         if let Some(local) = &config.local {
             let security = match &local.tls {
@@ -224,60 +239,83 @@ impl Listeners {
             http.push(Listener::bind(ListenerKind::Peer, peer.listen, security).await?);
         }
         let dimse = match config.dimse.listen {
-            Some(address) => Some((storage_listener(address).await?, storage_scp(config, &parts.moves)?)),
+            Some(address) => Some((
+                storage_listener(address).await?,
+                storage_scp(config, &parts.moves)?,
+            )),
             None => None,
         };
-        Ok(Self { admin, http, dimse })
+        Ok(Self {
+            admin: Some(admin),
+            http,
+            dimse,
+        })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the composition root joins everything")]
-    fn start(
-        self,
+    /// Health, metrics and the storage SCP: they outlive the requests.
+    fn start_background(
+        &mut self,
         config: &Config,
-        parts: &Parts,
         health: &Arc<Health>,
         metrics: Metrics,
-        stop: &CancellationToken,
         background: &CancellationToken,
-        running: &mut JoinSet<()>,
+        behind: &mut JoinSet<()>,
     ) {
-        // Health stays visible while transfers finish.
-        let router = admin::router(Arc::clone(health) as Arc<dyn admin::Readiness>, metrics);
-        let capacity = Capacity::new(&config.limits);
-        let background = background.clone();
-        {
+        if let Some(admin) = self.admin.take() {
+            let router = admin::router(Arc::clone(health) as Arc<dyn admin::Readiness>, metrics);
+            // Places of its own: health answers however busy the images are.
+            let capacity = Capacity::new(&config.limits);
             let background = background.clone();
-            running.spawn(async move {
-                self.admin.serve(router, capacity, background).await;
+            behind.spawn(async move {
+                admin.serve(router, capacity, background).await;
             });
         }
+        if let Some((listener, scp)) = self.dimse.take() {
+            behind.spawn(scp.run(listener, background.clone()));
+        }
+    }
+
+    /// DICOMweb.
+    fn start_serving(self, parts: &Parts, stop: &CancellationToken) -> JoinSet<()> {
+        let mut serving = JoinSet::new();
         for listener in self.http {
             let router = service::router(Arc::clone(&parts.service));
             let capacity = parts.capacity.clone();
             let stop = stop.clone();
             tracing::info!(address = %listener.address(), "listening");
-            running.spawn(async move {
+            serving.spawn(async move {
                 let drained = listener.serve(router, capacity, stop).await;
-                tracing::info!(finished = drained.finished, aborted = drained.aborted, "drained");
+                tracing::info!(
+                    finished = drained.finished,
+                    aborted = drained.aborted,
+                    "drained"
+                );
             });
         }
-        if let Some((listener, scp)) = self.dimse {
-            running.spawn(scp.run(listener, background));
-        }
+        serving
     }
 }
 
 async fn storage_listener(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address} (`dimse.listen`): choose a free address of this machine")
+        format!(
+            "cannot listen on {address} (`dimse.listen`): choose a free address of this machine"
+        )
     })
 }
 
 fn storage_scp(config: &Config, moves: &Arc<Moves>) -> anyhow::Result<StorageScp> {
-    let callers: HashSet<String> =
-        config.pacs.iter().map(|pacs| pacs.dimse.ae_title.to_string()).collect();
+    let callers: HashSet<String> = config
+        .pacs
+        .iter()
+        .map(|pacs| pacs.dimse.ae_title.to_string())
+        .collect();
     let widest = config.pacs.iter().map(|pacs| pacs.dimse.max_pdu).max();
-    let longest = config.pacs.iter().map(|pacs| pacs.dimse.response_timeout).max();
+    let longest = config
+        .pacs
+        .iter()
+        .map(|pacs| pacs.dimse.response_timeout)
+        .max();
     Ok(StorageScp {
         moves: Arc::clone(moves),
         callers: Arc::new(callers),

@@ -43,19 +43,22 @@ pub(super) fn connector(settings: &ClientTls) -> anyhow::Result<Tls> {
 
 /// TLS of the storage SCP, if it has it.
 pub(super) fn storage_acceptor(dimse: &Dimse) -> anyhow::Result<Option<TlsAcceptor>> {
-    let Some(identity) = &dimse.tls else { return Ok(None) };
+    let Some(identity) = &dimse.tls else {
+        return Ok(None);
+    };
     let provider = net::tls::provider();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
     let builder = match &dimse.client_ca_file {
         Some(file) => {
             let roots = Arc::new(net::tls::read_authorities(file)?);
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
             builder.with_client_cert_verifier(verifier)
         }
         None => builder.with_no_client_auth(),
     };
     let (chain, key) = net::tls::read_identity(identity)?;
-    Ok(Some(TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key)?))))
+    Ok(Some(TlsAcceptor::from(Arc::new(
+        builder.with_single_cert(chain, key)?,
+    ))))
 }

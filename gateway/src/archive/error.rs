@@ -71,7 +71,9 @@ pub enum ArchiveError {
         detail: String,
     },
     /// The archive accepts none of the presentation contexts that the service needs.
-    #[error("{address} does not offer {service}. Enable it in the PACS, or choose another way of retrieval")]
+    #[error(
+        "{address} does not offer {service}. Enable it in the PACS, or choose another way of retrieval"
+    )]
     NotOffered {
         /// `host:port`.
         address: String,

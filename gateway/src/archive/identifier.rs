@@ -62,8 +62,10 @@ impl Identifier {
                 }
             }
             [(tag, _), rest @ ..] => {
-                let entry =
-                    self.keys.entry(*tag).or_insert_with(|| Key::Sequence(Self::default()));
+                let entry = self
+                    .keys
+                    .entry(*tag)
+                    .or_insert_with(|| Key::Sequence(Self::default()));
                 if let Key::Sequence(inner) = entry {
                     inner.set_path(rest, value);
                 }
@@ -156,14 +158,37 @@ fn encode_item(inner: &Identifier, explicit: bool, charset: &CharacterSet) -> Ve
 fn encode_value(vr: VR, text: &str, charset: &CharacterSet) -> Vec<u8> {
     let numbers = || text.split('\\').filter(|part| !part.trim().is_empty());
     let mut bytes = match vr {
-        VR::US => numbers().filter_map(|n| n.trim().parse::<u16>().ok()).flat_map(u16::to_le_bytes).collect(),
-        VR::SS => numbers().filter_map(|n| n.trim().parse::<i16>().ok()).flat_map(i16::to_le_bytes).collect(),
-        VR::UL => numbers().filter_map(|n| n.trim().parse::<u32>().ok()).flat_map(u32::to_le_bytes).collect(),
-        VR::SL => numbers().filter_map(|n| n.trim().parse::<i32>().ok()).flat_map(i32::to_le_bytes).collect(),
-        VR::FL => numbers().filter_map(|n| n.trim().parse::<f32>().ok()).flat_map(f32::to_le_bytes).collect(),
-        VR::FD => numbers().filter_map(|n| n.trim().parse::<f64>().ok()).flat_map(f64::to_le_bytes).collect(),
-        VR::LO | VR::SH | VR::PN | VR::ST | VR::LT | VR::UT | VR::UC => encode_text(vr, text, charset),
-        _ => text.bytes().map(|b| if b.is_ascii() { b } else { b'?' }).collect::<Vec<u8>>(),
+        VR::US => numbers()
+            .filter_map(|n| n.trim().parse::<u16>().ok())
+            .flat_map(u16::to_le_bytes)
+            .collect(),
+        VR::SS => numbers()
+            .filter_map(|n| n.trim().parse::<i16>().ok())
+            .flat_map(i16::to_le_bytes)
+            .collect(),
+        VR::UL => numbers()
+            .filter_map(|n| n.trim().parse::<u32>().ok())
+            .flat_map(u32::to_le_bytes)
+            .collect(),
+        VR::SL => numbers()
+            .filter_map(|n| n.trim().parse::<i32>().ok())
+            .flat_map(i32::to_le_bytes)
+            .collect(),
+        VR::FL => numbers()
+            .filter_map(|n| n.trim().parse::<f32>().ok())
+            .flat_map(f32::to_le_bytes)
+            .collect(),
+        VR::FD => numbers()
+            .filter_map(|n| n.trim().parse::<f64>().ok())
+            .flat_map(f64::to_le_bytes)
+            .collect(),
+        VR::LO | VR::SH | VR::PN | VR::ST | VR::LT | VR::UT | VR::UC => {
+            encode_text(vr, text, charset)
+        }
+        _ => text
+            .bytes()
+            .map(|b| if b.is_ascii() { b } else { b'?' })
+            .collect::<Vec<u8>>(),
     };
     if bytes.len() % 2 == 1 {
         bytes.push(if vr == VR::UI { 0 } else { b' ' });
@@ -178,7 +203,11 @@ fn encode_text(vr: VR, text: &str, charset: &CharacterSet) -> Vec<u8> {
             .chars()
             .map(|c| {
                 let alone = c.to_string();
-                if charset.encode(&alone, vr).is_ok() { c } else { '?' }
+                if charset.encode(&alone, vr).is_ok() {
+                    c
+                } else {
+                    '?'
+                }
             })
             .collect();
         charset.encode(&known, vr).unwrap_or_default()

@@ -112,7 +112,11 @@ impl Match {
     /// # Errors
     /// [`ReadError`] when it is not a data set, or beyond the limits.
     pub fn data_set(&self) -> Result<DataSet<'_>, ReadError> {
-        let limits = Limits { elements: 20_000, head_bytes: 4 << 20, ..Limits::default() };
+        let limits = Limits {
+            elements: 20_000,
+            head_bytes: 4 << 20,
+            ..Limits::default()
+        };
         DataSet::parse(&self.data, Encoding::of(&self.transfer_syntax), limits)
     }
 

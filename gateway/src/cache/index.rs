@@ -91,7 +91,8 @@ pub(super) fn read(dir: &Path, key: &Key) -> io::Result<Vec<Arc<Entry>>> {
     }
     let mut body = Vec::new();
     reader.take(header.entries_length).read_to_end(&mut body)?;
-    if body.len() as u64 != header.entries_length || crc32fast::hash(&body) != header.entries_crc32 {
+    if body.len() as u64 != header.entries_length || crc32fast::hash(&body) != header.entries_crc32
+    {
         return Err(damaged("the entries of the index are damaged"));
     }
     let entries: Vec<Entry> = serde_json::from_slice(&body)?;
@@ -107,7 +108,10 @@ pub(super) fn read(dir: &Path, key: &Key) -> io::Result<Vec<Arc<Entry>>> {
         };
         let end = entry.offset.checked_add(entry.length);
         let inside = end.is_some_and(|end| end <= size)
-            && entry.meta_length.checked_add(entry.head_length).is_some_and(|head| head <= entry.length);
+            && entry
+                .meta_length
+                .checked_add(entry.head_length)
+                .is_some_and(|head| head <= entry.length);
         if !inside {
             return Err(damaged("an entry lies beyond its file"));
         }

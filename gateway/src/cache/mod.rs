@@ -34,7 +34,9 @@ use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 const TOUCH_EVERY: Duration = Duration::from_secs(15 * 60);
 
 /// What a bundle holds.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Key {
     /// Name of the PACS in the configuration.
     pub pacs: String,
@@ -266,8 +268,13 @@ impl Cache {
                 if state.bytes.saturating_add(more) <= self.bounds.max_bytes {
                     return;
                 }
-                let oldest = state.bundles.iter().min_by_key(|(_, known)| known.last_used);
-                let Some(key) = oldest.map(|(key, _)| key.clone()) else { return };
+                let oldest = state
+                    .bundles
+                    .iter()
+                    .min_by_key(|(_, known)| known.last_used);
+                let Some(key) = oldest.map(|(key, _)| key.clone()) else {
+                    return;
+                };
                 let known = state.bundles.remove(&key);
                 if let Some(known) = &known {
                     state.bytes = state.bytes.saturating_sub(known.bytes);
@@ -326,8 +333,11 @@ impl Known {
 
 impl Bundle {
     fn new(dir: PathBuf, entries: Vec<Arc<Entry>>) -> Self {
-        let by_instance =
-            entries.iter().enumerate().map(|(at, entry)| (entry.instance.clone(), at)).collect();
+        let by_instance = entries
+            .iter()
+            .enumerate()
+            .map(|(at, entry)| (entry.instance.clone(), at))
+            .collect();
         Self {
             dir,
             entries,

@@ -103,7 +103,11 @@ impl Staging {
     pub fn begin_large(&self) -> io::Result<LargeObject> {
         let number = self.next_file.fetch_add(1, Ordering::Relaxed);
         let file = File::create_new(file_path(&self.dir, number))?;
-        Ok(LargeObject { file, number, length: 0 })
+        Ok(LargeObject {
+            file,
+            number,
+            length: 0,
+        })
     }
 
     /// Appends to a large instance.
@@ -154,12 +158,14 @@ impl Staging {
         index::write(&self.dir, &self.key, bytes, &entries)?;
         self.committed = true;
         let bundle = Arc::new(Bundle::new(self.dir.clone(), entries));
-        self.cache.adopt(self.key.clone(), self.dir.clone(), bytes, &bundle);
+        self.cache
+            .adopt(self.key.clone(), self.dir.clone(), bytes, &bundle);
         Ok(bundle)
     }
 
     fn reserve(&self, length: u64) -> io::Result<()> {
-        self.cache.reserve(self.bytes.load(Ordering::Acquire), length)?;
+        self.cache
+            .reserve(self.bytes.load(Ordering::Acquire), length)?;
         self.bytes.fetch_add(length, Ordering::AcqRel);
         Ok(())
     }

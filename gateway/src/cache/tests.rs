@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,7 +16,10 @@ use tempfile::TempDir;
 use super::{Bounds, Cache, Key, Object, read_range};
 use crate::dicom::uid::{InstanceUid, SeriesUid, SopClassUid, StudyUid, TransferSyntaxUid};
 
-const ROOMY: Bounds = Bounds { max_bytes: 1 << 30, min_free_bytes: 0 };
+const ROOMY: Bounds = Bounds {
+    max_bytes: 1 << 30,
+    min_free_bytes: 0,
+};
 
 #[test]
 fn a_committed_bundle_is_found_again_after_a_restart() {
@@ -40,7 +48,9 @@ fn a_bundle_that_was_not_committed_is_gone_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let cache = Cache::open(dir.path(), ROOMY).unwrap();
     let staging = cache.stage(key("1")).unwrap();
-    staging.append(object(1), &[Bytes::from_static(b"half of it")]).unwrap();
+    staging
+        .append(object(1), &[Bytes::from_static(b"half of it")])
+        .unwrap();
     // What kill -9 does: nothing is dropped.
     std::mem::forget(staging);
     drop(cache);
@@ -56,7 +66,9 @@ fn an_abandoned_bundle_leaves_nothing_behind() {
     let dir = TempDir::new().unwrap();
     let cache = Cache::open(dir.path(), ROOMY).unwrap();
     let staging = cache.stage(key("1")).unwrap();
-    staging.append(object(1), &[Bytes::from_static(b"some")]).unwrap();
+    staging
+        .append(object(1), &[Bytes::from_static(b"some")])
+        .unwrap();
     drop(staging);
     assert_eq!(folders(dir.path()), 0);
     assert_eq!(cache.size(), (0, 0));
@@ -78,7 +90,10 @@ fn every_damage_to_an_index_or_a_pack_is_seen() {
         damaged[at] ^= 0x01;
         fs::write(&index, damaged).unwrap();
         let cache = Cache::open(dir.path(), ROOMY).unwrap();
-        assert!(cache.get(&key("1")).is_none(), "a flipped bit at {at} went unseen");
+        assert!(
+            cache.get(&key("1")).is_none(),
+            "a flipped bit at {at} went unseen"
+        );
     }
     let dir = TempDir::new().unwrap();
     commit(&Cache::open(dir.path(), ROOMY).unwrap(), "1", &[b"content"]);
@@ -90,7 +105,14 @@ fn every_damage_to_an_index_or_a_pack_is_seen() {
 #[test]
 fn what_was_used_least_recently_goes_first() {
     let dir = TempDir::new().unwrap();
-    let cache = Cache::open(dir.path(), Bounds { max_bytes: 30, min_free_bytes: 0 }).unwrap();
+    let cache = Cache::open(
+        dir.path(),
+        Bounds {
+            max_bytes: 30,
+            min_free_bytes: 0,
+        },
+    )
+    .unwrap();
     commit(&cache, "1", &[b"0123456789"]);
     commit(&cache, "2", &[b"0123456789"]);
     commit(&cache, "3", &[b"0123456789"]);
@@ -105,10 +127,21 @@ fn what_was_used_least_recently_goes_first() {
 #[test]
 fn a_bundle_larger_than_the_cache_is_refused_and_evicts_nothing_for_good() {
     let dir = TempDir::new().unwrap();
-    let cache = Cache::open(dir.path(), Bounds { max_bytes: 16, min_free_bytes: 0 }).unwrap();
+    let cache = Cache::open(
+        dir.path(),
+        Bounds {
+            max_bytes: 16,
+            min_free_bytes: 0,
+        },
+    )
+    .unwrap();
     let staging = cache.stage(key("1")).unwrap();
-    staging.append(object(1), &[Bytes::from_static(b"0123456789")]).unwrap();
-    let refused = staging.append(object(2), &[Bytes::from_static(b"0123456789")]).unwrap_err();
+    staging
+        .append(object(1), &[Bytes::from_static(b"0123456789")])
+        .unwrap();
+    let refused = staging
+        .append(object(2), &[Bytes::from_static(b"0123456789")])
+        .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::StorageFull);
     drop(staging);
     assert_eq!(cache.size(), (0, 0));
@@ -117,7 +150,10 @@ fn a_bundle_larger_than_the_cache_is_refused_and_evicts_nothing_for_good() {
 #[test]
 fn a_file_system_without_room_refuses_new_bundles() {
     let dir = TempDir::new().unwrap();
-    let bounds = Bounds { max_bytes: 1 << 30, min_free_bytes: u64::MAX };
+    let bounds = Bounds {
+        max_bytes: 1 << 30,
+        min_free_bytes: u64::MAX,
+    };
     let cache = Cache::open(dir.path(), bounds).unwrap();
     let refused = cache.stage(key("1")).map(|_| ()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::StorageFull);
@@ -132,7 +168,10 @@ fn an_evicted_bundle_stays_readable_for_who_reads_it() {
     cache.remove(&key("1"));
     assert!(cache.get(&key("1")).is_none());
     let entry = &bundle.entries()[0];
-    assert_eq!(read_range(&bundle.file(entry).unwrap(), 0, 7).unwrap(), &b"content"[..]);
+    assert_eq!(
+        read_range(&bundle.file(entry).unwrap(), 0, 7).unwrap(),
+        &b"content"[..]
+    );
     drop(bundle);
     assert_eq!(folders(dir.path()), 0);
 }
@@ -154,21 +193,32 @@ fn a_large_instance_has_a_file_of_its_own() {
     let cache = Cache::open(dir.path(), ROOMY).unwrap();
     let staging = cache.stage(key("1")).unwrap();
     let mut large = staging.begin_large().unwrap();
-    staging.append_large(&mut large, &[Bytes::from_static(b"piece by ")]).unwrap();
-    staging.append_large(&mut large, &[Bytes::from_static(b"piece")]).unwrap();
+    staging
+        .append_large(&mut large, &[Bytes::from_static(b"piece by ")])
+        .unwrap();
+    staging
+        .append_large(&mut large, &[Bytes::from_static(b"piece")])
+        .unwrap();
     let entry = Arc::new(staging.finish_large(large, object(1)).unwrap());
     let gone = staging.begin_large().unwrap();
     staging.discard_large(gone);
     let bundle = staging.commit(vec![entry]).unwrap();
     let entry = &bundle.entries()[0];
     let file = bundle.file(entry).unwrap();
-    assert_eq!(read_range(&file, entry.offset, 14).unwrap(), &b"piece by piece"[..]);
+    assert_eq!(
+        read_range(&file, entry.offset, 14).unwrap(),
+        &b"piece by piece"[..]
+    );
 }
 
 fn commit(cache: &Arc<Cache>, series: &str, contents: &[&'static [u8]]) {
     let staging = cache.stage(key(series)).unwrap();
     let entries = contents.iter().enumerate().map(|(at, content)| {
-        Arc::new(staging.append(object(at + 1), &[Bytes::from_static(content)]).unwrap())
+        Arc::new(
+            staging
+                .append(object(at + 1), &[Bytes::from_static(content)])
+                .unwrap(),
+        )
     });
     let entries = entries.collect();
     staging.commit(entries).unwrap();

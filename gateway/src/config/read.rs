@@ -279,8 +279,8 @@ fn pacs_dimse(section: Section<'_>, calling: Option<&AeTitle>) -> Option<PacsDim
         .or_else(|| calling.cloned());
     let retrieve = section.or("retrieve", RetrieveMethod::Get, |v| v.choice(&methods));
     let tls = client_tls(section.section("tls"), host.as_deref());
-    let max_associations = section.or("max_associations", 8, |v| v.integer(1..=256));
-    let idle_timeout = seconds("idle_timeout_seconds", 30);
+    let max_associations = section.or("max_associations", 4, |v| v.integer(1..=256));
+    let idle_timeout = seconds("idle_timeout_seconds", 5);
     let connect_timeout = seconds("connect_timeout_seconds", 5);
     let response_timeout = seconds("response_timeout_seconds", 60);
     let max_pdu = section.or("max_pdu", 1 << 20, |v| v.bytes(4_096u32..=16 << 20));

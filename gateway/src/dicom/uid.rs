@@ -159,13 +159,31 @@ mod tests {
 
     #[test]
     fn padding_is_removed() {
-        assert_eq!(Uid::parse("1.2.840\0").map(|u| u.to_string()), Ok("1.2.840".into()));
-        assert_eq!(Uid::parse("1.2.840 ").map(|u| u.to_string()), Ok("1.2.840".into()));
+        assert_eq!(
+            Uid::parse("1.2.840\0").map(|u| u.to_string()),
+            Ok("1.2.840".into())
+        );
+        assert_eq!(
+            Uid::parse("1.2.840 ").map(|u| u.to_string()),
+            Ok("1.2.840".into())
+        );
     }
 
     #[test]
     fn what_could_be_a_path_is_not_a_uid() {
-        for text in ["", ".", "..", "1..2", "../1", "1/2", "1\\2", "1.2\u{0}.3", "1.2.", "%2e", "1.a"] {
+        for text in [
+            "",
+            ".",
+            "..",
+            "1..2",
+            "../1",
+            "1/2",
+            "1\\2",
+            "1.2\u{0}.3",
+            "1.2.",
+            "%2e",
+            "1.a",
+        ] {
             assert!(Uid::parse(text).is_err(), "{text:?} was taken for a UID");
         }
         assert_eq!(Uid::parse(&"1".repeat(65)), Err(UidError::TooLong(65)));

@@ -13,6 +13,7 @@ use super::multipart::{Boundary, PartHeader};
 use super::negotiate::{Delivery, EXPLICIT_VR_LITTLE_ENDIAN, InstanceEncoding};
 use crate::cache::read_range;
 use crate::dicom::convert::Converter;
+use crate::dicom::edit::{Edit, edit_head};
 use crate::dicom::part10;
 use crate::dicom::reader::{Limits, ReadError};
 use crate::dicom::uid::TransferSyntaxUid;
@@ -36,6 +37,9 @@ pub enum BodyError {
     Unreadable(String),
 }
 
+/// Bytes of a head that is edited.
+const MAX_EDITED_HEAD: u64 = 16 * 1024 * 1024;
+
 /// Items handed to a body one batch after the other, the first already at hand.
 pub struct Batches {
     reader: Reader,
@@ -49,7 +53,10 @@ impl Batches {
     /// Why there are none.
     pub async fn open(mut reader: Reader) -> Result<Self, StudiesError> {
         match reader.next().await? {
-            Some(first) => Ok(Self { reader, first: Some(first) }),
+            Some(first) => Ok(Self {
+                reader,
+                first: Some(first),
+            }),
             None => Err(StudiesError::NotFound),
         }
     }
@@ -79,6 +86,8 @@ pub struct Part {
     pub item: Item,
     /// As stored, or inflated.
     pub delivery: Delivery,
+    /// Changes to its head; none leaves it as it is.
+    pub edits: Arc<[Edit]>,
 }
 
 impl Part {
@@ -94,43 +103,71 @@ impl Part {
     /// Its bytes, where they are known before it is sent.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
-        let as_it_is = self.item.entry().transfer_syntax == self.transfer_syntax();
+        let as_it_is =
+            self.edits.is_empty() && self.item.entry().transfer_syntax == self.transfer_syntax();
         as_it_is.then(|| self.item.entry().length)
     }
 }
 
-/// Bytes of a whole answer; `None` when an instance is converted on the way.
-#[must_use]
-pub fn total_length(boundary: &Boundary, items: &[Item], encoding: &InstanceEncoding) -> Option<u64> {
-    let as_stored = items.iter().all(|item| {
-        let stored = &item.entry().transfer_syntax;
-        encoding.part(stored).is_some_and(|delivery| {
-            Part { item: item.clone(), delivery }.length().is_some()
+/// How instances are sent to one client.
+#[derive(Clone)]
+pub struct Sending {
+    /// The forms and syntaxes it accepts.
+    pub encoding: InstanceEncoding,
+    /// Changes to the head of every instance.
+    pub edits: Arc<[Edit]>,
+}
+
+impl Sending {
+    /// An instance as a part of a multipart answer; `None` when it cannot be sent.
+    #[must_use]
+    pub fn part(&self, item: Item) -> Option<Part> {
+        let delivery = self.encoding.part(&item.entry().transfer_syntax)?;
+        let edits = Arc::clone(&self.edits);
+        Some(Part {
+            item,
+            delivery,
+            edits,
         })
-    });
-    let parts = items.iter().map(|item| {
-        let entry = item.entry();
-        (PartHeader { transfer_syntax: &entry.transfer_syntax, location: None }, entry.length)
-    });
-    if as_stored { boundary.total_length(parts) } else { None }
+    }
+
+    /// Bytes of a whole answer; `None` when an instance is changed on the way.
+    #[must_use]
+    pub fn total_length(&self, boundary: &Boundary, items: &[Item]) -> Option<u64> {
+        let parts: Option<Vec<(TransferSyntaxUid, u64)>> = items
+            .iter()
+            .map(|item| {
+                let part = self.part(item.clone())?;
+                Some((part.transfer_syntax(), part.length()?))
+            })
+            .collect();
+        boundary.total_length(parts?.iter().map(|(transfer_syntax, length)| {
+            (
+                PartHeader {
+                    transfer_syntax,
+                    location: None,
+                },
+                *length,
+            )
+        }))
+    }
 }
 
 /// `multipart/related` of Part 10 files (PS3.18 §8.6.1.2).
 pub fn instances(
     mut batches: Batches,
     boundary: Boundary,
-    encoding: InstanceEncoding,
+    sending: Sending,
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
         let mut first = true;
         while let Some(items) = batches.next().await? {
             let mut bytes = ItemBytes::new(&items);
             for item in items {
-                let Some(delivery) = encoding.part(&item.entry().transfer_syntax) else {
+                let Some(part) = sending.part(item) else {
                     Err(BodyError::NotAcceptable)?;
                     return;
                 };
-                let part = Part { item, delivery };
                 let transfer_syntax = part.transfer_syntax();
                 let header = PartHeader { transfer_syntax: &transfer_syntax, location: None };
                 yield boundary.open(&header, first);
@@ -160,63 +197,132 @@ pub fn single(part: Part) -> impl Stream<Item = Result<Bytes, BodyError>> + Send
 struct Content {
     /// Bytes of the item that were not read yet.
     left: u64,
-    conversion: Option<Conversion>,
+    change: Option<Change>,
 }
 
-/// A deflated data set on its way to explicit VR little endian.
-struct Conversion {
-    converter: Option<Converter>,
-    /// File meta information of the item, dropped in favour of `opening`.
-    skip: u64,
-    opening: Option<Bytes>,
+/// What is changed on the way.
+enum Change {
+    /// A deflated data set becomes explicit VR little endian.
+    Inflate {
+        converter: Option<Converter>,
+        /// File meta information of the item, dropped in favour of `opening`.
+        skip: u64,
+        opening: Option<Bytes>,
+    },
+    /// The head is written anew; what follows it, the pixel data, is not looked at.
+    EditHead {
+        meta: u64,
+        head: u64,
+        edits: Arc<[Edit]>,
+    },
 }
 
 impl Content {
     fn of(part: &Part) -> Self {
         let entry = part.item.entry();
-        let conversion = part.length().is_none().then(|| Conversion {
-            converter: Some(Converter::new(&entry.transfer_syntax, Limits::default())),
-            skip: entry.meta_length,
-            opening: Some(
-                part10::file_meta(&entry.sop_class, &entry.instance, &part.transfer_syntax()).into(),
-            ),
-        });
-        Self { left: entry.length, conversion }
+        let change = if part.transfer_syntax() != entry.transfer_syntax {
+            let syntax = part.transfer_syntax();
+            Some(Change::Inflate {
+                converter: Some(Converter::new(&entry.transfer_syntax, Limits::default())),
+                skip: entry.meta_length,
+                opening: Some(part10::file_meta(&entry.sop_class, &entry.instance, &syntax).into()),
+            })
+        } else if !part.edits.is_empty() {
+            let edits = Arc::clone(&part.edits);
+            Some(Change::EditHead {
+                meta: entry.meta_length,
+                head: entry.head_length,
+                edits,
+            })
+        } else {
+            None
+        };
+        Self {
+            left: entry.length,
+            change,
+        }
     }
 
     async fn next(&mut self, bytes: &mut ItemBytes) -> Result<Option<Bytes>, BodyError> {
-        let Some(conversion) = &mut self.conversion else {
-            if self.left == 0 {
-                return Ok(None);
+        match &mut self.change {
+            None if self.left == 0 => Ok(None),
+            None => {
+                let left = self.left;
+                self.read(bytes, left).await.map(Some)
             }
-            let piece = bytes.next(self.left).await?;
-            self.left -= piece.len() as u64;
-            return Ok(Some(piece));
-        };
-        if let Some(opening) = conversion.opening.take() {
-            return Ok(Some(opening));
+            Some(Change::EditHead { meta, head, edits }) => {
+                let (meta, head, edits) = (*meta, *head, Arc::clone(edits));
+                self.change = None;
+                if head > MAX_EDITED_HEAD {
+                    return Err(BodyError::Unreadable(
+                        "its head is too large to edit".into(),
+                    ));
+                }
+                let mut out = self.read_all(bytes, meta).await?;
+                let old = self.read_all(bytes, head).await?;
+                let new = edit_head(&old, &edits, Limits::default())
+                    .map_err(|error| BodyError::Unreadable(error.to_string()))?;
+                out.extend_from_slice(&new);
+                Ok(Some(out.into()))
+            }
+            Some(Change::Inflate { .. }) => self.inflate(bytes).await,
         }
+    }
+
+    async fn inflate(&mut self, bytes: &mut ItemBytes) -> Result<Option<Bytes>, BodyError> {
         let unreadable = |error: ReadError| BodyError::Unreadable(error.to_string());
         let mut out = Vec::new();
-        while out.is_empty() {
+        loop {
+            let Some(Change::Inflate {
+                converter,
+                skip,
+                opening,
+            }) = &mut self.change
+            else {
+                return Ok(None);
+            };
+            if let Some(opening) = opening.take() {
+                return Ok(Some(opening));
+            }
+            if !out.is_empty() {
+                return Ok(Some(out.into()));
+            }
             if self.left == 0 {
-                match conversion.converter.take() {
-                    Some(converter) => converter.finish(&mut out).map_err(unreadable)?,
-                    None => return Ok(None),
+                let Some(converter) = converter.take() else {
+                    return Ok(None);
+                };
+                converter.finish(&mut out).map_err(unreadable)?;
+                if out.is_empty() {
+                    return Ok(None);
                 }
                 continue;
             }
             // Small bites: a deflated byte may become a thousand.
-            let most = if conversion.skip > 0 { conversion.skip } else { 4096.min(self.left) };
+            let skipping = *skip > 0;
+            let most = if skipping { *skip } else { 4096.min(self.left) };
             let piece = bytes.next(most).await?;
             self.left -= piece.len() as u64;
-            if conversion.skip > 0 {
-                conversion.skip -= piece.len() as u64;
-            } else if let Some(converter) = &mut conversion.converter {
+            if skipping {
+                *skip -= piece.len() as u64;
+            } else if let Some(converter) = converter {
                 converter.feed(&piece, &mut out).map_err(unreadable)?;
             }
         }
-        Ok(Some(out.into()))
+    }
+
+    async fn read(&mut self, bytes: &mut ItemBytes, most: u64) -> Result<Bytes, BodyError> {
+        let piece = bytes.next(most).await?;
+        self.left = self.left.saturating_sub(piece.len() as u64);
+        Ok(piece)
+    }
+
+    async fn read_all(&mut self, bytes: &mut ItemBytes, length: u64) -> Result<Vec<u8>, BodyError> {
+        let mut whole = Vec::new();
+        while (whole.len() as u64) < length {
+            let piece = self.read(bytes, length - whole.len() as u64).await?;
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole)
     }
 }
 

@@ -46,7 +46,13 @@ pub fn parse(path: &str) -> Result<Target, PathError> {
     let path = path.strip_prefix('/').ok_or(PathError::Unknown)?;
     let path = path.strip_suffix('/').unwrap_or(path);
     let parts: Vec<&str> = path.split('/').take(12).collect();
-    let all = |level| Ok(Target::Search { level, study: None, series: None });
+    let all = |level| {
+        Ok(Target::Search {
+            level,
+            study: None,
+            series: None,
+        })
+    };
     match parts.as_slice() {
         ["studies"] => all(Level::Study),
         ["series"] => all(Level::Series),
@@ -59,12 +65,16 @@ pub fn parse(path: &str) -> Result<Target, PathError> {
 fn below_study(study: StudyUid, rest: &[&str]) -> Result<Target, PathError> {
     match rest {
         [] => Ok(Target::Retrieve(Scope::Study(study))),
-        ["series"] => {
-            Ok(Target::Search { level: Level::Series, study: Some(study), series: None })
-        }
-        ["instances"] => {
-            Ok(Target::Search { level: Level::Instance, study: Some(study), series: None })
-        }
+        ["series"] => Ok(Target::Search {
+            level: Level::Series,
+            study: Some(study),
+            series: None,
+        }),
+        ["instances"] => Ok(Target::Search {
+            level: Level::Instance,
+            study: Some(study),
+            series: None,
+        }),
         ["series", series, rest @ ..] => {
             let series: SeriesUid = uid(series)?.into();
             match rest {
@@ -87,7 +97,10 @@ fn below_study(study: StudyUid, rest: &[&str]) -> Result<Target, PathError> {
 
 /// A UID as a URL writes it: without the padding that data sets have.
 fn uid(text: &str) -> Result<Uid, PathError> {
-    Uid::parse(text).ok().filter(|uid| uid.as_str() == text).ok_or(PathError::BadUid)
+    Uid::parse(text)
+        .ok()
+        .filter(|uid| uid.as_str() == text)
+        .ok_or(PathError::BadUid)
 }
 
 fn below(scope: Scope, rest: &[&str]) -> Result<Target, PathError> {
@@ -113,10 +126,16 @@ mod tests {
         let study = StudyUid::parse("1.2").unwrap();
         let series = SeriesUid::parse("1.3").unwrap();
         let instance = InstanceUid::parse("1.4").unwrap();
-        assert_eq!(parse("/studies/1.2"), Ok(Target::Retrieve(Scope::Study(study.clone()))));
+        assert_eq!(
+            parse("/studies/1.2"),
+            Ok(Target::Retrieve(Scope::Study(study.clone())))
+        );
         assert_eq!(
             parse("/studies/1.2/series/1.3/metadata"),
-            Ok(Target::Metadata(Scope::Series(study.clone(), series.clone())))
+            Ok(Target::Metadata(Scope::Series(
+                study.clone(),
+                series.clone()
+            )))
         );
         assert_eq!(
             parse("/studies/1.2/series/1.3/instances/1.4/"),

@@ -62,8 +62,7 @@ const NOT_ASKED: &[Tag] = &[
 
 /// PS3.18 §8.3.4.4 and §8.3.4.2, texts of the standard.
 const MORE_RESULTS: &str = "There are additional results that can be requested";
-const TOO_MANY: &str =
-    "The number of results exceeded the maximum supported by the server. Additional results can be requested.";
+const TOO_MANY: &str = "The number of results exceeded the maximum supported by the server. Additional results can be requested.";
 const NOT_FUZZY: &str =
     "The fuzzymatching parameter is not supported. Only literal matching has been performed.";
 const IGNORED: &str = "One or more query parameters were not recognized and were ignored";
@@ -96,12 +95,21 @@ pub async fn run(
         warnings.push(IGNORED);
     }
     if query.nothing_matches {
-        return Ok(Page { body: b"[]".to_vec(), warnings });
+        return Ok(Page {
+            body: b"[]".to_vec(),
+            warnings,
+        });
     }
-    let request = FindRequest { level: level_of(query.level), identifier: identify(query), max_matches };
+    let request = FindRequest {
+        level: level_of(query.level),
+        identifier: identify(query),
+        max_matches,
+    };
     let matches = studies.search(request, query.offset == 0).await?;
     let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
-    let limit = query.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let limit = query.limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
     let page: Vec<&Match> = matches.items.iter().skip(offset).take(limit).collect();
     if matches.items.len() > offset.saturating_add(page.len()) {
         warnings.push(MORE_RESULTS);
@@ -161,7 +169,9 @@ fn identify(query: &Query) -> Identifier {
             ];
             for (level, attributes) in levels {
                 if *level == query.level {
-                    attributes.iter().for_each(|tag| identifier.want(*tag, vr_of(*tag)));
+                    attributes
+                        .iter()
+                        .for_each(|tag| identifier.want(*tag, vr_of(*tag)));
                 }
             }
         }
@@ -187,7 +197,9 @@ fn with_vr(path: &[Tag]) -> Vec<(Tag, VR)> {
 }
 
 fn vr_of(tag: Tag) -> VR {
-    StandardDataDictionary.by_tag(tag).map_or(VR::UN, |entry| entry.vr().relaxed())
+    StandardDataDictionary
+        .by_tag(tag)
+        .map_or(VR::UN, |entry| entry.vr().relaxed())
 }
 
 /// One match as a JSON object: what the archive answered, `RetrieveURL` of ours, and every required
@@ -213,7 +225,10 @@ fn describe(
         }
     }
     if is_empty(elements, tags::INSTANCE_AVAILABILITY) {
-        extra.insert(tags::INSTANCE_AVAILABILITY, Attribute::text(VR::CS, "ONLINE"));
+        extra.insert(
+            tags::INSTANCE_AVAILABILITY,
+            Attribute::text(VR::CS, "ONLINE"),
+        );
     }
     let uid = |tag| elements.uid(tag).map(|uid| uid.to_string());
     let study = uid(tags::STUDY_INSTANCE_UID)
@@ -226,9 +241,9 @@ fn describe(
         (Level::Series, Some(study), Some(series), _) => {
             Some(format!("{root}/studies/{study}/series/{series}"))
         }
-        (Level::Instance, Some(study), Some(series), Some(instance)) => {
-            Some(format!("{root}/studies/{study}/series/{series}/instances/{instance}"))
-        }
+        (Level::Instance, Some(study), Some(series), Some(instance)) => Some(format!(
+            "{root}/studies/{study}/series/{series}/instances/{instance}"
+        )),
         _ => None,
     };
     if let Some(url) = url {
@@ -246,7 +261,10 @@ fn describe(
 }
 
 fn is_empty(elements: Elements<'_>, tag: Tag) -> bool {
-    elements.find(tag).and_then(|element| element.bytes()).is_none_or(<[u8]>::is_empty)
+    elements
+        .find(tag)
+        .and_then(|element| element.bytes())
+        .is_none_or(<[u8]>::is_empty)
 }
 
 fn empty(tag: Tag) -> Attribute {

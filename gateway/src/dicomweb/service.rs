@@ -11,12 +11,15 @@ use dicom_core::{Tag, VR};
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, VARY, WARNING,
 };
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
 use super::accept::Accept;
-use super::body::{self, Batches, Describe, Part};
+use super::body::{self, Batches, Describe, Part, Sending};
 use super::multipart::Boundary;
-use super::negotiate::{Form, JsonType, NotAcceptable, Retrieved, Unnamed, negotiate_instances, negotiate_json};
+use super::negotiate::{
+    Form, JsonType, NotAcceptable, Retrieved, Unnamed, negotiate_instances, negotiate_json,
+};
 use super::path::{self, PathError, Target};
 use super::problem::Problem;
 use super::query::{self, Level, Query};
@@ -25,6 +28,7 @@ use crate::access::{self, Access, Refusal};
 use crate::archive::{ArchiveError, Scope};
 use crate::config::Quirks;
 use crate::dicom::charset::{CharacterSet, Repertoire};
+use crate::dicom::edit::Edit;
 use crate::dicom::json::{Attribute, JsonOptions, write_object};
 use crate::dicom::reader::{DataSet, Limits};
 use crate::dicom::syntax::Encoding;
@@ -115,7 +119,9 @@ async fn handle(
     let id = parts.extensions.get::<RequestId>().cloned();
     let answer = match parts.extensions.get::<Connection>() {
         Some(connection) => {
-            service.answer(connection, &parts.method, &uri, &parts.headers).await
+            service
+                .answer(connection, &parts.method, &uri, &parts.headers)
+                .await
         }
         None => Err(Problem::internal()),
     };
@@ -130,6 +136,9 @@ impl Service {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<Response, Problem> {
+        if connection.listener == ListenerKind::Local && !self.is_addressed_to_us(headers) {
+            return Err(Problem::misdirected());
+        }
         let (named, rest) = self.split(connection, uri.path()).ok_or_else(no_resource)?;
         let target = path::parse(rest).map_err(|error| match error {
             PathError::Unknown => no_resource(),
@@ -145,21 +154,38 @@ impl Service {
             Target::Retrieve(scope) | Target::Metadata(scope) => access::Request::Retrieve(scope),
             Target::Search { .. } | Target::NotOffered(_) => access::Request::Search,
         };
-        let grant = self.access.decide(connection, bearer(headers), named, asked).map_err(refused)?;
+        let grant = self
+            .access
+            .decide(connection, bearer(headers), named, asked)
+            .map_err(refused)?;
         let pacs = self.pacs.get(&grant.pacs).ok_or_else(no_resource)?;
         let accept = Accept::of_request(headers, accept_parameter(uri)?.as_deref())?;
         let root = self.root(connection, headers, named);
-        let granted = Granted { pacs, root, accept, uri };
+        let granted = Granted {
+            pacs,
+            root,
+            accept,
+            uri,
+        };
         let (resource, answer) = match target {
             Target::Retrieve(scope) => (name_of(&scope), self.retrieve(&granted, scope).await),
             Target::Metadata(scope) => ("metadata", self.metadata(&granted, scope).await),
-            Target::Search { level, study, series } => {
-                ("search", self.search(&granted, level, query::Scope { study, series }).await)
-            }
-            Target::NotOffered(what) => ("other", Err(Problem::not_implemented(
-                format!("this service does not offer {what} yet"),
-                "retrieve the instance itself",
-            ))),
+            Target::Search {
+                level,
+                study,
+                series,
+            } => (
+                "search",
+                self.search(&granted, level, query::Scope { study, series })
+                    .await,
+            ),
+            Target::NotOffered(what) => (
+                "other",
+                Err(Problem::not_implemented(
+                    format!("this service does not offer {what} yet"),
+                    "retrieve the instance itself",
+                )),
+            ),
         };
         let mut answer = answer?;
         answer.extensions_mut().insert(ResourceName(resource));
@@ -183,26 +209,36 @@ impl Service {
                 return Err(NotAcceptable::transfer_syntax([&stored]).into());
             };
             if form == Form::SinglePart {
-                return Ok(single(Part { item: item.clone(), delivery }));
+                return Ok(single(Part {
+                    item: item.clone(),
+                    delivery,
+                    edits: no_edits(),
+                }));
             }
         }
-        if at_hand.iter().any(|item| encoding.part(&syntax(item)).is_none()) {
+        if at_hand
+            .iter()
+            .any(|item| encoding.part(&syntax(item)).is_none())
+        {
             return Err(NotAcceptable::transfer_syntax(
                 at_hand.iter().map(|item| &item.entry().transfer_syntax),
             )
             .into());
         }
+        let sending = Sending {
+            encoding,
+            edits: no_edits(),
+        };
         let boundary = Boundary::random();
         let mut answer = Response::new(Body::empty());
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, boundary.content_type());
         no_store(headers);
         // Everything is at hand and goes as it is: the length lets a client see a cut at once.
-        if let Some(length) = known.and_then(|items| body::total_length(&boundary, &items, &encoding))
-        {
+        if let Some(length) = known.and_then(|items| sending.total_length(&boundary, &items)) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        *answer.body_mut() = Body::from_stream(body::instances(batches, boundary, encoding));
+        *answer.body_mut() = Body::from_stream(body::instances(batches, boundary, sending));
         Ok(answer)
     }
 
@@ -233,13 +269,19 @@ impl Service {
             .map_err(failed)?;
         let mut answer = json(media, Body::from(found.body));
         for warning in found.warnings {
-            answer.headers_mut().append(WARNING, value(&format!("299 drimbox \"{warning}\"")));
+            answer
+                .headers_mut()
+                .append(WARNING, value(&format!("299 drimbox \"{warning}\"")));
         }
         Ok(answer)
     }
 
     /// The PACS that a path names, if it does, and the path below the root of the service.
-    fn split<'a>(&self, connection: &Connection, path: &'a str) -> Option<(Option<&'a str>, &'a str)> {
+    fn split<'a>(
+        &self,
+        connection: &Connection,
+        path: &'a str,
+    ) -> Option<(Option<&'a str>, &'a str)> {
         match connection.listener {
             ListenerKind::Peer => Some((None, below(path, &self.roots.peer)?)),
             ListenerKind::Local => {
@@ -254,21 +296,62 @@ impl Service {
         }
     }
 
+    /// Whether a request in clear text names this machine: a web page that makes a browser resolve
+    /// its own name to loopback (DNS rebinding) does not. With TLS the certificate tells.
+    fn is_addressed_to_us(&self, headers: &HeaderMap) -> bool {
+        if self.roots.local_tls {
+            return true;
+        }
+        let Some(field) = headers.get(HOST) else {
+            return true;
+        };
+        let Some(authority) = field
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse::<Authority>().ok())
+        else {
+            return false;
+        };
+        let host = authority.host();
+        let public = self
+            .roots
+            .local_public
+            .as_deref()
+            .and_then(|url| url.parse::<Uri>().ok());
+        host.eq_ignore_ascii_case("localhost")
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<std::net::IpAddr>()
+                .is_ok()
+            || public
+                .is_some_and(|url| url.host().is_some_and(|own| own.eq_ignore_ascii_case(host)))
+    }
+
     /// The root of the service as the client reaches it.
     fn root(&self, connection: &Connection, headers: &HeaderMap, named: Option<&str>) -> String {
         match connection.listener {
             ListenerKind::Local => {
                 let origin = self.roots.local_public.clone().unwrap_or_else(|| {
-                    let scheme = if self.roots.local_tls { "https" } else { "http" };
+                    let scheme = if self.roots.local_tls {
+                        "https"
+                    } else {
+                        "http"
+                    };
                     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
                     format!("{scheme}://{}", host.unwrap_or("localhost"))
                 });
-                let pacs = named.map(|name| format!("/pacs/{name}")).unwrap_or_default();
+                let pacs = named
+                    .map(|name| format!("/pacs/{name}"))
+                    .unwrap_or_default();
                 format!("{origin}{pacs}{}", self.roots.local)
             }
             ListenerKind::Peer | ListenerKind::Admin => {
                 let host = connection.host.as_deref().unwrap_or_default();
-                let port = self.roots.peer_port.map(|port| format!(":{port}")).unwrap_or_default();
+                let port = self
+                    .roots
+                    .peer_port
+                    .map(|port| format!(":{port}"))
+                    .unwrap_or_default();
                 format!("https://{host}{port}{}", self.roots.peer)
             }
         }
@@ -292,10 +375,14 @@ fn describe(texts: Texts, limits: Limits, root: String) -> Describe {
     Arc::new(move |item: &Item, head: &[u8], out: &mut Vec<u8>| {
         let entry = item.entry();
         let encoding = Encoding::of(&entry.transfer_syntax);
-        let data_set =
-            DataSet::parse(head, encoding, limits).map_err(|error| error.to_string())?;
+        let data_set = DataSet::parse(head, encoding, limits).map_err(|error| error.to_string())?;
         let elements = data_set.elements();
-        let uid = |tag| elements.uid(tag).map(|uid| uid.to_string()).unwrap_or_default();
+        let uid = |tag| {
+            elements
+                .uid(tag)
+                .map(|uid| uid.to_string())
+                .unwrap_or_default()
+        };
         let url = format!(
             "{root}/studies/{}/series/{}/instances/{}",
             uid(Tag(0x0020, 0x000D)),
@@ -322,10 +409,18 @@ fn describe(texts: Texts, limits: Limits, root: String) -> Describe {
     })
 }
 
+/// Local clients and peers get the objects as they are; an identifier is added to none yet.
+fn no_edits() -> Arc<[Edit]> {
+    Arc::default()
+}
+
 fn single(part: Part) -> Response {
     let mut answer = Response::new(Body::empty());
     let headers = answer.headers_mut();
-    let kind = format!("application/dicom; transfer-syntax={}", part.transfer_syntax());
+    let kind = format!(
+        "application/dicom; transfer-syntax={}",
+        part.transfer_syntax()
+    );
     headers.insert(CONTENT_TYPE, value(&kind));
     if let Some(length) = part.length() {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));

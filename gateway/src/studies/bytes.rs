@@ -25,7 +25,11 @@ pub struct ItemBytes {
 }
 
 enum Run {
-    File { file: Arc<File>, offset: u64, length: u64 },
+    File {
+        file: Arc<File>,
+        offset: u64,
+        length: u64,
+    },
     Memory(Bytes),
 }
 
@@ -37,9 +41,11 @@ impl ItemBytes {
         for item in items {
             match item {
                 Item::Stored { entry, file } => match runs.back_mut() {
-                    Some(Run::File { file: last, offset, length })
-                        if Arc::ptr_eq(last, file) && *offset + *length == entry.offset =>
-                    {
+                    Some(Run::File {
+                        file: last,
+                        offset,
+                        length,
+                    }) if Arc::ptr_eq(last, file) && *offset + *length == entry.offset => {
                         *length += entry.length;
                     }
                     _ => runs.push_back(Run::File {
@@ -53,7 +59,11 @@ impl ItemBytes {
                 }
             }
         }
-        Self { runs, ahead: None, current: Bytes::new() }
+        Self {
+            runs,
+            ahead: None,
+            current: Bytes::new(),
+        }
     }
 
     /// The next bytes, `most` at most and at least one.
@@ -78,7 +88,11 @@ impl ItemBytes {
     fn read(&mut self) -> Option<JoinHandle<io::Result<Bytes>>> {
         match self.runs.pop_front()? {
             Run::Memory(bytes) => Some(tokio::spawn(async move { Ok(bytes) })),
-            Run::File { file, offset, length } => {
+            Run::File {
+                file,
+                offset,
+                length,
+            } => {
                 let now = length.min(CHUNK);
                 if length > now {
                     self.runs.push_front(Run::File {
@@ -88,7 +102,9 @@ impl ItemBytes {
                     });
                 }
                 let now = usize::try_from(now).unwrap_or(0);
-                Some(tokio::task::spawn_blocking(move || read_range(&file, offset, now)))
+                Some(tokio::task::spawn_blocking(move || {
+                    read_range(&file, offset, now)
+                }))
             }
         }
     }

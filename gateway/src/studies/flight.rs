@@ -174,7 +174,12 @@ impl Group {
 
     /// The flight of a series that arrives; a series of the study that was not listed is added.
     pub fn series(&self, uid: &SeriesUid) -> Option<Arc<SeriesFlight>> {
-        let found = self.series.lock().iter().find(|flight| flight.key.series == *uid).cloned();
+        let found = self
+            .series
+            .lock()
+            .iter()
+            .find(|flight| flight.key.series == *uid)
+            .cloned();
         match (&self.scope, found) {
             (_, Some(found)) => Some(found),
             (Scope::Study(_), None) => Some(self.add(uid.clone(), None)),
@@ -195,10 +200,15 @@ impl Group {
 
     /// Whether it should go on though nobody reads it.
     pub fn is_worth_finishing(&self) -> bool {
-        let received = self.received.load(Ordering::Relaxed);
+        let received = self.received.load(Ordering::Acquire);
         let (part, whole) = WORTH_FINISHING;
-        self.expected.is_some_and(|expected| received * whole >= expected * part)
-            && !self.series.lock().iter().any(|flight| flight.is_passing_through())
+        self.expected
+            .is_some_and(|expected| received * whole >= expected * part)
+            && !self
+                .series
+                .lock()
+                .iter()
+                .any(|flight| flight.is_passing_through())
     }
 
     /// Writes what arrives until the retrieval drops its end of the channel.
@@ -225,7 +235,9 @@ impl Group {
                     }
                 }
                 Err(error) => {
-                    self.end(Err(StudiesError::Internal(format!("the writer failed: {error}"))));
+                    self.end(Err(StudiesError::Internal(format!(
+                        "the writer failed: {error}"
+                    ))));
                     self.cancel.cancel();
                     return;
                 }
@@ -235,7 +247,12 @@ impl Group {
 
     fn write_one(&self, job: Job) {
         match job {
-            Job::Write { series, object, pieces, budget } => {
+            Job::Write {
+                series,
+                object,
+                pieces,
+                budget,
+            } => {
                 let stored = series.staging(&self.cache).and_then(|staging| {
                     let entry = Arc::new(staging.append(object.clone(), &pieces)?);
                     let file = staging.file(&entry)?;
@@ -247,12 +264,21 @@ impl Group {
                         series.pass_through(&self.cache, &error);
                         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
                         let entry = held_entry(object, length);
-                        Item::Held(Arc::new(HeldItem { entry, pieces, _budget: budget }))
+                        Item::Held(Arc::new(HeldItem {
+                            entry,
+                            pieces,
+                            _budget: budget,
+                        }))
                     }
                 };
                 self.publish(&series, item);
             }
-            Job::Large { series, large, staging, object } => {
+            Job::Large {
+                series,
+                large,
+                staging,
+                object,
+            } => {
                 let stored = staging.finish_large(large, object).and_then(|entry| {
                     let entry = Arc::new(entry);
                     let file = staging.file(&entry)?;
@@ -272,14 +298,18 @@ impl Group {
     }
 
     fn publish(&self, series: &SeriesFlight, item: Item) {
+        // Counted first: a reader that has the item finds it counted.
+        self.received.fetch_add(1, Ordering::AcqRel);
         if series.push(item) {
-            self.received.fetch_add(1, Ordering::Relaxed);
             self.tell();
+        } else {
+            self.received.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
     fn tell(&self) {
-        self.changed.send_modify(|generation| *generation = generation.wrapping_add(1));
+        self.changed
+            .send_modify(|generation| *generation = generation.wrapping_add(1));
     }
 }
 
@@ -367,9 +397,17 @@ impl SeriesFlight {
     /// The next items of a reader, `most` at most; empty when there are none yet.
     pub fn take(&self, reader: u64, most: usize) -> Vec<Item> {
         let mut state = self.state.lock();
-        let Some(cursor) = state.readers.get(&reader).copied() else { return Vec::new() };
-        let taken: Vec<Item> =
-            state.items.iter().skip(cursor).take(most).flatten().cloned().collect();
+        let Some(cursor) = state.readers.get(&reader).copied() else {
+            return Vec::new();
+        };
+        let taken: Vec<Item> = state
+            .items
+            .iter()
+            .skip(cursor)
+            .take(most)
+            .flatten()
+            .cloned()
+            .collect();
         state.readers.insert(reader, cursor + taken.len());
         state.drop_what_all_have_read();
         taken
@@ -399,7 +437,12 @@ impl SeriesState {
         if !self.holds_memory {
             return;
         }
-        let everyone = self.readers.values().min().copied().unwrap_or(self.items.len());
+        let everyone = self
+            .readers
+            .values()
+            .min()
+            .copied()
+            .unwrap_or(self.items.len());
         let mut dropped = false;
         for slot in self.items.iter_mut().take(everyone) {
             if matches!(slot, Some(Item::Held(_))) {

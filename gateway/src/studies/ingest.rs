@@ -35,7 +35,11 @@ pub struct Ingest {
 impl Ingest {
     /// A sink that fills the flights of `group`.
     pub fn new(group: Arc<Group>, cache: Arc<Cache>, limits: Limits) -> Self {
-        Self { group, cache, limits }
+        Self {
+            group,
+            cache,
+            limits,
+        }
     }
 }
 
@@ -128,7 +132,10 @@ impl Writer {
         let opened = blocking(move || {
             let staging = series.staging(&cache)?;
             let file = staging.begin_large()?;
-            Ok(Large { staging, file: Some(file) })
+            Ok(Large {
+                staging,
+                file: Some(file),
+            })
         })
         .await;
         match opened {
@@ -143,7 +150,9 @@ impl Writer {
     }
 
     async fn write_large(&mut self) -> Result<(), SinkError> {
-        let Some(mut large) = self.large.take() else { return Ok(()) };
+        let Some(mut large) = self.large.take() else {
+            return Ok(());
+        };
         let pieces = std::mem::take(&mut self.pieces);
         self.pending = 0;
         let written = blocking(move || {
@@ -169,7 +178,11 @@ impl Writer {
     /// The flight that the instance belongs to, once its head has told.
     fn series(&self) -> Result<Arc<SeriesFlight>, SinkError> {
         let seen = self.scanner.seen();
-        if seen.study.as_ref().is_some_and(|study| study != self.group.scope.study()) {
+        if seen
+            .study
+            .as_ref()
+            .is_some_and(|study| study != self.group.scope.study())
+        {
             return Err(SinkError::NotAskedFor);
         }
         let series = seen
@@ -188,7 +201,7 @@ impl Writer {
             }
         }
         let series = self.series()?;
-        let data_set_length = self.scanner.offset();
+        let data_set_length = (self.size as u64).saturating_sub(self.meta_length);
         let scanner = std::mem::replace(
             &mut self.scanner,
             HeadScanner::new(&self.transfer_syntax, Limits::default()),
@@ -207,15 +220,26 @@ impl Writer {
             sop_class: self.incoming.sop_class.clone(),
             transfer_syntax: self.transfer_syntax.clone(),
             meta_length: self.meta_length,
-            head_length: head.pixel_data_offset.unwrap_or(data_set_length),
+            // Offsets in a deflated data set say nothing of the bytes on disk: its head is all of it.
+            head_length: match Encoding::of(&self.transfer_syntax) {
+                Encoding::DeflatedExplicitLittle => data_set_length,
+                _ => head.pixel_data_offset.unwrap_or(data_set_length),
+            },
         };
         let job = if self.large.is_some() {
             self.write_large().await?;
             let Some(mut large) = self.large.take() else {
                 return Err(SinkError::Abandoned);
             };
-            let Some(file) = large.file.take() else { return Err(SinkError::Abandoned) };
-            Job::Large { series, large: file, staging: Arc::clone(&large.staging), object }
+            let Some(file) = large.file.take() else {
+                return Err(SinkError::Abandoned);
+            };
+            Job::Large {
+                series,
+                large: file,
+                staging: Arc::clone(&large.staging),
+                object,
+            }
         } else {
             let share = u32::try_from(self.size.clamp(1, MEMORY_BUDGET)).unwrap_or(u32::MAX);
             let budget = Arc::clone(&self.group.budget);
@@ -223,9 +247,18 @@ impl Writer {
                 budget = budget.acquire_many_owned(share) => budget.map_err(|_| SinkError::Abandoned)?,
                 () = self.group.cancel.cancelled() => return Err(SinkError::Abandoned),
             };
-            Job::Write { series, object, pieces: std::mem::take(&mut self.pieces), budget }
+            Job::Write {
+                series,
+                object,
+                pieces: std::mem::take(&mut self.pieces),
+                budget,
+            }
         };
-        self.group.jobs.send(job).await.map_err(|_| SinkError::Abandoned)
+        self.group
+            .jobs
+            .send(job)
+            .await
+            .map_err(|_| SinkError::Abandoned)
     }
 }
 
@@ -237,7 +270,11 @@ impl InstanceWriter for Writer {
             };
             let mut converted = Vec::with_capacity(data.len() + 1024);
             converter.feed(&data, &mut converted).map_err(malformed)?;
-            if converted.is_empty() { Ok(()) } else { self.take(converted.into()).await }
+            if converted.is_empty() {
+                Ok(())
+            } else {
+                self.take(converted.into()).await
+            }
         }
         .boxed()
     }
@@ -254,5 +291,7 @@ fn malformed(error: impl std::fmt::Display) -> SinkError {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

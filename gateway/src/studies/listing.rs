@@ -42,7 +42,10 @@ pub(super) struct Listings {
 impl Listings {
     pub(super) fn new(fresh_for: Duration) -> Self {
         Self {
-            fresh: Remembered::builder().max_capacity(REMEMBERED).time_to_live(fresh_for).build(),
+            fresh: Remembered::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_live(fresh_for)
+                .build(),
             last: Remembered::builder().max_capacity(REMEMBERED).build(),
         }
     }
@@ -62,10 +65,15 @@ impl Studies {
     pub async fn listing(&self, study: &StudyUid) -> Result<Arc<StudyListing>, StudiesError> {
         let asked = self.listings.fresh.try_get_with(study.clone(), async {
             let listing = Arc::new(self.ask(study).await?);
-            self.listings.last.insert(study.clone(), Arc::clone(&listing)).await;
+            self.listings
+                .last
+                .insert(study.clone(), Arc::clone(&listing))
+                .await;
             Ok(listing)
         });
-        asked.await.map_err(|error: Arc<StudiesError>| error.as_ref().clone())
+        asked
+            .await
+            .map_err(|error: Arc<StudiesError>| error.as_ref().clone())
     }
 
     async fn ask(&self, study: &StudyUid) -> Result<StudyListing, StudiesError> {
@@ -74,26 +82,43 @@ impl Studies {
             .with(Tag(0x0020, 0x000D), VR::UI, study.as_str())
             .with(Tag(0x0020, 0x000E), VR::UI, "")
             .with(Tag(0x0020, 0x1209), VR::IS, "");
-        let request = FindRequest { level: Level::Series, identifier, max_matches: MAX_SERIES };
+        let request = FindRequest {
+            level: Level::Series,
+            identifier,
+            max_matches: MAX_SERIES,
+        };
         let matches = self.archive.find(request).await?;
         let mut series: Vec<SeriesSummary> = Vec::with_capacity(matches.items.len());
         for item in &matches.items {
-            let Some(uid) = item.uid(Tag(0x0020, 0x000E)) else { continue };
+            let Some(uid) = item.uid(Tag(0x0020, 0x000E)) else {
+                continue;
+            };
             // Some archives match UIDs loosely.
-            if item.uid(Tag(0x0020, 0x000D)).is_some_and(|uid| uid.as_str() != study.as_str()) {
+            if item
+                .uid(Tag(0x0020, 0x000D))
+                .is_some_and(|uid| uid.as_str() != study.as_str())
+            {
                 continue;
             }
             let uid = SeriesUid::from(uid);
             if series.iter().any(|known| known.series == uid) {
                 continue;
             }
-            let count = item.text(Tag(0x0020, 0x1209)).and_then(|text| text.parse().ok());
+            let count = item
+                .text(Tag(0x0020, 0x1209))
+                .and_then(|text| text.parse().ok());
             series.push(SeriesSummary {
                 series: uid,
-                modality: item.text(Tag(0x0008, 0x0060)).filter(|text| !text.is_empty()),
+                modality: item
+                    .text(Tag(0x0008, 0x0060))
+                    .filter(|text| !text.is_empty()),
                 instances: count.filter(|_| self.settings.related_counts),
             });
         }
-        if series.is_empty() { Err(StudiesError::NotFound) } else { Ok(StudyListing { series }) }
+        if series.is_empty() {
+            Err(StudiesError::NotFound)
+        } else {
+            Ok(StudyListing { series })
+        }
     }
 }

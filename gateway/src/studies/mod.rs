@@ -99,7 +99,10 @@ impl Registry {
     }
 
     fn forget(&self, group: &Arc<Group>) {
-        self.flights.lock().by_key.retain(|_, (_, of)| !Arc::ptr_eq(of, group));
+        self.flights
+            .lock()
+            .by_key
+            .retain(|_, (_, of)| !Arc::ptr_eq(of, group));
     }
 }
 
@@ -188,21 +191,31 @@ impl Studies {
                 if error.is_outage() && self.settings.serve_when_unreachable =>
             {
                 let cached = |series: &SeriesUid| self.cache.contains(&key(series));
-                return self.without_archive(scope, key, cached).ok_or(StudiesError::Archive(error));
+                return self
+                    .without_archive(scope, key, cached)
+                    .ok_or(StudiesError::Archive(error));
             }
             Err(error) => return Err(error),
         };
         let wanted: Vec<Wanted> = listing
             .series
             .iter()
-            .filter(|summary| scope.series().is_none_or(|series| *series == summary.series))
+            .filter(|summary| {
+                scope
+                    .series()
+                    .is_none_or(|series| *series == summary.series)
+            })
             .map(|summary| Wanted {
                 key: key(&summary.series),
                 expected: summary.instances,
                 modality: summary.modality.clone(),
             })
             .collect();
-        if wanted.is_empty() { Err(StudiesError::NotFound) } else { Ok(wanted) }
+        if wanted.is_empty() {
+            Err(StudiesError::NotFound)
+        } else {
+            Ok(wanted)
+        }
     }
 
     /// What may be served while the archive cannot be asked: a cached series, or a study whose
@@ -217,7 +230,10 @@ impl Studies {
             Some(series) => vec![series.clone()],
             None => {
                 let last = self.listings.last_known(scope.study())?;
-                last.series.iter().map(|summary| summary.series.clone()).collect()
+                last.series
+                    .iter()
+                    .map(|summary| summary.series.clone())
+                    .collect()
             }
         };
         if series.is_empty() || !series.iter().all(cached) {
@@ -226,7 +242,11 @@ impl Studies {
         metrics::counter!("drimbox_cache_served_unreachable_total").increment(1);
         let wanted = series
             .iter()
-            .map(|series| Wanted { key: key(series), expected: None, modality: None })
+            .map(|series| Wanted {
+                key: key(series),
+                expected: None,
+                modality: None,
+            })
             .collect();
         Some(wanted)
     }
@@ -254,8 +274,10 @@ impl Studies {
                 absent.push(series);
             }
         }
-        let whole_study =
-            matches!(scope, Scope::Study(_)) && bundles == 0 && reader.is_empty() && absent.len() > 1;
+        let whole_study = matches!(scope, Scope::Study(_))
+            && bundles == 0
+            && reader.is_empty()
+            && absent.len() > 1;
         let groups: Vec<(Scope, Vec<Wanted>)> = if whole_study {
             vec![(scope.clone(), absent)]
         } else {
@@ -278,7 +300,9 @@ impl Studies {
     /// The cached bundle of a series, unless the archive says that the series has changed.
     fn fresh_bundle(&self, series: &Wanted) -> Option<Arc<crate::cache::Bundle>> {
         let bundle = self.cache.get(&series.key)?;
-        let same = series.expected.is_none_or(|expected| expected == bundle.entries().len() as u64);
+        let same = series
+            .expected
+            .is_none_or(|expected| expected == bundle.entries().len() as u64);
         same.then_some(bundle)
     }
 
@@ -295,9 +319,14 @@ impl Studies {
             series: series.clone(),
             instance: None,
         };
-        let alone = Key { instance: Some(instance.clone()), ..whole.clone() };
+        let alone = Key {
+            instance: Some(instance.clone()),
+            ..whole.clone()
+        };
         // An instance never changes under its UID; that it is still there is asked now and then.
-        let wanted = self.wanted(&Scope::Series(study.clone(), series.clone())).await;
+        let wanted = self
+            .wanted(&Scope::Series(study.clone(), series.clone()))
+            .await;
         let wanted = match wanted {
             Err(StudiesError::Archive(error))
                 if error.is_outage()
@@ -338,7 +367,11 @@ impl Studies {
         }
         metrics::counter!("drimbox_cache_misses_total").increment(1);
         let modality = wanted.into_iter().find_map(|series| series.modality);
-        let wanted = vec![Wanted { key: alone, expected: None, modality }];
+        let wanted = vec![Wanted {
+            key: alone,
+            expected: Some(1),
+            modality,
+        }];
         self.start(&mut flights, &mut reader, scope, wanted, false);
         drop(flights);
         Ok(reader)
@@ -365,14 +398,24 @@ impl Studies {
         if !all_known {
             modalities.clear();
         }
-        let (group, work) =
-            Group::new(&self.settings.pacs, scope.clone(), expected, Arc::clone(&self.cache));
+        let (group, work) = Group::new(
+            &self.settings.pacs,
+            scope.clone(),
+            expected,
+            Arc::clone(&self.cache),
+        );
         for series in wanted {
             let flight = group.add(series.key.series.clone(), series.expected);
-            flights.by_key.insert(series.key, (Arc::clone(&flight), Arc::clone(&group)));
+            flights
+                .by_key
+                .insert(series.key, (Arc::clone(&flight), Arc::clone(&group)));
             reader.add_flight(flights, &flight, &group, whole);
         }
-        let request = RetrieveRequest { scope, modalities, expected };
+        let request = RetrieveRequest {
+            scope,
+            modalities,
+            expected,
+        };
         self.tasks.spawn(Arc::clone(self).run(group, work, request));
     }
 
@@ -399,7 +442,10 @@ impl Studies {
                 }
             })
         };
-        let outcome = self.archive.retrieve(request, sink, group.cancel.clone()).await;
+        let outcome = self
+            .archive
+            .retrieve(request, sink, group.cancel.clone())
+            .await;
         let (done, flushed) = oneshot::channel();
         let _ = group.jobs.send(Job::Flush(done)).await;
         let written = flushed.await.is_ok();
@@ -411,7 +457,8 @@ impl Studies {
             Ok(_) => self.check_counts(&group),
         };
         if let Err(error) = &outcome {
-            metrics::counter!("drimbox_retrievals_failed_total", "cause" => error.cause()).increment(1);
+            metrics::counter!("drimbox_retrievals_failed_total", "cause" => error.cause())
+                .increment(1);
         }
         let whole = outcome.is_ok();
         group.end(outcome);
@@ -431,7 +478,10 @@ impl Studies {
                 && group.scope.instance().is_none()
             {
                 let missing = expected - delivered;
-                return Err(StudiesError::Archive(ArchiveError::Incomplete { missing, expected }));
+                return Err(StudiesError::Archive(ArchiveError::Incomplete {
+                    missing,
+                    expected,
+                }));
             }
         }
         Ok(())

@@ -22,8 +22,14 @@ pub struct Reader {
 }
 
 enum Source {
-    Bundle { bundle: Arc<Bundle>, next: usize },
-    Flight { flight: Arc<SeriesFlight>, reader: u64 },
+    Bundle {
+        bundle: Arc<Bundle>,
+        next: usize,
+    },
+    Flight {
+        flight: Arc<SeriesFlight>,
+        reader: u64,
+    },
     Single(Option<Item>),
 }
 
@@ -36,7 +42,12 @@ struct Joined {
 
 impl Reader {
     pub(super) fn new(registry: Arc<Registry>, only: Option<InstanceUid>) -> Self {
-        Self { sources: Vec::new(), groups: Vec::new(), only, registry }
+        Self {
+            sources: Vec::new(),
+            groups: Vec::new(),
+            only,
+            registry,
+        }
     }
 
     pub(super) fn add_bundle(&mut self, bundle: Arc<Bundle>) {
@@ -60,12 +71,25 @@ impl Reader {
         group: &Arc<Group>,
         whole: bool,
     ) -> bool {
-        let Some(reader) = flight.join() else { return false };
-        self.sources.push(Source::Flight { flight: Arc::clone(flight), reader });
-        if !self.groups.iter().any(|joined| Arc::ptr_eq(&joined.group, group)) {
+        let Some(reader) = flight.join() else {
+            return false;
+        };
+        self.sources.push(Source::Flight {
+            flight: Arc::clone(flight),
+            reader,
+        });
+        if !self
+            .groups
+            .iter()
+            .any(|joined| Arc::ptr_eq(&joined.group, group))
+        {
             flights.enter(group);
             let changed = group.changed.subscribe();
-            self.groups.push(Joined { group: Arc::clone(group), changed, whole });
+            self.groups.push(Joined {
+                group: Arc::clone(group),
+                changed,
+                whole,
+            });
         }
         true
     }
@@ -80,7 +104,11 @@ impl Reader {
             match source {
                 Source::Bundle { bundle, .. } => {
                     for entry in bundle.entries() {
-                        if self.only.as_ref().is_none_or(|only| entry.instance == *only) {
+                        if self
+                            .only
+                            .as_ref()
+                            .is_none_or(|only| entry.instance == *only)
+                        {
                             items.push(stored(bundle, entry)?);
                         }
                     }
@@ -102,13 +130,20 @@ impl Reader {
                 // What changes from here on wakes the wait below.
                 joined.changed.borrow_and_update();
             }
-            let ended: Vec<Option<Result<(), StudiesError>>> =
-                self.groups.iter().map(|joined| joined.group.outcome()).collect();
+            let ended: Vec<Option<Result<(), StudiesError>>> = self
+                .groups
+                .iter()
+                .map(|joined| joined.group.outcome())
+                .collect();
             self.add_unlisted();
             if let Some(items) = self.take()? {
                 return Ok(Some(items));
             }
-            if let Some(error) = ended.iter().flatten().find_map(|outcome| outcome.clone().err()) {
+            if let Some(error) = ended
+                .iter()
+                .flatten()
+                .find_map(|outcome| outcome.clone().err())
+            {
                 return Err(error);
             }
             if ended.iter().all(Option::is_some) {
@@ -121,7 +156,9 @@ impl Reader {
                 .filter(|(_, outcome)| outcome.is_none())
                 .map(|(joined, _)| Box::pin(joined.changed.changed()));
             if futures_util::future::select_all(waits).await.0.is_err() {
-                return Err(StudiesError::Internal("a retrieval ended without outcome".into()));
+                return Err(StudiesError::Internal(
+                    "a retrieval ended without outcome".into(),
+                ));
             }
         }
     }
@@ -141,9 +178,10 @@ impl Reader {
                 Source::Single(item) => item.take().into_iter().collect(),
             };
             let items: Vec<Item> = match &self.only {
-                Some(only) => {
-                    items.into_iter().filter(|item| item.entry().instance == *only).collect()
-                }
+                Some(only) => items
+                    .into_iter()
+                    .filter(|item| item.entry().instance == *only)
+                    .collect(),
                 None => items,
             };
             if !items.is_empty() {
@@ -191,5 +229,8 @@ fn stored(bundle: &Bundle, entry: &Arc<crate::cache::Entry>) -> Result<Item, Stu
     let file = bundle
         .file(entry)
         .map_err(|error| StudiesError::Internal(format!("opening the cache: {error}")))?;
-    Ok(Item::Stored { entry: Arc::clone(entry), file })
+    Ok(Item::Stored {
+        entry: Arc::clone(entry),
+        file,
+    })
 }

@@ -80,7 +80,10 @@ impl Studies {
 
     async fn ask_for(&self, request: FindRequest) -> Result<Matches, StudiesError> {
         let named = |tag| {
-            request.identifier.value(tag).is_some_and(|uid| !uid.contains(['\\', '*', '?']))
+            request
+                .identifier
+                .value(tag)
+                .is_some_and(|uid| !uid.contains(['\\', '*', '?']))
         };
         let parents_named = match request.level {
             Level::Patient | Level::Study => true,
@@ -107,7 +110,11 @@ impl Studies {
             for parent in parents {
                 let mut identifier = at_level(&parent, level);
                 identifier.want(uid, VR::UI);
-                let find = FindRequest { level, identifier, max_matches: MAX_PARENTS };
+                let find = FindRequest {
+                    level,
+                    identifier,
+                    max_matches: MAX_PARENTS,
+                };
                 let found = self.archive.find(find).await?;
                 truncated |= found.truncated;
                 for item in &found.items {
@@ -123,7 +130,10 @@ impl Studies {
             }
             parents = below;
         }
-        let mut all = Matches { items: Vec::new(), truncated };
+        let mut all = Matches {
+            items: Vec::new(),
+            truncated,
+        };
         for parent in parents {
             let left = request.max_matches.saturating_sub(all.items.len());
             if left == 0 {
@@ -131,7 +141,11 @@ impl Studies {
                 break;
             }
             let identifier = below_parents(&parent, request.level);
-            let find = FindRequest { level: request.level, identifier, max_matches: left };
+            let find = FindRequest {
+                level: request.level,
+                identifier,
+                max_matches: left,
+            };
             let found = self.archive.find(find).await?;
             all.truncated |= found.truncated;
             all.items.extend(found.items);
@@ -169,7 +183,10 @@ fn level_of(tag: Tag) -> Level {
     match (tag.group(), tag.element()) {
         (0x0010, _)
         | (0x0020, 0x000D | 0x0010 | 0x1070 | 0x1200..=0x1208)
-        | (0x0008, 0x0020 | 0x0030 | 0x0050 | 0x0061 | 0x0062 | 0x0090 | 0x0096 | 0x1030 | 0x1032)
+        | (
+            0x0008,
+            0x0020 | 0x0030 | 0x0050 | 0x0061 | 0x0062 | 0x0090 | 0x0096 | 0x1030 | 0x1032,
+        )
         | (0x0008, 0x1048 | 0x1049 | 0x1060 | 0x1062 | 0x1080 | 0x1110)
         | (0x0032, _) => Level::Study,
         (0x0020, 0x000E | 0x0011 | 0x0060 | 0x1209)

@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,9 +64,13 @@ async fn a_study_is_one_retrieval_and_its_second_reading_none() {
     let pacs = FakePacs::with(&[("1.1", 3), ("1.2", 2)]);
     pacs.send.add_permits(5);
     let bench = Bench::over(&pacs);
-    let first = all(bench.studies.open(&study()).await.unwrap()).await.unwrap();
+    let first = all(bench.studies.open(&study()).await.unwrap())
+        .await
+        .unwrap();
     bench.settle().await;
-    let second = all(bench.studies.open(&study()).await.unwrap()).await.unwrap();
+    let second = all(bench.studies.open(&study()).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!((first.len(), second.len()), (5, 5));
     assert_eq!(pacs.retrievals(), 1);
 }
@@ -82,7 +91,9 @@ async fn the_bytes_read_are_those_that_came_behind_a_file_header() {
     let pacs = FakePacs::with(&[("1.1", 2)]);
     pacs.send.add_permits(2);
     let bench = Bench::over(&pacs);
-    let items = all(bench.studies.open(&series("1.1")).await.unwrap()).await.unwrap();
+    let items = all(bench.studies.open(&series("1.1")).await.unwrap())
+        .await
+        .unwrap();
     let mut bytes = ItemBytes::new(&items);
     for (at, item) in items.iter().enumerate() {
         let mut whole = Vec::new();
@@ -122,7 +133,13 @@ async fn a_retrieval_close_to_its_end_goes_on_into_the_cache() {
     pacs.send.add_permits(1);
     bench.settle().await;
     assert_eq!(pacs.cancelled.load(Ordering::SeqCst), 0);
-    assert_eq!(all(bench.studies.open(&series("1.1")).await.unwrap()).await.unwrap().len(), 4);
+    assert_eq!(
+        all(bench.studies.open(&series("1.1")).await.unwrap())
+            .await
+            .unwrap()
+            .len(),
+        4
+    );
     assert_eq!(pacs.retrievals(), 1);
 }
 
@@ -146,7 +163,10 @@ async fn fewer_instances_than_announced_are_an_error_and_are_not_kept() {
     let outcome = all(bench.studies.open(&series("1.1")).await.unwrap()).await;
     assert!(matches!(
         outcome,
-        Err(StudiesError::Archive(ArchiveError::Incomplete { missing: 1, expected: 3 }))
+        Err(StudiesError::Archive(ArchiveError::Incomplete {
+            missing: 1,
+            expected: 3
+        }))
     ));
     bench.settle().await;
     assert_eq!(bench.cache.size().0, 0);
@@ -158,7 +178,9 @@ async fn an_instance_of_another_study_is_refused() {
     *pacs.intruder.lock() = true;
     pacs.send.add_permits(1);
     let bench = Bench::over(&pacs);
-    let items = all(bench.studies.open(&series("1.1")).await.unwrap()).await.unwrap();
+    let items = all(bench.studies.open(&series("1.1")).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!(items.len(), 1);
     assert_eq!(*pacs.refused.lock(), [SinkError::NotAskedFor]);
 }
@@ -167,7 +189,10 @@ async fn an_instance_of_another_study_is_refused() {
 async fn without_room_on_disk_the_images_pass_through_whole() {
     let pacs = FakePacs::with(&[("1.1", 5)]);
     pacs.send.add_permits(5);
-    let bounds = Bounds { max_bytes: 700, min_free_bytes: 0 };
+    let bounds = Bounds {
+        max_bytes: 700,
+        min_free_bytes: 0,
+    };
     let bench = Bench::with(&pacs, bounds);
     let first = bench.studies.open(&series("1.1")).await.unwrap();
     let items = all(first).await.unwrap();
@@ -179,7 +204,13 @@ async fn without_room_on_disk_the_images_pass_through_whole() {
     assert_eq!(bench.cache.size().0, 0);
     // And again, since nothing was kept.
     pacs.send.add_permits(5);
-    assert_eq!(all(bench.studies.open(&series("1.1")).await.unwrap()).await.unwrap().len(), 5);
+    assert_eq!(
+        all(bench.studies.open(&series("1.1")).await.unwrap())
+            .await
+            .unwrap()
+            .len(),
+        5
+    );
     assert_eq!(pacs.retrievals(), 2);
 }
 
@@ -188,11 +219,23 @@ async fn a_series_that_grew_is_retrieved_again() {
     let pacs = FakePacs::with(&[("1.1", 2)]);
     pacs.send.add_permits(2);
     let bench = Bench::over(&pacs);
-    assert_eq!(all(bench.studies.open(&series("1.1")).await.unwrap()).await.unwrap().len(), 2);
+    assert_eq!(
+        all(bench.studies.open(&series("1.1")).await.unwrap())
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
     bench.settle().await;
     pacs.series.lock()[0].1 = 3;
     pacs.send.add_permits(3);
-    assert_eq!(all(bench.studies.open(&series("1.1")).await.unwrap()).await.unwrap().len(), 3);
+    assert_eq!(
+        all(bench.studies.open(&series("1.1")).await.unwrap())
+            .await
+            .unwrap()
+            .len(),
+        3
+    );
 }
 
 #[tokio::test]
@@ -201,7 +244,9 @@ async fn one_instance_does_not_fetch_its_series() {
     pacs.send.add_permits(9);
     let bench = Bench::over(&pacs);
     let scope = Scope::Instance(study_uid(), series_uid("1.1"), instance_uid("1.1", 4));
-    let items = all(bench.studies.open(&scope).await.unwrap()).await.unwrap();
+    let items = all(bench.studies.open(&scope).await.unwrap())
+        .await
+        .unwrap();
     assert_eq!(items.len(), 1);
     assert_eq!(items[0].entry().instance, instance_uid("1.1", 4));
     assert_eq!(pacs.send.available_permits(), 8);
@@ -211,7 +256,10 @@ async fn one_instance_does_not_fetch_its_series() {
 async fn what_is_not_there_is_not_found() {
     let pacs = FakePacs::with(&[("1.1", 1)]);
     let bench = Bench::over(&pacs);
-    assert_eq!(bench.studies.open(&series("9.9")).await.err(), Some(StudiesError::NotFound));
+    assert_eq!(
+        bench.studies.open(&series("9.9")).await.err(),
+        Some(StudiesError::NotFound)
+    );
     assert_eq!(pacs.retrievals(), 0);
 }
 
@@ -220,10 +268,22 @@ async fn while_the_pacs_is_away_a_cached_series_is_served_and_another_is_an_outa
     let pacs = FakePacs::with(&[("1.1", 1), ("1.2", 1)]);
     pacs.send.add_permits(2);
     let bench = Bench::over(&pacs);
-    assert_eq!(all(bench.studies.open(&series("1.1")).await.unwrap()).await.unwrap().len(), 1);
+    assert_eq!(
+        all(bench.studies.open(&series("1.1")).await.unwrap())
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     bench.settle().await;
     *pacs.away.lock() = true;
-    assert_eq!(all(bench.studies.open(&series("1.1")).await.unwrap()).await.unwrap().len(), 1);
+    assert_eq!(
+        all(bench.studies.open(&series("1.1")).await.unwrap())
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     let outage = bench.studies.open(&series("1.2")).await.err();
     assert!(matches!(outage, Some(StudiesError::Archive(error)) if error.is_outage()));
 }
@@ -236,7 +296,13 @@ struct Bench {
 
 impl Bench {
     fn over(pacs: &Arc<FakePacs>) -> Self {
-        Self::with(pacs, Bounds { max_bytes: 1 << 30, min_free_bytes: 0 })
+        Self::with(
+            pacs,
+            Bounds {
+                max_bytes: 1 << 30,
+                min_free_bytes: 0,
+            },
+        )
     }
 
     fn with(pacs: &Arc<FakePacs>, bounds: Bounds) -> Self {
@@ -252,7 +318,11 @@ impl Bench {
             limits: Limits::default(),
         };
         let archive = Arc::clone(pacs) as Arc<dyn Archive>;
-        Self { studies: Studies::new(settings, archive, Arc::clone(&cache)), cache, _dir: dir }
+        Self {
+            studies: Studies::new(settings, archive, Arc::clone(&cache)),
+            cache,
+            _dir: dir,
+        }
     }
 
     /// Waits until no retrieval is under way.
@@ -344,12 +414,20 @@ impl FakePacs {
         }
         let series = self.series.lock().clone();
         for (uid, count) in series {
-            if request.scope.series().is_some_and(|asked| asked.as_str() != uid) {
+            if request
+                .scope
+                .series()
+                .is_some_and(|asked| asked.as_str() != uid)
+            {
                 continue;
             }
             for at in 0..count - self.withheld.load(Ordering::SeqCst) {
                 let instance = instance_uid(uid, at);
-                if request.scope.instance().is_some_and(|asked| *asked != instance) {
+                if request
+                    .scope
+                    .instance()
+                    .is_some_and(|asked| *asked != instance)
+                {
                     continue;
                 }
                 tokio::select! {
@@ -359,7 +437,9 @@ impl FakePacs {
                         return Err(ArchiveError::Cancelled);
                     }
                 }
-                self.send_one(&*sink, instance, object(uid, at)).await.unwrap();
+                self.send_one(&*sink, instance, object(uid, at))
+                    .await
+                    .unwrap();
                 delivered += 1;
             }
         }
@@ -391,7 +471,10 @@ impl Archive for FakePacs {
                     transfer_syntax: TransferSyntaxUid::parse(EXPLICIT_LE).unwrap(),
                 }
             });
-            Ok(Matches { items: items.collect(), truncated: false })
+            Ok(Matches {
+                items: items.collect(),
+                truncated: false,
+            })
         }
         .boxed()
     }
@@ -439,7 +522,11 @@ fn series(uid: &str) -> Scope {
 }
 
 fn object(series: &str, at: usize) -> Vec<u8> {
-    data_set(study_uid().as_str(), series, instance_uid(series, at).as_str())
+    data_set(
+        study_uid().as_str(),
+        series,
+        instance_uid(series, at).as_str(),
+    )
 }
 
 fn data_set(study: &str, series: &str, instance: &str) -> Vec<u8> {

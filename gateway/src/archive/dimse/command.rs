@@ -95,7 +95,11 @@ impl Command {
     /// C-CANCEL-RQ (PS3.7 §9.3.2.3).
     #[must_use]
     pub fn cancel(responded_id: u16) -> Self {
-        Self { field: field::C_CANCEL_RQ, responded_id: Some(responded_id), ..Self::default() }
+        Self {
+            field: field::C_CANCEL_RQ,
+            responded_id: Some(responded_id),
+            ..Self::default()
+        }
     }
 
     /// The response to a request, without data set.
@@ -121,7 +125,10 @@ impl Command {
         body.number(0x0120, self.responded_id);
         body.text(0x0600, self.move_destination.as_deref(), b' ');
         body.number(0x0700, self.priority);
-        body.number(0x0800, Some(if self.has_data { DATA_SET } else { NO_DATA_SET }));
+        body.number(
+            0x0800,
+            Some(if self.has_data { DATA_SET } else { NO_DATA_SET }),
+        );
         body.number(0x0900, self.status);
         body.text(0x1000, self.sop_instance.as_deref(), 0);
         body.number(0x1020, self.remaining);
@@ -131,7 +138,11 @@ impl Command {
         body.text(0x1030, self.originator_ae.as_deref(), b' ');
         body.number(0x1031, self.originator_id);
         let mut whole = Elements(Vec::with_capacity(body.0.len() + 12));
-        whole.element(0x0000, &u32::try_from(body.0.len()).unwrap_or(0).to_le_bytes(), 0);
+        whole.element(
+            0x0000,
+            &u32::try_from(body.0.len()).unwrap_or(0).to_le_bytes(),
+            0,
+        );
         whole.0.extend_from_slice(&body.0);
         whole.0
     }
@@ -149,14 +160,16 @@ impl Command {
             else {
                 return Err("a command element is cut short");
             };
-            if [g0, g1] != [0, 0] {
-                return Err("a command set with an element outside group 0000");
-            }
-            let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+            let length =
+                usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
             let Some((value, rest)) = rest.split_at_checked(length) else {
                 return Err("a command element overruns its command set");
             };
             bytes = rest;
+            // DCMTK appends status details, such as the list of failed instances, to the command.
+            if [g0, g1] != [0, 0] {
+                continue;
+            }
             let number = || match value {
                 &[a, b, ..] => Some(u16::from_le_bytes([a, b])),
                 _ => None,
@@ -241,8 +254,18 @@ mod tests {
     }
 
     #[test]
+    fn elements_of_other_groups_are_passed_over() {
+        let mut bytes = Command::echo(1).encode();
+        bytes.extend_from_slice(&[0x08, 0, 0x58, 0, 4, 0, 0, 0, b'1', b'.', b'2', 0]);
+        assert_eq!(Command::decode(&bytes), Ok(Command::echo(1)));
+    }
+
+    #[test]
     fn a_length_beyond_the_command_set_is_refused() {
         let bytes = [0, 0, 0x00, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0];
-        assert_eq!(Command::decode(&bytes), Err("a command element overruns its command set"));
+        assert_eq!(
+            Command::decode(&bytes),
+            Err("a command element overruns its command set")
+        );
     }
 }

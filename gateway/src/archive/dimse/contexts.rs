@@ -15,16 +15,13 @@ use super::upper_layer::ProposedContext;
 /// Verification SOP class (PS3.4 annex A).
 pub const VERIFICATION: &str = uids::VERIFICATION;
 /// Study root find.
-pub const STUDY_ROOT_FIND: &str =
-    uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND;
+pub const STUDY_ROOT_FIND: &str = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND;
 /// Patient root find.
-pub const PATIENT_ROOT_FIND: &str =
-    uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND;
+pub const PATIENT_ROOT_FIND: &str = uids::PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND;
 /// Study root get.
 pub const STUDY_ROOT_GET: &str = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET;
 /// Study root move.
-pub const STUDY_ROOT_MOVE: &str =
-    uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE;
+pub const STUDY_ROOT_MOVE: &str = uids::STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE;
 
 /// Contexts of one association (PS3.8 §9.3.2.2: odd identifiers of one byte).
 const MAX_CONTEXTS: usize = 128;
@@ -34,6 +31,8 @@ const IMPLICIT_LE: &str = uids::IMPLICIT_VR_LITTLE_ENDIAN;
 
 /// Retired, and still in old archives.
 const EXPLICIT_BE: &str = "1.2.840.10008.1.2.2";
+
+const DEFLATED: &str = uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;
 
 /// Syntaxes of objects without pixel data.
 const DATA: &[&str] = &[EXPLICIT_LE, IMPLICIT_LE];
@@ -68,9 +67,9 @@ const VIDEO: &[&str] = &[
     uids::HEVCM10P51,
 ];
 
-/// What is left of PS3.6 table A-1: proposed only for instances that came in none of the above.
+/// What is left of PS3.6 table A-1: proposed where the 128 contexts leave room.
 const RARE: &[&str] = &[
-    uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    DEFLATED,
     EXPLICIT_BE,
     uids::HTJ2K_LOSSLESS_RPCL,
     uids::JPEG2000MC_LOSSLESS,
@@ -139,12 +138,24 @@ fn classes_of(modality: &str) -> Option<&'static [(&'static str, Content)]> {
             (uids::COMPUTED_RADIOGRAPHY_IMAGE_STORAGE, Image),
         ],
         "IO" => &[
-            (uids::DIGITAL_INTRA_ORAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION, Image),
-            (uids::DIGITAL_INTRA_ORAL_X_RAY_IMAGE_STORAGE_FOR_PROCESSING, Image),
+            (
+                uids::DIGITAL_INTRA_ORAL_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION,
+                Image,
+            ),
+            (
+                uids::DIGITAL_INTRA_ORAL_X_RAY_IMAGE_STORAGE_FOR_PROCESSING,
+                Image,
+            ),
         ],
         "MG" => &[
-            (uids::DIGITAL_MAMMOGRAPHY_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION, Image),
-            (uids::DIGITAL_MAMMOGRAPHY_X_RAY_IMAGE_STORAGE_FOR_PROCESSING, Image),
+            (
+                uids::DIGITAL_MAMMOGRAPHY_X_RAY_IMAGE_STORAGE_FOR_PRESENTATION,
+                Image,
+            ),
+            (
+                uids::DIGITAL_MAMMOGRAPHY_X_RAY_IMAGE_STORAGE_FOR_PROCESSING,
+                Image,
+            ),
             (uids::BREAST_TOMOSYNTHESIS_IMAGE_STORAGE, Image),
             (uids::MAMMOGRAPHY_CADSR_STORAGE, Data),
         ],
@@ -166,9 +177,18 @@ fn classes_of(modality: &str) -> Option<&'static [(&'static str, Content)]> {
             (uids::OPHTHALMIC_PHOTOGRAPHY8_BIT_IMAGE_STORAGE, Image),
         ],
         "OT" | "SC" => &[
-            (uids::MULTI_FRAME_GRAYSCALE_BYTE_SECONDARY_CAPTURE_IMAGE_STORAGE, Image),
-            (uids::MULTI_FRAME_GRAYSCALE_WORD_SECONDARY_CAPTURE_IMAGE_STORAGE, Image),
-            (uids::MULTI_FRAME_TRUE_COLOR_SECONDARY_CAPTURE_IMAGE_STORAGE, Image),
+            (
+                uids::MULTI_FRAME_GRAYSCALE_BYTE_SECONDARY_CAPTURE_IMAGE_STORAGE,
+                Image,
+            ),
+            (
+                uids::MULTI_FRAME_GRAYSCALE_WORD_SECONDARY_CAPTURE_IMAGE_STORAGE,
+                Image,
+            ),
+            (
+                uids::MULTI_FRAME_TRUE_COLOR_SECONDARY_CAPTURE_IMAGE_STORAGE,
+                Image,
+            ),
             (uids::ENCAPSULATED_PDF_STORAGE, Data),
         ],
         "SM" => &[(uids::VL_WHOLE_SLIDE_MICROSCOPY_IMAGE_STORAGE, Image)],
@@ -249,13 +269,27 @@ pub fn getting(modalities: &[String], uncompressed_only: bool) -> Option<Vec<Pro
     classes.extend(COMMON);
     let mut contexts = vec![service(STUDY_ROOT_GET)];
     let mut seen = BTreeSet::new();
-    for (sop_class, content) in classes {
-        if seen.insert(sop_class) {
-            let syntaxes = syntaxes_of(content, uncompressed_only);
-            // What does not fit is asked for again, class by class.
-            if contexts.len() + syntaxes.len() <= MAX_CONTEXTS {
-                contexts.extend(storage(Cow::Borrowed(sop_class), syntaxes));
-            }
+    classes.retain(|(sop_class, _)| seen.insert(*sop_class));
+    // What does not fit is asked for again, class by class.
+    let mut add = |sop_class, syntaxes: Vec<&'static str>| {
+        if contexts.len() + syntaxes.len() <= MAX_CONTEXTS {
+            contexts.extend(storage(Cow::Borrowed(sop_class), syntaxes));
+        }
+    };
+    for (sop_class, content) in &classes {
+        add(sop_class, syntaxes_of(*content, uncompressed_only));
+    }
+    // A syntax that is not proposed makes some PACS convert the image without a word.
+    for (sop_class, content) in &classes {
+        if !uncompressed_only {
+            add(
+                sop_class,
+                if *content == Data {
+                    vec![DEFLATED]
+                } else {
+                    RARE.to_vec()
+                },
+            );
         }
     }
     Some(contexts)
@@ -282,7 +316,10 @@ pub fn getting_classes(
             for sop_class in chunk {
                 contexts.extend(storage(Cow::Owned((*sop_class).clone()), all.clone()));
             }
-            (chunk.iter().map(|&sop_class| sop_class.clone()).collect(), contexts)
+            (
+                chunk.iter().map(|&sop_class| sop_class.clone()).collect(),
+                contexts,
+            )
         })
         .collect()
 }
@@ -329,7 +366,12 @@ pub fn accept_storage(abstract_syntax: &str, proposed: &[String]) -> Option<Stri
 /// A syntax as the constant of the same value; `None` when the gateway does not know it.
 #[must_use]
 pub fn known_syntax(uid: &str) -> Option<&'static str> {
-    IMAGE.iter().chain(VIDEO).chain(RARE).copied().find(|known| *known == uid)
+    IMAGE
+        .iter()
+        .chain(VIDEO)
+        .chain(RARE)
+        .copied()
+        .find(|known| *known == uid)
 }
 
 fn is_known_syntax(uid: &str) -> bool {
@@ -379,9 +421,15 @@ mod tests {
             .map(str::to_owned)
             .to_vec();
         assert!(getting(&every, false).unwrap().len() <= MAX_CONTEXTS);
-        let classes: BTreeSet<String> = (0..40).map(|n| format!("1.2.840.10008.5.1.4.1.1.{n}")).collect();
+        let classes: BTreeSet<String> = (0..40)
+            .map(|n| format!("1.2.840.10008.5.1.4.1.1.{n}"))
+            .collect();
         let plans = getting_classes(&classes, false);
-        assert!(plans.iter().all(|(_, contexts)| contexts.len() <= MAX_CONTEXTS));
+        assert!(
+            plans
+                .iter()
+                .all(|(_, contexts)| contexts.len() <= MAX_CONTEXTS)
+        );
         let served: usize = plans.iter().map(|(classes, _)| classes.len()).sum();
         assert_eq!(served, 40);
     }
@@ -389,7 +437,12 @@ mod tests {
     #[test]
     fn every_storage_context_has_one_transfer_syntax() {
         let contexts = getting(&["CT".to_owned()], false).unwrap();
-        assert!(contexts.iter().skip(1).all(|c| c.transfer_syntaxes.len() == 1 && c.peer_sends));
+        assert!(
+            contexts
+                .iter()
+                .skip(1)
+                .all(|c| c.transfer_syntaxes.len() == 1 && c.peer_sends)
+        );
     }
 
     #[test]

@@ -64,10 +64,13 @@ async fn exchange(
     let transfer_syntax = TransferSyntaxUid::parse(&context.transfer_syntax)
         .map_err(|error| association.protocol(format!("transfer syntax: {error}")))?;
     let message_id = pool.next_message_id();
-    let explicit = transfer_syntax.as_str() != dicom_dictionary_std::uids::IMPLICIT_VR_LITTLE_ENDIAN;
+    let explicit =
+        transfer_syntax.as_str() != dicom_dictionary_std::uids::IMPLICIT_VR_LITTLE_ENDIAN;
     let identifier = encode(request, explicit, quirks);
     let command = Command::request(field::C_FIND_RQ, message_id, sop_class);
-    association.send(context.id, &command, Some(&identifier)).await?;
+    association
+        .send(context.id, &command, Some(&identifier))
+        .await?;
 
     let mut matches = Matches::default();
     let mut bytes = 0_usize;
@@ -80,7 +83,11 @@ async fn exchange(
             return Err(association.protocol("not a response to the search".into()));
         }
         let data = if response.has_data {
-            Some(association.receive_data_set(id, MAX_ANSWER, "search").await?)
+            Some(
+                association
+                    .receive_data_set(id, MAX_ANSWER, "search")
+                    .await?,
+            )
         } else {
             None
         };
@@ -105,13 +112,22 @@ async fn exchange(
         if matches.items.len() < request.max_matches && bytes + data.len() <= MAX_ANSWERS {
             bytes += data.len();
             // A slice of a large PDU would keep all of it in memory.
-            let data = if data.len() < 64 * 1024 { data.to_vec().into() } else { data };
-            matches.items.push(Match { data, transfer_syntax: transfer_syntax.clone() });
+            let data = if data.len() < 64 * 1024 {
+                data.to_vec().into()
+            } else {
+                data
+            };
+            matches.items.push(Match {
+                data,
+                transfer_syntax: transfer_syntax.clone(),
+            });
         } else {
             matches.truncated = true;
             if !cancelled {
                 cancelled = true;
-                association.send(context.id, &Command::cancel(message_id), None).await?;
+                association
+                    .send(context.id, &Command::cancel(message_id), None)
+                    .await?;
             }
         }
     }

@@ -79,7 +79,9 @@ impl DimseArchive {
         classes: &BTreeSet<String>,
     ) -> Vec<(BTreeSet<String>, Vec<ProposedContext>)> {
         match self.pool.settings().retrieve {
-            RetrieveMethod::Get => contexts::getting_classes(classes, self.quirks.uncompressed_only),
+            RetrieveMethod::Get => {
+                contexts::getting_classes(classes, self.quirks.uncompressed_only)
+            }
             // The PACS proposes the contexts of its own associations.
             RetrieveMethod::Move => vec![(classes.clone(), contexts::moving())],
         }
@@ -116,7 +118,11 @@ impl DimseArchive {
         self.pool.name().to_owned()
     }
 
-    fn count<T>(&self, service: &'static str, outcome: Result<T, ArchiveError>) -> Result<T, ArchiveError> {
+    fn count<T>(
+        &self,
+        service: &'static str,
+        outcome: Result<T, ArchiveError>,
+    ) -> Result<T, ArchiveError> {
         let word = match &outcome {
             Ok(_) => "ok",
             Err(ArchiveError::Cancelled) => "cancelled",
@@ -135,24 +141,17 @@ impl DimseArchive {
     }
 
     async fn echo(&self) -> Result<(), ArchiveError> {
-        let mut lease = self.pool.acquire_fresh(&self.query_contexts).await?;
-        let association = lease.association()?;
-        let Some(context) = association.context_for(contexts::VERIFICATION).map(|c| c.id) else {
-            return Err(ArchiveError::NotOffered {
-                address: association.address().to_owned(),
-                service: "C-ECHO",
-            });
-        };
-        let message_id = self.pool.next_message_id();
-        association.send(context, &Command::echo(message_id), None).await?;
-        let Some((_, response)) = association.receive("verification").await? else {
-            return Err(association.protocol("a release in place of a response".into()));
-        };
-        if response.field != field::C_ECHO_RSP || response.responded_id != Some(message_id) {
-            return Err(association.protocol("not a response to the C-ECHO".into()));
+        let mut lease = self.pool.acquire(&self.query_contexts).await?;
+        let reused = lease.was_reused();
+        let mut outcome = self.echo_over(&mut lease).await;
+        if reused && outcome.as_ref().is_err_and(ArchiveError::is_outage) {
+            drop(lease);
+            lease = self.pool.acquire_fresh(&self.query_contexts).await?;
+            outcome = self.echo_over(&mut lease).await;
         }
+        let status = outcome?;
         lease.keep();
-        match response.status.unwrap_or(status::SUCCESS) {
+        match status {
             status::SUCCESS => Ok(()),
             status => Err(ArchiveError::Failed {
                 service: "C-ECHO",
@@ -160,6 +159,30 @@ impl DimseArchive {
                 meaning: status::meaning(status),
             }),
         }
+    }
+
+    async fn echo_over(&self, lease: &mut pool::Lease) -> Result<u16, ArchiveError> {
+        let association = lease.association()?;
+        let Some(context) = association
+            .context_for(contexts::VERIFICATION)
+            .map(|c| c.id)
+        else {
+            return Err(ArchiveError::NotOffered {
+                address: association.address().to_owned(),
+                service: "C-ECHO",
+            });
+        };
+        let message_id = self.pool.next_message_id();
+        association
+            .send(context, &Command::echo(message_id), None)
+            .await?;
+        let Some((_, response)) = association.receive("verification").await? else {
+            return Err(association.protocol("a release in place of a response".into()));
+        };
+        if response.field != field::C_ECHO_RSP || response.responded_id != Some(message_id) {
+            return Err(association.protocol("not a response to the C-ECHO".into()));
+        }
+        Ok(response.status.unwrap_or(status::SUCCESS))
     }
 }
 

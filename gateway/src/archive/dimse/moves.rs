@@ -65,7 +65,10 @@ impl Moves {
     /// No move yet. `ae_title` is the destination that the PACS knows.
     #[must_use]
     pub fn new(ae_title: AeTitle) -> Arc<Self> {
-        Arc::new(Self { ae_title, state: Mutex::default() })
+        Arc::new(Self {
+            ae_title,
+            state: Mutex::default(),
+        })
     }
 
     /// The destination of every move.
@@ -85,7 +88,9 @@ impl Moves {
     ) -> Result<Ticket, ArchiveError> {
         let mut state = self.state.lock();
         if state.active.len() >= MAX_MOVES {
-            return Err(ArchiveError::Busy { waiting: state.active.len() });
+            return Err(ArchiveError::Busy {
+                waiting: state.active.len(),
+            });
         }
         loop {
             state.next = state.next.wrapping_add(1).max(1);
@@ -95,8 +100,17 @@ impl Moves {
         }
         let id = state.next;
         let pacs_ae_title = pool.settings().ae_title.to_string();
-        state.active.insert(id, Entry { pacs_ae_title, active });
-        Ok(Ticket { id, moves: Arc::clone(self) })
+        state.active.insert(
+            id,
+            Entry {
+                pacs_ae_title,
+                active,
+            },
+        );
+        Ok(Ticket {
+            id,
+            moves: Arc::clone(self),
+        })
     }
 
     /// The sink for an incoming C-STORE of `calling`; `None` when no move expects it.
@@ -117,7 +131,9 @@ impl Moves {
             .collect();
         match candidates.len() {
             0 => None,
-            1 => candidates.pop().map(|active| Arc::new(Counting(active)) as Arc<dyn InstanceSink>),
+            1 => candidates
+                .pop()
+                .map(|active| Arc::new(Counting(active)) as Arc<dyn InstanceSink>),
             _ => Some(Arc::new(ByContent { candidates })),
         }
     }
@@ -214,9 +230,11 @@ impl InstanceSink for Counting {
     fn begin(&self, incoming: IncomingInstance) -> Result<Box<dyn InstanceWriter>, SinkError> {
         let instance = incoming.instance.clone();
         match self.0.sink.begin(incoming) {
-            Ok(writer) => {
-                Ok(Box::new(CountingWriter { active: Arc::clone(&self.0), instance, writer }))
-            }
+            Ok(writer) => Ok(Box::new(CountingWriter {
+                active: Arc::clone(&self.0),
+                instance,
+                writer,
+            })),
             Err(error) => {
                 self.0.note(None);
                 Err(error)
@@ -237,7 +255,11 @@ impl InstanceWriter for CountingWriter {
     }
 
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), SinkError>> {
-        let Self { active, instance, writer } = *self;
+        let Self {
+            active,
+            instance,
+            writer,
+        } = *self;
         async move {
             let outcome = writer.finish().await;
             active.note(outcome.is_ok().then_some(instance));
@@ -306,7 +328,9 @@ impl InstanceWriter for Unrouted {
             if let Some(owner) = &mut self.owner {
                 return owner.write(data).await;
             }
-            self.scanner.feed(&data).map_err(|error| SinkError::Malformed(error.to_string()))?;
+            self.scanner
+                .feed(&data)
+                .map_err(|error| SinkError::Malformed(error.to_string()))?;
             self.held_bytes += data.len();
             self.held.push(data);
             let identified = {
@@ -316,7 +340,9 @@ impl InstanceWriter for Unrouted {
             if identified {
                 self.route().await
             } else if self.held_bytes > MAX_UNROUTED {
-                Err(SinkError::Malformed("no study and series within its first bytes".into()))
+                Err(SinkError::Malformed(
+                    "no study and series within its first bytes".into(),
+                ))
             } else {
                 Ok(())
             }

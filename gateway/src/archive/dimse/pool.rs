@@ -126,7 +126,8 @@ impl Pool {
         let old: Vec<Idle> = {
             let mut idle = self.idle.lock();
             let limit = self.settings.idle_timeout;
-            idle.extract_if(.., |entry| entry.since.elapsed() >= limit).collect()
+            idle.extract_if(.., |entry| entry.since.elapsed() >= limit)
+                .collect()
         };
         for entry in old {
             entry.association.release().await;
@@ -147,13 +148,15 @@ impl Pool {
             return Ok(permit);
         }
         let _waiting = Waiting::enter(&self.waiting, self.settings.max_waiting)?;
-        let waited =
-            timeout(self.settings.response_timeout, Arc::clone(&self.permits).acquire_owned());
+        let waited = timeout(
+            self.settings.response_timeout,
+            Arc::clone(&self.permits).acquire_owned(),
+        );
         match waited.await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => {
-                Err(ArchiveError::Busy { waiting: self.waiting.load(Ordering::Relaxed) })
-            }
+            Ok(Err(_)) | Err(_) => Err(ArchiveError::Busy {
+                waiting: self.waiting.load(Ordering::Relaxed),
+            }),
         }
     }
 
@@ -201,9 +204,13 @@ impl Pool {
         let socket = match &self.tls {
             None => Socket::Plain(tcp),
             Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), tcp).await.map_err(|error| {
-                    ArchiveError::Tls { address: self.address(), detail: error.to_string() }
-                })?;
+                let stream = connector
+                    .connect(name.clone(), tcp)
+                    .await
+                    .map_err(|error| ArchiveError::Tls {
+                        address: self.address(),
+                        detail: error.to_string(),
+                    })?;
                 Socket::Tls(Box::new(stream.into()))
             }
         };
@@ -259,7 +266,10 @@ impl Pool {
                 if retry_after.is_zero() {
                     return Ok(());
                 }
-                Err(ArchiveError::BackingOff { retry_after, last: Box::new(last.clone()) })
+                Err(ArchiveError::BackingOff {
+                    retry_after,
+                    last: Box::new(last.clone()),
+                })
             }
             None => Ok(()),
         }

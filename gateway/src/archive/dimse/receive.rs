@@ -33,7 +33,9 @@ pub async fn receive_instance(
         Received::Refused(SinkError::Malformed(_)) => status::CANNOT_UNDERSTAND,
         Received::Refused(SinkError::Abandoned | SinkError::NoRoom(_)) => status::OUT_OF_RESOURCES,
     };
-    association.send(context, &Command::response_to(request, status), None).await?;
+    association
+        .send(context, &Command::response_to(request, status), None)
+        .await?;
     Ok(outcome)
 }
 
@@ -88,8 +90,9 @@ fn identify(
     context: u8,
     request: &Command,
 ) -> Result<IncomingInstance, String> {
-    let context =
-        association.context(context).ok_or("a presentation context that was not accepted")?;
+    let context = association
+        .context(context)
+        .ok_or("a presentation context that was not accepted")?;
     let uid = |text: Option<&str>, what: &str| {
         let text = text.ok_or_else(|| format!("no {what} in the command"))?;
         crate::dicom::uid::Uid::parse(text).map_err(|error| format!("{what}: {error}"))

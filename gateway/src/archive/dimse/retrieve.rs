@@ -61,7 +61,12 @@ pub async fn retrieve(
     sink: Arc<dyn InstanceSink>,
     cancel: CancellationToken,
 ) -> Result<RetrieveReport, ArchiveError> {
-    let mut run = Run { dimse, sink, cancel, delivered: HashSet::new() };
+    let mut run = Run {
+        dimse,
+        sink,
+        cancel,
+        delivered: HashSet::new(),
+    };
     let first = match dimse.first_contexts(&request.modalities) {
         Some(contexts) => Some(run.pass(&contexts, &identifier_of(&request.scope)).await?),
         None => None,
@@ -77,7 +82,9 @@ pub async fn retrieve(
     if !complete {
         run.fetch_what_is_missing(&request.scope).await?;
     }
-    Ok(RetrieveReport { delivered: run.delivered.len() as u64 })
+    Ok(RetrieveReport {
+        delivered: run.delivered.len() as u64,
+    })
 }
 
 struct Run<'a> {
@@ -91,18 +98,28 @@ impl Run<'_> {
     async fn fetch_what_is_missing(&mut self, scope: &Scope) -> Result<(), ArchiveError> {
         let listed = list(self.dimse, scope).await?;
         let expected = listed.len() as u64;
-        let missing: Vec<Listed> =
-            listed.into_iter().filter(|entry| !self.delivered.contains(&entry.instance)).collect();
+        let missing: Vec<Listed> = listed
+            .into_iter()
+            .filter(|entry| !self.delivered.contains(&entry.instance))
+            .collect();
         if missing.is_empty() {
             return Ok(());
         }
-        let classes: BTreeSet<String> =
-            missing.iter().map(|entry| entry.sop_class.clone()).collect();
+        let classes: BTreeSet<String> = missing
+            .iter()
+            .map(|entry| entry.sop_class.clone())
+            .collect();
         for (classes, contexts) in self.dimse.exact_contexts(&classes) {
             let contexts: Arc<[ProposedContext]> = contexts.into();
             let mut by_series: BTreeMap<&SeriesUid, Vec<&InstanceUid>> = BTreeMap::new();
-            for entry in missing.iter().filter(|entry| classes.contains(&entry.sop_class)) {
-                by_series.entry(&entry.series).or_default().push(&entry.instance);
+            for entry in missing
+                .iter()
+                .filter(|entry| classes.contains(&entry.sop_class))
+            {
+                by_series
+                    .entry(&entry.series)
+                    .or_default()
+                    .push(&entry.instance);
             }
             for (series, instances) in by_series {
                 for chunk in instances.chunks(INSTANCES_PER_REQUEST) {
@@ -110,9 +127,15 @@ impl Run<'_> {
                 }
             }
         }
-        let missing =
-            missing.iter().filter(|entry| !self.delivered.contains(&entry.instance)).count() as u64;
-        if missing > 0 { Err(ArchiveError::Incomplete { missing, expected }) } else { Ok(()) }
+        let missing = missing
+            .iter()
+            .filter(|entry| !self.delivered.contains(&entry.instance))
+            .count() as u64;
+        if missing > 0 {
+            Err(ArchiveError::Incomplete { missing, expected })
+        } else {
+            Ok(())
+        }
     }
 
     /// Asks for some instances of a series: all at once, then those that did not come one by one,
@@ -217,10 +240,15 @@ impl Run<'_> {
         identifier: &(Level, Identifier),
     ) -> Result<Pass, ArchiveError> {
         let active = ActiveMove::new(Arc::clone(&self.sink), identifier.1.clone());
-        let ticket = self.dimse.moves.register(&self.dimse.pool, Arc::clone(&active))?;
+        let ticket = self
+            .dimse
+            .moves
+            .register(&self.dimse.pool, Arc::clone(&active))?;
         let mut lease = self.dimse.pool.acquire(contexts).await?;
         let reused = lease.was_reused();
-        let mut outcome = self.move_over(lease.association()?, identifier, ticket.id()).await;
+        let mut outcome = self
+            .move_over(lease.association()?, identifier, ticket.id())
+            .await;
         if let Err(error) = &outcome
             && reused
             && error.is_outage()
@@ -228,13 +256,17 @@ impl Run<'_> {
         {
             drop(lease);
             lease = self.dimse.pool.acquire_fresh(contexts).await?;
-            outcome = self.move_over(lease.association()?, identifier, ticket.id()).await;
+            outcome = self
+                .move_over(lease.association()?, identifier, ticket.id())
+                .await;
         }
         let pass = outcome?;
         lease.keep();
         // The last images may still be on their way on other associations.
         if let Some(announced) = pass.announced {
-            active.wait_for(announced, self.dimse.pool.settings().response_timeout).await;
+            active
+                .wait_for(announced, self.dimse.pool.settings().response_timeout)
+                .await;
         }
         let delivered = active.take_delivered();
         self.dimse.count_instances(delivered.len() as u64);
@@ -271,7 +303,12 @@ struct Exchange {
 
 impl Exchange {
     fn new(context: u8, message_id: u16) -> Self {
-        Self { context, message_id, cancelled: false, deadline: None }
+        Self {
+            context,
+            message_id,
+            cancelled: false,
+            deadline: None,
+        }
     }
 
     /// The next command; sends C-CANCEL when `cancel` fires.
@@ -311,7 +348,9 @@ impl Exchange {
             return Err(association.protocol("not a response to the retrieval".into()));
         }
         if command.has_data {
-            association.receive_data_set(context, MAX_RESPONSE, "retrieval").await?;
+            association
+                .receive_data_set(context, MAX_RESPONSE, "retrieval")
+                .await?;
         }
         let status = command.status.unwrap_or(status::CANNOT_UNDERSTAND);
         if status::is_pending(status) {
@@ -340,12 +379,15 @@ async fn send_request(
 ) -> Result<u8, ArchiveError> {
     let sop_class = command.sop_class.as_deref().unwrap_or_default();
     let Some(context) = association.context_for(sop_class).cloned() else {
-        return Err(ArchiveError::NotOffered { address: association.address().into(), service });
+        return Err(ArchiveError::NotOffered {
+            address: association.address().into(),
+            service,
+        });
     };
-    let explicit =
-        context.transfer_syntax != dicom_dictionary_std::uids::IMPLICIT_VR_LITTLE_ENDIAN;
-    let identifier =
-        identifier.clone().with(Tag(0x0008, 0x0052), VR::CS, level.as_str());
+    let explicit = context.transfer_syntax != dicom_dictionary_std::uids::IMPLICIT_VR_LITTLE_ENDIAN;
+    let identifier = identifier
+        .clone()
+        .with(Tag(0x0008, 0x0052), VR::CS, level.as_str());
     let data = identifier.encode(explicit, "ISO_IR 6");
     association.send(context.id, command, Some(&data)).await?;
     Ok(context.id)
@@ -377,7 +419,11 @@ async fn list(dimse: &DimseArchive, scope: &Scope) -> Result<Vec<Listed>, Archiv
         None => {
             let identifier = identifier_of(scope).1.with(SERIES_INSTANCE_UID, VR::UI, "");
             let found = query(dimse, Level::Series, identifier).await?;
-            found.iter().filter_map(|answer| answer.uid(SERIES_INSTANCE_UID)).map(Into::into).collect()
+            found
+                .iter()
+                .filter_map(|answer| answer.uid(SERIES_INSTANCE_UID))
+                .map(Into::into)
+                .collect()
         }
     };
     let mut listed = Vec::new();
@@ -408,7 +454,11 @@ async fn query(
     level: Level,
     identifier: Identifier,
 ) -> Result<Vec<crate::archive::Match>, ArchiveError> {
-    let request = FindRequest { level, identifier, max_matches: MAX_LISTED };
+    let request = FindRequest {
+        level,
+        identifier,
+        max_matches: MAX_LISTED,
+    };
     Ok(dimse.find_now(&request).await?.items)
 }
 

@@ -125,10 +125,13 @@ impl StorageScp {
         let socket = match &self.tls {
             None => Socket::Plain(tcp),
             Some(acceptor) => {
-                let stream = acceptor.accept(tcp).await.map_err(|error| ArchiveError::Tls {
-                    address: address.clone(),
-                    detail: error.to_string(),
-                })?;
+                let stream = acceptor
+                    .accept(tcp)
+                    .await
+                    .map_err(|error| ArchiveError::Tls {
+                        address: address.clone(),
+                        detail: error.to_string(),
+                    })?;
                 Socket::Tls(Box::new(stream.into()))
             }
         };
@@ -181,9 +184,14 @@ impl StorageScp {
                     Some(sink) => sink.as_ref(),
                     None => &NotAskedFor,
                 };
-                receive_instance(association, context, command, sink).await.map(|_| ())
+                receive_instance(association, context, command, sink)
+                    .await
+                    .map(|_| ())
             }
-            _ => Err(association.protocol(format!("command {:04X}H at a storage SCP", command.field))),
+            _ => {
+                Err(association
+                    .protocol(format!("command {:04X}H at a storage SCP", command.field)))
+            }
         }
     }
 }

@@ -76,8 +76,7 @@ async fn send_one(
         return Ok(StoreOutcome::NotAccepted);
     };
     let message_id = pool.next_message_id();
-    let mut command =
-        Command::request(field::C_STORE_RQ, message_id, instance.sop_class.as_str());
+    let mut command = Command::request(field::C_STORE_RQ, message_id, instance.sop_class.as_str());
     command.sop_instance = Some(instance.instance.to_string());
     association.send(context, &command, None).await?;
     let mut held = None;
@@ -88,7 +87,9 @@ async fn send_one(
             association.send_data(context, &before, false).await?;
         }
     }
-    association.send_data(context, held.as_deref().unwrap_or_default(), true).await?;
+    association
+        .send_data(context, held.as_deref().unwrap_or_default(), true)
+        .await?;
     let Some((_, response)) = association.receive("storing").await? else {
         return Err(association.protocol("a release in place of a response".into()));
     };
@@ -98,8 +99,9 @@ async fn send_one(
     Ok(match response.status.unwrap_or(status::CANNOT_UNDERSTAND) {
         status::SUCCESS => StoreOutcome::Stored,
         status if status::is_stored(status) => StoreOutcome::StoredWithWarning(status),
-        status => {
-            StoreOutcome::Failed { status, comment: status::meaning(status).to_owned() }
-        }
+        status => StoreOutcome::Failed {
+            status,
+            comment: status::meaning(status).to_owned(),
+        },
     })
 }

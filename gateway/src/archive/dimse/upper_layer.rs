@@ -14,8 +14,8 @@ use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJ, AssociationRJResult,
     AssociationRJServiceProviderPresentationReason as PresentationReason,
     AssociationRJServiceUserReason as UserReason, AssociationRJSource, AssociationRQ, Pdu,
-    PresentationContextProposed, PresentationContextResultReason, RequestorRoles,
-    UserVariableItem, read_pdu, write_pdu,
+    PresentationContextProposed, PresentationContextResultReason, RequestorRoles, UserVariableItem,
+    read_pdu, write_pdu,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -64,13 +64,17 @@ pub struct ProposedContext {
     pub peer_sends: bool,
 }
 
-/// A piece of a message as it came.
-#[derive(Debug)]
-struct Pdv {
-    context: u8,
-    command: bool,
-    last: bool,
-    data: Bytes,
+/// A presentation data value (PS3.8 §9.3.5.1): a piece of a message as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pdv {
+    /// Presentation context of the message.
+    pub context: u8,
+    /// A piece of the command; else of the data set.
+    pub command: bool,
+    /// The last piece of it.
+    pub last: bool,
+    /// The piece.
+    pub data: Bytes,
 }
 
 /// An open association.
@@ -142,7 +146,9 @@ impl Association {
                     transient: rejection.result == AssociationRJResult::Transient,
                 })
             }
-            Pdu::AbortRQ { .. } => Err(ArchiveError::Aborted { address: this.address }),
+            Pdu::AbortRQ { .. } => Err(ArchiveError::Aborted {
+                address: this.address,
+            }),
             other => Err(this.protocol(format!("{} in place of an association", name(&other)))),
         }
     }
@@ -227,7 +233,9 @@ impl Association {
             ),
         };
         // The peer may be gone already: there is nobody left to tell.
-        let _ = self.send_pdu(&Pdu::AssociationRJ(AssociationRJ { result, source })).await;
+        let _ = self
+            .send_pdu(&Pdu::AssociationRJ(AssociationRJ { result, source }))
+            .await;
         let _ = self.socket.shutdown().await;
     }
 
@@ -260,7 +268,9 @@ impl Association {
     /// The first context of an abstract syntax.
     #[must_use]
     pub fn context_for(&self, abstract_syntax: &str) -> Option<&AcceptedContext> {
-        self.contexts.iter().find(|context| context.abstract_syntax == abstract_syntax)
+        self.contexts
+            .iter()
+            .find(|context| context.abstract_syntax == abstract_syntax)
     }
 
     /// `host:port` of the peer, for messages.
@@ -414,7 +424,10 @@ impl Association {
     /// A protocol error of the peer, without content of the exchange.
     #[must_use]
     pub fn protocol(&self, detail: String) -> ArchiveError {
-        ArchiveError::Protocol { address: self.address.clone(), detail }
+        ArchiveError::Protocol {
+            address: self.address.clone(),
+            detail,
+        }
     }
 
     fn take_command(&mut self) -> Result<Option<(u8, Command)>, ArchiveError> {
@@ -446,43 +459,29 @@ impl Association {
         let (kind, body) = self.receive_pdu(stage).await?;
         match kind {
             0x04 => {
-                self.cut_pdvs(body)?;
+                let cut = cut_pdvs(body, &mut self.pending);
+                cut.map_err(|detail| self.protocol(detail.into()))?;
                 Ok(true)
             }
             0x05 => Ok(false),
-            0x07 => Err(ArchiveError::Aborted { address: self.address.clone() }),
+            0x07 => Err(ArchiveError::Aborted {
+                address: self.address.clone(),
+            }),
             other => Err(self.protocol(format!("a PDU of type {other:02X}H during {stage}"))),
         }
-    }
-
-    /// P-DATA-TF (PS3.8 §9.3.5): presentation data values, cut without copying.
-    fn cut_pdvs(&mut self, mut body: Bytes) -> Result<(), ArchiveError> {
-        while body.has_remaining() {
-            if body.remaining() < PDV_HEADER {
-                return Err(self.protocol("a presentation data value is cut short".into()));
-            }
-            let length = usize::try_from(body.get_u32()).unwrap_or(usize::MAX);
-            if length < 2 || length > body.remaining() {
-                return Err(self.protocol("a presentation data value overruns its PDU".into()));
-            }
-            let context = body.get_u8();
-            let control = body.get_u8();
-            self.pending.push_back(Pdv {
-                context,
-                command: control & 1 != 0,
-                last: control & 2 != 0,
-                data: body.split_to(length - 2),
-            });
-        }
-        Ok(())
     }
 
     /// Reads one PDU: its type and what follows its header.
     async fn receive_pdu(&mut self, stage: &'static str) -> Result<(u8, Bytes), ArchiveError> {
         loop {
             if let &[kind, _, a, b, c, d, ..] = self.buffer.as_ref() {
-                let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-                let cap = if kind == 0x04 { self.local_max_pdu } else { MAX_CONTROL_PDU };
+                let length =
+                    usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+                let cap = if kind == 0x04 {
+                    self.local_max_pdu
+                } else {
+                    MAX_CONTROL_PDU
+                };
                 if !(0x01..=0x07).contains(&kind) {
                     return Err(self.protocol(format!("a PDU of unknown type {kind:02X}H")));
                 }
@@ -497,14 +496,21 @@ impl Association {
                     pdu.advance(PDU_HEADER);
                     return Ok((kind, pdu));
                 }
-                self.buffer.reserve((whole - self.buffer.len()).max(READ_SIZE));
+                self.buffer
+                    .reserve((whole - self.buffer.len()).max(READ_SIZE));
             } else {
                 self.buffer.reserve(READ_SIZE);
             }
-            let read = timeout(self.response_timeout, self.socket.read_buf(&mut self.buffer));
+            let read = timeout(
+                self.response_timeout,
+                self.socket.read_buf(&mut self.buffer),
+            );
             match read.await {
                 Ok(Ok(0)) => {
-                    return Err(ArchiveError::Closed { address: self.address.clone(), stage });
+                    return Err(ArchiveError::Closed {
+                        address: self.address.clone(),
+                        stage,
+                    });
                 }
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(broken(&self.address, stage, &error)),
@@ -589,6 +595,31 @@ pub enum Rejection {
     Congested,
 }
 
+/// Cuts what follows the header of a P-DATA-TF PDU (PS3.8 §9.3.5), without copying.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn cut_pdvs(mut body: Bytes, pdvs: &mut VecDeque<Pdv>) -> Result<(), &'static str> {
+    while body.has_remaining() {
+        if body.remaining() < PDV_HEADER {
+            return Err("a presentation data value is cut short");
+        }
+        let length = usize::try_from(body.get_u32()).unwrap_or(usize::MAX);
+        if length < 2 || length > body.remaining() {
+            return Err("a presentation data value overruns its PDU");
+        }
+        let context = body.get_u8();
+        let control = body.get_u8();
+        pdvs.push_back(Pdv {
+            context,
+            command: control & 1 != 0,
+            last: control & 2 != 0,
+            data: body.split_to(length - 2),
+        });
+    }
+    Ok(())
+}
+
 /// Parses a control PDU. `dicom-ul` panics on some malformed ones: that is the peer's error.
 ///
 /// # Errors
@@ -623,7 +654,10 @@ fn association_request(
         if !with_role.contains(&context.abstract_syntax.as_ref()) {
             with_role.push(&context.abstract_syntax);
             // PS3.7 annex D.3.3.4: we are SCP of these, the acceptor is SCU.
-            let roles = RequestorRoles { scu: false, scp: true };
+            let roles = RequestorRoles {
+                scu: false,
+                scp: true,
+            };
             variables.push(UserVariableItem::ScuScpRoleSelectionSubItem(
                 context.abstract_syntax.to_string(),
                 roles,
@@ -702,11 +736,18 @@ fn broken(address: &str, stage: &'static str, error: &std::io::Error) -> Archive
         ErrorKind::UnexpectedEof
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
-        | ErrorKind::BrokenPipe => ArchiveError::Closed { address: address.to_owned(), stage },
-        ErrorKind::InvalidData => {
-            ArchiveError::Tls { address: address.to_owned(), detail: error.to_string() }
-        }
-        _ => ArchiveError::Unreachable { address: address.to_owned(), detail: error.to_string() },
+        | ErrorKind::BrokenPipe => ArchiveError::Closed {
+            address: address.to_owned(),
+            stage,
+        },
+        ErrorKind::InvalidData => ArchiveError::Tls {
+            address: address.to_owned(),
+            detail: error.to_string(),
+        },
+        _ => ArchiveError::Unreachable {
+            address: address.to_owned(),
+            detail: error.to_string(),
+        },
     }
 }
 
