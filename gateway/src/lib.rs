@@ -13,5 +13,6 @@ pub mod dicom;
 pub mod dicomweb;
 pub mod net;
 pub mod notify;
+pub mod store;
 pub mod studies;
 pub mod telemetry;

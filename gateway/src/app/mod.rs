@@ -23,6 +23,7 @@ use crate::config::{Config, Pacs};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::service::{self, Roots, Texts};
 use crate::net::{self, Capacity, Listener, ListenerKind, Security};
+use crate::store::{ListingStore, SledStore};
 use crate::studies::{self, Studies};
 use crate::{notify, telemetry};
 use health::Health;
@@ -110,6 +111,14 @@ impl Parts {
                 config.cache.dir.display()
             )
         })?;
+        let data_dir = config.data_dir.clone();
+        let store = tokio::task::spawn_blocking(move || SledStore::open(&data_dir)).await?;
+        let store: Arc<dyn ListingStore> = Arc::new(store.with_context(|| {
+            format!(
+                "the store in {} cannot be opened: is another drimbox running on this folder?",
+                config.data_dir.display()
+            )
+        })?);
         let moves = Moves::new(config.dimse.ae_title.clone());
         let mut archives = Vec::new();
         let mut fronts = HashMap::new();
@@ -129,7 +138,7 @@ impl Parts {
                 },
             };
             let upstream = Arc::clone(&archive) as Arc<dyn Archive>;
-            let front = Studies::new(settings, upstream, Arc::clone(&cache));
+            let front = Studies::new(settings, upstream, Arc::clone(&cache), Arc::clone(&store));
             archives.push(archive);
             fronts.insert(Arc::clone(&name), Arc::clone(&front));
             served.insert(

@@ -9,6 +9,7 @@ use moka::future::Cache as Remembered;
 use super::{Studies, StudiesError};
 use crate::archive::{FindRequest, Identifier, Level};
 use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::store::{ListingStore, StoredListing, StoredSeries};
 
 /// Series of one study read at most.
 const MAX_SERIES: usize = 10_000;
@@ -36,24 +37,73 @@ pub struct SeriesSummary {
 /// The listings known.
 pub(super) struct Listings {
     fresh: Remembered<StudyUid, Arc<StudyListing>>,
-    last: Remembered<StudyUid, Arc<StudyListing>>,
+    last: Arc<dyn ListingStore>,
+    pacs: String,
 }
 
 impl Listings {
-    pub(super) fn new(fresh_for: Duration) -> Self {
+    pub(super) fn new(pacs: &str, fresh_for: Duration, last: Arc<dyn ListingStore>) -> Self {
         Self {
             fresh: Remembered::builder()
                 .max_capacity(REMEMBERED)
                 .time_to_live(fresh_for)
                 .build(),
-            last: Remembered::builder().max_capacity(REMEMBERED).build(),
+            last,
+            pacs: pacs.to_owned(),
         }
     }
 
     /// What the archive said when it was last asked, however long ago.
-    pub(super) fn last_known(&self, study: &StudyUid) -> Option<Arc<StudyListing>> {
-        // The synchronous view of moka: a look at the map without waiting.
-        futures_util::FutureExt::now_or_never(self.last.get(study)).flatten()
+    pub(super) async fn last_known(&self, study: &StudyUid) -> Option<StudyListing> {
+        let (last, pacs, uid) = (Arc::clone(&self.last), self.pacs.clone(), study.to_string());
+        let found = tokio::task::spawn_blocking(move || last.get(&pacs, &uid)).await;
+        match found {
+            Ok(Ok(found)) => found.and_then(|stored| StudyListing::of(&stored)),
+            Ok(Err(error)) => {
+                tracing::warn!("{error}");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Keeps what the archive said, beside the request that asked.
+    fn keep(&self, study: &StudyUid, listing: &Arc<StudyListing>) {
+        let (last, pacs, uid) = (Arc::clone(&self.last), self.pacs.clone(), study.to_string());
+        let listing = Arc::clone(listing);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = last.put(&pacs, &uid, &listing.to_stored()) {
+                tracing::warn!("{error}");
+            }
+        });
+    }
+}
+
+impl StudyListing {
+    fn to_stored(&self) -> StoredListing {
+        let series = self.series.iter().map(|summary| StoredSeries {
+            uid: summary.series.to_string(),
+            modality: summary.modality.clone(),
+            instances: summary.instances,
+        });
+        StoredListing {
+            series: series.collect(),
+        }
+    }
+
+    fn of(stored: &StoredListing) -> Option<Self> {
+        let series: Option<Vec<SeriesSummary>> = stored
+            .series
+            .iter()
+            .map(|stored| {
+                Some(SeriesSummary {
+                    series: SeriesUid::parse(&stored.uid).ok()?,
+                    modality: stored.modality.clone(),
+                    instances: stored.instances,
+                })
+            })
+            .collect();
+        series.map(|series| Self { series })
     }
 }
 
@@ -65,10 +115,7 @@ impl Studies {
     pub async fn listing(&self, study: &StudyUid) -> Result<Arc<StudyListing>, StudiesError> {
         let asked = self.listings.fresh.try_get_with(study.clone(), async {
             let listing = Arc::new(self.ask(study).await?);
-            self.listings
-                .last
-                .insert(study.clone(), Arc::clone(&listing))
-                .await;
+            self.listings.keep(study, &listing);
             Ok(listing)
         });
         asked

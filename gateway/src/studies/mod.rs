@@ -33,6 +33,7 @@ use crate::archive::{Archive, ArchiveError, RetrieveRequest, Scope};
 use crate::cache::{Cache, Key};
 use crate::dicom::reader::Limits;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
+use crate::store::ListingStore;
 use flight::{Group, Job, SeriesFlight};
 use ingest::Ingest;
 use listing::Listings;
@@ -122,9 +123,14 @@ struct Wanted {
 impl Studies {
     /// The front of an archive.
     #[must_use]
-    pub fn new(settings: Settings, archive: Arc<dyn Archive>, cache: Arc<Cache>) -> Arc<Self> {
+    pub fn new(
+        settings: Settings,
+        archive: Arc<dyn Archive>,
+        cache: Arc<Cache>,
+        store: Arc<dyn ListingStore>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            listings: Listings::new(settings.revalidate_after),
+            listings: Listings::new(&settings.pacs, settings.revalidate_after, store),
             searches: Searches::new(),
             settings,
             archive,
@@ -193,6 +199,7 @@ impl Studies {
                 let cached = |series: &SeriesUid| self.cache.contains(&key(series));
                 return self
                     .without_archive(scope, key, cached)
+                    .await
                     .ok_or(StudiesError::Archive(error));
             }
             Err(error) => return Err(error),
@@ -220,7 +227,7 @@ impl Studies {
 
     /// What may be served while the archive cannot be asked: a cached series, or a study whose
     /// last known series are all cached.
-    fn without_archive(
+    async fn without_archive(
         &self,
         scope: &Scope,
         key: impl Fn(&SeriesUid) -> Key,
@@ -229,7 +236,7 @@ impl Studies {
         let series: Vec<SeriesUid> = match scope.series() {
             Some(series) => vec![series.clone()],
             None => {
-                let last = self.listings.last_known(scope.study())?;
+                let last = self.listings.last_known(scope.study()).await?;
                 last.series
                     .iter()
                     .map(|summary| summary.series.clone())

@@ -29,6 +29,7 @@ use crate::dicom::reader::Limits;
 use crate::dicom::syntax::Encoding;
 use crate::dicom::testdata::Writer;
 use crate::dicom::uid::{InstanceUid, SeriesUid, SopClassUid, StudyUid, TransferSyntaxUid};
+use crate::store::SledStore;
 
 const EXPLICIT_LE: &str = "1.2.840.10008.1.2.1";
 
@@ -307,7 +308,7 @@ impl Bench {
 
     fn with(pacs: &Arc<FakePacs>, bounds: Bounds) -> Self {
         let dir = TempDir::new().unwrap();
-        let cache = Cache::open(dir.path(), bounds).unwrap();
+        let cache = Cache::open(&dir.path().join("cache"), bounds).unwrap();
         let settings = Settings {
             pacs: "fake".into(),
             // Every opening asks the archive again.
@@ -318,8 +319,9 @@ impl Bench {
             limits: Limits::default(),
         };
         let archive = Arc::clone(pacs) as Arc<dyn Archive>;
+        let store = Arc::new(SledStore::open(dir.path()).unwrap());
         Self {
-            studies: Studies::new(settings, archive, Arc::clone(&cache)),
+            studies: Studies::new(settings, archive, Arc::clone(&cache), store),
             cache,
             _dir: dir,
         }

@@ -102,16 +102,8 @@ impl DimseArchive {
 
     /// Notes a refused instance; `Err` when going on makes no sense.
     fn refused(&self, error: &SinkError) -> Result<(), ArchiveError> {
-        let cause = match error {
-            SinkError::NotAskedFor => "not_asked_for",
-            SinkError::Malformed(_) => "malformed",
-            SinkError::Abandoned => return Err(ArchiveError::Cancelled),
-            SinkError::NoRoom(detail) => return Err(ArchiveError::Sink(detail.clone())),
-        };
-        metrics::counter!("drimbox_dimse_instances_refused_total", "pacs" => self.name(), "cause" => cause)
-            .increment(1);
-        tracing::warn!(pacs = %self.pool.name(), "an instance was refused: {error}");
-        Ok(())
+        count_refused(self.pool.name(), error);
+        fatal(error).map_or(Ok(()), Err)
     }
 
     fn name(&self) -> String {
@@ -183,6 +175,29 @@ impl DimseArchive {
             return Err(association.protocol("not a response to the C-ECHO".into()));
         }
         Ok(response.status.unwrap_or(status::SUCCESS))
+    }
+}
+
+/// Counts an instance that the gateway did not take.
+fn count_refused(pacs: &str, error: &SinkError) {
+    let cause = match error {
+        SinkError::NotAskedFor => "not_asked_for",
+        SinkError::Malformed(_) => "malformed",
+        SinkError::NoRoom(_) => "no_room",
+        // Our own side went away: nothing is wrong with the instance.
+        SinkError::Abandoned => return,
+    };
+    metrics::counter!("drimbox_dimse_instances_refused_total", "pacs" => pacs.to_owned(), "cause" => cause)
+        .increment(1);
+    tracing::warn!(%pacs, "an instance was refused: {error}");
+}
+
+/// What ends a whole retrieval rather than one instance.
+fn fatal(error: &SinkError) -> Option<ArchiveError> {
+    match error {
+        SinkError::Abandoned => Some(ArchiveError::Cancelled),
+        SinkError::NoRoom(detail) => Some(ArchiveError::Sink(detail.clone())),
+        SinkError::NotAskedFor | SinkError::Malformed(_) => None,
     }
 }
 

@@ -155,6 +155,8 @@ impl Drop for Ticket {
 
 /// One move: its sink, and what came for it.
 pub struct ActiveMove {
+    pacs: String,
+    fatal: Mutex<Option<ArchiveError>>,
     sink: Arc<dyn InstanceSink>,
     identifier: Identifier,
     delivered: Mutex<HashSet<InstanceUid>>,
@@ -163,10 +165,12 @@ pub struct ActiveMove {
 }
 
 impl ActiveMove {
-    /// A move of what `identifier` names, into `sink`.
+    /// A move of what `identifier` names, from a PACS into `sink`.
     #[must_use]
-    pub fn new(sink: Arc<dyn InstanceSink>, identifier: Identifier) -> Arc<Self> {
+    pub fn new(pacs: String, sink: Arc<dyn InstanceSink>, identifier: Identifier) -> Arc<Self> {
         Arc::new(Self {
+            pacs,
+            fatal: Mutex::new(None),
             sink,
             identifier,
             delivered: Mutex::default(),
@@ -202,15 +206,23 @@ impl ActiveMove {
         }
     }
 
-    fn note(&self, delivered: Option<InstanceUid>) {
-        match delivered {
-            Some(instance) => {
-                self.delivered.lock().insert(instance);
-            }
-            None => {
-                self.refused.fetch_add(1, Ordering::Release);
-            }
+    /// What ended the whole move, rather than one instance.
+    #[must_use]
+    pub fn fatal(&self) -> Option<ArchiveError> {
+        self.fatal.lock().clone()
+    }
+
+    fn took(&self, instance: InstanceUid) {
+        self.delivered.lock().insert(instance);
+        self.changed.notify_waiters();
+    }
+
+    fn refused(&self, error: &SinkError) {
+        super::count_refused(&self.pacs, error);
+        if let Some(fatal) = super::fatal(error) {
+            self.fatal.lock().get_or_insert(fatal);
         }
+        self.refused.fetch_add(1, Ordering::Release);
         self.changed.notify_waiters();
     }
 
@@ -236,7 +248,7 @@ impl InstanceSink for Counting {
                 writer,
             })),
             Err(error) => {
-                self.0.note(None);
+                self.0.refused(&error);
                 Err(error)
             }
         }
@@ -251,7 +263,14 @@ struct CountingWriter {
 
 impl InstanceWriter for CountingWriter {
     fn write(&mut self, data: Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
-        self.writer.write(data)
+        async move {
+            let outcome = self.writer.write(data).await;
+            if let Err(error) = &outcome {
+                self.active.refused(error);
+            }
+            outcome
+        }
+        .boxed()
     }
 
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), SinkError>> {
@@ -262,7 +281,10 @@ impl InstanceWriter for CountingWriter {
         } = *self;
         async move {
             let outcome = writer.finish().await;
-            active.note(outcome.is_ok().then_some(instance));
+            match &outcome {
+                Ok(()) => active.took(instance),
+                Err(error) => active.refused(error),
+            }
             outcome
         }
         .boxed()

@@ -195,7 +195,12 @@ impl Run<'_> {
             lease = self.dimse.pool.acquire_fresh(contexts).await?;
             outcome = self.get_over(lease.association()?, identifier).await;
         }
-        if outcome.is_ok() {
+        // An association that refused something is not worth keeping: the PACS may accept more on
+        // the next one.
+        if outcome
+            .as_ref()
+            .is_ok_and(|pass| pass.failed == 0 && pass.failure.is_none())
+        {
             lease.keep();
         }
         outcome
@@ -239,7 +244,11 @@ impl Run<'_> {
         contexts: &Arc<[ProposedContext]>,
         identifier: &(Level, Identifier),
     ) -> Result<Pass, ArchiveError> {
-        let active = ActiveMove::new(Arc::clone(&self.sink), identifier.1.clone());
+        let active = ActiveMove::new(
+            self.dimse.name(),
+            Arc::clone(&self.sink),
+            identifier.1.clone(),
+        );
         let ticket = self
             .dimse
             .moves
@@ -267,6 +276,9 @@ impl Run<'_> {
             active
                 .wait_for(announced, self.dimse.pool.settings().response_timeout)
                 .await;
+        }
+        if let Some(error) = active.fatal() {
+            return Err(error);
         }
         let delivered = active.take_delivered();
         self.dimse.count_instances(delivered.len() as u64);
