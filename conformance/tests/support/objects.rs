@@ -35,27 +35,33 @@ impl Made {
         format!("{}/instances/{}.{number}", self.series_path(), self.series)
     }
 
-    /// Digests of pixels found in received files, each named by its position.
+    /// The parts of a body, kept in `folder`, are all of these objects, each once.
     pub fn assert_pixels(&self, folder: &Path, parts: usize) {
         assert_eq!(parts, self.files.len(), "number of parts");
         let mut seen = vec![false; self.files.len()];
         for part in 0..parts {
             let bytes = std::fs::read(folder.join(format!("{part}.part"))).unwrap();
-            let object = super::compare::Part10::read(&bytes);
-            let uid = object.instance();
-            let number: usize = uid.rsplit('.').next().unwrap().parse().unwrap();
-            let pixels = object
-                .data_set
-                .element(tags::PIXEL_DATA)
-                .unwrap()
-                .to_bytes()
-                .unwrap();
-            assert_eq!(sha256(&pixels), self.pixels[number], "pixels of {number}");
+            let number = self.position(&bytes);
             assert!(
                 !std::mem::replace(&mut seen[number], true),
                 "{number} came twice"
             );
         }
+    }
+
+    /// Which of these objects a received file is; its pixels are those of the source.
+    pub fn position(&self, bytes: &[u8]) -> usize {
+        let object = super::compare::Part10::read(bytes);
+        let uid = object.instance();
+        let number: usize = uid.rsplit('.').next().unwrap().parse().unwrap();
+        let pixels = object
+            .data_set
+            .element(tags::PIXEL_DATA)
+            .unwrap()
+            .to_bytes()
+            .unwrap();
+        assert_eq!(sha256(&pixels), self.pixels[number], "pixels of {number}");
+        number
     }
 }
 
