@@ -1,0 +1,256 @@
+//! The DIMSE services of the gateway's archive, called as the gateway calls them, against DCMTK and
+//! Orthanc: verification, queries of both information models, storage, TLS with client certificates.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use conformance::samples::{self, Exam, Manifest, Profile};
+use conformance::testkit::{Dcmqrscp, Orthanc, Pki};
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use drimbox::archive::dimse::pool::Tls;
+use drimbox::archive::dimse::{DimseArchive, Moves};
+use drimbox::archive::{
+    Archive, ArchiveError, FindRequest, Identifier, Level, OutgoingInstance, StoreOutcome,
+};
+use drimbox::config::{AeTitle, Pacs, PacsDimse, Quirks, RetrieveMethod};
+use drimbox::dicom::part10;
+use drimbox::dicom::uid::{InstanceUid, SopClassUid};
+use futures_util::StreamExt;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tempfile::TempDir;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dcmqrscp_answers_queries_of_both_information_models() {
+    let place = TempDir::new().unwrap();
+    let exams = samples::generate(Profile::Small, &place.path().join("samples")).unwrap();
+    let exam = exams.exam("ct").unwrap();
+    let pacs = Dcmqrscp::builder(&place.path().join("pacs"))
+        .application("DRIMBOX", 104)
+        .start(&files(&exams, exam))
+        .await
+        .unwrap();
+    let archive = archive(pacs.ae_title(), pacs.port(), None);
+    archive.verify().await.unwrap();
+    let patients = find(
+        &archive,
+        Level::Patient,
+        Identifier::default().with(tags::PATIENT_ID, VR::LO, exam.patient_id.as_str()),
+    )
+    .await;
+    assert_eq!(patients, 1);
+    let study = |level: Identifier| {
+        level.with(
+            tags::STUDY_INSTANCE_UID,
+            VR::UI,
+            exam.study_instance_uid.as_str(),
+        )
+    };
+    let series = study(Identifier::default().with(tags::SERIES_INSTANCE_UID, VR::UI, ""));
+    assert_eq!(
+        find(&archive, Level::Series, series).await,
+        exam.series.len()
+    );
+    let absent = Identifier::default().with(tags::STUDY_INSTANCE_UID, VR::UI, "1.2.3.4");
+    assert_eq!(find(&archive, Level::Study, absent).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_in_orthanc_is_there_afterwards() {
+    let place = TempDir::new().unwrap();
+    let exams = samples::generate(Profile::Small, &place.path().join("samples")).unwrap();
+    let exam = exams.exam("ct").unwrap();
+    let pacs = Orthanc::builder(&place.path().join("pacs"))
+        .start()
+        .await
+        .unwrap();
+    let archive = archive(pacs.ae_title(), pacs.dicom_port(), None);
+    let outgoing: Vec<OutgoingInstance> = exam
+        .series
+        .iter()
+        .flat_map(|series| &series.instances)
+        .map(|instance| outgoing(&exams.path(instance)))
+        .collect();
+    let sent = outgoing.len();
+    let outcomes = archive.store(outgoing).await.unwrap();
+    assert_eq!(outcomes, vec![StoreOutcome::Stored; sent]);
+    let images = Identifier::default()
+        .with(
+            tags::STUDY_INSTANCE_UID,
+            VR::UI,
+            exam.study_instance_uid.as_str(),
+        )
+        .with(tags::SOP_INSTANCE_UID, VR::UI, "");
+    assert_eq!(find(&archive, Level::Image, images).await, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pacs_with_tls_takes_our_client_certificate_and_no_other() {
+    let place = TempDir::new().unwrap();
+    let pki = Pki::new(&place.path().join("pki"), "centre").unwrap();
+    let server = pki.server(&["pacs.test.example"]).unwrap();
+    let pacs = Orthanc::builder(&place.path().join("pacs"))
+        .tls(&server, pki.ca_file())
+        .start()
+        .await
+        .unwrap();
+    let client = pki.client("drimbox").unwrap();
+    let ours = connector(
+        pki.ca_file(),
+        Some((&client.certificate_file, &client.key_file)),
+    );
+    archive(pacs.ae_title(), pacs.dicom_port(), Some(ours))
+        .verify()
+        .await
+        .unwrap();
+
+    let foreign = Pki::new(&place.path().join("foreign"), "elsewhere").unwrap();
+    let stranger = foreign.client("stranger").unwrap();
+    let theirs = connector(
+        pki.ca_file(),
+        Some((&stranger.certificate_file, &stranger.key_file)),
+    );
+    let refused = archive(pacs.ae_title(), pacs.dicom_port(), Some(theirs))
+        .verify()
+        .await;
+    assert!(
+        refused.as_ref().is_err_and(ArchiveError::is_outage),
+        "{refused:?}"
+    );
+
+    let distrusting = connector(
+        foreign.ca_file(),
+        Some((&client.certificate_file, &client.key_file)),
+    );
+    let refused = archive(pacs.ae_title(), pacs.dicom_port(), Some(distrusting))
+        .verify()
+        .await;
+    assert!(
+        matches!(refused, Err(ArchiveError::Tls { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_beyond_its_limit_is_cancelled_and_says_so() {
+    let place = TempDir::new().unwrap();
+    let exams = samples::generate(Profile::Small, &place.path().join("samples")).unwrap();
+    let pacs = Orthanc::builder(&place.path().join("pacs"))
+        .start()
+        .await
+        .unwrap();
+    pacs.upload(exams.files().collect()).await.unwrap();
+    let archive = archive(pacs.ae_title(), pacs.dicom_port(), None);
+    let request = |max_matches| FindRequest {
+        level: Level::Study,
+        identifier: Identifier::default().with(tags::STUDY_INSTANCE_UID, VR::UI, ""),
+        max_matches,
+    };
+    let cut = archive.find(request(3)).await.unwrap();
+    assert_eq!((cut.items.len(), cut.truncated), (3, true));
+    // The association served on: what was cancelled left nothing behind.
+    let all = archive.find(request(10_000)).await.unwrap();
+    assert_eq!((all.items.len(), all.truncated), (exams.exams.len(), false));
+}
+
+async fn find(archive: &DimseArchive, level: Level, identifier: Identifier) -> usize {
+    let request = FindRequest {
+        level,
+        identifier,
+        max_matches: 1000,
+    };
+    archive.find(request).await.unwrap().items.len()
+}
+
+fn archive(ae_title: &str, port: u16, tls: Option<Tls>) -> DimseArchive {
+    let ours = AeTitle::parse("DRIMBOX").unwrap();
+    let pacs = Pacs {
+        name: "pacs".into(),
+        db_host: None,
+        db_tls: None,
+        vi_host: None,
+        dimse: PacsDimse {
+            host: "127.0.0.1".into(),
+            port,
+            ae_title: AeTitle::parse(ae_title).unwrap(),
+            calling_ae_title: ours.clone(),
+            retrieve: RetrieveMethod::Get,
+            tls: None,
+            max_associations: 2,
+            idle_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
+            response_timeout: Duration::from_secs(60),
+            max_pdu: 131_072,
+            max_waiting: 8,
+        },
+        quirks: Quirks {
+            relational_queries: true,
+            related_counts: true,
+            max_results: None,
+            charset: None,
+            charset_overrides: false,
+            send_charset: true,
+            uncompressed_only: false,
+        },
+    };
+    DimseArchive::new(&pacs, tls, Moves::new(ours))
+}
+
+fn connector(ca: &Path, identity: Option<(&Path, &Path)>) -> Tls {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(ca).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match identity {
+        Some((certificate, key)) => {
+            let chain = CertificateDer::pem_file_iter(certificate)
+                .unwrap()
+                .collect::<Result<Vec<_>, _>>()
+                .unwrap();
+            let key = PrivateKeyDer::from_pem_file(key).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let name = ServerName::try_from("pacs.test.example").unwrap();
+    (tokio_rustls::TlsConnector::from(Arc::new(config)), name)
+}
+
+fn files(exams: &Manifest, exam: &Exam) -> Vec<std::path::PathBuf> {
+    exam.series
+        .iter()
+        .flat_map(|series| &series.instances)
+        .map(|instance| exams.path(instance))
+        .collect()
+}
+
+fn outgoing(file: &Path) -> OutgoingInstance {
+    let bytes = std::fs::read(file).unwrap();
+    let meta = part10::parse(&bytes).unwrap();
+    let data = bytes[usize::try_from(meta.data_set_offset).unwrap()..].to_vec();
+    let pieces: Vec<std::io::Result<Bytes>> = data
+        .chunks(10_000)
+        .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+        .collect();
+    OutgoingInstance {
+        sop_class: meta.sop_class.map(SopClassUid::from).unwrap(),
+        instance: meta.instance.map(InstanceUid::from).unwrap(),
+        transfer_syntax: meta.transfer_syntax,
+        data: futures_util::stream::iter(pieces).boxed(),
+    }
+}
