@@ -1,0 +1,309 @@
+//! One retrieval however many ask; a reader slows only itself; who leaves frees what it alone used.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use conformance::samples::Exam;
+use conformance::testkit::pacs::Asked;
+use conformance::testkit::{
+    Client, FaultyPacs, Gateway, GatewayConfig, Orthanc, PacsConfig, Response,
+};
+use support::compare::{assert_same, assert_study};
+use support::{
+    SINGLE, ask, exam, files, folder, instance_path, metric, objects, retrieve, run, series_path,
+    study_path, until,
+};
+use tokio::task::JoinSet;
+
+const STUDY: &str = "ct300";
+
+struct Pair {
+    pacs: FaultyPacs,
+    gateway: Gateway,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Get,
+    Move,
+}
+
+async fn pair(way: Way, name: &str, files: &[std::path::PathBuf]) -> Pair {
+    let config = GatewayConfig::new(&folder(name))
+        .unwrap()
+        .storage_scp()
+        .unwrap();
+    let here = config.address("dimse").unwrap();
+    let pacs = FaultyPacs::start("SIM", files, &[("DRIMBOX", here)])
+        .await
+        .unwrap();
+    let entry = PacsConfig::new("sim", "SIM", pacs.port());
+    let entry = if way == Way::Move {
+        entry.by_move()
+    } else {
+        entry
+    };
+    let gateway = Gateway::start(config.pacs(entry)).await.unwrap();
+    Pair { pacs, gateway }
+}
+
+impl Pair {
+    fn url(&self, exam: &Exam) -> String {
+        self.gateway.local_url() + &study_path(exam)
+    }
+
+    fn retrievals(&self) -> usize {
+        self.pacs
+            .count(|asked| matches!(asked, Asked::Get(_) | Asked::Move { .. }))
+    }
+
+    fn stored(&self) -> usize {
+        self.pacs.count(|asked| *asked == Asked::Stored(0))
+    }
+
+    /// A client of its own that has the first bytes of the study, and the rest to come.
+    async fn begin(&self, exam: &Exam) -> Response {
+        let mut answer = ask(&Client::plain().unwrap(), &self.url(exam)).await;
+        assert_eq!(answer.status(), 200);
+        assert!(answer.next().await.unwrap().is_some());
+        answer
+    }
+
+    async fn assert_served(&self, exam: &Exam) {
+        let into = folder(&format!("served-{}", self.gateway.pid()));
+        let body = retrieve(&Client::plain().unwrap(), &self.url(exam), &into).await;
+        assert_study(exam, &body, &into);
+    }
+}
+
+/// Reads the rest of a body; its length when it ends well.
+async fn rest(mut answer: Response) -> u64 {
+    let mut length = 0;
+    while let Some(bytes) = answer.next().await.unwrap() {
+        length += bytes.len() as u64;
+    }
+    length
+}
+
+#[test]
+fn clients_that_ask_at_once_share_one_c_get_of_a_real_pacs() {
+    run(async {
+        let orthanc = Orthanc::builder(&folder("orthanc")).start().await.unwrap();
+        orthanc.upload(files(&["ct"])).await.unwrap();
+        let config = GatewayConfig::new(&folder("share-orthanc")).unwrap();
+        let entry = PacsConfig::new("pacs", orthanc.ae_title(), orthanc.dicom_port());
+        let gateway = Gateway::start(config.pacs(entry)).await.unwrap();
+        let exam = exam("ct");
+        let mut clients = JoinSet::new();
+        for number in 0..8 {
+            let url = gateway.local_url() + &study_path(exam);
+            clients.spawn(async move {
+                let into = folder(&format!("share-{number}"));
+                let body = retrieve(&Client::plain().unwrap(), &url, &into).await;
+                assert_study(exam, &body, &into);
+            });
+        }
+        while let Some(client) = clients.join_next().await {
+            client.unwrap();
+        }
+        assert_eq!(orthanc.requests().unwrap().get, 1);
+    });
+}
+
+#[test]
+fn a_series_asked_for_while_its_study_arrives_is_not_asked_for_again() {
+    run(async {
+        let pair = pair(Way::Get, "join", &files(&["ct"])).await;
+        let exam = exam("ct");
+        pair.pacs.behave(|b| b.hold_before = Some(3));
+        let first = pair.begin(exam).await;
+        let series = pair.gateway.local_url() + &series_path(exam, &exam.series[1]);
+        let late = tokio::spawn(async move {
+            let into = folder("join-late");
+            let body = retrieve(&Client::plain().unwrap(), &series, &into).await;
+            support::compare::assert_parts(&exam.series[1].instances, &body, &into);
+        });
+        until("the second client to join", async || {
+            metric(&pair.gateway, "drimbox_cache_joined_total", &[]).await == 1
+        })
+        .await;
+        pair.pacs.recover();
+        rest(first).await;
+        late.await.unwrap();
+        assert_eq!(pair.retrievals(), 1);
+    });
+}
+
+#[test]
+fn a_client_that_comes_in_the_middle_gets_everything_from_the_start() {
+    run(async {
+        let pair = pair(Way::Move, "middle", &files(&[STUDY])).await;
+        let exam = exam(STUDY);
+        pair.pacs.behave(|b| b.hold_before = Some(4));
+        let first = pair.begin(exam).await;
+        until("half of the images", async || pair.stored() == 3).await;
+        let second = pair.begin(exam).await;
+        pair.pacs.recover();
+        let (first, second) = tokio::join!(rest(first), rest(second));
+        assert!(first > 0 && second > 0);
+        assert_eq!(pair.retrievals(), 1);
+        pair.assert_served(exam).await;
+        assert_eq!(pair.retrievals(), 1);
+    });
+}
+
+#[test]
+fn a_reader_that_stops_reading_does_not_slow_another() {
+    run(async {
+        let folder = folder("slow-files");
+        // Much more than the buffers of both sockets hold.
+        let made = objects::make(&folder, "2.25.7001", 40, 1 << 20);
+        let pair = pair(Way::Get, "slow", &made.files).await;
+        let url = pair.gateway.local_url() + &made.path();
+        let slow = Client::builder().receive_buffer(8192).build().unwrap();
+        let mut slow = ask(&slow, &url).await;
+        assert_eq!(slow.status(), 200);
+        let begun = slow.next().await.unwrap().unwrap().len() as u64;
+
+        let into = support::folder("slow-parts");
+        let body = retrieve(&Client::plain().unwrap(), &url, &into).await;
+        assert!(body.is_complete());
+        made.assert_pixels(&into, body.parts.len());
+
+        let in_progress = "drimbox_http_requests_in_progress";
+        assert_eq!(
+            metric(&pair.gateway, in_progress, &[("listener", "local")]).await,
+            1,
+            "the slow reader had everything: the story proves nothing"
+        );
+        // Boundaries are as long for one as for the other.
+        assert_eq!(begun + rest(slow).await, body.bytes);
+        assert_eq!(pair.retrievals(), 1);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_early_stops_the_retrieval_at_the_pacs() {
+    run(async {
+        for way in [Way::Get, Way::Move] {
+            let pair = pair(way, &format!("leave-{way:?}"), &files(&[STUDY])).await;
+            pair.pacs.behave(|b| b.hold_before = Some(3));
+            drop(pair.begin(exam(STUDY)).await);
+            pair.pacs
+                .wait_for(|asked| *asked == Asked::Cancel)
+                .await
+                .unwrap();
+            pair.pacs.recover();
+            assert!(pair.stored() < 6, "{way:?}: everything was sent");
+            pair.assert_served(exam(STUDY)).await;
+        }
+    });
+}
+
+#[test]
+fn a_pacs_that_ignores_c_cancel_is_hung_up_on() {
+    run(async {
+        let pair = pair(Way::Get, "ignores", &files(&[STUDY])).await;
+        pair.pacs.behave(|b| {
+            b.hold_before = Some(3);
+            b.ignores_cancel = true;
+        });
+        drop(pair.begin(exam(STUDY)).await);
+        pair.pacs
+            .wait_for(|asked| *asked == Asked::Cancel)
+            .await
+            .unwrap();
+        let hung_up = |asked: &Asked| matches!(asked, Asked::Aborted | Asked::Closed);
+        pair.pacs.wait_for(hung_up).await.unwrap();
+        pair.pacs.recover();
+        pair.assert_served(exam(STUDY)).await;
+    });
+}
+
+#[test]
+fn a_client_that_leaves_near_the_end_leaves_the_rest_to_the_cache() {
+    run(async {
+        for way in [Way::Get, Way::Move] {
+            let pair = pair(way, &format!("end-{way:?}"), &files(&[STUDY])).await;
+            pair.pacs.behave(|b| b.hold_before = Some(6));
+            let client = pair.begin(exam(STUDY)).await;
+            until("all images but one", async || pair.stored() == 5).await;
+            drop(client);
+            let in_progress = "drimbox_http_requests_in_progress";
+            until("the end of the request", async || {
+                metric(&pair.gateway, in_progress, &[("listener", "local")]).await == 0
+            })
+            .await;
+            pair.pacs.recover();
+            until("the series in the cache", async || {
+                metric(&pair.gateway, "drimbox_cache_series", &[]).await == 1
+            })
+            .await;
+            assert_eq!(
+                pair.pacs.count(|asked| *asked == Asked::Cancel),
+                0,
+                "{way:?}"
+            );
+            pair.assert_served(exam(STUDY)).await;
+            assert_eq!(pair.retrievals(), 1, "{way:?}");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_leaves_does_not_disturb_the_other() {
+    run(async {
+        let pair = pair(Way::Get, "other", &files(&[STUDY])).await;
+        pair.pacs.behave(|b| b.hold_before = Some(2));
+        let leaves = pair.begin(exam(STUDY)).await;
+        let stays = pair.begin(exam(STUDY)).await;
+        drop(leaves);
+        let in_progress = "drimbox_http_requests_in_progress";
+        until("the end of one request", async || {
+            metric(&pair.gateway, in_progress, &[("listener", "local")]).await == 1
+        })
+        .await;
+        pair.pacs.recover();
+        assert!(rest(stays).await > 0);
+        assert_eq!(pair.pacs.count(|asked| *asked == Asked::Cancel), 0);
+        assert_eq!(pair.retrievals(), 1);
+    });
+}
+
+#[test]
+fn an_instance_read_to_its_end_is_kept_and_nothing_is_cancelled() {
+    run(async {
+        for way in [Way::Get, Way::Move] {
+            let pair = pair(way, &format!("instance-{way:?}"), &files(&[STUDY])).await;
+            let exam = exam(STUDY);
+            let series = &exam.series[0];
+            let client = Client::plain().unwrap();
+            for number in [0, 2, 4] {
+                let url = pair.gateway.local_url() + &instance_path(exam, series, number);
+                for _ in 0..2 {
+                    let answer = client.get(&url).accept(SINGLE).send().await.unwrap();
+                    assert_same(&series.instances[number], &answer.bytes().await.unwrap());
+                }
+            }
+            assert_eq!(
+                pair.pacs.count(|asked| *asked == Asked::Cancel),
+                0,
+                "{way:?}"
+            );
+            assert_eq!(pair.retrievals(), 3, "{way:?}");
+            let at_image_level = |asked: &Asked| match asked {
+                Asked::Get(identifier) | Asked::Move { identifier, .. } => {
+                    identifier.level == "IMAGE"
+                }
+                _ => false,
+            };
+            assert_eq!(pair.pacs.count(at_image_level), 3, "{way:?}");
+        }
+    });
+}
