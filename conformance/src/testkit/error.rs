@@ -85,13 +85,13 @@ pub enum KitError {
 
 impl KitError {
     /// For `map_err`: an operation on a path that failed.
-    pub(crate) fn io(operation: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn io(operation: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let what = format!("{operation} {}", path.display());
         move |source| Self::Io { what, source }
     }
 
     /// For `map_err`: a step of an HTTP exchange that failed.
-    pub(crate) fn http<E: std::fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+    pub fn http<E: std::fmt::Display>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         let what = what.into();
         move |source| Self::Http {
             what,

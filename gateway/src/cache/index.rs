@@ -16,7 +16,7 @@ use crate::dicom::uid::{InstanceUid, SopClassUid, TransferSyntaxUid};
 pub(super) const FILE: &str = "index";
 const TEMPORARY: &str = "index.new";
 /// Raised with every change of the layout: folders of another version are removed.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MAX_HEADER: u64 = 4096;
 const MAX_ENTRIES: u64 = 256 * 1024 * 1024;
 
@@ -35,6 +35,8 @@ pub struct Entry {
     pub offset: u64,
     /// Bytes of the Part 10 file.
     pub length: u64,
+    /// CRC-32 of these bytes.
+    pub crc32: u32,
     /// Bytes before the data set: preamble and file meta information.
     pub meta_length: u64,
     /// Bytes of the data set before its pixel data; all of it when it has none.

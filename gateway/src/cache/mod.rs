@@ -33,6 +33,9 @@ use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 /// Age after which the time of last use is written to disk again.
 const TOUCH_EVERY: Duration = Duration::from_secs(15 * 60);
 
+/// Bytes read at a time to compare them with their checksum.
+const CHECKED_AT_ONCE: u64 = 1024 * 1024;
+
 /// What a bundle holds.
 #[derive(
     Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
@@ -70,6 +73,7 @@ struct State {
     bundles: HashMap<Key, Known>,
     /// Bytes of the bundles and of what is being written.
     bytes: u64,
+    adoptions: u64,
 }
 
 struct Known {
@@ -78,6 +82,10 @@ struct Known {
     last_used: SystemTime,
     last_touched: SystemTime,
     loaded: Weak<Bundle>,
+    /// Its bytes were written by this process, or checked by it.
+    checked: bool,
+    /// Its place among the bundles taken in since the start; 0 for those of before.
+    adoption: u64,
 }
 
 /// A complete bundle. Its folder is removed when it was evicted and nobody reads it any more.
@@ -115,6 +123,8 @@ impl Cache {
                             last_used: used,
                             last_touched: used,
                             loaded: Weak::new(),
+                            checked: false,
+                            adoption: 0,
                         },
                     );
                 }
@@ -132,10 +142,11 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The bundle of a key, if it is whole. Reads its index when it is not in memory.
+    /// The bundle of a key, if it is whole. Reads its index when it is not in memory, and all of it
+    /// the first time after a start: what a disk has damaged is removed, not served. Blocks.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<Arc<Bundle>> {
-        let (dir, touch) = {
+        let (dir, touch, checked) = {
             let mut state = self.state.lock();
             let known = state.bundles.get_mut(key)?;
             let now = SystemTime::now();
@@ -150,16 +161,23 @@ impl Cache {
             {
                 return Some(bundle);
             }
-            (known.dir.clone(), touch)
+            (known.dir.clone(), touch, known.checked)
         };
         if touch {
             index::touch(&dir);
         }
-        match index::read(&dir, key) {
-            Ok(entries) => {
-                let bundle = Arc::new(Bundle::new(dir, entries));
+        let loaded = index::read(&dir, key).map(|entries| Arc::new(Bundle::new(dir, entries)));
+        let sound = loaded.and_then(|bundle| {
+            if !checked {
+                bundle.check()?;
+            }
+            Ok(bundle)
+        });
+        match sound {
+            Ok(bundle) => {
                 let mut state = self.state.lock();
                 let known = state.bundles.get_mut(key)?;
+                known.checked = true;
                 // Another reader may have been faster.
                 if let Some(loaded) = known.loaded.upgrade() {
                     return Some(loaded);
@@ -180,6 +198,22 @@ impl Cache {
     #[must_use]
     pub fn contains(&self, key: &Key) -> bool {
         self.state.lock().bundles.contains_key(key)
+    }
+
+    /// How many bundles were taken in since the start.
+    #[must_use]
+    pub fn adoptions(&self) -> u64 {
+        self.state.lock().adoptions
+    }
+
+    /// Whether the bundle of a key was taken in after [`Self::adoptions`] had this value.
+    #[must_use]
+    pub fn was_adopted_after(&self, key: &Key, adoptions: u64) -> bool {
+        let state = self.state.lock();
+        state
+            .bundles
+            .get(key)
+            .is_some_and(|known| known.adoption > adoptions)
     }
 
     /// Bundles kept, and bytes of all of them and of what is being written.
@@ -291,15 +325,18 @@ impl Cache {
     /// Takes in a bundle whose index is on disk.
     fn adopt(&self, key: Key, dir: PathBuf, bytes: u64, bundle: &Arc<Bundle>) {
         let now = SystemTime::now();
-        let known = Known {
-            dir,
-            bytes,
-            last_used: now,
-            last_touched: now,
-            loaded: Arc::downgrade(bundle),
-        };
         let replaced = {
             let mut state = self.state.lock();
+            state.adoptions += 1;
+            let known = Known {
+                dir,
+                bytes,
+                last_used: now,
+                last_touched: now,
+                loaded: Arc::downgrade(bundle),
+                checked: true,
+                adoption: state.adoptions,
+            };
             let replaced = state.bundles.insert(key, known);
             if let Some(old) = &replaced {
                 state.bytes = state.bytes.saturating_sub(old.bytes);
@@ -357,6 +394,28 @@ impl Bundle {
     #[must_use]
     pub fn find(&self, instance: &InstanceUid) -> Option<&Arc<Entry>> {
         self.entries.get(*self.by_instance.get(instance)?)
+    }
+
+    /// Reads everything and compares it with its checksums.
+    fn check(&self) -> io::Result<()> {
+        for entry in &self.entries {
+            let file = self.file(entry)?;
+            let mut checksum = crc32fast::Hasher::new();
+            let mut at = 0;
+            while at < entry.length {
+                let piece = CHECKED_AT_ONCE.min(entry.length - at);
+                let length = usize::try_from(piece).map_err(io::Error::other)?;
+                checksum.update(&read_range(&file, entry.offset + at, length)?);
+                at += piece;
+            }
+            if checksum.finalize() != entry.crc32 {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "an instance is not what was written",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The open file that an entry lies in.

@@ -53,6 +53,7 @@ pub struct LargeObject {
     file: File,
     number: u32,
     length: u64,
+    checksum: crc32fast::Hasher,
 }
 
 impl Staging {
@@ -93,7 +94,9 @@ impl Staging {
             return Err(rewound.err().unwrap_or(error));
         }
         pack.length += length;
-        Ok(entry(object, PACK, offset, length))
+        let mut checksum = crc32fast::Hasher::new();
+        pieces.iter().for_each(|piece| checksum.update(piece));
+        Ok(entry(object, PACK, offset, length, checksum.finalize()))
     }
 
     /// Starts a file of its own for an instance.
@@ -107,6 +110,7 @@ impl Staging {
             file,
             number,
             length: 0,
+            checksum: crc32fast::Hasher::new(),
         })
     }
 
@@ -119,6 +123,7 @@ impl Staging {
         self.reserve(length)?;
         write_pieces(&mut large.file, pieces)?;
         large.length += length;
+        pieces.iter().for_each(|piece| large.checksum.update(piece));
         Ok(())
     }
 
@@ -128,7 +133,8 @@ impl Staging {
     /// The system's, when the data do not reach the disk.
     pub fn finish_large(&self, large: LargeObject, object: Object) -> io::Result<Entry> {
         large.file.sync_data()?;
-        Ok(entry(object, large.number, 0, large.length))
+        let crc32 = large.checksum.finalize();
+        Ok(entry(object, large.number, 0, large.length, crc32))
     }
 
     /// The large instance will not be whole: its room is given back.
@@ -193,7 +199,7 @@ pub(super) fn file_path(dir: &Path, number: u32) -> PathBuf {
     }
 }
 
-fn entry(object: Object, file: u32, offset: u64, length: u64) -> Entry {
+fn entry(object: Object, file: u32, offset: u64, length: u64, crc32: u32) -> Entry {
     Entry {
         instance: object.instance,
         sop_class: object.sop_class,
@@ -201,6 +207,7 @@ fn entry(object: Object, file: u32, offset: u64, length: u64) -> Entry {
         file,
         offset,
         length,
+        crc32,
         meta_length: object.meta_length,
         head_length: object.head_length,
     }

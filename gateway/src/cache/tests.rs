@@ -95,11 +95,13 @@ fn every_damage_to_an_index_or_a_pack_is_seen() {
             "a flipped bit at {at} went unseen"
         );
     }
-    let dir = TempDir::new().unwrap();
-    commit(&Cache::open(dir.path(), ROOMY).unwrap(), "1", &[b"content"]);
-    fs::write(only_folder(dir.path()).join("pack"), b"cont").unwrap();
-    let cache = Cache::open(dir.path(), ROOMY).unwrap();
-    assert!(cache.get(&key("1")).is_none());
+    for damage in [&b"cont"[..], b"c0ntent", b"\0\0\0\0\0\0\0"] {
+        let dir = TempDir::new().unwrap();
+        commit(&Cache::open(dir.path(), ROOMY).unwrap(), "1", &[b"content"]);
+        fs::write(only_folder(dir.path()).join("pack"), damage).unwrap();
+        let cache = Cache::open(dir.path(), ROOMY).unwrap();
+        assert!(cache.get(&key("1")).is_none(), "{damage:?} went unseen");
+    }
 }
 
 #[test]

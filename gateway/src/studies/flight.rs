@@ -462,6 +462,8 @@ fn held_entry(object: Object, length: u64) -> Entry {
         file: 0,
         offset: 0,
         length,
+        // Never on disk, so never checked against it.
+        crc32: 0,
         meta_length: object.meta_length,
         head_length: object.head_length,
     }

@@ -145,7 +145,10 @@ impl Writer {
             }
             // No room on disk: what fits in memory passes through.
             Err(_) if self.size <= MEMORY_BUDGET => Ok(()),
-            Err(error) => Err(SinkError::NoRoom(error.to_string())),
+            Err(error) => {
+                self.cache.set_degraded(true, &error.to_string());
+                Err(SinkError::NoRoom(error.to_string()))
+            }
         }
     }
 

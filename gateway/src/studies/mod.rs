@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::archive::{Archive, ArchiveError, RetrieveRequest, Scope};
-use crate::cache::{Cache, Key};
+use crate::cache::{Bundle, Cache, Key};
 use crate::dicom::reader::Limits;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::store::ListingStore;
@@ -108,16 +108,34 @@ impl Registry {
 }
 
 impl Flights {
+    /// A retrieval that did not fail, and may be followed.
+    fn joinable(&self, key: &Key) -> Option<(Arc<SeriesFlight>, Arc<Group>)> {
+        let (flight, group) = self.by_key.get(key)?;
+        let failed = group.outcome().is_some_and(|outcome| outcome.is_err());
+        (!failed).then(|| (Arc::clone(flight), Arc::clone(group)))
+    }
+
     fn enter(&mut self, group: &Arc<Group>) {
         *self.readers.entry(Arc::as_ptr(group) as usize).or_default() += 1;
     }
 }
 
-/// A series that a request wants.
+/// A series, or an instance, that a request wants.
+#[derive(Clone)]
 struct Wanted {
     key: Key,
     expected: Option<u64>,
     modality: Option<String>,
+    /// Bundles the cache had taken in before it was looked into.
+    looked: u64,
+}
+
+impl Wanted {
+    /// Whether a bundle is what the archive has now.
+    fn matches(&self, bundle: &Bundle) -> bool {
+        self.expected
+            .is_none_or(|expected| expected == bundle.entries().len() as u64)
+    }
 }
 
 impl Studies {
@@ -177,7 +195,7 @@ impl Studies {
             }
             Scope::Study(_) | Scope::Series(..) => {
                 let wanted = self.wanted(scope).await?;
-                self.open_series(scope, wanted)
+                self.open_series(scope, wanted).await
             }
         }
     }
@@ -216,6 +234,7 @@ impl Studies {
                 key: key(&summary.series),
                 expected: summary.instances,
                 modality: summary.modality.clone(),
+                looked: self.cache.adoptions(),
             })
             .collect();
         if wanted.is_empty() {
@@ -253,64 +272,77 @@ impl Studies {
                 key: key(series),
                 expected: None,
                 modality: None,
+                looked: self.cache.adoptions(),
             })
             .collect();
         Some(wanted)
     }
 
-    fn open_series(
+    async fn open_series(
         self: &Arc<Self>,
         scope: &Scope,
-        wanted: Vec<Wanted>,
+        mut wanted: Vec<Wanted>,
     ) -> Result<Reader, StudiesError> {
-        let mut reader = Reader::new(Arc::clone(&self.registry), None);
-        let mut flights = self.registry.flights.lock();
-        let mut absent = Vec::new();
-        let mut bundles = 0;
-        for series in wanted {
-            if let Some((flight, group)) = flights.by_key.get(&series.key).cloned()
-                && reader.add_flight(&mut flights, &flight, &group, false)
-            {
-                metrics::counter!("drimbox_cache_joined_total").increment(1);
-            } else if let Some(bundle) = self.fresh_bundle(&series) {
-                metrics::counter!("drimbox_cache_hits_total").increment(1);
-                reader.add_bundle(bundle);
-                bundles += 1;
-            } else {
-                metrics::counter!("drimbox_cache_misses_total").increment(1);
-                absent.push(series);
+        loop {
+            let bundles = self
+                .load(wanted.iter().map(|series| series.key.clone()))
+                .await;
+            let mut reader = Reader::new(Arc::clone(&self.registry), None);
+            let mut flights = self.registry.flights.lock();
+            let mut absent = Vec::new();
+            let mut outdated = false;
+            for (series, bundle) in wanted.iter().zip(bundles) {
+                let fresh = bundle.filter(|bundle| series.matches(bundle));
+                if let Some((flight, group)) = flights.joinable(&series.key)
+                    && reader.add_flight(&mut flights, &flight, &group, false)
+                {
+                    metrics::counter!("drimbox_cache_joined_total").increment(1);
+                } else if let Some(bundle) = fresh {
+                    metrics::counter!("drimbox_cache_hits_total").increment(1);
+                    reader.add_bundle(bundle);
+                } else {
+                    outdated |= self.cache.was_adopted_after(&series.key, series.looked);
+                    absent.push(series.clone());
+                }
             }
+            if outdated {
+                // A retrieval ended between the look into the cache and the one at the flights.
+                drop(flights);
+                for series in &mut wanted {
+                    series.looked = self.cache.adoptions();
+                }
+                continue;
+            }
+            let whole_study =
+                matches!(scope, Scope::Study(_)) && reader.is_empty() && absent.len() > 1;
+            let groups: Vec<(Scope, Vec<Wanted>)> = if whole_study {
+                vec![(scope.clone(), absent)]
+            } else {
+                let alone = absent.into_iter().map(|series| {
+                    let Key {
+                        study, series: uid, ..
+                    } = series.key.clone();
+                    (Scope::Series(study, uid), vec![series])
+                });
+                alone.collect()
+            };
+            for (scope, series) in groups {
+                metrics::counter!("drimbox_cache_misses_total").increment(series.len() as u64);
+                let whole = matches!(scope, Scope::Study(_));
+                self.start(&mut flights, &mut reader, scope, series, whole);
+            }
+            return Ok(reader);
         }
-        let whole_study = matches!(scope, Scope::Study(_))
-            && bundles == 0
-            && reader.is_empty()
-            && absent.len() > 1;
-        let groups: Vec<(Scope, Vec<Wanted>)> = if whole_study {
-            vec![(scope.clone(), absent)]
-        } else {
-            absent
-                .into_iter()
-                .map(|series| {
-                    let scope = Scope::Series(series.key.study.clone(), series.key.series.clone());
-                    (scope, vec![series])
-                })
-                .collect()
-        };
-        for (scope, series) in groups {
-            let whole = matches!(scope, Scope::Study(_));
-            self.start(&mut flights, &mut reader, scope, series, whole);
-        }
-        drop(flights);
-        Ok(reader)
     }
 
-    /// The cached bundle of a series, unless the archive says that the series has changed.
-    fn fresh_bundle(&self, series: &Wanted) -> Option<Arc<crate::cache::Bundle>> {
-        let bundle = self.cache.get(&series.key)?;
-        let same = series
-            .expected
-            .is_none_or(|expected| expected == bundle.entries().len() as u64);
-        same.then_some(bundle)
+    /// The bundles of some keys, read off the async threads.
+    async fn load(&self, keys: impl Iterator<Item = Key>) -> Vec<Option<Arc<Bundle>>> {
+        let keys: Vec<Key> = keys.collect();
+        let count = keys.len();
+        let cache = Arc::clone(&self.cache);
+        let loaded =
+            tokio::task::spawn_blocking(move || keys.iter().map(|key| cache.get(key)).collect());
+        loaded.await.unwrap_or_else(|_| vec![None; count])
     }
 
     async fn open_instance(
@@ -345,19 +377,15 @@ impl Studies {
             wanted => wanted?,
         };
         let mut reader = Reader::new(Arc::clone(&self.registry), Some(instance.clone()));
+        let bundles = self.load([whole.clone(), alone.clone()].into_iter()).await;
+        for bundle in bundles.iter().flatten() {
+            if let Some(entry) = bundle.find(instance) {
+                metrics::counter!("drimbox_cache_hits_total").increment(1);
+                reader.add_item(reader::stored(bundle, entry)?);
+                return Ok(reader);
+            }
+        }
         let mut flights = self.registry.flights.lock();
-        if let Some(bundle) = self.cache.get(&whole)
-            && bundle.find(instance).is_some()
-        {
-            metrics::counter!("drimbox_cache_hits_total").increment(1);
-            reader.add_bundle(bundle);
-            return Ok(reader);
-        }
-        if let Some(bundle) = self.cache.get(&alone) {
-            metrics::counter!("drimbox_cache_hits_total").increment(1);
-            reader.add_bundle(bundle);
-            return Ok(reader);
-        }
         // On its way with its series, and here already.
         if let Some((flight, _)) = flights.by_key.get(&whole)
             && let Some(item @ Item::Stored { .. }) = flight.find(instance)
@@ -366,7 +394,7 @@ impl Studies {
             reader.add_item(item);
             return Ok(reader);
         }
-        if let Some((flight, group)) = flights.by_key.get(&alone).cloned()
+        if let Some((flight, group)) = flights.joinable(&alone)
             && reader.add_flight(&mut flights, &flight, &group, false)
         {
             metrics::counter!("drimbox_cache_joined_total").increment(1);
@@ -374,10 +402,12 @@ impl Studies {
         }
         metrics::counter!("drimbox_cache_misses_total").increment(1);
         let modality = wanted.into_iter().find_map(|series| series.modality);
+        let looked = self.cache.adoptions();
         let wanted = vec![Wanted {
             key: alone,
             expected: Some(1),
             modality,
+            looked,
         }];
         self.start(&mut flights, &mut reader, scope, wanted, false);
         drop(flights);

@@ -225,7 +225,11 @@ impl Drop for Reader {
     }
 }
 
-fn stored(bundle: &Bundle, entry: &Arc<crate::cache::Entry>) -> Result<Item, StudiesError> {
+/// An entry of a bundle with its open file.
+pub(super) fn stored(
+    bundle: &Bundle,
+    entry: &Arc<crate::cache::Entry>,
+) -> Result<Item, StudiesError> {
     let file = bundle
         .file(entry)
         .map_err(|error| StudiesError::Internal(format!("opening the cache: {error}")))?;

@@ -57,16 +57,16 @@ impl Wire {
     /// Reads a PDU. Dropping the future loses nothing.
     pub(super) async fn receive(&mut self) -> Result<Pdu, End> {
         loop {
-            if let Some(length) = self.announced()? {
-                if self.partial.len() >= length {
-                    let rest = self.partial.split_off(length);
-                    let whole = std::mem::replace(&mut self.partial, rest);
-                    let limit = u32::try_from(MAX_PDU).unwrap_or(u32::MAX);
-                    return match read_pdu(whole.as_slice(), limit, true) {
-                        Ok(Some(pdu)) => Ok(pdu),
-                        _ => Err(End::Closed),
-                    };
-                }
+            if let Some(length) = self.announced()?
+                && self.partial.len() >= length
+            {
+                let rest = self.partial.split_off(length);
+                let whole = std::mem::replace(&mut self.partial, rest);
+                let limit = u32::try_from(MAX_PDU).unwrap_or(u32::MAX);
+                return match read_pdu(whole.as_slice(), limit, true) {
+                    Ok(Some(pdu)) => Ok(pdu),
+                    _ => Err(End::Closed),
+                };
             }
             match self.stream.read_buf(&mut self.partial).await {
                 Ok(0) | Err(_) => return Err(End::Closed),

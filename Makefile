@@ -1,0 +1,64 @@
+# The commands of a developer; CONTRIBUTING.md says more.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+TOOLS := $(TARGET)/tools
+export PATH := $(TOOLS)/bin:$(PATH)
+
+# make demo
+PROFILE ?= release
+STATE ?= demo.state
+PORT_BASE ?=
+SAMPLES ?= small
+ONCE ?=
+
+# make fuzz
+FUZZ_SECONDS ?= 60
+
+.PHONY: help setup build test lint bench demo fuzz
+
+help:
+	@echo 'make demo    a PACS, a test PKI, exams and the gateway, with a short tour'
+	@echo '             ONCE=1 ends after the tour; STATE=folder PORT_BASE=port SAMPLES=large'
+	@echo 'make test    every test, against real Orthanc and DCMTK'
+	@echo 'make lint    format, clippy, licences of the dependencies'
+	@echo 'make bench   the benchmark table; on a machine that does nothing else'
+	@echo 'make fuzz    the parsers, FUZZ_SECONDS=60 each'
+	@echo 'make setup   the Debian packages that the others need'
+
+setup:
+	@conformance/setup.sh
+
+build:
+	$(CARGO) build --locked -p drimbox
+
+test: setup build
+	$(CARGO) test --locked --workspace
+
+lint: $(TOOLS)/bin/cargo-deny
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) deny --log-level error check licenses bans sources
+
+bench: setup
+	$(CARGO) build --locked --release -p drimbox -p conformance --bins
+	$(CARGO) run --quiet --locked --release -p conformance --bin bench
+
+demo: setup
+	@echo 'Building the gateway and the demonstration ($(PROFILE))'
+	@$(CARGO) build --quiet --locked --profile $(PROFILE) -p drimbox -p conformance --bins
+	@exec $(CARGO) run --quiet --locked --profile $(PROFILE) -p conformance --bin demo -- \
+		--state $(STATE) --samples $(SAMPLES) $(if $(PORT_BASE),--port-base $(PORT_BASE)) $(if $(ONCE),--once)
+
+fuzz: setup $(TOOLS)/bin/cargo-fuzz
+	cd conformance/fuzz && $(CARGO) run --quiet --bin seeds
+	cd conformance/fuzz && for target in $$(basename -s .rs -a fuzz_targets/*.rs); do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=8192 || exit 1; \
+	done
+
+$(TOOLS)/bin/cargo-deny:
+	$(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny --version 0.20.2
+
+$(TOOLS)/bin/cargo-fuzz:
+	$(CARGO) install --quiet --locked --root $(TOOLS) cargo-fuzz --version 0.13.2

@@ -1,0 +1,15 @@
+//! The benchmark: what the gateway takes for its main jobs, beside what other programs take for the
+//! same jobs on the same machine in the same run.
+//!
+//! Every measure is a median of runs that alternate between the gateway and its peers. Durations are
+//! printed and judged, never asserted: a run fails only when something did not work.
+
+pub mod dcmtk;
+pub mod fetch;
+mod http1;
+pub mod load;
+pub mod machine;
+pub mod report;
+pub mod rows;
+pub mod stage;
+pub mod verify;
