@@ -27,7 +27,7 @@ const PACKAGES: [&str; 2] = ["dicomweb-client==0.61.2", "pydicom==3.0.2"];
 
 const SCRIPT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/tests/clients/dicomweb_client.py"
+    "/tests/clients/ask.py"
 );
 
 /// The Python of the environment; `None` when the stories are to be left out.

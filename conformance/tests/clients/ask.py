@@ -10,7 +10,7 @@ import socket
 import sys
 
 from dicomweb_client.api import DICOMwebClient
-from dicomweb_client.session_utils import add_certs_to_session, create_session
+from dicomweb_client.session_utils import create_session
 
 ANY_SYNTAX = (("application/dicom", "*"),)
 
@@ -57,9 +57,9 @@ def main():
         socket.getaddrinfo = lambda host, *rest, **more: resolve(
             asked["address"] if host == asked["host"] else host, *rest, **more
         )
-        session = add_certs_to_session(
-            session, ca_bundle=asked["ca"], cert=(asked["certificate"], asked["key"])
-        )
+        # add_certs_to_session of the client takes certificate and key in one file only.
+        session.verify = asked["ca"]
+        session.cert = (asked["certificate"], asked["key"])
     client = DICOMwebClient(asked["url"], session=session)
     study, series, instance = asked["study"], asked["series"], asked["instance"]
     answer = {
