@@ -172,7 +172,9 @@ fn a_kill_at_any_moment_is_survived() {
 }
 
 /// What may happen to the folder of a bundle.
-const DAMAGES: [(&str, fn(&Path)); 10] = [
+type Damage = (&'static str, fn(&Path));
+
+const DAMAGES: [Damage; 10] = [
     ("index gone", |bundle| {
         fs::remove_file(bundle.join("index")).unwrap()
     }),

@@ -24,7 +24,6 @@ use drimbox::archive::{
 };
 use drimbox::config::{AeTitle, Pacs, PacsDimse, Quirks, RetrieveMethod};
 use drimbox::dicom::part10;
-use drimbox::dicom::uid::{InstanceUid, SopClassUid};
 use futures_util::StreamExt;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -242,14 +241,14 @@ fn files(exams: &Manifest, exam: &Exam) -> Vec<std::path::PathBuf> {
 fn outgoing(file: &Path) -> OutgoingInstance {
     let bytes = std::fs::read(file).unwrap();
     let meta = part10::parse(&bytes).unwrap();
-    let data = bytes[usize::try_from(meta.data_set_offset).unwrap()..].to_vec();
+    let data = bytes[meta.data_set_offset..].to_vec();
     let pieces: Vec<std::io::Result<Bytes>> = data
         .chunks(10_000)
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))
         .collect();
     OutgoingInstance {
-        sop_class: meta.sop_class.map(SopClassUid::from).unwrap(),
-        instance: meta.instance.map(InstanceUid::from).unwrap(),
+        sop_class: meta.sop_class.unwrap(),
+        instance: meta.instance.unwrap(),
         transfer_syntax: meta.transfer_syntax,
         data: futures_util::stream::iter(pieces).boxed(),
     }

@@ -10,6 +10,7 @@
 )]
 
 pub mod compare;
+pub mod json;
 pub mod objects;
 
 use std::fs::File;

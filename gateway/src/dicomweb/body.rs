@@ -204,7 +204,7 @@ struct Content {
 enum Change {
     /// A deflated data set becomes explicit VR little endian.
     Inflate {
-        converter: Option<Converter>,
+        converter: Option<Box<Converter>>,
         /// File meta information of the item, dropped in favour of `opening`.
         skip: u64,
         opening: Option<Bytes>,
@@ -223,7 +223,10 @@ impl Content {
         let change = if part.transfer_syntax() != entry.transfer_syntax {
             let syntax = part.transfer_syntax();
             Some(Change::Inflate {
-                converter: Some(Converter::new(&entry.transfer_syntax, Limits::default())),
+                converter: Some(Box::new(Converter::new(
+                    &entry.transfer_syntax,
+                    Limits::default(),
+                ))),
                 skip: entry.meta_length,
                 opening: Some(part10::file_meta(&entry.sop_class, &entry.instance, &syntax).into()),
             })

@@ -11,7 +11,8 @@ use super::service::Texts;
 use crate::archive::{self, FindRequest, Identifier, Match};
 use crate::dicom::json::{Attribute, JsonOptions, write_object};
 use crate::dicom::reader::Elements;
-use crate::studies::{Studies, StudiesError};
+use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::studies::{Counts, Studies, StudiesError};
 
 /// What `includefield=all` adds to the attributes of each level: what archives commonly index.
 const ALL_OF_STUDY: &[Tag] = &[
@@ -59,6 +60,9 @@ const NOT_ASKED: &[Tag] = &[
     tags::INSTANCE_AVAILABILITY,
     tags::TIMEZONE_OFFSET_FROM_UTC,
 ];
+
+/// Matches of a page that the gateway counts for an archive that does not.
+const MAX_COUNTED: usize = 100;
 
 /// PS3.18 §8.3.4.4 and §8.3.4.2, texts of the standard.
 const MORE_RESULTS: &str = "There are additional results that can be requested";
@@ -122,10 +126,83 @@ pub async fn run(
         if at > 0 {
             body.push(b',');
         }
-        describe(&mut body, item, query, texts, root)?;
+        let counts = if at < MAX_COUNTED {
+            counted(studies, item, query).await?
+        } else {
+            None
+        };
+        describe(&mut body, item, query, texts, root, counts)?;
     }
     body.push(b']');
     Ok(Page { body, warnings })
+}
+
+/// The counts of a match that its archive left out, or is not believed about; `None` when there is
+/// nothing to count.
+async fn counted(
+    studies: &Studies,
+    item: &Match,
+    query: &Query,
+) -> Result<Option<Counts>, StudiesError> {
+    let (study, series) = {
+        let Ok(data_set) = item.data_set() else {
+            return Ok(None);
+        };
+        let elements = data_set.elements();
+        let required: &[Tag] = match query.level {
+            Level::Study => &[
+                tags::NUMBER_OF_STUDY_RELATED_SERIES,
+                tags::NUMBER_OF_STUDY_RELATED_INSTANCES,
+                tags::MODALITIES_IN_STUDY,
+            ],
+            Level::Series => &[tags::NUMBER_OF_SERIES_RELATED_INSTANCES],
+            Level::Instance => return Ok(None),
+        };
+        let complete = required.iter().all(|tag| !is_empty(elements, *tag));
+        if complete && studies.counts_are_trusted() {
+            return Ok(None);
+        }
+        let study = elements.uid(tags::STUDY_INSTANCE_UID).map(StudyUid::from);
+        let series = match query.level {
+            Level::Series => elements.uid(tags::SERIES_INSTANCE_UID).map(SeriesUid::from),
+            _ => None,
+        };
+        (study.or_else(|| query.scope.study.clone()), series)
+    };
+    let Some(study) = study else { return Ok(None) };
+    match studies.count(&study, series.as_ref()).await {
+        Ok(counts) => Ok(Some(counts)),
+        // Gone since the archive answered.
+        Err(StudiesError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn add_counts(extra: &mut BTreeMap<Tag, Attribute>, level: Level, counts: Counts) {
+    let number = |count: u64| {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        Attribute::Numbers(VR::IS, vec![count])
+    };
+    match level {
+        Level::Study => {
+            extra.insert(tags::NUMBER_OF_STUDY_RELATED_SERIES, number(counts.series));
+            extra.insert(
+                tags::NUMBER_OF_STUDY_RELATED_INSTANCES,
+                number(counts.instances),
+            );
+            if !counts.modalities.is_empty() {
+                let modalities = Attribute::Strings(VR::CS, counts.modalities);
+                extra.insert(tags::MODALITIES_IN_STUDY, modalities);
+            }
+        }
+        Level::Series => {
+            extra.insert(
+                tags::NUMBER_OF_SERIES_RELATED_INSTANCES,
+                number(counts.instances),
+            );
+        }
+        Level::Instance => {}
+    }
 }
 
 fn level_of(level: Level) -> archive::Level {
@@ -210,6 +287,7 @@ fn describe(
     query: &Query,
     texts: &Texts,
     root: &str,
+    counts: Option<Counts>,
 ) -> Result<(), StudiesError> {
     let data_set = item
         .data_set()
@@ -223,6 +301,9 @@ fn describe(
         if !NOT_ASKED.contains(&tag) && elements.find(tag).is_none() {
             extra.insert(tag, empty(tag));
         }
+    }
+    if let Some(counts) = counts {
+        add_counts(&mut extra, query.level, counts);
     }
     if is_empty(elements, tags::INSTANCE_AVAILABILITY) {
         extra.insert(

@@ -13,6 +13,8 @@ use crate::store::{ListingStore, StoredListing, StoredSeries};
 
 /// Series of one study read at most.
 const MAX_SERIES: usize = 10_000;
+/// Instances of one series counted at most.
+const MAX_COUNTED: usize = 100_000;
 /// Studies remembered.
 const REMEMBERED: u64 = 10_000;
 
@@ -107,7 +109,70 @@ impl StudyListing {
     }
 }
 
+/// What a study or series holds, counted by the gateway itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Series of the study.
+    pub series: u64,
+    /// Instances of the study, or of the series.
+    pub instances: u64,
+    /// Modalities of the study's series, each once.
+    pub modalities: Vec<String>,
+}
+
 impl Studies {
+    /// Whether the archive's own counts are to be believed.
+    #[must_use]
+    pub fn counts_are_trusted(&self) -> bool {
+        self.settings.related_counts
+    }
+
+    /// Counts a study, or one series of it, for an archive that does not.
+    ///
+    /// # Errors
+    /// As [`Self::listing`].
+    pub async fn count(
+        &self,
+        study: &StudyUid,
+        series: Option<&SeriesUid>,
+    ) -> Result<Counts, StudiesError> {
+        let listing = self.listing(study).await?;
+        let mut counts = Counts::default();
+        for summary in &listing.series {
+            if series.is_some_and(|series| *series != summary.series) {
+                continue;
+            }
+            counts.series += 1;
+            if let Some(modality) = &summary.modality
+                && !counts.modalities.contains(modality)
+            {
+                counts.modalities.push(modality.clone());
+            }
+            counts.instances += match summary.instances {
+                Some(instances) => instances,
+                None => self.count_instances(study, &summary.series).await?,
+            };
+        }
+        Ok(counts)
+    }
+
+    async fn count_instances(
+        &self,
+        study: &StudyUid,
+        series: &SeriesUid,
+    ) -> Result<u64, StudiesError> {
+        let identifier = Identifier::default()
+            .with(Tag(0x0020, 0x000D), VR::UI, study.as_str())
+            .with(Tag(0x0020, 0x000E), VR::UI, series.as_str())
+            .with(Tag(0x0008, 0x0018), VR::UI, "");
+        let request = FindRequest {
+            level: Level::Image,
+            identifier,
+            max_matches: MAX_COUNTED,
+        };
+        Ok(self.archive.find(request).await?.items.len() as u64)
+    }
+
     /// The series of a study, asked of the archive unless it was asked a short while ago.
     ///
     /// # Errors

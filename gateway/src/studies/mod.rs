@@ -17,7 +17,7 @@ mod tests;
 
 pub use error::StudiesError;
 pub use flight::{HeldItem, Item};
-pub use listing::{SeriesSummary, StudyListing};
+pub use listing::{Counts, SeriesSummary, StudyListing};
 pub use reader::Reader;
 
 use std::collections::HashMap;

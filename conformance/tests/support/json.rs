@@ -1,0 +1,242 @@
+//! What the DICOM JSON model (PS3.18 annex F) has to say of a data set, read by dicom-object.
+
+use dicom_core::header::Header;
+use dicom_core::value::{PrimitiveValue, Value};
+use dicom_core::{Tag, VR};
+use dicom_object::{InMemDicomObject, StandardDataDictionary};
+use serde_json::{Map, Value as Json};
+
+type Object = InMemDicomObject<StandardDataDictionary>;
+
+/// Key of an attribute in the model.
+pub fn key(tag: Tag) -> String {
+    format!("{:04X}{:04X}", tag.group(), tag.element())
+}
+
+/// The values of an attribute; empty when it has none.
+pub fn values(object: &Json, tag: Tag) -> Vec<Json> {
+    let values = object
+        .get(key(tag))
+        .and_then(|attribute| attribute.get("Value"));
+    values.and_then(Json::as_array).cloned().unwrap_or_default()
+}
+
+/// The first value of an attribute as text; empty when it has none.
+pub fn text(object: &Json, tag: Tag) -> String {
+    match values(object, tag).first() {
+        Some(Json::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
+}
+
+/// A person's name as one text, groups between `=`, as the data set has it.
+pub fn name(object: &Json, tag: Tag) -> String {
+    let value = values(object, tag).first().cloned().unwrap_or_default();
+    let group = |name: &str| value.get(name).and_then(Json::as_str).unwrap_or_default();
+    let groups = [group("Alphabetic"), group("Ideographic"), group("Phonetic")].join("=");
+    groups.trim_end_matches('=').to_owned()
+}
+
+/// Every attribute of the data set is in the model, and nothing else but what `extra` allows.
+pub fn assert_model(stored: &Object, model: &Json, extra: &[Tag], which: &str) {
+    let model = model.as_object().unwrap();
+    let mut expected = 0;
+    for element in stored.iter() {
+        let tag = element.tag();
+        let is_pixels = [0x0008, 0x0009, 0x0010].contains(&tag.element()) && tag.group() == 0x7FE0;
+        // Group lengths, padding and pixels are not part of metadata.
+        if tag.element() == 0 || tag == Tag(0xFFFC, 0xFFFC) || is_pixels {
+            assert!(
+                !model.contains_key(&key(tag)),
+                "{which}: {tag} is in the metadata"
+            );
+            continue;
+        }
+        expected += 1;
+        let Some(attribute) = model.get(&key(tag)) else {
+            panic!("{which}: {tag} is missing")
+        };
+        let attribute = attribute.as_object().unwrap();
+        let vr = attribute["vr"].as_str().unwrap();
+        assert!(
+            vr == element.vr().to_string() || element.vr() == VR::UN || vr == "UN",
+            "{which}: {tag} is {vr}, stored as {}",
+            element.vr()
+        );
+        assert_attribute(
+            element.value(),
+            element.vr(),
+            attribute,
+            &format!("{which} {tag}"),
+        );
+    }
+    let others = model.keys().filter(|name| {
+        let known = stored.iter().any(|element| key(element.tag()) == **name);
+        !known && !extra.iter().any(|tag| key(*tag) == **name)
+    });
+    assert_eq!(
+        others.collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "{which}: not in the data set"
+    );
+    assert!(expected > 0);
+}
+
+fn assert_attribute(
+    value: &Value<Object, Vec<u8>>,
+    vr: VR,
+    attribute: &Map<String, Json>,
+    which: &str,
+) {
+    let given = attribute
+        .get("Value")
+        .and_then(Json::as_array)
+        .cloned()
+        .unwrap_or_default();
+    match value {
+        Value::Sequence(sequence) => {
+            if attribute["vr"] == "UN" {
+                // A private sequence whose VR was lost on its way through implicit VR.
+                assert!(attribute.contains_key("InlineBinary"), "{which}: no value");
+                return;
+            }
+            assert_eq!(
+                sequence.items().len(),
+                given.len(),
+                "{which}: number of items"
+            );
+            for (item, model) in sequence.items().iter().zip(&given) {
+                if item.iter().next().is_none() {
+                    assert_eq!(model.as_object().unwrap().len(), 0, "{which}: not empty");
+                } else {
+                    assert_model(item, model, &[], which);
+                }
+            }
+        }
+        Value::PixelSequence(_) => panic!("{which}: pixels outside (7FE0,0010)"),
+        Value::Primitive(PrimitiveValue::Empty) => {
+            assert!(given.is_empty(), "{which}: a value where there is none");
+            assert!(!attribute.contains_key("InlineBinary"), "{which}");
+        }
+        Value::Primitive(value) => assert_primitive(value, vr, attribute, &given, which),
+    }
+}
+
+fn assert_primitive(
+    value: &PrimitiveValue,
+    vr: VR,
+    attribute: &Map<String, Json>,
+    given: &[Json],
+    which: &str,
+) {
+    use VR::*;
+    match vr {
+        OB | OD | OF | OL | OV | OW => {
+            let inline = attribute["InlineBinary"].as_str().unwrap();
+            assert_eq!(inline, base64(&value.to_bytes()), "{which}");
+        }
+        // What the data set's VR does not tell, a data dictionary may.
+        UN => assert!(
+            attribute.contains_key("InlineBinary") || attribute.contains_key("Value"),
+            "{which}: no value"
+        ),
+        AT => {
+            let PrimitiveValue::Tags(tags) = value else {
+                panic!("{which}: {value:?}")
+            };
+            let tags: Vec<Json> = tags.iter().map(|tag| Json::String(key(*tag))).collect();
+            assert_eq!(given, tags, "{which}");
+        }
+        US | SS | UL | SL | FL | FD | UV | SV | IS | DS => {
+            let stored = value.to_multi_float64();
+            let texts = value.to_multi_str();
+            assert_eq!(given.len(), texts.len(), "{which}: number of values");
+            for (at, given) in given.iter().enumerate() {
+                if texts[at].trim().is_empty() {
+                    assert!(given.is_null(), "{which}: a value where there is none");
+                    continue;
+                }
+                let number = match given {
+                    Json::Number(number) => number.as_f64().unwrap(),
+                    Json::String(text) => {
+                        assert_eq!(text.trim(), text, "{which}: padding");
+                        text.parse().unwrap()
+                    }
+                    other => panic!("{which}: {other}"),
+                };
+                let expected: f64 = match &stored {
+                    Ok(stored) => stored[at],
+                    Err(_) => texts[at].trim().parse().unwrap(),
+                };
+                assert!(number == expected, "{which}: {number} for {expected}");
+            }
+        }
+        PN => {
+            let names = value.to_multi_str();
+            assert_eq!(given.len(), names.len(), "{which}: number of names");
+            for (given, stored) in given.iter().zip(names.iter()) {
+                let groups = ["Alphabetic", "Ideographic", "Phonetic"];
+                let given = groups.map(|group| given[group].as_str().unwrap_or_default());
+                let stored = stored.trim_end();
+                assert_eq!(
+                    given.join("=").trim_end_matches('='),
+                    stored.trim_end_matches('=')
+                );
+            }
+        }
+        _ => {
+            let several = !matches!(vr, LT | ST | UT | UR);
+            let stored: Vec<String> = if several {
+                value
+                    .to_multi_str()
+                    .iter()
+                    .map(|text| trim(text).to_owned())
+                    .collect()
+            } else {
+                vec![trim(&value.to_str()).to_owned()]
+            };
+            if stored.iter().all(String::is_empty) {
+                assert!(
+                    given.iter().all(Json::is_null),
+                    "{which}: a value where there is none"
+                );
+                return;
+            }
+            assert_eq!(given.len(), stored.len(), "{which}: number of values");
+            for (given, stored) in given.iter().zip(&stored) {
+                match given {
+                    Json::Null => assert_eq!(stored, "", "{which}"),
+                    Json::String(text) => {
+                        assert_eq!(trim(text), stored, "{which}");
+                        assert_eq!(text.trim_end_matches([' ', '\0']), text, "{which}: padding");
+                    }
+                    other => panic!("{which}: {other}"),
+                }
+            }
+        }
+    }
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\0'])
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let mut word = [0; 3];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let bits = u32::from_be_bytes([0, word[0], word[1], word[2]]);
+        for at in 0..4 {
+            let index = (bits >> (18 - 6 * at) & 63) as usize;
+            text.push(if at <= chunk.len() {
+                ALPHABET[index] as char
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
