@@ -12,6 +12,7 @@ pub struct Tool {
     name: &'static str,
     args: Vec<String>,
     nodelay: bool,
+    may_fail: bool,
 }
 
 impl Tool {
@@ -57,6 +58,7 @@ impl Tool {
             name,
             args,
             nodelay: true,
+            may_fail: false,
         }
     }
 
@@ -77,6 +79,13 @@ impl Tool {
     #[must_use]
     pub fn with_nagle(mut self) -> Self {
         self.nodelay = false;
+        self
+    }
+
+    /// Timed although it ends with an error.
+    #[must_use]
+    pub fn may_fail(mut self) -> Self {
+        self.may_fail = true;
         self
     }
 
@@ -147,6 +156,7 @@ impl Tool {
             .find(|line| line.starts_with("E:") || line.starts_with("F:"));
         match error {
             None if output.status.success() => Ok(()),
+            _ if self.may_fail => Ok(()),
             _ => Err(KitError::Http {
                 what: self.command(),
                 reason: format!("{} {}", output.status, error.unwrap_or_default()),
