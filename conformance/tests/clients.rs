@@ -25,10 +25,7 @@ use support::{exam, exams, folder, run};
 /// What is installed; another list makes another environment.
 const PACKAGES: [&str; 2] = ["dicomweb-client==0.61.2", "pydicom==3.0.2"];
 
-const SCRIPT: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/clients/ask.py"
-);
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/ask.py");
 
 /// The Python of the environment; `None` when the stories are to be left out.
 fn python() -> Option<PathBuf> {

@@ -235,6 +235,21 @@ fn classes_of(modality: &str) -> Option<&'static [(&'static str, Content)]> {
     })
 }
 
+/// Modalities of [`classes_of`], for [`every_class`].
+const MODALITIES: &[&str] = &[
+    "CT", "MR", "PT", "NM", "US", "CR", "DX", "IO", "MG", "XA", "RF", "ES", "OT", "SM", "SEG",
+    "SR", "KO", "PR", "DOC", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTIMAGE", "RTRECORD", "REG", "ECG",
+];
+
+/// Every storage class known here, some more than once.
+pub fn every_class() -> impl Iterator<Item = &'static str> {
+    let classes = MODALITIES
+        .iter()
+        .filter_map(|modality| classes_of(modality))
+        .flatten();
+    classes.chain(COMMON).map(|(sop_class, _)| *sop_class)
+}
+
 /// The contexts of queries and verification, for one association that serves them all.
 #[must_use]
 pub fn query() -> Vec<ProposedContext> {

@@ -105,16 +105,26 @@ impl Run<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        let classes: BTreeSet<String> = missing
+        let mut classes: BTreeSet<String> = missing
             .iter()
-            .map(|entry| entry.sop_class.clone())
+            .filter_map(|entry| entry.sop_class.clone())
             .collect();
+        if missing.iter().any(|entry| entry.sop_class.is_none()) {
+            // Some archives do not say: every class there is gets its try.
+            classes.extend(contexts::every_class().map(str::to_owned));
+        }
         for (classes, contexts) in self.dimse.exact_contexts(&classes) {
             let contexts: Arc<[ProposedContext]> = contexts.into();
             let mut by_series: BTreeMap<&SeriesUid, Vec<&InstanceUid>> = BTreeMap::new();
             for entry in missing
                 .iter()
-                .filter(|entry| classes.contains(&entry.sop_class))
+                .filter(|entry| !self.delivered.contains(&entry.instance))
+                .filter(|entry| {
+                    entry
+                        .sop_class
+                        .as_ref()
+                        .is_none_or(|class| classes.contains(class))
+                })
             {
                 by_series
                     .entry(&entry.series)
@@ -421,7 +431,7 @@ fn identifier_of(scope: &Scope) -> (Level, Identifier) {
 struct Listed {
     series: SeriesUid,
     instance: InstanceUid,
-    sop_class: String,
+    sop_class: Option<String>,
 }
 
 /// Lists the instances of a scope, series by series, so that no relational query is needed.
@@ -450,10 +460,7 @@ async fn list(dimse: &DimseArchive, scope: &Scope) -> Result<Vec<Listed>, Archiv
                 listed.push(Listed {
                     series: series.clone(),
                     instance: instance.into(),
-                    sop_class: answer
-                        .uid(SOP_CLASS_UID)
-                        .map(|uid| uid.to_string())
-                        .unwrap_or_default(),
+                    sop_class: answer.uid(SOP_CLASS_UID).map(|uid| uid.to_string()),
                 });
             }
         }
