@@ -389,7 +389,7 @@ fn head(item: &Item, max: u64) -> Result<Bytes, BodyError> {
     }
     let length = usize::try_from(entry.head_length).map_err(std::io::Error::other)?;
     match item {
-        Item::Stored { entry, file } => {
+        Item::Stored { entry, file, .. } => {
             Ok(read_range(file, entry.offset + entry.meta_length, length)?)
         }
         Item::Held(held) => {

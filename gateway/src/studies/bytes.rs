@@ -40,7 +40,14 @@ impl ItemBytes {
         let mut runs: VecDeque<Run> = VecDeque::new();
         for item in items {
             match item {
-                Item::Stored { entry, file } => match runs.back_mut() {
+                Item::Stored {
+                    fresh: Some(bytes), ..
+                } => runs.push_back(Run::Memory(bytes.clone())),
+                Item::Stored {
+                    entry,
+                    file,
+                    fresh: None,
+                } => match runs.back_mut() {
                     Some(Run::File {
                         file: last,
                         offset,
@@ -54,9 +61,7 @@ impl ItemBytes {
                         length: entry.length,
                     }),
                 },
-                Item::Held(held) => {
-                    runs.extend(held.pieces.iter().cloned().map(Run::Memory));
-                }
+                Item::Held(held) => runs.extend(held.pieces.iter().cloned().map(Run::Memory)),
             }
         }
         Self {
@@ -72,40 +77,45 @@ impl ItemBytes {
     /// The system's; [`io::ErrorKind::UnexpectedEof`] past the end.
     pub async fn next(&mut self, most: u64) -> io::Result<Bytes> {
         while self.current.is_empty() {
-            let reading = match self.ahead.take() {
-                Some(reading) => reading,
-                None => self.read().ok_or(io::ErrorKind::UnexpectedEof)?,
-            };
-            // Read on while this piece is waited for and sent.
+            if self.ahead.is_none() {
+                if let Some(Run::Memory(_)) = self.runs.front() {
+                    if let Some(Run::Memory(bytes)) = self.runs.pop_front() {
+                        self.current = bytes;
+                    }
+                    continue;
+                }
+                self.read_ahead();
+            }
+            let reading = self.ahead.take().ok_or(io::ErrorKind::UnexpectedEof)?;
             let arrived = reading.await.map_err(io::Error::other)?;
-            self.ahead = self.read();
+            // Read on while this piece is sent.
+            self.read_ahead();
             self.current = arrived?;
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         Ok(self.current.split_to(self.current.len().min(most)))
     }
 
-    fn read(&mut self) -> Option<JoinHandle<io::Result<Bytes>>> {
-        match self.runs.pop_front()? {
-            Run::Memory(bytes) => Some(tokio::spawn(async move { Ok(bytes) })),
-            Run::File {
-                file,
-                offset,
-                length,
-            } => {
-                let now = length.min(CHUNK);
-                if length > now {
-                    self.runs.push_front(Run::File {
-                        file: Arc::clone(&file),
-                        offset: offset + now,
-                        length: length - now,
-                    });
-                }
-                let now = usize::try_from(now).unwrap_or(0);
-                Some(tokio::task::spawn_blocking(move || {
-                    read_range(&file, offset, now)
-                }))
-            }
+    /// Starts to read the next piece, if it is in a file.
+    fn read_ahead(&mut self) {
+        let Some(Run::File {
+            file,
+            offset,
+            length,
+        }) = self.runs.front_mut()
+        else {
+            return;
+        };
+        let now = CHUNK.min(*length);
+        let (from, at) = (Arc::clone(file), *offset);
+        *offset += now;
+        *length -= now;
+        if *length == 0 {
+            self.runs.pop_front();
         }
+        let now = usize::try_from(now).unwrap_or(0);
+        self.ahead = Some(tokio::task::spawn_blocking(move || {
+            read_range(&from, at, now)
+        }));
     }
 }

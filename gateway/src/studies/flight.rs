@@ -5,7 +5,7 @@
 //! their own pace from the disk. When the disk has no room, instances are handed to the readers from
 //! memory instead, within a budget that holds the archive back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ use crate::dicom::uid::{InstanceUid, SeriesUid};
 pub const MEMORY_BUDGET: usize = 24 * 1024 * 1024;
 /// Instances written at a time.
 const WRITE_BATCH: usize = 32;
+/// Bytes of what was written last that a series under way keeps in memory, for readers that keep up.
+const FRESH: usize = 4 * 1024 * 1024;
 /// A retrieval nobody waits for goes on when this part of it is in: 3/4.
 const WORTH_FINISHING: (u64, u64) = (3, 4);
 
@@ -38,6 +40,8 @@ pub enum Item {
         entry: Arc<Entry>,
         /// The open file.
         file: Arc<File>,
+        /// The Part 10 file itself, when it has just arrived: its readers need not ask the disk.
+        fresh: Option<Bytes>,
     },
     /// In memory, because the disk has no room.
     Held(Arc<HeldItem>),
@@ -96,6 +100,9 @@ struct SeriesState {
     staging: Option<Arc<Staging>>,
     readers: HashMap<u64, usize>,
     next_reader: u64,
+    /// The last items that were written, by their place.
+    fresh: VecDeque<(usize, Bytes)>,
+    fresh_bytes: usize,
     /// Some items are in memory.
     holds_memory: bool,
     /// Items were dropped: nobody can read this flight from its start any more.
@@ -256,9 +263,19 @@ impl Group {
                 let stored = series.staging(&self.cache).and_then(|staging| {
                     let entry = Arc::new(staging.append(object.clone(), &pieces)?);
                     let file = staging.file(&entry)?;
-                    Ok(Item::Stored { entry, file })
+                    Ok(Item::Stored {
+                        entry,
+                        file,
+                        fresh: None,
+                    })
                 });
                 let item = match stored {
+                    Ok(Item::Stored { entry, file, .. }) => {
+                        let fresh = Some(concatenated(&pieces));
+                        drop(budget);
+                        self.publish(&series, Item::Stored { entry, file, fresh });
+                        return;
+                    }
                     Ok(item) => item,
                     Err(error) => {
                         series.pass_through(&self.cache, &error);
@@ -282,7 +299,11 @@ impl Group {
                 let stored = staging.finish_large(large, object).and_then(|entry| {
                     let entry = Arc::new(entry);
                     let file = staging.file(&entry)?;
-                    Ok(Item::Stored { entry, file })
+                    Ok(Item::Stored {
+                        entry,
+                        file,
+                        fresh: None,
+                    })
                 });
                 match stored {
                     Ok(item) => self.publish(&series, item),
@@ -363,10 +384,15 @@ impl SeriesFlight {
     }
 
     /// Adds an item; false when the instance is there already.
-    fn push(&self, item: Item) -> bool {
+    fn push(&self, mut item: Item) -> bool {
         let mut state = self.state.lock();
         if !state.known.insert(item.entry().instance.clone()) {
             return false;
+        }
+        if let Item::Stored { fresh, .. } = &mut item
+            && let Some(bytes) = fresh.take()
+        {
+            state.keep_fresh(bytes);
         }
         match &item {
             Item::Stored { entry, .. } => state.entries.push(Arc::clone(entry)),
@@ -400,13 +426,15 @@ impl SeriesFlight {
         let Some(cursor) = state.readers.get(&reader).copied() else {
             return Vec::new();
         };
-        let taken: Vec<Item> = state
-            .items
-            .iter()
-            .skip(cursor)
-            .take(most)
-            .flatten()
-            .cloned()
+        let slots = state.items.iter().enumerate().skip(cursor).take(most);
+        let taken: Vec<Item> = slots
+            .filter_map(|(at, slot)| {
+                let mut item = slot.clone()?;
+                if let Item::Stored { fresh, .. } = &mut item {
+                    *fresh = state.fresh_at(at);
+                }
+                Some(item)
+            })
             .collect();
         state.readers.insert(reader, cursor + taken.len());
         state.drop_what_all_have_read();
@@ -423,6 +451,7 @@ impl SeriesFlight {
     /// The staged bundle and its entries, when all of it is on disk.
     pub fn take_staging(&self) -> Option<(Staging, Vec<Arc<Entry>>)> {
         let mut state = self.state.lock();
+        state.fresh.clear();
         let staging = Arc::into_inner(state.staging.take()?)?;
         if self.is_passing_through() {
             return None;
@@ -432,6 +461,29 @@ impl SeriesFlight {
 }
 
 impl SeriesState {
+    /// Holds the bytes of the item that is about to be added, and lets the oldest go.
+    fn keep_fresh(&mut self, bytes: Bytes) {
+        self.fresh_bytes += bytes.len();
+        self.fresh.push_back((self.items.len(), bytes));
+        while self.fresh_bytes > FRESH
+            && let Some((_, oldest)) = self.fresh.pop_front()
+        {
+            self.fresh_bytes -= oldest.len();
+        }
+    }
+
+    fn fresh_at(&self, at: usize) -> Option<Bytes> {
+        let (first, _) = self.fresh.front()?;
+        let found = self
+            .fresh
+            .iter()
+            .skip(at.checked_sub(*first)?)
+            .find(|(place, _)| *place >= at);
+        found
+            .filter(|(place, _)| *place == at)
+            .map(|(_, bytes)| bytes.clone())
+    }
+
     /// Items in memory are dropped once every reader has had them.
     fn drop_what_all_have_read(&mut self) {
         if !self.holds_memory {
@@ -452,6 +504,15 @@ impl SeriesState {
         }
         self.partial |= dropped;
     }
+}
+
+fn concatenated(pieces: &[Bytes]) -> Bytes {
+    let length = pieces.iter().map(Bytes::len).sum();
+    let mut whole = Vec::with_capacity(length);
+    pieces
+        .iter()
+        .for_each(|piece| whole.extend_from_slice(piece));
+    whole.into()
 }
 
 fn held_entry(object: Object, length: u64) -> Entry {

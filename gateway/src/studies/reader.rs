@@ -220,5 +220,6 @@ pub(super) fn stored(
     Ok(Item::Stored {
         entry: Arc::clone(entry),
         file,
+        fresh: None,
     })
 }
