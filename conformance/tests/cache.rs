@@ -372,7 +372,7 @@ fn a_reader_of_what_gives_way_still_gets_all_of_it() {
 #[test]
 fn a_series_larger_than_the_cache_passes_through_whole() {
     run(async {
-        let large = objects::make(&folder("larger-files"), "2.25.8301", 40, 1 << 20);
+        let large = objects::make(&folder("larger-files"), "2.25.8301", 32, 1 << 20);
         let all = [large.files.clone(), files(&[STUDY])].concat();
         let pair = pair("larger", &all, |config| {
             config.set("cache.max_bytes", 4_i64 << 20)
@@ -395,7 +395,7 @@ fn a_series_larger_than_the_cache_passes_through_whole() {
 #[test]
 fn with_a_full_disk_images_pass_through_to_everyone() {
     run(async {
-        let large = objects::make(&folder("full-files"), "2.25.8401", 12, 6 << 20);
+        let large = objects::make(&folder("full-files"), "2.25.8401", 6, 6 << 20);
         let all = [large.files.clone(), files(&[STUDY])].concat();
         let pair = pair("full", &all, |config| {
             config.set("cache.min_free_bytes", NO_DISK)
@@ -450,8 +450,8 @@ fn with_a_full_disk_an_instance_larger_than_memory_allows_is_refused_clearly() {
 #[test]
 fn instances_larger_than_memory_allows_are_kept_and_served() {
     run(async {
-        let large = objects::make(&folder("large-files"), "2.25.8601", 3, 40 << 20);
-        let medium = objects::make(&folder("medium-files"), "2.25.8602", 3, 6 << 20);
+        let large = objects::make(&folder("large-files"), "2.25.8601", 2, 36 << 20);
+        let medium = objects::make(&folder("medium-files"), "2.25.8602", 2, 6 << 20);
         let all = [large.files.clone(), medium.files.clone()].concat();
         let mut pair = pair("large", &all, |config| config).await;
         pair.gateway.reset_peak_memory().unwrap();
@@ -463,7 +463,7 @@ fn instances_larger_than_memory_allows_are_kept_and_served() {
         let grown = pair.gateway.memory().unwrap().peak - before;
         assert!(
             grown < 64 << 20,
-            "{grown} bytes of memory for images of 40 MiB"
+            "{grown} bytes of memory for images of 36 MiB"
         );
         pair.kept(2).await;
         assert_eq!(pair.retrievals(), 2);

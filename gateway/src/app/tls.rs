@@ -15,8 +15,12 @@ use crate::net;
 
 /// Makes the chosen cryptography that of the process.
 pub(super) fn install_provider() {
+    let provider = net::tls::provider();
+    // The first random bytes of a process cost up to 200 ms (entropy is gathered from the jitter of
+    // the processor): better now than in the first handshake. A failure shows there again.
+    let _ = provider.secure_random.fill(&mut [0; 32]);
     // A second call in one process finds the provider in place.
-    let _ = net::tls::provider().as_ref().clone().install_default();
+    let _ = provider.as_ref().clone().install_default();
 }
 
 /// What associations with a PACS over TLS need.

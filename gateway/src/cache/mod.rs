@@ -17,7 +17,7 @@ mod tests;
 pub use index::Entry;
 pub use staging::{LargeObject, Object, Staging};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 /// Age after which the time of last use is written to disk again.
 const TOUCH_EVERY: Duration = Duration::from_secs(15 * 60);
 
+/// Entries of indexes kept in memory for the next request, some 300 bytes each.
+const ENTRIES_IN_MEMORY: usize = 20_000;
 /// Bytes read at a time to compare them with their checksum.
 const CHECKED_AT_ONCE: u64 = 1024 * 1024;
 
@@ -74,6 +76,8 @@ struct State {
     /// Bytes of the bundles and of what is being written.
     bytes: u64,
     adoptions: u64,
+    /// Bundles used last, held so that their indexes stay in memory.
+    recent: VecDeque<(Key, Arc<Bundle>)>,
 }
 
 struct Known {
@@ -183,6 +187,7 @@ impl Cache {
                     return Some(loaded);
                 }
                 known.loaded = Arc::downgrade(&bundle);
+                state.used(key, &bundle);
                 Some(bundle)
             }
             Err(error) => {
@@ -192,6 +197,22 @@ impl Cache {
                 None
             }
         }
+    }
+
+    /// The bundle of a key if its index is in memory: no disk is touched.
+    #[must_use]
+    pub fn in_memory(&self, key: &Key) -> Option<Arc<Bundle>> {
+        let mut state = self.state.lock();
+        let known = state.bundles.get_mut(key)?;
+        let now = SystemTime::now();
+        let age = now.duration_since(known.last_touched).unwrap_or_default();
+        if age > TOUCH_EVERY {
+            return None;
+        }
+        known.last_used = now;
+        let bundle = known.loaded.upgrade()?;
+        state.used(key, &bundle);
+        Some(bundle)
     }
 
     /// Whether a whole bundle of the key is known, without reading anything.
@@ -236,6 +257,7 @@ impl Cache {
         let removed = {
             let mut state = self.state.lock();
             let removed = state.bundles.remove(key);
+            state.recent.retain(|(recent, _)| recent != key);
             if let Some(known) = &removed {
                 state.bytes = state.bytes.saturating_sub(known.bytes);
             }
@@ -310,6 +332,7 @@ impl Cache {
                     return;
                 };
                 let known = state.bundles.remove(&key);
+                state.recent.retain(|(recent, _)| *recent != key);
                 if let Some(known) = &known {
                     state.bytes = state.bytes.saturating_sub(known.bytes);
                 }
@@ -337,6 +360,8 @@ impl Cache {
                 checked: true,
                 adoption: state.adoptions,
             };
+            state.recent.retain(|(recent, _)| *recent != key);
+            state.used(&key, bundle);
             let replaced = state.bundles.insert(key, known);
             if let Some(old) = &replaced {
                 state.bytes = state.bytes.saturating_sub(old.bytes);
@@ -355,6 +380,21 @@ impl Cache {
         metrics::gauge!("drimbox_cache_bytes").set(state.bytes as f64);
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
         metrics::gauge!("drimbox_cache_series").set(state.bundles.len() as f64);
+    }
+}
+
+impl State {
+    /// Notes the use of a bundle; the ones used longest ago are let go.
+    fn used(&mut self, key: &Key, bundle: &Arc<Bundle>) {
+        self.recent.retain(|(recent, _)| recent != key);
+        self.recent.push_front((key.clone(), Arc::clone(bundle)));
+        let mut entries = 0;
+        let kept = self.recent.iter().take_while(|(_, bundle)| {
+            entries += bundle.entries.len() + 16;
+            entries <= ENTRIES_IN_MEMORY
+        });
+        let kept = kept.count().max(1);
+        self.recent.truncate(kept);
     }
 }
 

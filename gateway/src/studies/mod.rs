@@ -287,7 +287,7 @@ impl Studies {
             let bundles = self
                 .load(wanted.iter().map(|series| series.key.clone()))
                 .await;
-            let mut reader = Reader::new(Arc::clone(&self.registry), None);
+            let mut reader = Reader::new(Arc::clone(&self.registry));
             let mut flights = self.registry.flights.lock();
             let mut absent = Vec::new();
             let mut outdated = false;
@@ -338,6 +338,14 @@ impl Studies {
     /// The bundles of some keys, read off the async threads.
     async fn load(&self, keys: impl Iterator<Item = Key>) -> Vec<Option<Arc<Bundle>>> {
         let keys: Vec<Key> = keys.collect();
+        let in_memory: Vec<Option<Arc<Bundle>>> =
+            keys.iter().map(|key| self.cache.in_memory(key)).collect();
+        let settled = |(key, bundle): (&Key, &Option<Arc<Bundle>>)| {
+            bundle.is_some() || !self.cache.contains(key)
+        };
+        if keys.iter().zip(&in_memory).all(settled) {
+            return in_memory;
+        }
         let count = keys.len();
         let cache = Arc::clone(&self.cache);
         let loaded =
@@ -376,7 +384,7 @@ impl Studies {
             }
             wanted => wanted?,
         };
-        let mut reader = Reader::new(Arc::clone(&self.registry), Some(instance.clone()));
+        let mut reader = Reader::new(Arc::clone(&self.registry));
         let bundles = self.load([whole.clone(), alone.clone()].into_iter()).await;
         for bundle in bundles.iter().flatten() {
             if let Some(entry) = bundle.find(instance) {

@@ -7,7 +7,6 @@ use tokio::sync::watch;
 use super::flight::{Group, Item, SeriesFlight};
 use super::{Flights, Registry, StudiesError};
 use crate::cache::Bundle;
-use crate::dicom::uid::InstanceUid;
 
 /// Items handed out at a time.
 const BATCH: usize = 256;
@@ -17,7 +16,6 @@ const BATCH: usize = 256;
 pub struct Reader {
     sources: Vec<Source>,
     groups: Vec<Joined>,
-    only: Option<InstanceUid>,
     registry: Arc<Registry>,
 }
 
@@ -41,11 +39,10 @@ struct Joined {
 }
 
 impl Reader {
-    pub(super) fn new(registry: Arc<Registry>, only: Option<InstanceUid>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
         Self {
             sources: Vec::new(),
             groups: Vec::new(),
-            only,
             registry,
         }
     }
@@ -104,13 +101,7 @@ impl Reader {
             match source {
                 Source::Bundle { bundle, .. } => {
                     for entry in bundle.entries() {
-                        if self
-                            .only
-                            .as_ref()
-                            .is_none_or(|only| entry.instance == *only)
-                        {
-                            items.push(stored(bundle, entry)?);
-                        }
+                        items.push(stored(bundle, entry)?);
                     }
                 }
                 Source::Single(item) => items.extend(item.clone()),
@@ -176,13 +167,6 @@ impl Reader {
                 }
                 Source::Flight { flight, reader } => flight.take(*reader, BATCH),
                 Source::Single(item) => item.take().into_iter().collect(),
-            };
-            let items: Vec<Item> = match &self.only {
-                Some(only) => items
-                    .into_iter()
-                    .filter(|item| item.entry().instance == *only)
-                    .collect(),
-                None => items,
             };
             if !items.is_empty() {
                 return Ok(Some(items));

@@ -254,6 +254,26 @@ async fn one_instance_does_not_fetch_its_series() {
 }
 
 #[tokio::test]
+async fn every_instance_of_a_long_cached_series_is_found() {
+    let pacs = FakePacs::with(&[("1.1", 600)]);
+    pacs.send.add_permits(600);
+    let bench = Bench::over(&pacs);
+    all(bench.studies.open(&series("1.1")).await.unwrap())
+        .await
+        .unwrap();
+    bench.settle().await;
+    for at in [0, 255, 256, 599] {
+        let scope = Scope::Instance(study_uid(), series_uid("1.1"), instance_uid("1.1", at));
+        let items = all(bench.studies.open(&scope).await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(items.len(), 1, "instance {at}");
+        assert_eq!(items[0].entry().instance, instance_uid("1.1", at));
+    }
+    assert_eq!(pacs.retrievals(), 1);
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let pacs = FakePacs::with(&[("1.1", 1)]);
     let bench = Bench::over(&pacs);

@@ -74,9 +74,6 @@ pub(super) async fn serve(shared: Shared, stream: TcpStream, open: usize) {
 
 /// Reads the association request and answers it.
 async fn negotiate(shared: &Shared, wire: &mut Wire, open: usize) -> Result<AssociationRQ, End> {
-    if shared.behaviour().silent {
-        stall(shared, wire, |behaviour| behaviour.silent).await?;
-    }
     let Pdu::AssociationRQ(request) = wire.receive().await? else {
         return Err(End::Closed);
     };
@@ -86,6 +83,9 @@ async fn negotiate(shared: &Shared, wire: &mut Wire, open: usize) -> Result<Asso
         contexts: request.presentation_contexts.len(),
         max_pdu: max_pdu(&request),
     });
+    if shared.behaviour().silent {
+        stall(shared, wire, |behaviour| behaviour.silent).await?;
+    }
     let behaviour = shared.behaviour();
     let over = behaviour.max_associations.is_some_and(|most| open >= most);
     if let Some(why) = behaviour.reject.or(over.then_some(Rejection::LocalLimit)) {

@@ -35,7 +35,7 @@ const EXPLICIT_BE: &str = "1.2.840.10008.1.2.2";
 const DEFLATED: &str = uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN;
 
 /// Syntaxes of objects without pixel data.
-const DATA: &[&str] = &[EXPLICIT_LE, IMPLICIT_LE];
+const DATA: &[&str] = &[EXPLICIT_LE, IMPLICIT_LE, DEFLATED];
 
 /// Syntaxes that images are commonly stored in.
 const IMAGE: &[&str] = &[
@@ -51,6 +51,7 @@ const IMAGE: &[&str] = &[
     uids::RLE_LOSSLESS,
     uids::HTJ2K_LOSSLESS,
     uids::HTJ2K,
+    DEFLATED,
     IMPLICIT_LE,
 ];
 
@@ -69,7 +70,6 @@ const VIDEO: &[&str] = &[
 
 /// What is left of PS3.6 table A-1: proposed where the 128 contexts leave room.
 const RARE: &[&str] = &[
-    DEFLATED,
     EXPLICIT_BE,
     uids::HTJ2K_LOSSLESS_RPCL,
     uids::JPEG2000MC_LOSSLESS,
@@ -269,8 +269,8 @@ pub fn moving() -> Vec<ProposedContext> {
     vec![service(STUDY_ROOT_MOVE)]
 }
 
-/// The contexts of C-GET for series of these modalities; `None` when one of them is unknown and
-/// the classes must be asked for.
+/// The contexts of C-GET for series of these modalities; `None` when one of them is unknown, or all
+/// together are too many, and the classes must be asked for.
 #[must_use]
 pub fn getting(modalities: &[String], uncompressed_only: bool) -> Option<Vec<ProposedContext>> {
     if modalities.is_empty() {
@@ -285,26 +285,19 @@ pub fn getting(modalities: &[String], uncompressed_only: bool) -> Option<Vec<Pro
     let mut contexts = vec![service(STUDY_ROOT_GET)];
     let mut seen = BTreeSet::new();
     classes.retain(|(sop_class, _)| seen.insert(*sop_class));
-    // What does not fit is asked for again, class by class.
-    let mut add = |sop_class, syntaxes: Vec<&'static str>| {
-        if contexts.len() + syntaxes.len() <= MAX_CONTEXTS {
-            contexts.extend(storage(Cow::Borrowed(sop_class), syntaxes));
-        }
-    };
     for (sop_class, content) in &classes {
-        add(sop_class, syntaxes_of(*content, uncompressed_only));
+        let syntaxes = syntaxes_of(*content, uncompressed_only);
+        contexts.extend(storage(Cow::Borrowed(sop_class), syntaxes));
     }
-    // A syntax that is not proposed makes some PACS convert the image without a word.
+    // A syntax that is not proposed makes some PACS convert the image without a word: what does not
+    // fit is asked for class by class.
+    if contexts.len() > MAX_CONTEXTS {
+        return None;
+    }
     for (sop_class, content) in &classes {
-        if !uncompressed_only {
-            add(
-                sop_class,
-                if *content == Data {
-                    vec![DEFLATED]
-                } else {
-                    RARE.to_vec()
-                },
-            );
+        let images = *content != Data && !uncompressed_only;
+        if images && contexts.len() + RARE.len() <= MAX_CONTEXTS {
+            contexts.extend(storage(Cow::Borrowed(sop_class), RARE.to_vec()));
         }
     }
     Some(contexts)
@@ -399,7 +392,7 @@ fn is_native(uid: &str) -> bool {
 
 fn syntaxes_of(content: Content, uncompressed_only: bool) -> Vec<&'static str> {
     match content {
-        _ if uncompressed_only => DATA.to_vec(),
+        _ if uncompressed_only => vec![EXPLICIT_LE, IMPLICIT_LE],
         Data => DATA.to_vec(),
         Image => IMAGE.to_vec(),
         Video => IMAGE.iter().chain(VIDEO).copied().collect(),
@@ -435,7 +428,13 @@ mod tests {
         let every: Vec<String> = ["CT", "MR", "US", "MG", "XA", "RF", "ES", "SR", "PT", "OT"]
             .map(str::to_owned)
             .to_vec();
-        assert!(getting(&every, false).unwrap().len() <= MAX_CONTEXTS);
+        assert_eq!(getting(&every, false), None);
+        for modality in MODALITIES {
+            let contexts = getting(&[(*modality).to_owned()], false).unwrap();
+            assert!(contexts.len() <= MAX_CONTEXTS, "{modality}");
+        }
+        let pet_ct = ["CT", "PT", "SR", "KO"].map(str::to_owned);
+        assert!(getting(&pet_ct, false).is_some());
         let classes: BTreeSet<String> = (0..40)
             .map(|n| format!("1.2.840.10008.5.1.4.1.1.{n}"))
             .collect();
