@@ -15,6 +15,9 @@ ONCE ?=
 # make fuzz
 FUZZ_SECONDS ?= 60
 
+# make bench: options of the program, for example BENCH='--only warm-instance --runs 9'
+BENCH ?=
+
 .PHONY: help setup build test lint bench demo fuzz
 
 help:
@@ -42,7 +45,7 @@ lint: $(TOOLS)/bin/cargo-deny
 
 bench: setup
 	$(CARGO) build --locked --release -p drimbox -p conformance --bins
-	$(CARGO) run --quiet --locked --release -p conformance --bin bench
+	$(CARGO) run --quiet --locked --release -p conformance --bin bench -- $(BENCH)
 
 demo: setup
 	@echo 'Building the gateway and the demonstration ($(PROFILE))'
