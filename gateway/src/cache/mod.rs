@@ -98,6 +98,8 @@ pub struct Bundle {
     dir: PathBuf,
     entries: Vec<Arc<Entry>>,
     by_instance: HashMap<InstanceUid, usize>,
+    /// Length and time of change of its files when it was read.
+    stamp: Option<Vec<(u64, SystemTime)>>,
     files: Mutex<HashMap<u32, Arc<File>>>,
     evicted: AtomicBool,
 }
@@ -150,7 +152,7 @@ impl Cache {
     /// the first time after a start: what a disk has damaged is removed, not served. Blocks.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<Arc<Bundle>> {
-        let (dir, touch, checked) = {
+        let (dir, touch, mut checked, loaded) = {
             let mut state = self.state.lock();
             let known = state.bundles.get_mut(key)?;
             let now = SystemTime::now();
@@ -160,13 +162,17 @@ impl Cache {
             if touch {
                 known.last_touched = now;
             }
-            if let Some(bundle) = known.loaded.upgrade()
-                && !touch
-            {
+            let loaded = known.loaded.upgrade().filter(|_| !touch);
+            (known.dir.clone(), touch, known.checked, loaded)
+        };
+        if let Some(bundle) = loaded {
+            if bundle.is_untouched() {
+                self.state.lock().used(key, &bundle);
                 return Some(bundle);
             }
-            (known.dir.clone(), touch, known.checked)
-        };
+            // Somebody else wrote there: nothing is believed any more.
+            checked = false;
+        }
         if touch {
             index::touch(&dir);
         }
@@ -183,7 +189,9 @@ impl Cache {
                 let known = state.bundles.get_mut(key)?;
                 known.checked = true;
                 // Another reader may have been faster.
-                if let Some(loaded) = known.loaded.upgrade() {
+                if let Some(loaded) = known.loaded.upgrade()
+                    && loaded.stamp == bundle.stamp
+                {
                     return Some(loaded);
                 }
                 known.loaded = Arc::downgrade(&bundle);
@@ -197,22 +205,6 @@ impl Cache {
                 None
             }
         }
-    }
-
-    /// The bundle of a key if its index is in memory: no disk is touched.
-    #[must_use]
-    pub fn in_memory(&self, key: &Key) -> Option<Arc<Bundle>> {
-        let mut state = self.state.lock();
-        let known = state.bundles.get_mut(key)?;
-        let now = SystemTime::now();
-        let age = now.duration_since(known.last_touched).unwrap_or_default();
-        if age > TOUCH_EVERY {
-            return None;
-        }
-        known.last_used = now;
-        let bundle = known.loaded.upgrade()?;
-        state.used(key, &bundle);
-        Some(bundle)
     }
 
     /// Whether a whole bundle of the key is known, without reading anything.
@@ -415,7 +407,9 @@ impl Bundle {
             .enumerate()
             .map(|(at, entry)| (entry.instance.clone(), at))
             .collect();
+        let stamp = stamp(&dir, &entries).ok();
         Self {
+            stamp,
             dir,
             entries,
             by_instance,
@@ -434,6 +428,11 @@ impl Bundle {
     #[must_use]
     pub fn find(&self, instance: &InstanceUid) -> Option<&Arc<Entry>> {
         self.entries.get(*self.by_instance.get(instance)?)
+    }
+
+    /// Whether its files are as they were when it was read.
+    fn is_untouched(&self) -> bool {
+        self.stamp.is_some() && stamp(&self.dir, &self.entries).ok() == self.stamp
     }
 
     /// Reads everything and compares it with its checksums.
@@ -499,6 +498,23 @@ pub fn read_range(file: &File, offset: u64, length: usize) -> io::Result<Bytes> 
     // The allocator may have given more than was asked for.
     buffer.truncate(length);
     Ok(buffer.into())
+}
+
+fn stamp(dir: &Path, entries: &[Arc<Entry>]) -> io::Result<Vec<(u64, SystemTime)>> {
+    let of = |path: PathBuf| {
+        let metadata = fs::metadata(path)?;
+        Ok((metadata.len(), metadata.modified()?))
+    };
+    let mut numbers: Vec<u32> = entries.iter().map(|entry| entry.file).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let files = numbers
+        .iter()
+        .map(|number| staging::file_path(dir, *number));
+    std::iter::once(dir.join(index::FILE))
+        .chain(files)
+        .map(of)
+        .collect()
 }
 
 /// Removes a folder of the cache; what cannot be removed now goes at the next start.

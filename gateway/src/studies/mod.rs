@@ -338,13 +338,8 @@ impl Studies {
     /// The bundles of some keys, read off the async threads.
     async fn load(&self, keys: impl Iterator<Item = Key>) -> Vec<Option<Arc<Bundle>>> {
         let keys: Vec<Key> = keys.collect();
-        let in_memory: Vec<Option<Arc<Bundle>>> =
-            keys.iter().map(|key| self.cache.in_memory(key)).collect();
-        let settled = |(key, bundle): (&Key, &Option<Arc<Bundle>>)| {
-            bundle.is_some() || !self.cache.contains(key)
-        };
-        if keys.iter().zip(&in_memory).all(settled) {
-            return in_memory;
+        if !keys.iter().any(|key| self.cache.contains(key)) {
+            return vec![None; keys.len()];
         }
         let count = keys.len();
         let cache = Arc::clone(&self.cache);
