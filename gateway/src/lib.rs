@@ -13,6 +13,7 @@ pub mod dicom;
 pub mod dicomweb;
 pub mod net;
 pub mod notify;
+pub mod pixels;
 pub mod store;
 pub mod studies;
 pub mod telemetry;

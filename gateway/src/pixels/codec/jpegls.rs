@@ -1,0 +1,226 @@
+//! JPEG-LS (ISO/IEC 14495-1; PS3.5 §A.4.3, §8.2.3) through CharLS.
+
+use charls::{CharLS, FrameInfo, InterleaveMode};
+
+use super::header::StreamHeader;
+use super::{fit, guarded};
+use crate::pixels::error::{Codec, PixelError};
+use crate::pixels::shape::{ImageShape, SampleKind};
+
+const PLANES: u8 = 0;
+
+fn damaged(reason: impl ToString) -> PixelError {
+    PixelError::Damaged {
+        codec: Codec::JpegLs,
+        reason: reason.to_string(),
+    }
+}
+
+/// Decodes a lossless or near-lossless frame.
+pub(crate) fn decode(bytes: &[u8], shape: &ImageShape) -> Result<Vec<u8>, PixelError> {
+    let header = StreamHeader::jpeg(Codec::JpegLs, bytes)?;
+    header.check(Codec::JpegLs, shape)?;
+    if header.process != 55 {
+        return Err(PixelError::UnsupportedForm {
+            codec: Codec::JpegLs,
+            what: "streams that are not JPEG-LS",
+        });
+    }
+    let samples = guarded(Codec::JpegLs, || {
+        CharLS::default().decode(bytes).map_err(damaged)
+    })?;
+    let have = if header.precision <= 8 { 1 } else { 2 };
+    let count = shape.pixels() * u64::from(shape.samples);
+    if samples.len() as u64 != count * have {
+        return Err(damaged("the frame has another size than its header says"));
+    }
+    let have = usize::try_from(have).unwrap_or(1);
+    let samples = if header.components > 1 && header.interleave == PLANES {
+        interleave(&samples, usize::from(header.components), have)
+    } else {
+        samples
+    };
+    Ok(fit(samples, have, header.precision, shape))
+}
+
+/// Planes to pixels.
+pub(crate) fn interleave(planes: &[u8], samples: usize, width: usize) -> Vec<u8> {
+    let mut out = vec![0; planes.len()];
+    let plane = planes.len() / samples.max(1);
+    if plane == 0 {
+        return out;
+    }
+    for (at, plane) in planes.chunks_exact(plane).enumerate() {
+        let targets = out.chunks_exact_mut(width).skip(at).step_by(samples);
+        for (to, from) in targets.zip(plane.chunks_exact(width)) {
+            to.copy_from_slice(from);
+        }
+    }
+    out
+}
+
+/// Encodes little endian samples, pixel after pixel, without loss.
+///
+/// # Errors
+/// [`PixelError::UnsupportedForm`] for samples that are not whole numbers of 8 or 16 bits.
+pub(crate) fn encode(samples: &[u8], shape: &ImageShape) -> Result<Vec<u8>, PixelError> {
+    if !can_encode(shape) {
+        return Err(PixelError::UnsupportedForm {
+            codec: Codec::JpegLs,
+            what: "samples that are not whole numbers of 8 or 16 bits",
+        });
+    }
+    let wide = shape.bits_allocated == 16;
+    let (bits, masked) = precision(samples, shape);
+    let samples = masked.as_deref().unwrap_or(samples);
+    let failed = |error: charls::Error| PixelError::Encode {
+        codec: Codec::JpegLs,
+        reason: error.to_string(),
+    };
+    guarded(Codec::JpegLs, || {
+        let mut encoder = CharLS::default();
+        if shape.samples > 1 {
+            encoder
+                .set_interleave_mode(InterleaveMode::Line)
+                .map_err(failed)?;
+        }
+        let info = FrameInfo {
+            width: u32::from(shape.columns),
+            height: u32::from(shape.rows),
+            bits_per_sample: i32::from(bits),
+            component_count: i32::from(shape.samples),
+        };
+        debug_assert!(wide || bits <= 8);
+        encoder.encode(info, 0, samples).map_err(failed)
+    })
+}
+
+/// True when frames of this form can be encoded.
+pub(crate) fn can_encode(shape: &ImageShape) -> bool {
+    matches!(shape.kind, SampleKind::Integer { .. })
+        && matches!(shape.bits_allocated, 8 | 16)
+        && matches!(shape.samples, 1 | 3)
+        && shape.bits_stored >= 2
+}
+
+/// The precision of the stream, and the samples with the sign bits above it removed.
+///
+/// It is Bits Stored when nothing is lost by it: the bits above are zero, or copies of the sign, which
+/// a reader restores. Else something is in those bits (an overlay, most often), and all are kept.
+fn precision(samples: &[u8], shape: &ImageShape) -> (u16, Option<Vec<u8>>) {
+    let (allocated, stored) = (shape.bits_allocated, shape.bits_stored);
+    // A stream of up to 8 bits has one byte per sample.
+    if stored == allocated || shape.high_bit + 1 != stored || (allocated == 16 && stored <= 8) {
+        return (allocated, None);
+    }
+    let spare = 16 - u32::from(stored);
+    let value = |sample: &[u8]| match *sample {
+        [low, high] => u16::from_le_bytes([low, high]),
+        // An 8-bit sample is widened with its sign where it has one.
+        [byte] if shape.is_signed() => i16::from(byte.cast_signed()).cast_unsigned(),
+        [byte] => u16::from(byte),
+        _ => 0,
+    };
+    let width = usize::from(allocated / 8);
+    let fits = |sample: &[u8]| {
+        let value = value(sample);
+        if shape.is_signed() {
+            ((value << spare).cast_signed() >> spare).cast_unsigned() == value
+        } else {
+            (value << spare) >> spare == value
+        }
+    };
+    if !samples.chunks_exact(width).all(fits) {
+        return (allocated, None);
+    }
+    if !shape.is_signed() {
+        return (stored, None);
+    }
+    let mask = u16::MAX >> spare;
+    let masked = samples
+        .chunks_exact(width)
+        .flat_map(|sample| {
+            let masked = (value(sample) & mask).to_le_bytes();
+            masked.into_iter().take(width)
+        })
+        .collect();
+    (stored, Some(masked))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pixels::testdata::shape;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_is_encoded_is_decoded(
+            rows in 1_u16..20,
+            columns in 1_u16..40,
+            samples in prop::sample::select(vec![1_u16, 3]),
+            bits in prop::sample::select(vec![8_u16, 16]),
+            less in 0_u16..7,
+            signed in any::<bool>(),
+            dirty in any::<bool>(),
+            seed in prop::collection::vec(any::<i16>(), 1..60),
+        ) {
+            let mut shape = shape(rows, columns, samples, bits);
+            shape.bits_stored = bits - less;
+            shape.high_bit = shape.bits_stored - 1;
+            shape.kind = SampleKind::Integer { signed };
+            let spare = if dirty { 0 } else { 16 - shape.bits_stored };
+            let width = usize::from(bits / 8);
+            let count = usize::from(rows) * usize::from(columns) * usize::from(samples);
+            let pixels: Vec<u8> = seed.iter().cycle().take(count).flat_map(|value| {
+                // Numbers of the stored bits, unless something is to be above them.
+                let value = if signed {
+                    (value >> spare).cast_unsigned()
+                } else {
+                    value.cast_unsigned() >> spare
+                };
+                value.to_le_bytes().into_iter().take(width)
+            }).collect();
+            let stream = encode(&pixels, &shape).unwrap();
+            prop_assert_eq!(decode(&stream, &shape).unwrap(), pixels);
+        }
+
+        #[test]
+        fn no_change_to_a_stream_makes_it_panic(at in 0_usize..400, to in any::<u8>()) {
+            let shape = shape(16, 16, 1, 16);
+            let pixels: Vec<u8> = (0..512_u32).map(|v| (v * v).to_le_bytes()[0]).collect();
+            let mut stream = encode(&pixels, &shape).unwrap();
+            let at = at % stream.len();
+            stream[at] = to;
+            let _ = decode(&stream, &shape);
+            let _ = decode(&stream[..at], &shape);
+        }
+    }
+
+    #[test]
+    fn a_stored_precision_below_the_allocated_one_is_used() {
+        let mut shape = shape(2, 2, 1, 16);
+        shape.bits_stored = 12;
+        shape.high_bit = 11;
+        shape.kind = SampleKind::Integer { signed: true };
+        let pixels: Vec<u8> = [-1_i16, -2048, 2047, 0]
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
+        let stream = encode(&pixels, &shape).unwrap();
+        let header = StreamHeader::jpeg(Codec::JpegLs, &stream).unwrap();
+        assert_eq!(header.precision, 12);
+        assert_eq!(decode(&stream, &shape).unwrap(), pixels);
+    }
+
+    #[test]
+    fn planes_become_pixels() {
+        assert_eq!(
+            interleave(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], 3, 2),
+            [1, 2, 5, 6, 9, 10, 3, 4, 7, 8, 11, 12]
+        );
+    }
+}
