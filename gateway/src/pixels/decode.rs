@@ -92,7 +92,7 @@ pub fn decode(
         Coding::Native | Coding::EncapsulatedNative => native(stored, shape)?,
         Coding::Deflated => native(inflate(&stored, shape)?, shape)?,
         Coding::Rle => same(rle::decode(&stored, shape)?),
-        Coding::JpegLs => same(jpegls::decode(&stored, shape)?),
+        Coding::JpegLs => same(jpegls::decode(stored, shape)?),
         Coding::Jpeg => {
             let (samples, photometric) = jpeg::decode(&stored, shape)?;
             (samples, photometric, false)

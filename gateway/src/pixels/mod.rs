@@ -10,13 +10,17 @@ mod colour;
 mod decode;
 mod error;
 mod frames;
+mod image;
 mod shape;
 mod source;
 #[cfg(test)]
 mod testdata;
+mod transcode;
 
 pub use decode::{Frame, decode, is_decodable};
 pub use error::{Codec, PixelError, PixelLimits};
 pub use frames::{FrameIndex, PixelSpan, is_video};
+pub use image::StoredImage;
 pub use shape::{ImageShape, Photometric, SampleKind};
 pub use source::ReadAt;
+pub use transcode::{TranscodeOptions, available_targets, can_transcode, lossy_targets, transcode};

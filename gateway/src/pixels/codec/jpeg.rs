@@ -43,7 +43,8 @@ pub(crate) fn decode(
     }
     let samples = guarded(Codec::Jpeg, || {
         let mut decoder = Decoder::new(bytes);
-        decoder.set_color_transform(ColorTransform::None);
+        // Components side by side as they are; `None` means plane after plane to this decoder.
+        decoder.set_color_transform(ColorTransform::RGB);
         decoder.set_max_decoding_buffer_size(
             usize::try_from(shape.pixels() * u64::from(shape.samples) * 2).unwrap_or(usize::MAX),
         );

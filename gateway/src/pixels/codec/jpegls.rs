@@ -8,6 +8,7 @@ use crate::pixels::error::{Codec, PixelError};
 use crate::pixels::shape::{ImageShape, SampleKind};
 
 const PLANES: u8 = 0;
+const END_OF_IMAGE: [u8; 2] = [0xFF, 0xD9];
 
 fn damaged(reason: impl ToString) -> PixelError {
     PixelError::Damaged {
@@ -17,8 +18,8 @@ fn damaged(reason: impl ToString) -> PixelError {
 }
 
 /// Decodes a lossless or near-lossless frame.
-pub(crate) fn decode(bytes: &[u8], shape: &ImageShape) -> Result<Vec<u8>, PixelError> {
-    let header = StreamHeader::jpeg(Codec::JpegLs, bytes)?;
+pub(crate) fn decode(mut bytes: Vec<u8>, shape: &ImageShape) -> Result<Vec<u8>, PixelError> {
+    let header = StreamHeader::jpeg(Codec::JpegLs, &bytes)?;
     header.check(Codec::JpegLs, shape)?;
     if header.process != 55 {
         return Err(PixelError::UnsupportedForm {
@@ -26,8 +27,11 @@ pub(crate) fn decode(bytes: &[u8], shape: &ImageShape) -> Result<Vec<u8>, PixelE
             what: "streams that are not JPEG-LS",
         });
     }
+    // CharLS 2.4 reads zeros without end after a scan that is cut inside a long code; it stops at a
+    // marker. What follows the end of a whole stream it does not read.
+    bytes.extend_from_slice(&END_OF_IMAGE);
     let samples = guarded(Codec::JpegLs, || {
-        CharLS::default().decode(bytes).map_err(damaged)
+        CharLS::default().decode(&bytes).map_err(damaged)
     })?;
     let have = if header.precision <= 8 { 1 } else { 2 };
     let count = shape.pixels() * u64::from(shape.samples);
@@ -185,7 +189,7 @@ mod tests {
                 value.to_le_bytes().into_iter().take(width)
             }).collect();
             let stream = encode(&pixels, &shape).unwrap();
-            prop_assert_eq!(decode(&stream, &shape).unwrap(), pixels);
+            prop_assert_eq!(decode(stream, &shape).unwrap(), pixels);
         }
 
         #[test]
@@ -195,8 +199,9 @@ mod tests {
             let mut stream = encode(&pixels, &shape).unwrap();
             let at = at % stream.len();
             stream[at] = to;
-            let _ = decode(&stream, &shape);
-            let _ = decode(&stream[..at], &shape);
+            let _ = decode(stream.clone(), &shape);
+            stream.truncate(at);
+            let _ = decode(stream, &shape);
         }
     }
 
@@ -213,7 +218,17 @@ mod tests {
         let stream = encode(&pixels, &shape).unwrap();
         let header = StreamHeader::jpeg(Codec::JpegLs, &stream).unwrap();
         assert_eq!(header.precision, 12);
-        assert_eq!(decode(&stream, &shape).unwrap(), pixels);
+        assert_eq!(decode(stream, &shape).unwrap(), pixels);
+    }
+
+    #[test]
+    fn a_stream_cut_anywhere_ends_in_an_error() {
+        let shape = shape(16, 16, 1, 16);
+        let pixels: Vec<u8> = (0..512_u32).map(|v| (v * v).to_le_bytes()[0]).collect();
+        let stream = encode(&pixels, &shape).unwrap();
+        for end in 0..stream.len() - 2 {
+            assert!(decode(stream[..end].to_vec(), &shape).is_err(), "{end}");
+        }
     }
 
     #[test]
