@@ -11,6 +11,8 @@ mod decode;
 mod error;
 mod frames;
 mod image;
+pub mod pool;
+pub mod render;
 mod shape;
 mod source;
 #[cfg(test)]
