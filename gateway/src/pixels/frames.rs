@@ -169,7 +169,8 @@ impl FrameIndex {
                         what: "Pixel Data are too short for the number of frames",
                     });
                 }
-                return Ok(vec![span.offset + range.start..span.offset + range.end]);
+                let range = span.offset + range.start..span.offset + range.end;
+                return Ok(std::iter::once(range).collect());
             }
             Layout::Stream { fragments } => fragments.as_slice(),
             Layout::Encapsulated { fragments, starts } if starts.is_empty() => {
@@ -230,10 +231,14 @@ impl FrameIndex {
 fn native_frame_bits(shape: &ImageShape, length: u64) -> u64 {
     let full = shape.frame_bits();
     let reduced = match shape.photometric {
-        Photometric::YbrFull422 | Photometric::YbrPartial422 if shape.columns % 2 == 0 => {
+        Photometric::YbrFull422 | Photometric::YbrPartial422 if shape.columns.is_multiple_of(2) => {
             full / 3 * 2
         }
-        Photometric::YbrPartial420 if shape.columns % 2 == 0 && shape.rows % 2 == 0 => full / 2,
+        Photometric::YbrPartial420
+            if shape.columns.is_multiple_of(2) && shape.rows.is_multiple_of(2) =>
+        {
+            full / 2
+        }
         _ => return full,
     };
     if length.saturating_mul(8) >= full.saturating_mul(u64::from(shape.frames)) {

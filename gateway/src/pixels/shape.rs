@@ -194,7 +194,7 @@ impl ImageShape {
             return wrong(format!("{} samples per pixel", self.samples));
         }
         if self.bits_allocated != 1
-            && (self.bits_allocated % 8 != 0 || !(8..=64).contains(&self.bits_allocated))
+            && (!self.bits_allocated.is_multiple_of(8) || !(8..=64).contains(&self.bits_allocated))
         {
             return wrong(format!("{} bits allocated", self.bits_allocated));
         }

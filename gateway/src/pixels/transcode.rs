@@ -137,11 +137,11 @@ pub fn can_transcode(
         Target::ExplicitLittle => {
             coding == Coding::Native
                 || (shape.frame_bytes().saturating_mul(u64::from(shape.frames)) <= VALUE_MAX
-                    && (shape.frame_bits() % 8 == 0 || shape.frames == 1))
+                    && (shape.frame_bits().is_multiple_of(8) || shape.frames == 1))
         }
         Target::JpegLs => jpegls::can_encode(shape),
         Target::Rle => {
-            shape.bits_allocated % 8 == 0
+            shape.bits_allocated.is_multiple_of(8)
                 && shape.samples * shape.bits_allocated / 8 <= 15
                 && matches!(shape.kind, SampleKind::Integer { .. })
         }

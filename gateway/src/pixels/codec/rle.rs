@@ -61,7 +61,7 @@ pub(crate) fn decode(bytes: &[u8], shape: &ImageShape) -> Result<Vec<u8>, PixelE
 fn sizes(shape: &ImageShape) -> Result<(usize, usize, usize), PixelError> {
     let width = usize::from(shape.bits_allocated / 8);
     let samples = usize::from(shape.samples);
-    if shape.bits_allocated % 8 != 0 || samples * width > SEGMENTS_MAX {
+    if !shape.bits_allocated.is_multiple_of(8) || samples * width > SEGMENTS_MAX {
         return Err(PixelError::UnsupportedForm {
             codec: Codec::Rle,
             what: "this number of bits and samples",
