@@ -180,6 +180,17 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn a_stream_cut_anywhere_ends_in_an_error() {
+        let stream = encode(&gradient(3), 16, 16, true, 90).unwrap();
+        for end in 0..stream.len() - 2 {
+            assert!(
+                decode(&stream[..end], &shape(16, 16, 3, 8)).is_err(),
+                "{end}"
+            );
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]

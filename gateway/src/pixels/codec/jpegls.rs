@@ -66,7 +66,8 @@ pub(crate) fn interleave(planes: &[u8], samples: usize, width: usize) -> Vec<u8>
 /// Encodes little endian samples, pixel after pixel, without loss.
 ///
 /// # Errors
-/// [`PixelError::UnsupportedForm`] for samples that are not whole numbers of 8 or 16 bits.
+/// [`PixelError::UnsupportedForm`] for samples that are not whole numbers of 8 or 16 bits;
+/// [`PixelError::Encode`] for a frame that would be larger than it is: noise that fills all bits.
 pub(crate) fn encode(samples: &[u8], shape: &ImageShape) -> Result<Vec<u8>, PixelError> {
     if !can_encode(shape) {
         return Err(PixelError::UnsupportedForm {
@@ -229,6 +230,32 @@ mod tests {
         for end in 0..stream.len() - 2 {
             assert!(decode(stream[..end].to_vec(), &shape).is_err(), "{end}");
         }
+    }
+
+    #[test]
+    fn noise_of_twelve_bits_is_written_and_what_only_grows_is_an_error() {
+        let mut shape = shape(300, 300, 1, 16);
+        let mut state = 1_u64;
+        let mut noise = |mask: u8| -> Vec<u8> {
+            (0..shape.frame_bytes())
+                .map(|at| {
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    let byte = state.to_be_bytes()[0];
+                    if at % 2 == 1 { byte & mask } else { byte }
+                })
+                .collect()
+        };
+        let (full, twelve) = (noise(0xFF), noise(0x0F));
+        assert!(matches!(
+            encode(&full, &shape),
+            Err(PixelError::Encode { .. })
+        ));
+        shape.bits_stored = 12;
+        shape.high_bit = 11;
+        let stream = encode(&twelve, &shape).unwrap();
+        assert_eq!(decode(stream, &shape).unwrap(), twelve);
     }
 
     #[test]
