@@ -171,6 +171,26 @@ fn a_kill_at_any_moment_is_survived() {
     });
 }
 
+#[test]
+fn an_association_opened_ahead_is_the_one_that_is_used() {
+    run(async {
+        let mut pair = pair("ahead", &files(&[STUDY]), |config| config).await;
+        pair.assert_exam(STUDY).await;
+        pair.kept(1).await;
+        pair.gateway.stop(Duration::from_secs(60)).await.unwrap();
+        fs::remove_dir_all(&pair.cache).unwrap();
+        pair.gateway.restart().await.unwrap();
+        // What the study held is known, its images are not here: the association of the C-GET is
+        // opened while the C-FIND runs.
+        pair.pacs.forget();
+        pair.assert_exam(STUDY).await;
+        let opened =
+            |asked: &Asked| matches!(asked, Asked::Association { contexts, .. } if *contexts > 3);
+        assert_eq!(pair.pacs.count(opened), 1);
+        assert_eq!(pair.retrievals(), 1);
+    });
+}
+
 /// What may happen to the folder of a bundle.
 type Damage = (&'static str, fn(&Path));
 

@@ -209,7 +209,8 @@ impl Studies {
             series: series.clone(),
             instance: None,
         };
-        let listing = match self.listing(study).await {
+        let ((), listing) = tokio::join!(self.anticipate(scope), self.listing(study));
+        let listing = match listing {
             Ok(listing) => listing,
             Err(StudiesError::Archive(error))
                 if error.is_outage() && self.settings.serve_when_unreachable =>
@@ -241,6 +242,34 @@ impl Studies {
             Err(StudiesError::NotFound)
         } else {
             Ok(wanted)
+        }
+    }
+
+    /// Lets the archive make ready for a retrieval while it is asked what there is, when a series
+    /// that the study had before is not cached any more.
+    async fn anticipate(&self, scope: &Scope) {
+        if self.listings.is_fresh(scope.study()) {
+            return;
+        }
+        let Some(last) = self.listings.last_known(scope.study()).await else {
+            return;
+        };
+        let absent = last.series.into_iter().filter(|summary| {
+            scope
+                .series()
+                .is_none_or(|series| *series == summary.series)
+                && !self.cache.contains(&Key {
+                    pacs: self.settings.pacs.clone(),
+                    study: scope.study().clone(),
+                    series: summary.series.clone(),
+                    instance: None,
+                })
+        });
+        let modalities: Option<Vec<String>> = absent.map(|summary| summary.modality).collect();
+        if let Some(modalities) = modalities
+            && !modalities.is_empty()
+        {
+            self.archive.anticipate(&modalities);
         }
     }
 

@@ -240,6 +240,30 @@ async fn a_series_that_grew_is_retrieved_again() {
 }
 
 #[tokio::test]
+async fn a_retrieval_is_anticipated_for_what_is_known_and_not_cached() {
+    let pacs = FakePacs::with(&[("1.1", 1), ("1.2", 1)]);
+    pacs.send.add_permits(2);
+    let bench = Bench::over(&pacs);
+    all(bench.studies.open(&series("1.1")).await.unwrap())
+        .await
+        .unwrap();
+    bench.settle().await;
+    let listings = &bench.studies.listings;
+    while listings.last_known(&study_uid()).await.is_none() {
+        tokio::task::yield_now().await;
+    }
+    pacs.anticipated.lock().clear();
+    all(bench.studies.open(&series("1.1")).await.unwrap())
+        .await
+        .unwrap();
+    assert!(pacs.anticipated.lock().is_empty());
+    all(bench.studies.open(&study()).await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(*pacs.anticipated.lock(), [["CT"]]);
+}
+
+#[tokio::test]
 async fn one_instance_does_not_fetch_its_series() {
     let pacs = FakePacs::with(&[("1.1", 9)]);
     pacs.send.add_permits(9);
@@ -375,6 +399,7 @@ struct FakePacs {
     intruder: Mutex<bool>,
     away: Mutex<bool>,
     refused: Mutex<Vec<SinkError>>,
+    anticipated: Mutex<Vec<Vec<String>>>,
     ends: mpsc::UnboundedSender<()>,
     ended: tokio::sync::Mutex<mpsc::UnboundedReceiver<()>>,
 }
@@ -391,6 +416,7 @@ impl FakePacs {
             intruder: Mutex::new(false),
             away: Mutex::new(false),
             refused: Mutex::default(),
+            anticipated: Mutex::default(),
             ends,
             ended: tokio::sync::Mutex::new(ended),
         })
@@ -499,6 +525,10 @@ impl Archive for FakePacs {
             })
         }
         .boxed()
+    }
+
+    fn anticipate(&self, modalities: &[String]) {
+        self.anticipated.lock().push(modalities.to_vec());
     }
 
     fn retrieve(
