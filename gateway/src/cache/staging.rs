@@ -28,6 +28,8 @@ pub struct Object {
     pub meta_length: u64,
     /// Bytes of the data set before its pixel data.
     pub head_length: u64,
+    /// Bytes of the data set after its pixel data.
+    pub tail_length: u64,
 }
 
 /// A bundle that is not whole yet: nobody finds it in the cache. Dropped without
@@ -210,6 +212,7 @@ fn entry(object: Object, file: u32, offset: u64, length: u64, crc32: u32) -> Ent
         crc32,
         meta_length: object.meta_length,
         head_length: object.head_length,
+        tail_length: object.tail_length,
     }
 }
 

@@ -333,7 +333,7 @@ fn explicit_le() -> TransferSyntaxUid {
     TransferSyntaxUid::known(EXPLICIT_VR_LITTLE_ENDIAN)
 }
 
-/// What turns the head of an instance into its description.
+/// What turns the data set of an instance, without its pixel data, into its description.
 pub type Describe = Arc<dyn Fn(&Item, &[u8], &mut Vec<u8>) -> Result<(), String> + Send + Sync>;
 
 /// Instances described at a time, off the async threads.
@@ -378,30 +378,69 @@ fn describe_all(
     Ok(out.into())
 }
 
-/// The data set of an item up to its pixel data. Blocks.
+/// The data set of an item without its pixel data: what stands before and what stands after, whole
+/// elements of one encoding, and so a data set again. Blocks.
 fn head(item: &Item, max: u64) -> Result<Bytes, BodyError> {
     let entry = item.entry();
-    if entry.head_length > max {
+    let total = entry.head_length.saturating_add(entry.tail_length);
+    if total > max {
         return Err(BodyError::Unreadable(format!(
-            "{} bytes before its pixel data, {max} are allowed (`limits.max_head_bytes`)",
-            entry.head_length
+            "{total} bytes besides its pixel data, {max} are allowed (`limits.max_head_bytes`)"
         )));
     }
-    let length = usize::try_from(entry.head_length).map_err(std::io::Error::other)?;
+    let length = |bytes: u64| usize::try_from(bytes).map_err(std::io::Error::other);
+    let (head, tail) = (length(entry.head_length)?, length(entry.tail_length)?);
+    let tail_at = entry.length.saturating_sub(entry.tail_length);
     match item {
         Item::Stored { entry, file, .. } => {
-            Ok(read_range(file, entry.offset + entry.meta_length, length)?)
+            let before = read_range(file, entry.offset + entry.meta_length, head)?;
+            if tail == 0 {
+                return Ok(before);
+            }
+            let after = read_range(file, entry.offset + tail_at, tail)?;
+            Ok([before, after].concat().into())
         }
         Item::Held(held) => {
-            let mut skip = usize::try_from(entry.meta_length).map_err(std::io::Error::other)?;
-            let mut bytes = Vec::with_capacity(length);
-            for piece in &held.pieces {
-                let from = skip.min(piece.len());
-                skip -= from;
-                let rest = piece.slice(from..);
-                bytes.extend_from_slice(&rest.slice(..rest.len().min(length - bytes.len())));
-            }
+            let mut bytes = Vec::with_capacity(head + tail);
+            copy_range(&held.pieces, length(entry.meta_length)?, head, &mut bytes);
+            copy_range(&held.pieces, length(tail_at)?, tail, &mut bytes);
             Ok(bytes.into())
+        }
+    }
+}
+
+/// Appends `length` bytes from `start` on, counted over all pieces.
+fn copy_range(pieces: &[Bytes], start: usize, length: usize, out: &mut Vec<u8>) {
+    let (mut skip, mut left) = (start, length);
+    for piece in pieces {
+        let rest = piece.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(piece.len());
+        let taken = rest.get(..left).unwrap_or(rest);
+        out.extend_from_slice(taken);
+        left -= taken.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_the_same_however_its_bytes_are_cut_in_pieces() {
+        let whole: Vec<u8> = (0..12).collect();
+        for size in 1..=12 {
+            let pieces: Vec<Bytes> = whole.chunks(size).map(Bytes::copy_from_slice).collect();
+            for start in 0..=12 {
+                for length in 0..=12 - start {
+                    let mut out = vec![0xFF];
+                    copy_range(&pieces, start, length, &mut out);
+                    let expected = whole.iter().skip(start).take(length);
+                    assert!(
+                        out.iter().skip(1).eq(expected),
+                        "{length} bytes from {start} in pieces of {size}"
+                    );
+                }
+            }
         }
     }
 }

@@ -527,5 +527,6 @@ fn held_entry(object: Object, length: u64) -> Entry {
         crc32: 0,
         meta_length: object.meta_length,
         head_length: object.head_length,
+        tail_length: object.tail_length,
     }
 }

@@ -218,16 +218,22 @@ impl Writer {
                 "SOP Instance UID (0008,0018) is not the one of the command".into(),
             ));
         }
+        // Offsets in a deflated data set say nothing of the bytes on disk: its head is all of it.
+        let (head_length, tail_length) = match Encoding::of(&self.transfer_syntax) {
+            Encoding::DeflatedExplicitLittle => (data_set_length, 0),
+            _ => (
+                head.pixel_data_offset.unwrap_or(data_set_length),
+                head.tail_offset
+                    .map_or(0, |offset| data_set_length.saturating_sub(offset)),
+            ),
+        };
         let object = Object {
             instance: self.incoming.instance.clone(),
             sop_class: self.incoming.sop_class.clone(),
             transfer_syntax: self.transfer_syntax.clone(),
             meta_length: self.meta_length,
-            // Offsets in a deflated data set say nothing of the bytes on disk: its head is all of it.
-            head_length: match Encoding::of(&self.transfer_syntax) {
-                Encoding::DeflatedExplicitLittle => data_set_length,
-                _ => head.pixel_data_offset.unwrap_or(data_set_length),
-            },
+            head_length,
+            tail_length,
         };
         let job = if self.large.is_some() {
             self.write_large().await?;
