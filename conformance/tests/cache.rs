@@ -266,6 +266,51 @@ fn a_bundle_damaged_while_the_service_runs_is_dropped_and_counted() {
 }
 
 #[test]
+fn a_file_cut_behind_its_name_is_found_before_the_first_byte_of_the_answer() {
+    run(async {
+        let pair = pair("cut-open", &files(&[STUDY]), |config| config).await;
+        pair.assert_exam(STUDY).await;
+        pair.kept(1).await;
+        // From the cache: the gateway has the file open from here on.
+        pair.assert_exam(STUDY).await;
+        assert_eq!(pair.retrievals(), 1);
+        let bundle = pair.bundles().remove(0);
+        let (pack, aside) = (bundle.join("pack"), bundle.join("aside"));
+        let changed = fs::metadata(&pack).unwrap().modified().unwrap();
+        fs::rename(&pack, &aside).unwrap();
+        fs::copy(&aside, &pack).unwrap();
+        let twin = fs::File::options().write(true).open(&pack).unwrap();
+        twin.set_modified(changed).unwrap();
+        cut(&aside, |length| length / 2);
+        // What a look at the names shows is as it was.
+        pair.assert_exam(STUDY).await;
+        assert_eq!(pair.retrievals(), 2, "the PACS was not asked again");
+        assert_eq!(pair.metric("drimbox_cache_damaged_total").await, 1);
+        pair.kept(1).await;
+    });
+}
+
+#[test]
+fn a_file_cut_while_it_is_sent_cuts_the_answer_and_leaves_the_cache() {
+    run(async {
+        let made = objects::make(&folder("cut-sent-files"), "2.25.8151", 32, 1 << 20);
+        let pair = pair("cut-sent", &made.files, |config| config).await;
+        pair.assert_made(&made).await;
+        pair.kept(1).await;
+        let slow = Client::builder().receive_buffer(8192).build().unwrap();
+        let mut slow = ask(&slow, &pair.url(&made.path())).await;
+        slow.next().await.unwrap();
+        cut(&pair.bundles()[0].join("pack"), |_| 1);
+        assert!(slow.drain().await.broken.is_some());
+        // Known without another request.
+        pair.kept(0).await;
+        assert_eq!(pair.metric("drimbox_cache_damaged_total").await, 1);
+        pair.assert_made(&made).await;
+        assert_eq!(pair.retrievals(), 2);
+    });
+}
+
+#[test]
 fn images_whose_bytes_changed_on_disk_are_not_served() {
     run(async {
         let mut pair = pair("rot", &files(&[STUDY]), |config| config).await;

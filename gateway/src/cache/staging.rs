@@ -163,7 +163,8 @@ impl Staging {
         let bytes = self.bytes.load(Ordering::Acquire);
         index::write(&self.dir, &self.key, bytes, &entries)?;
         self.committed = true;
-        let bundle = Arc::new(Bundle::new(self.dir.clone(), entries));
+        let (key, dir) = (self.key.clone(), self.dir.clone());
+        let bundle = Arc::new(Bundle::new(&self.cache, key, dir, entries));
         self.cache
             .adopt(self.key.clone(), self.dir.clone(), bytes, &bundle);
         Ok(bundle)

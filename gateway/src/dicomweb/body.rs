@@ -390,7 +390,8 @@ fn head(item: &Item, max: u64) -> Result<Bytes, BodyError> {
     let length = usize::try_from(entry.head_length).map_err(std::io::Error::other)?;
     match item {
         Item::Stored { entry, file, .. } => {
-            Ok(read_range(file, entry.offset + entry.meta_length, length)?)
+            let read = read_range(file, entry.offset + entry.meta_length, length);
+            Ok(read.inspect_err(|error| item.is_unreadable(error))?)
         }
         Item::Held(held) => {
             let mut skip = usize::try_from(entry.meta_length).map_err(std::io::Error::other)?;

@@ -29,6 +29,8 @@ enum Run {
         file: Arc<File>,
         offset: u64,
         length: u64,
+        /// An item of it, which knows where it comes from.
+        item: Item,
     },
     Memory(Bytes),
 }
@@ -47,11 +49,13 @@ impl ItemBytes {
                     entry,
                     file,
                     fresh: None,
+                    ..
                 } => match runs.back_mut() {
                     Some(Run::File {
                         file: last,
                         offset,
                         length,
+                        ..
                     }) if Arc::ptr_eq(last, file) && *offset + *length == entry.offset => {
                         *length += entry.length;
                     }
@@ -59,6 +63,7 @@ impl ItemBytes {
                         file: Arc::clone(file),
                         offset: entry.offset,
                         length: entry.length,
+                        item: item.clone(),
                     }),
                 },
                 Item::Held(held) => runs.extend(held.pieces.iter().cloned().map(Run::Memory)),
@@ -102,12 +107,13 @@ impl ItemBytes {
             file,
             offset,
             length,
+            item,
         }) = self.runs.front_mut()
         else {
             return;
         };
         let now = CHUNK.min(*length);
-        let (from, at) = (Arc::clone(file), *offset);
+        let (from, at, item) = (Arc::clone(file), *offset, item.clone());
         *offset += now;
         *length -= now;
         if *length == 0 {
@@ -115,7 +121,7 @@ impl ItemBytes {
         }
         let now = usize::try_from(now).unwrap_or(0);
         self.ahead = Some(tokio::task::spawn_blocking(move || {
-            read_range(&from, at, now)
+            read_range(&from, at, now).inspect_err(|error| item.is_unreadable(error))
         }));
     }
 }

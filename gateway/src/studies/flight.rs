@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::StudiesError;
 use crate::archive::Scope;
-use crate::cache::{Cache, Entry, Key, LargeObject, Object, Staging};
+use crate::cache::{Bundle, Cache, Entry, Key, LargeObject, Object, Staging};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 
 /// Bytes of one retrieval in memory between the archive and the disk, or the readers when the disk
@@ -42,6 +42,8 @@ pub enum Item {
         file: Arc<File>,
         /// The Part 10 file itself, when it has just arrived: its readers need not ask the disk.
         fresh: Option<Bytes>,
+        /// The bundle of the cache that it comes from; `None` while the bundle is written.
+        bundle: Option<Arc<Bundle>>,
     },
     /// In memory, because the disk has no room.
     Held(Arc<HeldItem>),
@@ -54,6 +56,17 @@ impl Item {
         match self {
             Self::Stored { entry, .. } => entry,
             Self::Held(held) => &held.entry,
+        }
+    }
+
+    /// Says that its file could not be read.
+    pub fn is_unreadable(&self, error: &io::Error) {
+        if let Self::Stored {
+            bundle: Some(bundle),
+            ..
+        } = self
+        {
+            bundle.is_unreadable(error);
         }
     }
 }
@@ -263,20 +276,19 @@ impl Group {
                 let stored = series.staging(&self.cache).and_then(|staging| {
                     let entry = Arc::new(staging.append(object.clone(), &pieces)?);
                     let file = staging.file(&entry)?;
-                    Ok(Item::Stored {
-                        entry,
-                        file,
-                        fresh: None,
-                    })
+                    Ok((entry, file))
                 });
                 let item = match stored {
-                    Ok(Item::Stored { entry, file, .. }) => {
+                    Ok((entry, file)) => {
                         let fresh = Some(concatenated(&pieces));
                         drop(budget);
-                        self.publish(&series, Item::Stored { entry, file, fresh });
-                        return;
+                        Item::Stored {
+                            entry,
+                            file,
+                            fresh,
+                            bundle: None,
+                        }
                     }
-                    Ok(item) => item,
                     Err(error) => {
                         series.pass_through(&self.cache, &error);
                         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
@@ -303,6 +315,7 @@ impl Group {
                         entry,
                         file,
                         fresh: None,
+                        bundle: None,
                     })
                 });
                 match stored {

@@ -211,15 +211,17 @@ impl Drop for Reader {
 
 /// An entry of a bundle with its open file.
 pub(super) fn stored(
-    bundle: &Bundle,
+    bundle: &Arc<Bundle>,
     entry: &Arc<crate::cache::Entry>,
 ) -> Result<Item, StudiesError> {
-    let file = bundle
-        .file(entry)
-        .map_err(|error| StudiesError::Internal(format!("opening the cache: {error}")))?;
+    let file = bundle.file(entry).map_err(|error| {
+        bundle.is_unreadable(&error);
+        StudiesError::Internal(format!("opening the cache: {error}"))
+    })?;
     Ok(Item::Stored {
         entry: Arc::clone(entry),
         file,
         fresh: None,
+        bundle: Some(Arc::clone(bundle)),
     })
 }

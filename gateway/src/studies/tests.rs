@@ -216,6 +216,36 @@ async fn without_room_on_disk_the_images_pass_through_whole() {
 }
 
 #[tokio::test]
+async fn a_file_cut_after_the_look_at_its_bundle_is_fetched_again_by_the_same_request() {
+    let pacs = FakePacs::with(&[("1.1", 3)]);
+    pacs.send.add_permits(7);
+    let bench = Bench::over(&pacs);
+    let one = Scope::Instance(study_uid(), series_uid("1.1"), instance_uid("1.1", 1));
+    all(bench.studies.open(&series("1.1")).await.unwrap())
+        .await
+        .unwrap();
+    for (scope, count, retrievals) in [(series("1.1"), 3, 2), (one, 1, 3)] {
+        bench.settle().await;
+        // The file is open from here on.
+        all(bench.studies.open(&series("1.1")).await.unwrap())
+            .await
+            .unwrap();
+        bench.cut_the_open_pack();
+        let items = all(bench.studies.open(&scope).await.unwrap())
+            .await
+            .unwrap();
+        let mut bytes = ItemBytes::new(&items);
+        let whole = items.iter().map(|item| item.entry().length).sum::<u64>();
+        let mut read = 0;
+        while read < whole {
+            read += bytes.next(whole - read).await.unwrap().len() as u64;
+        }
+        assert_eq!(items.len(), count);
+        assert_eq!(pacs.retrievals(), retrievals);
+    }
+}
+
+#[tokio::test]
 async fn a_series_that_grew_is_retrieved_again() {
     let pacs = FakePacs::with(&[("1.1", 2)]);
     pacs.send.add_permits(2);
@@ -312,7 +342,7 @@ async fn while_the_pacs_is_away_a_cached_series_is_served_and_another_is_an_outa
 struct Bench {
     studies: Arc<Studies>,
     cache: Arc<Cache>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Bench {
@@ -343,8 +373,22 @@ impl Bench {
         Self {
             studies: Studies::new(settings, archive, Arc::clone(&cache), store),
             cache,
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// Cuts the pack of the only bundle; a look at its name shows it as it was.
+    fn cut_the_open_pack(&self) {
+        let folders = std::fs::read_dir(self.dir.path().join("cache")).unwrap();
+        let folders: Vec<_> = folders.map(|folder| folder.unwrap().path()).collect();
+        assert_eq!(folders.len(), 1);
+        let (pack, aside) = (folders[0].join("pack"), folders[0].join("aside"));
+        let changed = std::fs::metadata(&pack).unwrap().modified().unwrap();
+        std::fs::rename(&pack, &aside).unwrap();
+        std::fs::copy(&aside, &pack).unwrap();
+        let open = |path| std::fs::File::options().write(true).open(path).unwrap();
+        open(&pack).set_modified(changed).unwrap();
+        open(&aside).set_len(1).unwrap();
     }
 
     /// Waits until no retrieval is under way.
