@@ -475,20 +475,40 @@ fn with_a_full_disk_images_pass_through_to_everyone() {
 }
 
 #[test]
-fn with_a_full_disk_an_instance_larger_than_memory_allows_is_refused_clearly() {
+fn with_a_full_disk_an_instance_larger_than_memory_passes_through_too() {
     run(async {
-        let large = objects::make(&folder("huge-files"), "2.25.8501", 1, 40 << 20);
+        let large = objects::make(&folder("huge-files"), "2.25.8501", 2, 40 << 20);
         let pair = pair("huge", &large.files, |config| {
             config.set("cache.min_free_bytes", NO_DISK)
         })
         .await;
-        let answer = ask(&Client::plain().unwrap(), &pair.url(&large.path())).await;
-        assert_eq!(answer.status(), 503);
-        assert_eq!(answer.header("content-type"), "application/problem+json");
-        until("the alert", async || {
-            pair.metric("drimbox_cache_degraded").await == 1
+        pair.assert_made(&large).await;
+        let client = Client::plain().unwrap();
+        let url = pair.url(&large.instance_path(1));
+        let answer = client.get(&url).accept(SINGLE).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(large.position(&answer.bytes().await.unwrap()), 1);
+        let url = pair.url(&format!("{}/metadata", large.series_path()));
+        let answer = client.get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.json().await.unwrap().as_array().unwrap().len(), 2);
+        assert_eq!(pair.retrievals(), 3);
+        assert_eq!(pair.metric("drimbox_cache_degraded").await, 1);
+        assert_eq!(pair.size(), 0);
+    });
+}
+
+#[test]
+fn an_instance_in_the_middle_of_which_the_disk_becomes_full_passes_through_whole() {
+    run(async {
+        let large = objects::make(&folder("fills-files"), "2.25.8551", 2, 40 << 20);
+        let pair = pair("fills", &large.files, |config| {
+            config.set("cache.max_bytes", 60_i64 << 20)
         })
         .await;
+        pair.assert_made(&large).await;
+        assert_eq!(pair.metric("drimbox_cache_degraded").await, 1);
+        assert_eq!(pair.metric("drimbox_cache_series").await, 0);
     });
 }
 

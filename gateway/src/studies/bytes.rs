@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::Item;
+use super::flowing::Pieces;
 use crate::cache::read_range;
 
 /// Bytes read at a time. Two of these are in memory for each request.
@@ -33,6 +34,8 @@ enum Run {
         item: Item,
     },
     Memory(Bytes),
+    /// The rest of an instance that flows through.
+    Flowing(Option<Pieces>),
 }
 
 impl ItemBytes {
@@ -67,6 +70,17 @@ impl ItemBytes {
                     }),
                 },
                 Item::Held(held) => runs.extend(held.pieces.iter().cloned().map(Run::Memory)),
+                Item::Flowing(flowing) => {
+                    if let Some((file, length)) = &flowing.opening.stored {
+                        runs.push_back(Run::File {
+                            file: Arc::clone(file),
+                            offset: 0,
+                            length: *length,
+                            item: item.clone(),
+                        });
+                    }
+                    runs.push_back(Run::Flowing(flowing.pieces()));
+                }
             }
         }
         Self {
@@ -76,20 +90,32 @@ impl ItemBytes {
         }
     }
 
-    /// The next bytes, `most` at most and at least one.
+    /// The next bytes, `most` at most and at least one; none at the end of an instance whose length
+    /// nobody knew.
     ///
     /// # Errors
-    /// The system's; [`io::ErrorKind::UnexpectedEof`] past the end.
+    /// The system's; [`io::ErrorKind::UnexpectedEof`] past the end, and
+    /// [`io::ErrorKind::ConnectionAborted`] when the archive breaks off.
     pub async fn next(&mut self, most: u64) -> io::Result<Bytes> {
         while self.current.is_empty() {
             if self.ahead.is_none() {
-                if let Some(Run::Memory(_)) = self.runs.front() {
-                    if let Some(Run::Memory(bytes)) = self.runs.pop_front() {
-                        self.current = bytes;
+                match self.runs.front_mut() {
+                    Some(Run::Memory(bytes)) => {
+                        self.current = std::mem::take(bytes);
+                        self.runs.pop_front();
+                        continue;
                     }
-                    continue;
+                    Some(Run::Flowing(pieces)) => {
+                        let pieces = pieces.as_mut().ok_or(io::ErrorKind::UnexpectedEof)?;
+                        if let Some(piece) = pieces.next().await? {
+                            self.current = piece;
+                            continue;
+                        }
+                        self.runs.pop_front();
+                        return Ok(Bytes::new());
+                    }
+                    Some(Run::File { .. }) | None => self.read_ahead(),
                 }
-                self.read_ahead();
             }
             let reading = self.ahead.take().ok_or(io::ErrorKind::UnexpectedEof)?;
             let arrived = reading.await.map_err(io::Error::other)?;

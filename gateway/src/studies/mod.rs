@@ -8,6 +8,7 @@
 pub mod bytes;
 mod error;
 mod flight;
+mod flowing;
 mod ingest;
 mod listing;
 mod reader;
@@ -16,7 +17,8 @@ mod search;
 mod tests;
 
 pub use error::StudiesError;
-pub use flight::{HeldItem, Item};
+pub use flight::{HeldItem, Item, MEMORY_BUDGET};
+pub use flowing::FlowingItem;
 pub use listing::{Counts, SeriesSummary, StudyListing};
 pub use reader::Reader;
 
