@@ -139,6 +139,15 @@ impl Staging {
         Ok(entry(object, large.number, 0, large.length, crc32))
     }
 
+    /// What was written of a large instance: its file, and how many bytes of it count.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn written(&self, large: &LargeObject) -> io::Result<(Arc<File>, u64)> {
+        let file = File::open(file_path(&self.dir, large.number))?;
+        Ok((Arc::new(file), large.length))
+    }
+
     /// The large instance will not be whole: its room is given back.
     pub fn discard_large(&self, large: LargeObject) {
         let _ = fs::remove_file(file_path(&self.dir, large.number));
@@ -165,7 +174,8 @@ impl Staging {
         let bytes = self.bytes.load(Ordering::Acquire);
         index::write(&self.dir, &self.key, bytes, &entries)?;
         self.committed = true;
-        let bundle = Arc::new(Bundle::new(self.dir.clone(), entries));
+        let (key, dir) = (self.key.clone(), self.dir.clone());
+        let bundle = Arc::new(Bundle::new(&self.cache, key, dir, entries));
         self.cache
             .adopt(self.key.clone(), self.dir.clone(), bytes, &bundle);
         Ok(bundle)

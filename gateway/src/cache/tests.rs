@@ -268,6 +268,40 @@ fn a_large_instance_has_a_file_of_its_own() {
     );
 }
 
+#[test]
+fn a_bundle_whose_file_is_gone_or_cut_after_the_look_at_it_leaves_the_cache() {
+    type Damage = fn(&Path);
+    let damages: [Damage; 2] = [
+        |pack| fs::remove_file(pack).unwrap(),
+        |pack| fs::write(pack, "cont").unwrap(),
+    ];
+    for damage in damages {
+        let dir = TempDir::new().unwrap();
+        let cache = Cache::open(dir.path(), ROOMY).unwrap();
+        commit(&cache, "1", &[b"content"]);
+        let bundle = cache.get(&key("1")).unwrap();
+        damage(&only_folder(dir.path()).join("pack"));
+        let error = bundle.open(bundle.entries()).unwrap_err();
+        bundle.is_unreadable(&error);
+        assert!(!cache.contains(&key("1")));
+        assert_eq!(cache.size(), (0, 0));
+    }
+}
+
+#[test]
+fn a_bundle_that_cannot_be_read_takes_neither_its_successor_nor_a_sound_one_with_it() {
+    let dir = TempDir::new().unwrap();
+    let cache = Cache::open(dir.path(), ROOMY).unwrap();
+    commit(&cache, "1", &[b"content"]);
+    let bundle = cache.get(&key("1")).unwrap();
+    // Too many open files are no damage.
+    bundle.is_unreadable(&rustix::io::Errno::MFILE.into());
+    assert!(cache.contains(&key("1")));
+    commit(&cache, "1", &[b"content"]);
+    bundle.is_unreadable(&ErrorKind::UnexpectedEof.into());
+    assert!(cache.contains(&key("1")));
+}
+
 fn commit(cache: &Arc<Cache>, series: &str, contents: &[&'static [u8]]) {
     let staging = cache.stage(key(series)).unwrap();
     let entries = contents.iter().enumerate().map(|(at, content)| {
