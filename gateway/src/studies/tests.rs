@@ -556,7 +556,7 @@ impl FakePacs {
 
     fn object(&self, series: &str, at: usize) -> Vec<u8> {
         let instance = instance_uid(series, at);
-        let pixels = vec![7 + at as u8; self.pixels.load(Ordering::SeqCst)];
+        let pixels = vec![(at % 251) as u8; self.pixels.load(Ordering::SeqCst)];
         data_set_with(study_uid().as_str(), series, instance.as_str(), &pixels)
     }
 
