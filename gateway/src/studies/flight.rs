@@ -351,9 +351,16 @@ impl Group {
         }
     }
 
-    fn publish(&self, series: &SeriesFlight, item: Item) {
-        // Counted first: a reader that has the item finds it counted.
+    /// Takes an instance in: it counts before the archive is told that it arrived.
+    ///
+    /// # Errors
+    /// [`SinkError::Abandoned`] when the retrieval has ended.
+    pub async fn take_in(&self, job: Job) -> Result<(), SinkError> {
         self.received.fetch_add(1, Ordering::AcqRel);
+        self.jobs.send(job).await.map_err(|_| SinkError::Abandoned)
+    }
+
+    fn publish(&self, series: &SeriesFlight, item: Item) {
         if series.push(item) {
             self.tell();
         } else {

@@ -320,11 +320,7 @@ impl Writer {
                 budget,
             }
         };
-        self.group
-            .jobs
-            .send(job)
-            .await
-            .map_err(|_| SinkError::Abandoned)
+        self.group.take_in(job).await
     }
 }
 
