@@ -9,18 +9,24 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
+
 use conformance::samples::Instance;
 use conformance::testkit::{Client, FaultyPacs, Gateway, GatewayConfig, Orthanc, PacsConfig};
-use dicom_dictionary_std::tags;
+use dicom_core::value::DataSetSequence;
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::InMemDicomObject;
 use serde_json::Value as Json;
 use support::compare::{Part10, sent_syntax};
+use support::objects;
 use support::{
     JSON, exam, exams, files, folder, instance_path, json, metric, run, series_path, study_path,
 };
 use tokio::sync::OnceCell;
 
 /// Attributes of the answer that the data set does not have.
-const ADDED: [dicom_core::Tag; 3] = [
+const ADDED: [Tag; 3] = [
     tags::RETRIEVE_URL,
     tags::AVAILABLE_TRANSFER_SYNTAX_UID,
     tags::SPECIFIC_CHARACTER_SET,
@@ -199,6 +205,83 @@ fn metadata_of_what_is_cached_asks_the_pacs_for_no_image() {
             assert_eq!(find(&cold, instance), find(&warm, instance));
         }
     });
+}
+
+#[test]
+fn attributes_after_the_pixels_are_in_the_metadata_too() {
+    run(async {
+        let from = folder("after-the-pixels-files");
+        let of = |syntax: &str| {
+            let found = exam("syntaxes").instances();
+            let mut found = found.filter(|instance| instance.transfer_syntax_uid == syntax);
+            exams().path(found.next().unwrap())
+        };
+        // Native, converted on its way in, encapsulated; and one that gets a file of its own.
+        let large = objects::make(&from, "2.25.8701", 1, 5 << 20);
+        let files = [
+            of(uids::EXPLICIT_VR_LITTLE_ENDIAN),
+            of(uids::IMPLICIT_VR_LITTLE_ENDIAN),
+            of(uids::JPEGLS_LOSSLESS),
+            large.files[0].clone(),
+        ];
+        let files: Vec<PathBuf> = (0..)
+            .zip(&files)
+            .map(|(number, file)| with_a_tail(file, &from.join(format!("tail-{number}.dcm"))))
+            .collect();
+        let pacs = FaultyPacs::start("SIM", &files, &[]).await.unwrap();
+        // On disk, and handed through where the disk has no room.
+        for (name, free) in [("after", 0), ("after-no-room", 1_i64 << 49)] {
+            let config = GatewayConfig::new(&folder(name)).unwrap();
+            let config = config.set("cache.min_free_bytes", free);
+            let gateway = config.pacs(PacsConfig::new("sim", "SIM", pacs.port()));
+            let gateway = Gateway::start(gateway).await.unwrap();
+            // Once as they arrive, once from the cache.
+            for _ in 0..2 {
+                let mut all = metadata(&gateway, &study_path(exam("syntaxes"))).await;
+                all.extend(metadata(&gateway, &large.path()).await);
+                assert_eq!(all.len(), files.len());
+                for file in &files {
+                    let stored = Part10::read(&std::fs::read(file).unwrap());
+                    let object = all.iter().find(|object| {
+                        json::text(object, tags::SOP_INSTANCE_UID) == stored.instance()
+                    });
+                    let object = object.unwrap();
+                    let which = file.display().to_string();
+                    assert_eq!(json::text(object, MAKER), "MAKER", "{which}");
+                    for tag in [MADE, tags::DIGITAL_SIGNATURES_SEQUENCE] {
+                        assert!(object.get(json::key(tag)).is_some(), "{which}: {tag}");
+                    }
+                    json::assert_model(&stored.data_set, object, &ADDED, &which);
+                }
+            }
+        }
+    });
+}
+
+const MAKER: Tag = Tag(0x7FE1, 0x0010);
+const MADE: Tag = Tag(0x7FE1, 0x1001);
+
+/// Writes the object of `file` to `to`, with a private block, a signature and padding after its
+/// pixels.
+fn with_a_tail(file: &Path, to: &Path) -> PathBuf {
+    let mut object = dicom_object::open_file(file).unwrap();
+    let mut signature = InMemDicomObject::new_empty();
+    signature.put_str(tags::CERTIFICATE_TYPE, VR::CS, "X509_1993_SIG");
+    object.put_str(MAKER, VR::LO, "MAKER");
+    object.put_str(MADE, VR::LO, "After the pixels");
+    object.put(DataElement::new(
+        tags::DIGITAL_SIGNATURES_SEQUENCE,
+        VR::SQ,
+        DataSetSequence::from(vec![signature]),
+    ));
+    let padding = PrimitiveValue::from(vec![0_u8; 32]);
+    object.put(DataElement::new(
+        tags::DATA_SET_TRAILING_PADDING,
+        VR::OB,
+        padding,
+    ));
+    object.write_to_file(to).unwrap();
+    to.to_owned()
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! The DIMSE services of the gateway's archive, called as the gateway calls them, against DCMTK and
-//! Orthanc: verification, queries of both information models, storage, TLS with client certificates.
+//! The DIMSE services of the gateway's archive, called as the gateway calls them, against DCMTK,
+//! Orthanc and the simulator: verification, queries of both information models, storage, TLS with
+//! client certificates, retrievals given up on the way.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,26 +9,34 @@
     clippy::indexing_slicing
 )]
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use conformance::samples::{self, Exam, Manifest, Profile};
-use conformance::testkit::{Dcmqrscp, Orthanc, Pki};
+use conformance::testkit::pacs::Asked;
+use conformance::testkit::{Dcmqrscp, FaultyPacs, Orthanc, Pki};
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use drimbox::archive::dimse::pool::Tls;
-use drimbox::archive::dimse::{DimseArchive, Moves};
+use drimbox::archive::dimse::{DimseArchive, Moves, StorageScp};
 use drimbox::archive::{
-    Archive, ArchiveError, FindRequest, Identifier, Level, OutgoingInstance, StoreOutcome,
+    Archive, ArchiveError, FindRequest, Identifier, IncomingInstance, InstanceSink, InstanceWriter,
+    Level, OutgoingInstance, RetrieveRequest, Scope, SinkError, StoreOutcome,
 };
 use drimbox::config::{AeTitle, Pacs, PacsDimse, Quirks, RetrieveMethod};
 use drimbox::dicom::part10;
-use futures_util::StreamExt;
+use drimbox::dicom::uid::StudyUid;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dcmqrscp_answers_queries_of_both_information_models() {
@@ -162,6 +171,121 @@ async fn a_search_beyond_its_limit_is_cancelled_and_says_so() {
     assert_eq!((all.items.len(), all.truncated), (exams.exams.len(), false));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retrieval_whose_sink_gives_up_is_cancelled_before_its_association_ends() {
+    let place = TempDir::new().unwrap();
+    let exams = samples::generate(Profile::Small, &place.path().join("samples")).unwrap();
+    let exam = exams.exam("ct300").unwrap();
+    for way in [RetrieveMethod::Get, RetrieveMethod::Move] {
+        for when in [GivesUp::AtTheBeginning, GivesUp::AtTheEnd] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let here = listener.local_addr().unwrap();
+            let destinations = [("DRIMBOX", here)];
+            let pacs = FaultyPacs::start("SIM", &files(&exams, exam), &destinations)
+                .await
+                .unwrap();
+            // Nothing ends the retrieval but what the sink does at the second image.
+            pacs.behave(|behaviour| behaviour.hold_before = Some(3));
+            let moves = Moves::new(AeTitle::parse("DRIMBOX").unwrap());
+            let archive = archive_with("SIM", pacs.port(), None, way, Arc::clone(&moves));
+            let stop = CancellationToken::new();
+            let scp = StorageScp {
+                moves,
+                callers: Arc::new(HashSet::from(["SIM".to_owned()])),
+                tls: None,
+                max_associations: 2,
+                max_pdu: 131_072,
+                idle_timeout: Duration::from_secs(60),
+            };
+            let scp = tokio::spawn(scp.run(listener, stop.clone()));
+
+            let cancel = CancellationToken::new();
+            let request = RetrieveRequest {
+                scope: Scope::Study(StudyUid::parse(&exam.study_instance_uid).unwrap()),
+                modalities: vec!["CT".into()],
+                expected: Some(exam.instances().count() as u64),
+            };
+            let sink = Arc::new(OneImage {
+                when,
+                taken: AtomicBool::new(false),
+                cancel: cancel.clone(),
+            });
+            let outcome = archive.retrieve(request, sink, cancel).await;
+            let which = format!("{way:?} {when:?}");
+            assert!(
+                matches!(outcome, Err(ArchiveError::Cancelled)),
+                "{which}: {outcome:?}"
+            );
+            let ended = |asked: &Asked| {
+                matches!(
+                    asked,
+                    Asked::Cancel | Asked::Aborted | Asked::Closed | Asked::Released
+                )
+            };
+            pacs.wait_for(ended).await.unwrap();
+            let asked = pacs.asked();
+            assert_eq!(
+                asked.iter().find(|asked| ended(asked)),
+                Some(&Asked::Cancel),
+                "{which}: {asked:?}"
+            );
+            assert_eq!(pacs.count(|asked| *asked == Asked::Cancel), 1, "{which}");
+            assert_eq!(pacs.count(|asked| *asked == Asked::Stored(0)), 1, "{which}");
+            stop.cancel();
+            scp.await.unwrap();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GivesUp {
+    AtTheBeginning,
+    AtTheEnd,
+}
+
+/// Takes one image; at the second, nobody waits any more.
+struct OneImage {
+    when: GivesUp,
+    taken: AtomicBool,
+    cancel: CancellationToken,
+}
+
+impl InstanceSink for OneImage {
+    fn begin(&self, _: IncomingInstance) -> Result<Box<dyn InstanceWriter>, SinkError> {
+        if !self.taken.swap(true, Ordering::SeqCst) {
+            return Ok(Box::new(Image { gives_up: None }));
+        }
+        if self.when == GivesUp::AtTheBeginning {
+            self.cancel.cancel();
+            return Err(SinkError::Abandoned);
+        }
+        Ok(Box::new(Image {
+            gives_up: Some(self.cancel.clone()),
+        }))
+    }
+}
+
+struct Image {
+    gives_up: Option<CancellationToken>,
+}
+
+impl InstanceWriter for Image {
+    fn write(&mut self, _: Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), SinkError>> {
+        async move {
+            let Some(cancel) = self.gives_up else {
+                return Ok(());
+            };
+            cancel.cancel();
+            Err(SinkError::Abandoned)
+        }
+        .boxed()
+    }
+}
+
 async fn find(archive: &DimseArchive, level: Level, identifier: Identifier) -> usize {
     let request = FindRequest {
         level,
@@ -172,7 +296,17 @@ async fn find(archive: &DimseArchive, level: Level, identifier: Identifier) -> u
 }
 
 fn archive(ae_title: &str, port: u16, tls: Option<Tls>) -> DimseArchive {
-    let ours = AeTitle::parse("DRIMBOX").unwrap();
+    let moves = Moves::new(AeTitle::parse("DRIMBOX").unwrap());
+    archive_with(ae_title, port, tls, RetrieveMethod::Get, moves)
+}
+
+fn archive_with(
+    ae_title: &str,
+    port: u16,
+    tls: Option<Tls>,
+    retrieve: RetrieveMethod,
+    moves: Arc<Moves>,
+) -> DimseArchive {
     let pacs = Pacs {
         name: "pacs".into(),
         db_host: None,
@@ -182,8 +316,8 @@ fn archive(ae_title: &str, port: u16, tls: Option<Tls>) -> DimseArchive {
             host: "127.0.0.1".into(),
             port,
             ae_title: AeTitle::parse(ae_title).unwrap(),
-            calling_ae_title: ours.clone(),
-            retrieve: RetrieveMethod::Get,
+            calling_ae_title: moves.ae_title().clone(),
+            retrieve,
             tls: None,
             max_associations: 2,
             idle_timeout: Duration::from_secs(5),
@@ -202,7 +336,7 @@ fn archive(ae_title: &str, port: u16, tls: Option<Tls>) -> DimseArchive {
             uncompressed_only: false,
         },
     };
-    DimseArchive::new(&pacs, tls, Moves::new(ours))
+    DimseArchive::new(&pacs, tls, moves)
 }
 
 fn connector(ca: &Path, identity: Option<(&Path, &Path)>) -> Tls {

@@ -100,6 +100,8 @@ http {{
         ssl_certificate "{certificate}";
         ssl_certificate_key "{key}";
         ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_prefer_server_ciphers on;
+        ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256;
         root "{files}";
     }}
 }}

@@ -33,6 +33,12 @@ pub trait Archive: Send + Sync + 'static {
     /// Searches; at most `request.max_matches` answers are kept.
     fn find(&self, request: FindRequest) -> BoxFuture<'_, Result<Matches, ArchiveError>>;
 
+    /// Says that series of these modalities are likely to be retrieved in a moment: what a retrieval
+    /// needs may be made ready. Nothing depends on it.
+    fn anticipate(&self, modalities: &[String]) {
+        let _ = modalities;
+    }
+
     /// Retrieves what `request.scope` names into `sink`, as stored, in the order of arrival.
     ///
     /// `Ok` means that the archive and the count of deliveries agree that everything it announced

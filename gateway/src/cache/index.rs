@@ -16,7 +16,7 @@ use crate::dicom::uid::{InstanceUid, SopClassUid, TransferSyntaxUid};
 pub(super) const FILE: &str = "index";
 const TEMPORARY: &str = "index.new";
 /// Raised with every change of the layout: folders of another version are removed.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const MAX_HEADER: u64 = 4096;
 const MAX_ENTRIES: u64 = 256 * 1024 * 1024;
 
@@ -41,6 +41,9 @@ pub struct Entry {
     pub meta_length: u64,
     /// Bytes of the data set before its pixel data; all of it when it has none.
     pub head_length: u64,
+    /// Bytes at the end of the data set that are the elements after its pixel data; 0 when there
+    /// are none.
+    pub tail_length: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,7 +116,8 @@ pub(super) fn read(dir: &Path, key: &Key) -> io::Result<Vec<Arc<Entry>>> {
             && entry
                 .meta_length
                 .checked_add(entry.head_length)
-                .is_some_and(|head| head <= entry.length);
+                .and_then(|head| head.checked_add(entry.tail_length))
+                .is_some_and(|outside_pixels| outside_pixels <= entry.length);
         if !inside {
             return Err(damaged("an entry lies beyond its file"));
         }

@@ -27,6 +27,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustix::io::Errno;
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
@@ -93,8 +94,9 @@ struct Known {
 }
 
 /// A complete bundle. Its folder is removed when it was evicted and nobody reads it any more.
-#[derive(Debug)]
 pub struct Bundle {
+    cache: Weak<Cache>,
+    key: Key,
     dir: PathBuf,
     entries: Vec<Arc<Entry>>,
     by_instance: HashMap<InstanceUid, usize>,
@@ -151,7 +153,7 @@ impl Cache {
     /// The bundle of a key, if it is whole. Reads its index when it is not in memory, and all of it
     /// the first time after a start: what a disk has damaged is removed, not served. Blocks.
     #[must_use]
-    pub fn get(&self, key: &Key) -> Option<Arc<Bundle>> {
+    pub fn get(self: &Arc<Self>, key: &Key) -> Option<Arc<Bundle>> {
         let (dir, touch, mut checked, loaded) = {
             let mut state = self.state.lock();
             let known = state.bundles.get_mut(key)?;
@@ -176,7 +178,8 @@ impl Cache {
         if touch {
             index::touch(&dir);
         }
-        let loaded = index::read(&dir, key).map(|entries| Arc::new(Bundle::new(dir, entries)));
+        let loaded = index::read(&dir, key)
+            .map(|entries| Arc::new(Bundle::new(self, key.clone(), dir.clone(), entries)));
         let sound = loaded.and_then(|bundle| {
             if !checked {
                 bundle.check()?;
@@ -199,9 +202,7 @@ impl Cache {
                 Some(bundle)
             }
             Err(error) => {
-                tracing::warn!("a cached bundle is damaged and removed: {error}");
-                metrics::counter!("drimbox_cache_damaged_total").increment(1);
-                self.remove(key);
+                self.damaged(key, &dir, &error);
                 None
             }
         }
@@ -246,8 +247,27 @@ impl Cache {
 
     /// Removes a bundle; readers under way still finish.
     pub fn remove(&self, key: &Key) {
+        self.remove_if(key, |_| true);
+    }
+
+    /// Removes the bundle in `dir`, which could not be read, unless another has taken its place.
+    fn damaged(&self, key: &Key, dir: &Path, error: &io::Error) {
+        // A shortage of this process says nothing of the files.
+        let shortage = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+        if Errno::from_io_error(error).is_some_and(|errno| shortage.contains(&errno)) {
+            tracing::error!("a cached bundle cannot be read now: {error}");
+        } else if self.remove_if(key, |known| known.dir == dir) {
+            tracing::warn!("a cached bundle is damaged and removed: {error}");
+            metrics::counter!("drimbox_cache_damaged_total").increment(1);
+        }
+    }
+
+    fn remove_if(&self, key: &Key, condition: impl Fn(&Known) -> bool) -> bool {
         let removed = {
             let mut state = self.state.lock();
+            if !state.bundles.get(key).is_some_and(condition) {
+                return false;
+            }
             let removed = state.bundles.remove(key);
             state.recent.retain(|(recent, _)| recent != key);
             if let Some(known) = &removed {
@@ -255,10 +275,12 @@ impl Cache {
             }
             removed
         };
+        let was_there = removed.is_some();
         if let Some(known) = removed {
             known.discard();
         }
         self.publish();
+        was_there
     }
 
     /// Whether images pass through unkept because there is no room.
@@ -401,7 +423,7 @@ impl Known {
 }
 
 impl Bundle {
-    fn new(dir: PathBuf, entries: Vec<Arc<Entry>>) -> Self {
+    fn new(cache: &Arc<Cache>, key: Key, dir: PathBuf, entries: Vec<Arc<Entry>>) -> Self {
         let by_instance = entries
             .iter()
             .enumerate()
@@ -409,6 +431,8 @@ impl Bundle {
             .collect();
         let stamp = stamp(&dir, &entries).ok();
         Self {
+            cache: Arc::downgrade(cache),
+            key,
             stamp,
             dir,
             entries,
@@ -455,6 +479,34 @@ impl Bundle {
             }
         }
         Ok(())
+    }
+
+    /// Opens the files that some entries lie in, so that nothing that happens to their names later
+    /// matters to who reads them. Blocks.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::UnexpectedEof`] when one is shorter than its entries say.
+    pub fn open<'a>(&self, entries: impl IntoIterator<Item = &'a Arc<Entry>>) -> io::Result<()> {
+        let mut ends: HashMap<u32, (&Entry, u64)> = HashMap::new();
+        for entry in entries {
+            let end = entry.offset.saturating_add(entry.length);
+            let (_, last) = ends.entry(entry.file).or_insert((entry, end));
+            *last = end.max(*last);
+        }
+        for (entry, end) in ends.into_values() {
+            if self.file(entry)?.metadata()?.len() < end {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that its files could not be opened or read: it leaves the cache, and the next request
+    /// asks the archive.
+    pub fn is_unreadable(&self, error: &io::Error) {
+        if let Some(cache) = self.cache.upgrade() {
+            cache.damaged(&self.key, &self.dir, error);
+        }
     }
 
     /// The open file that an entry lies in.

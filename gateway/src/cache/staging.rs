@@ -28,6 +28,8 @@ pub struct Object {
     pub meta_length: u64,
     /// Bytes of the data set before its pixel data.
     pub head_length: u64,
+    /// Bytes of the data set after its pixel data.
+    pub tail_length: u64,
 }
 
 /// A bundle that is not whole yet: nobody finds it in the cache. Dropped without
@@ -137,6 +139,15 @@ impl Staging {
         Ok(entry(object, large.number, 0, large.length, crc32))
     }
 
+    /// What was written of a large instance: its file, and how many bytes of it count.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn written(&self, large: &LargeObject) -> io::Result<(Arc<File>, u64)> {
+        let file = File::open(file_path(&self.dir, large.number))?;
+        Ok((Arc::new(file), large.length))
+    }
+
     /// The large instance will not be whole: its room is given back.
     pub fn discard_large(&self, large: LargeObject) {
         let _ = fs::remove_file(file_path(&self.dir, large.number));
@@ -163,7 +174,8 @@ impl Staging {
         let bytes = self.bytes.load(Ordering::Acquire);
         index::write(&self.dir, &self.key, bytes, &entries)?;
         self.committed = true;
-        let bundle = Arc::new(Bundle::new(self.dir.clone(), entries));
+        let (key, dir) = (self.key.clone(), self.dir.clone());
+        let bundle = Arc::new(Bundle::new(&self.cache, key, dir, entries));
         self.cache
             .adopt(self.key.clone(), self.dir.clone(), bytes, &bundle);
         Ok(bundle)
@@ -210,6 +222,7 @@ fn entry(object: Object, file: u32, offset: u64, length: u64, crc32: u32) -> Ent
         crc32,
         meta_length: object.meta_length,
         head_length: object.head_length,
+        tail_length: object.tail_length,
     }
 }
 

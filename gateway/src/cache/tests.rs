@@ -105,6 +105,61 @@ fn every_damage_to_an_index_or_a_pack_is_seen() {
 }
 
 #[test]
+fn the_bytes_after_the_pixels_are_found_again_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let shape = |head_length, tail_length| Object {
+        meta_length: 2,
+        head_length,
+        tail_length,
+        ..object(1)
+    };
+    let kept = |shape: Object| {
+        let cache = Cache::open(dir.path(), ROOMY).unwrap();
+        let staging = cache.stage(key("1")).unwrap();
+        let entry = staging.append(shape, &[Bytes::from_static(b"mmhhpptt")]);
+        staging.commit(vec![Arc::new(entry.unwrap())]).unwrap();
+        drop(cache);
+        let bundle = Cache::open(dir.path(), ROOMY).unwrap().get(&key("1"))?;
+        Some(bundle.entries()[0].tail_length)
+    };
+    assert_eq!(kept(shape(2, 2)), Some(2));
+    assert_eq!(kept(shape(2, 4)), Some(4));
+    // Longer than the instance: no entry that was written whole says so.
+    assert_eq!(kept(shape(2, 5)), None);
+    assert_eq!(kept(shape(2, u64::MAX)), None);
+}
+
+#[test]
+fn a_bundle_of_an_older_version_is_dropped_and_can_be_fetched_again() {
+    let dir = TempDir::new().unwrap();
+    commit(&Cache::open(dir.path(), ROOMY).unwrap(), "1", &[b"content"]);
+    // What the version before wrote: no length of the tail, and its own number.
+    let index = only_folder(dir.path()).join("index");
+    let text = fs::read_to_string(&index).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut header: serde_json::Value = serde_json::from_str(lines[1]).unwrap();
+    let mut entries: serde_json::Value = serde_json::from_str(lines[2]).unwrap();
+    entries[0]
+        .as_object_mut()
+        .unwrap()
+        .remove("tail_length")
+        .unwrap();
+    let body = entries.to_string();
+    header["version"] = 2.into();
+    header["entries_length"] = body.len().into();
+    header["entries_crc32"] = crc32fast::hash(body.as_bytes()).into();
+    let header = header.to_string();
+    let checksum = crc32fast::hash(header.as_bytes());
+    fs::write(&index, format!("{checksum:08x}\n{header}\n{body}")).unwrap();
+
+    let cache = Cache::open(dir.path(), ROOMY).unwrap();
+    assert!(cache.get(&key("1")).is_none());
+    assert_eq!((folders(dir.path()), cache.size()), (0, (0, 0)));
+    commit(&cache, "1", &[b"content"]);
+    assert!(cache.get(&key("1")).is_some());
+}
+
+#[test]
 fn what_was_used_least_recently_goes_first() {
     let dir = TempDir::new().unwrap();
     let cache = Cache::open(
@@ -213,6 +268,40 @@ fn a_large_instance_has_a_file_of_its_own() {
     );
 }
 
+#[test]
+fn a_bundle_whose_file_is_gone_or_cut_after_the_look_at_it_leaves_the_cache() {
+    type Damage = fn(&Path);
+    let damages: [Damage; 2] = [
+        |pack| fs::remove_file(pack).unwrap(),
+        |pack| fs::write(pack, "cont").unwrap(),
+    ];
+    for damage in damages {
+        let dir = TempDir::new().unwrap();
+        let cache = Cache::open(dir.path(), ROOMY).unwrap();
+        commit(&cache, "1", &[b"content"]);
+        let bundle = cache.get(&key("1")).unwrap();
+        damage(&only_folder(dir.path()).join("pack"));
+        let error = bundle.open(bundle.entries()).unwrap_err();
+        bundle.is_unreadable(&error);
+        assert!(!cache.contains(&key("1")));
+        assert_eq!(cache.size(), (0, 0));
+    }
+}
+
+#[test]
+fn a_bundle_that_cannot_be_read_takes_neither_its_successor_nor_a_sound_one_with_it() {
+    let dir = TempDir::new().unwrap();
+    let cache = Cache::open(dir.path(), ROOMY).unwrap();
+    commit(&cache, "1", &[b"content"]);
+    let bundle = cache.get(&key("1")).unwrap();
+    // Too many open files are no damage.
+    bundle.is_unreadable(&rustix::io::Errno::MFILE.into());
+    assert!(cache.contains(&key("1")));
+    commit(&cache, "1", &[b"content"]);
+    bundle.is_unreadable(&ErrorKind::UnexpectedEof.into());
+    assert!(cache.contains(&key("1")));
+}
+
 fn commit(cache: &Arc<Cache>, series: &str, contents: &[&'static [u8]]) {
     let staging = cache.stage(key(series)).unwrap();
     let entries = contents.iter().enumerate().map(|(at, content)| {
@@ -246,6 +335,7 @@ fn object(number: usize) -> Object {
         transfer_syntax: TransferSyntaxUid::parse("1.2.840.10008.1.2.1").unwrap(),
         meta_length: 0,
         head_length: 0,
+        tail_length: 0,
     }
 }
 

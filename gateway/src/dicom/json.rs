@@ -131,7 +131,12 @@ impl Writer<'_, '_> {
                 self.items(items, charset);
             }
             Value::Fragments(_) | Value::Large(_) => {
-                self.name(tag, element.vr(), first);
+                // A sequence written as UN is opened only where its bytes are at hand.
+                let vr = match known_vr(element) {
+                    VR::SQ => VR::UN,
+                    vr => vr,
+                };
+                self.name(tag, vr, first);
                 self.bulk();
             }
             Value::Bytes(bytes) => self.bytes(element, bytes, charset, first),

@@ -40,6 +40,10 @@ pub struct Head {
     /// Offset of the first header byte of that element, in bytes of the data set (inflated, where
     /// it is deflated): the length of the head.
     pub pixel_data_offset: Option<u64>,
+    /// Offset of the first header byte of the first top-level element that stands after the pixels
+    /// and holds none, counted likewise; `None` when there is none. From there to the end of the
+    /// data set are whole top-level elements.
+    pub tail_offset: Option<u64>,
 }
 
 /// The header of the element that holds the pixels.
@@ -155,15 +159,25 @@ impl Found {
             return Ok(());
         }
         self.settle();
-        if let Event::Element(header) | Event::Encapsulated(header) = event
-            && header.depth == 0
-        {
-            self.element(&header);
+        match event {
+            Event::Element(header) | Event::Encapsulated(header) if header.depth == 0 => {
+                self.element(&header);
+            }
+            Event::Sequence(header) if header.depth == 0 => self.note_tail(&header),
+            _ => {}
         }
         Ok(())
     }
 
+    fn note_tail(&mut self, header: &Header) {
+        let after = self.head.pixel_data.is_some() && self.head.tail_offset.is_none();
+        if after && !is_pixel_data(header.tag) {
+            self.head.tail_offset = Some(header.offset);
+        }
+    }
+
     fn element(&mut self, header: &Header) {
+        self.note_tail(header);
         if is_pixel_data(header.tag) && self.head.pixel_data.is_none() {
             self.head.pixel_data_offset = Some(header.offset);
             self.head.pixel_data = Some(PixelElement {
@@ -312,6 +326,80 @@ mod tests {
             scan(syntax, &[&garbled]).unwrap_err().problem,
             Problem::ItemExpected
         );
+    }
+
+    /// Pixels, then a private element, a sequence and padding; and where the private element begins.
+    fn with_tail(encoding: Encoding, encapsulated: bool) -> (Vec<u8>, usize) {
+        let start = Writer::new(encoding)
+            .put((0x0020, 0x000D), VR::UI, b"1.2.3")
+            .put((0x7FE0, 0x0001), VR::OV, &[0; 8]);
+        let pixels = if encapsulated {
+            start.fragments(&[&[], &[7; 10]])
+        } else {
+            start.put((0x7FE0, 0x0010), VR::OW, &[7; 8])
+        };
+        let at = pixels.bytes.len();
+        let item = Writer::new(encoding)
+            .put((0x0400, 0x0115), VR::OB, &[1; 4])
+            .bytes;
+        let bytes = pixels
+            .put((0x7FE1, 0x0010), VR::LO, b"MAKER")
+            .sequence((0xFFFA, 0xFFFA), false, &[item])
+            .put((0xFFFC, 0xFFFC), VR::OB, &[0; 4])
+            .bytes;
+        (bytes, at)
+    }
+
+    #[test]
+    fn what_stands_after_the_pixels_begins_where_they_end() {
+        let mut cases = ENCODINGS
+            .map(|(encoding, syntax)| (encoding, syntax, false))
+            .to_vec();
+        cases.push((Encoding::ExplicitLittle, "1.2.840.10008.1.2.4.80", true));
+        for (encoding, syntax, encapsulated) in cases {
+            let (bytes, at) = with_tail(encoding, encapsulated);
+            let head = scan(syntax, &[&bytes]).unwrap();
+            assert_eq!(head.tail_offset, Some(at as u64), "{syntax}");
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(scan(syntax, &single), Ok(head), "{syntax}");
+            let without = scan(syntax, &[&bytes[..at]]).unwrap();
+            assert_eq!(without.tail_offset, None, "{syntax}");
+            // Cut within the tail: whole elements, or no object.
+            for end in at + 1..bytes.len() {
+                if let Ok(cut) = scan(syntax, &[&bytes[..end]]) {
+                    assert_eq!(cut.tail_offset, Some(at as u64), "{syntax} cut at {end}");
+                }
+            }
+            assert!(scan(syntax, &[&bytes[..at + 4]]).is_err(), "{syntax}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_can_be_the_first_after_the_pixels() {
+        for (encoding, syntax) in ENCODINGS {
+            let pixels = Writer::new(encoding).put((0x7FE0, 0x0010), VR::OW, &[7; 8]);
+            let at = pixels.bytes.len() as u64;
+            let bytes = pixels.sequence((0xFFFA, 0xFFFA), true, &[Vec::new()]).bytes;
+            let head = scan(syntax, &[&bytes]).unwrap();
+            assert_eq!(head.tail_offset, Some(at), "{syntax}");
+        }
+    }
+
+    #[test]
+    fn pixels_after_pixels_are_no_tail_and_neither_is_what_a_sequence_holds() {
+        let icon = Writer::new(Encoding::ExplicitLittle)
+            .put((0x7FE0, 0x0010), VR::OW, &[1; 4])
+            .put((0x7FE1, 0x0010), VR::LO, b"MAKER")
+            .bytes;
+        let bytes = Writer::new(Encoding::ExplicitLittle)
+            .sequence((0x0088, 0x0200), false, &[icon])
+            .put((0x0089, 0x0010), VR::LO, b"MAKER")
+            .put((0x7FE0, 0x0008), VR::OF, &[1; 4])
+            .put((0x7FE0, 0x0010), VR::OW, &[1; 4])
+            .bytes;
+        let head = scan("1.2.840.10008.1.2.1", &[&bytes]).unwrap();
+        assert_eq!(head.pixel_data.unwrap().tag, Tag(0x7FE0, 0x0008));
+        assert_eq!(head.tail_offset, None);
     }
 
     #[test]

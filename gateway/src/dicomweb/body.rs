@@ -18,7 +18,7 @@ use crate::dicom::part10;
 use crate::dicom::reader::{Limits, ReadError};
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::studies::bytes::ItemBytes;
-use crate::studies::{Item, Reader, StudiesError};
+use crate::studies::{Item, MEMORY_BUDGET, Reader, StudiesError};
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +105,7 @@ impl Part {
     pub fn length(&self) -> Option<u64> {
         let as_it_is =
             self.edits.is_empty() && self.item.entry().transfer_syntax == self.transfer_syntax();
-        as_it_is.then(|| self.item.entry().length)
+        self.item.length().filter(|_| as_it_is)
     }
 }
 
@@ -182,9 +182,10 @@ pub fn instances(
     }
 }
 
-/// One Part 10 file.
-pub fn single(part: Part) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+/// One Part 10 file; `batches`, where it comes from, is open until all of it was sent.
+pub fn single(part: Part, batches: Batches) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
+        let _open = batches;
         let mut bytes = ItemBytes::new(std::slice::from_ref(&part.item));
         let mut content = Content::of(&part);
         while let Some(piece) = content.next(&mut bytes).await? {
@@ -195,8 +196,8 @@ pub fn single(part: Part) -> impl Stream<Item = Result<Bytes, BodyError>> + Send
 
 /// The bytes of one part, from the bytes of its item.
 struct Content {
-    /// Bytes of the item that were not read yet.
-    left: u64,
+    /// Bytes of the item that were not read yet; `None` until the end of one that flows through.
+    left: Option<u64>,
     change: Option<Change>,
 }
 
@@ -241,17 +242,17 @@ impl Content {
             None
         };
         Self {
-            left: entry.length,
+            left: part.item.length(),
             change,
         }
     }
 
     async fn next(&mut self, bytes: &mut ItemBytes) -> Result<Option<Bytes>, BodyError> {
         match &mut self.change {
-            None if self.left == 0 => Ok(None),
+            None if self.left == Some(0) => Ok(None),
             None => {
-                let left = self.left;
-                self.read(bytes, left).await.map(Some)
+                let piece = self.read(bytes, self.left.unwrap_or(u64::MAX)).await?;
+                Ok((!piece.is_empty()).then_some(piece))
             }
             Some(Change::EditHead { meta, head, edits }) => {
                 let (meta, head, edits) = (*meta, *head, Arc::clone(edits));
@@ -290,7 +291,7 @@ impl Content {
             if !out.is_empty() {
                 return Ok(Some(out.into()));
             }
-            if self.left == 0 {
+            if self.left == Some(0) {
                 let Some(converter) = converter.take() else {
                     return Ok(None);
                 };
@@ -302,9 +303,10 @@ impl Content {
             }
             // Small bites: a deflated byte may become a thousand.
             let skipping = *skip > 0;
-            let most = if skipping { *skip } else { 4096.min(self.left) };
+            let bite = 4096.min(self.left.unwrap_or(u64::MAX));
+            let most = if skipping { *skip } else { bite };
             let piece = bytes.next(most).await?;
-            self.left -= piece.len() as u64;
+            count(&mut self.left, &piece);
             if skipping {
                 *skip -= piece.len() as u64;
             } else if let Some(converter) = converter {
@@ -315,7 +317,7 @@ impl Content {
 
     async fn read(&mut self, bytes: &mut ItemBytes, most: u64) -> Result<Bytes, BodyError> {
         let piece = bytes.next(most).await?;
-        self.left = self.left.saturating_sub(piece.len() as u64);
+        count(&mut self.left, &piece);
         Ok(piece)
     }
 
@@ -323,17 +325,29 @@ impl Content {
         let mut whole = Vec::new();
         while (whole.len() as u64) < length {
             let piece = self.read(bytes, length - whole.len() as u64).await?;
+            if piece.is_empty() {
+                Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))?;
+            }
             whole.extend_from_slice(&piece);
         }
         Ok(whole)
     }
 }
 
+/// Takes a piece off what is left; an empty one is the end of what had no length.
+fn count(left: &mut Option<u64>, piece: &Bytes) {
+    *left = match *left {
+        None if piece.is_empty() => Some(0),
+        None => None,
+        Some(left) => Some(left.saturating_sub(piece.len() as u64)),
+    };
+}
+
 fn explicit_le() -> TransferSyntaxUid {
     TransferSyntaxUid::known(EXPLICIT_VR_LITTLE_ENDIAN)
 }
 
-/// What turns the head of an instance into its description.
+/// What turns the data set of an instance, without its pixel data, into its description.
 pub type Describe = Arc<dyn Fn(&Item, &[u8], &mut Vec<u8>) -> Result<(), String> + Send + Sync>;
 
 /// Instances described at a time, off the async threads.
@@ -349,6 +363,9 @@ pub fn metadata(
         let mut first = true;
         while let Some(items) = batches.next().await? {
             for chunk in items.chunks(DESCRIBED) {
+                for item in chunk {
+                    keep_head(item, max_head).await?;
+                }
                 let chunk = chunk.to_vec();
                 let describe = Arc::clone(&describe);
                 let opens = first;
@@ -378,30 +395,98 @@ fn describe_all(
     Ok(out.into())
 }
 
-/// The data set of an item up to its pixel data. Blocks.
+/// Waits for the head of an item that flows through; its pixel data are not waited for.
+async fn keep_head(item: &Item, max: u64) -> Result<(), BodyError> {
+    let Item::Flowing(flowing) = item else {
+        return Ok(());
+    };
+    let entry = item.entry();
+    if entry.head_length > max.min(MEMORY_BUDGET as u64) {
+        return Err(BodyError::Unreadable(
+            "the disk has no room for it, and its head is too large for memory".into(),
+        ));
+    }
+    let mut bytes = ItemBytes::new(std::slice::from_ref(item));
+    let mut content = Content {
+        left: None,
+        change: None,
+    };
+    content.read_all(&mut bytes, entry.meta_length).await?;
+    let head = content.read_all(&mut bytes, entry.head_length).await?;
+    flowing.keep_head(head.into());
+    Ok(())
+}
+
+/// The data set of an item without its pixel data: what stands before and what stands after, whole
+/// elements of one encoding, and so a data set again. Blocks.
+///
+/// Of an item that flows through memory what stands after is not there: it has not arrived yet.
 fn head(item: &Item, max: u64) -> Result<Bytes, BodyError> {
     let entry = item.entry();
-    if entry.head_length > max {
+    let total = entry.head_length.saturating_add(entry.tail_length);
+    if total > max {
         return Err(BodyError::Unreadable(format!(
-            "{} bytes before its pixel data, {max} are allowed (`limits.max_head_bytes`)",
-            entry.head_length
+            "{total} bytes besides its pixel data, {max} are allowed (`limits.max_head_bytes`)"
         )));
     }
-    let length = usize::try_from(entry.head_length).map_err(std::io::Error::other)?;
+    let length = |bytes: u64| usize::try_from(bytes).map_err(std::io::Error::other);
+    let (head, tail) = (length(entry.head_length)?, length(entry.tail_length)?);
+    let tail_at = entry.length.saturating_sub(entry.tail_length);
     match item {
         Item::Stored { entry, file, .. } => {
-            Ok(read_range(file, entry.offset + entry.meta_length, length)?)
+            let read = |from, length| {
+                read_range(file, entry.offset + from, length)
+                    .inspect_err(|error| item.is_unreadable(error))
+            };
+            let before = read(entry.meta_length, head)?;
+            if tail == 0 {
+                return Ok(before);
+            }
+            let after = read(tail_at, tail)?;
+            Ok([before, after].concat().into())
         }
         Item::Held(held) => {
-            let mut skip = usize::try_from(entry.meta_length).map_err(std::io::Error::other)?;
-            let mut bytes = Vec::with_capacity(length);
-            for piece in &held.pieces {
-                let from = skip.min(piece.len());
-                skip -= from;
-                let rest = piece.slice(from..);
-                bytes.extend_from_slice(&rest.slice(..rest.len().min(length - bytes.len())));
-            }
+            let mut bytes = Vec::with_capacity(head + tail);
+            copy_range(&held.pieces, length(entry.meta_length)?, head, &mut bytes);
+            copy_range(&held.pieces, length(tail_at)?, tail, &mut bytes);
             Ok(bytes.into())
+        }
+        Item::Flowing(flowing) => Ok(flowing.head().cloned().unwrap_or_default()),
+    }
+}
+
+/// Appends `length` bytes from `start` on, counted over all pieces.
+fn copy_range(pieces: &[Bytes], start: usize, length: usize, out: &mut Vec<u8>) {
+    let (mut skip, mut left) = (start, length);
+    for piece in pieces {
+        let rest = piece.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(piece.len());
+        let taken = rest.get(..left).unwrap_or(rest);
+        out.extend_from_slice(taken);
+        left -= taken.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_the_same_however_its_bytes_are_cut_in_pieces() {
+        let whole: Vec<u8> = (0..12).collect();
+        for size in 1..=12 {
+            let pieces: Vec<Bytes> = whole.chunks(size).map(Bytes::copy_from_slice).collect();
+            for start in 0..=12 {
+                for length in 0..=12 - start {
+                    let mut out = vec![0xFF];
+                    copy_range(&pieces, start, length, &mut out);
+                    let expected = whole.iter().skip(start).take(length);
+                    assert!(
+                        out.iter().skip(1).eq(expected),
+                        "{length} bytes from {start} in pieces of {size}"
+                    );
+                }
+            }
         }
     }
 }

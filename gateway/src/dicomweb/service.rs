@@ -209,11 +209,12 @@ impl Service {
                 return Err(NotAcceptable::transfer_syntax([&stored]).into());
             };
             if form == Form::SinglePart {
-                return Ok(single(Part {
+                let part = Part {
                     item: item.clone(),
                     delivery,
                     edits: no_edits(),
-                }));
+                };
+                return Ok(single(part, batches));
             }
         }
         if at_hand
@@ -414,7 +415,7 @@ fn no_edits() -> Arc<[Edit]> {
     Arc::default()
 }
 
-fn single(part: Part) -> Response {
+fn single(part: Part, batches: Batches) -> Response {
     let mut answer = Response::new(Body::empty());
     let headers = answer.headers_mut();
     let kind = format!(
@@ -426,7 +427,7 @@ fn single(part: Part) -> Response {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     no_store(headers);
-    *answer.body_mut() = Body::from_stream(body::single(part));
+    *answer.body_mut() = Body::from_stream(body::single(part, batches));
     answer
 }
 

@@ -131,6 +131,7 @@ pub fn server_config(identity: &ServerIdentity) -> Result<Arc<ServerConfig>, Tls
         .with_single_cert(chain, key)
         .map_err(|source| mismatch(identity, source))?;
     config.alpn_protocols = alpn();
+    config.ignore_client_order = true;
     Ok(Arc::new(config))
 }
 
@@ -195,6 +196,7 @@ fn read_names<'a>(
             .with_single_cert(chain, key)
             .map_err(|source| mismatch(identity, source))?;
         config.alpn_protocols = alpn();
+        config.ignore_client_order = true;
         // A resumed session is not verified again: a certificate revoked meanwhile would pass.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -214,9 +216,26 @@ fn builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
         clippy::expect_used,
         reason = "both providers offer suites for TLS 1.3 and 1.2"
     )]
-    ServerConfig::builder_with_provider(provider())
+    ServerConfig::builder_with_provider(server_provider())
         .with_protocol_versions(&versions)
         .expect("the provider's own suites cover TLS 1.3 and 1.2")
+}
+
+/// The suites of [`provider`], those with AES-128-GCM first: the suite that every implementation of
+/// TLS 1.3 has (RFC 8446 §9.1), and the one with which images cost the least. ANSSI's guide
+/// recommends both key lengths. Servers built on it choose by this order, not by the client's.
+fn server_provider() -> Arc<CryptoProvider> {
+    use rustls::CipherSuite as Suite;
+    let mut provider = CryptoProvider::clone(&provider());
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            Suite::TLS13_AES_128_GCM_SHA256
+                | Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    Arc::new(provider)
 }
 
 /// The cryptography of every TLS connection of the gateway.

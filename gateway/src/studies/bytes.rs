@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::Item;
+use super::flowing::Pieces;
 use crate::cache::read_range;
 
 /// Bytes read at a time. Two of these are in memory for each request.
@@ -29,8 +30,12 @@ enum Run {
         file: Arc<File>,
         offset: u64,
         length: u64,
+        /// An item of it, which knows where it comes from.
+        item: Item,
     },
     Memory(Bytes),
+    /// The rest of an instance that flows through.
+    Flowing(Option<Pieces>),
 }
 
 impl ItemBytes {
@@ -47,11 +52,13 @@ impl ItemBytes {
                     entry,
                     file,
                     fresh: None,
+                    ..
                 } => match runs.back_mut() {
                     Some(Run::File {
                         file: last,
                         offset,
                         length,
+                        ..
                     }) if Arc::ptr_eq(last, file) && *offset + *length == entry.offset => {
                         *length += entry.length;
                     }
@@ -59,9 +66,21 @@ impl ItemBytes {
                         file: Arc::clone(file),
                         offset: entry.offset,
                         length: entry.length,
+                        item: item.clone(),
                     }),
                 },
                 Item::Held(held) => runs.extend(held.pieces.iter().cloned().map(Run::Memory)),
+                Item::Flowing(flowing) => {
+                    if let Some((file, length)) = &flowing.opening.stored {
+                        runs.push_back(Run::File {
+                            file: Arc::clone(file),
+                            offset: 0,
+                            length: *length,
+                            item: item.clone(),
+                        });
+                    }
+                    runs.push_back(Run::Flowing(flowing.pieces()));
+                }
             }
         }
         Self {
@@ -71,20 +90,32 @@ impl ItemBytes {
         }
     }
 
-    /// The next bytes, `most` at most and at least one.
+    /// The next bytes, `most` at most and at least one; none at the end of an instance whose length
+    /// nobody knew.
     ///
     /// # Errors
-    /// The system's; [`io::ErrorKind::UnexpectedEof`] past the end.
+    /// The system's; [`io::ErrorKind::UnexpectedEof`] past the end, and
+    /// [`io::ErrorKind::ConnectionAborted`] when the archive breaks off.
     pub async fn next(&mut self, most: u64) -> io::Result<Bytes> {
         while self.current.is_empty() {
             if self.ahead.is_none() {
-                if let Some(Run::Memory(_)) = self.runs.front() {
-                    if let Some(Run::Memory(bytes)) = self.runs.pop_front() {
-                        self.current = bytes;
+                match self.runs.front_mut() {
+                    Some(Run::Memory(bytes)) => {
+                        self.current = std::mem::take(bytes);
+                        self.runs.pop_front();
+                        continue;
                     }
-                    continue;
+                    Some(Run::Flowing(pieces)) => {
+                        let pieces = pieces.as_mut().ok_or(io::ErrorKind::UnexpectedEof)?;
+                        if let Some(piece) = pieces.next().await? {
+                            self.current = piece;
+                            continue;
+                        }
+                        self.runs.pop_front();
+                        return Ok(Bytes::new());
+                    }
+                    Some(Run::File { .. }) | None => self.read_ahead(),
                 }
-                self.read_ahead();
             }
             let reading = self.ahead.take().ok_or(io::ErrorKind::UnexpectedEof)?;
             let arrived = reading.await.map_err(io::Error::other)?;
@@ -102,12 +133,13 @@ impl ItemBytes {
             file,
             offset,
             length,
+            item,
         }) = self.runs.front_mut()
         else {
             return;
         };
         let now = CHUNK.min(*length);
-        let (from, at) = (Arc::clone(file), *offset);
+        let (from, at, item) = (Arc::clone(file), *offset, item.clone());
         *offset += now;
         *length -= now;
         if *length == 0 {
@@ -115,7 +147,7 @@ impl ItemBytes {
         }
         let now = usize::try_from(now).unwrap_or(0);
         self.ahead = Some(tokio::task::spawn_blocking(move || {
-            read_range(&from, at, now)
+            read_range(&from, at, now).inspect_err(|error| item.is_unreadable(error))
         }));
     }
 }

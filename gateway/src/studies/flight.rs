@@ -3,7 +3,7 @@
 //! A [`Group`] is one retrieval from the archive; it fills one [`SeriesFlight`] or more. What
 //! arrives is written to a staged bundle and published in the order of arrival; readers follow at
 //! their own pace from the disk. When the disk has no room, instances are handed to the readers from
-//! memory instead, within a budget that holds the archive back.
+//! memory instead, within a budget that holds the archive back; larger ones flow through.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -17,8 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::StudiesError;
-use crate::archive::Scope;
-use crate::cache::{Cache, Entry, Key, LargeObject, Object, Staging};
+use super::flowing::{FLOW_BUDGET, Flow, FlowingItem, Opening, Sender, flowing};
+use crate::archive::{Scope, SinkError};
+use crate::cache::{Bundle, Cache, Entry, Key, LargeObject, Object, Staging};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
 
 /// Bytes of one retrieval in memory between the archive and the disk, or the readers when the disk
@@ -42,9 +43,13 @@ pub enum Item {
         file: Arc<File>,
         /// The Part 10 file itself, when it has just arrived: its readers need not ask the disk.
         fresh: Option<Bytes>,
+        /// The bundle of the cache that it comes from; `None` while the bundle is written.
+        bundle: Option<Arc<Bundle>>,
     },
     /// In memory, because the disk has no room.
     Held(Arc<HeldItem>),
+    /// On its way from the archive, because neither disk nor memory has room.
+    Flowing(Arc<FlowingItem>),
 }
 
 impl Item {
@@ -54,6 +59,27 @@ impl Item {
         match self {
             Self::Stored { entry, .. } => entry,
             Self::Held(held) => &held.entry,
+            Self::Flowing(flowing) => &flowing.opening.entry,
+        }
+    }
+
+    /// Bytes of the Part 10 file; `None` while nobody knows.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Stored { .. } | Self::Held(_) => Some(self.entry().length),
+            Self::Flowing(_) => None,
+        }
+    }
+
+    /// Says that its file could not be read.
+    pub fn is_unreadable(&self, error: &io::Error) {
+        if let Self::Stored {
+            bundle: Some(bundle),
+            ..
+        } = self
+        {
+            bundle.is_unreadable(error);
         }
     }
 }
@@ -76,6 +102,9 @@ pub struct Group {
     pub(super) series: Mutex<Vec<Arc<SeriesFlight>>>,
     pub(super) changed: watch::Sender<u64>,
     pub(super) budget: Arc<Semaphore>,
+    flow_budget: Arc<Semaphore>,
+    /// Instances flow one after the other.
+    flow_turn: Arc<Semaphore>,
     pub(super) jobs: mpsc::Sender<Job>,
     received: AtomicU64,
     outcome: Mutex<Option<Result<(), StudiesError>>>,
@@ -100,6 +129,8 @@ struct SeriesState {
     staging: Option<Arc<Staging>>,
     readers: HashMap<u64, usize>,
     next_reader: u64,
+    /// Items that flow through, by their place and reader, until it takes them.
+    flowing: HashMap<(usize, u64), Item>,
     /// The last items that were written, by their place.
     fresh: VecDeque<(usize, Bytes)>,
     fresh_bytes: usize,
@@ -154,6 +185,8 @@ impl Group {
             series: Mutex::default(),
             changed: watch::Sender::new(0),
             budget: Arc::new(Semaphore::new(MEMORY_BUDGET)),
+            flow_budget: Arc::new(Semaphore::new(FLOW_BUDGET)),
+            flow_turn: Arc::new(Semaphore::new(1)),
             jobs,
             received: AtomicU64::new(0),
             outcome: Mutex::new(None),
@@ -263,20 +296,19 @@ impl Group {
                 let stored = series.staging(&self.cache).and_then(|staging| {
                     let entry = Arc::new(staging.append(object.clone(), &pieces)?);
                     let file = staging.file(&entry)?;
-                    Ok(Item::Stored {
-                        entry,
-                        file,
-                        fresh: None,
-                    })
+                    Ok((entry, file))
                 });
                 let item = match stored {
-                    Ok(Item::Stored { entry, file, .. }) => {
+                    Ok((entry, file)) => {
                         let fresh = Some(concatenated(&pieces));
                         drop(budget);
-                        self.publish(&series, Item::Stored { entry, file, fresh });
-                        return;
+                        Item::Stored {
+                            entry,
+                            file,
+                            fresh,
+                            bundle: None,
+                        }
                     }
-                    Ok(item) => item,
                     Err(error) => {
                         series.pass_through(&self.cache, &error);
                         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
@@ -303,6 +335,7 @@ impl Group {
                         entry,
                         file,
                         fresh: None,
+                        bundle: None,
                     })
                 });
                 match stored {
@@ -318,14 +351,49 @@ impl Group {
         }
     }
 
-    fn publish(&self, series: &SeriesFlight, item: Item) {
-        // Counted first: a reader that has the item finds it counted.
+    /// Takes an instance in: it counts before the archive is told that it arrived.
+    ///
+    /// # Errors
+    /// [`SinkError::Abandoned`] when the retrieval has ended.
+    pub async fn take_in(&self, job: Job) -> Result<(), SinkError> {
         self.received.fetch_add(1, Ordering::AcqRel);
+        self.jobs.send(job).await.map_err(|_| SinkError::Abandoned)
+    }
+
+    fn publish(&self, series: &SeriesFlight, item: Item) {
         if series.push(item) {
             self.tell();
         } else {
             self.received.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    /// Starts to hand an instance through to who reads its series now.
+    ///
+    /// # Errors
+    /// [`SinkError::Abandoned`] when the retrieval is cancelled.
+    pub async fn flow(
+        &self,
+        series: &SeriesFlight,
+        opening: &Opening,
+        error: &io::Error,
+    ) -> Result<Flow, SinkError> {
+        series.pass_through(&self.cache, error);
+        let turn = Arc::clone(&self.flow_turn).acquire_owned();
+        let turn = tokio::select! {
+            turn = turn => turn.map_err(|_| SinkError::Abandoned)?,
+            () = self.cancel.cancelled() => return Err(SinkError::Abandoned),
+        };
+        self.received.fetch_add(1, Ordering::AcqRel);
+        let readers = if let Some(readers) = series.push_flowing(opening) {
+            self.tell();
+            readers
+        } else {
+            self.received.fetch_sub(1, Ordering::AcqRel);
+            Vec::new()
+        };
+        let budget = Arc::clone(&self.flow_budget);
+        Ok(Flow::new(readers, budget, self.cancel.clone(), turn))
     }
 
     fn tell(&self) {
@@ -357,7 +425,8 @@ impl SeriesFlight {
         Ok(staging)
     }
 
-    fn pass_through(&self, cache: &Cache, error: &io::Error) {
+    /// Notes that instances pass through unkept from now on.
+    pub fn pass_through(&self, cache: &Cache, error: &io::Error) {
         if !self.passing_through.swap(true, Ordering::AcqRel) {
             metrics::counter!("drimbox_cache_passed_through_total").increment(1);
             cache.set_degraded(true, &error.to_string());
@@ -396,7 +465,7 @@ impl SeriesFlight {
         }
         match &item {
             Item::Stored { entry, .. } => state.entries.push(Arc::clone(entry)),
-            Item::Held(held) => state.entries.push(Arc::new(held.entry.clone())),
+            Item::Held(_) | Item::Flowing(_) => state.entries.push(Arc::new(item.entry().clone())),
         }
         state.holds_memory |= matches!(item, Item::Held(_));
         if matches!(item, Item::Held(_)) && state.readers.is_empty() {
@@ -406,6 +475,25 @@ impl SeriesFlight {
             state.items.push(Some(item));
         }
         true
+    }
+
+    /// Adds an instance that flows through to the readers there are; `None` when it is there already.
+    fn push_flowing(&self, opening: &Opening) -> Option<Vec<Sender>> {
+        let mut state = self.state.lock();
+        if !state.known.insert(opening.entry.instance.clone()) {
+            return None;
+        }
+        let (items, senders) = flowing(opening, state.readers.keys().copied());
+        let at = state.items.len();
+        let own = items
+            .into_iter()
+            .map(|(reader, item)| ((at, reader), Item::Flowing(item)));
+        state.flowing.extend(own);
+        state.items.push(None);
+        state.entries.push(Arc::new(opening.entry.clone()));
+        // Who joins from now on would miss its start.
+        state.partial = true;
+        Some(senders)
     }
 
     /// Starts to read from the first item; `None` when items were dropped already.
@@ -426,10 +514,12 @@ impl SeriesFlight {
         let Some(cursor) = state.readers.get(&reader).copied() else {
             return Vec::new();
         };
-        let slots = state.items.iter().enumerate().skip(cursor).take(most);
+        let slots = cursor..state.items.len().min(cursor.saturating_add(most));
         let taken: Vec<Item> = slots
-            .filter_map(|(at, slot)| {
-                let mut item = slot.clone()?;
+            .filter_map(|at| {
+                let Some(mut item) = state.items.get(at).cloned().flatten() else {
+                    return state.flowing.remove(&(at, reader));
+                };
                 if let Item::Stored { fresh, .. } = &mut item {
                     *fresh = state.fresh_at(at);
                 }
@@ -445,6 +535,7 @@ impl SeriesFlight {
     pub fn leave(&self, reader: u64) {
         let mut state = self.state.lock();
         state.readers.remove(&reader);
+        state.flowing.retain(|(_, of), _| *of != reader);
         state.drop_what_all_have_read();
     }
 
@@ -515,7 +606,8 @@ fn concatenated(pieces: &[Bytes]) -> Bytes {
     whole.into()
 }
 
-fn held_entry(object: Object, length: u64) -> Entry {
+/// The entry of an instance that is not on disk.
+pub(super) fn held_entry(object: Object, length: u64) -> Entry {
     Entry {
         instance: object.instance,
         sop_class: object.sop_class,
@@ -527,5 +619,6 @@ fn held_entry(object: Object, length: u64) -> Entry {
         crc32: 0,
         meta_length: object.meta_length,
         head_length: object.head_length,
+        tail_length: object.tail_length,
     }
 }

@@ -4,19 +4,21 @@
 //! endian become explicit VR little endian, without loss (PS3.18 §8.7.3.5.2 excludes both from web
 //! services).
 
+use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::flight::{Group, Job, MEMORY_BUDGET, SeriesFlight};
+use super::flight::{Group, Job, MEMORY_BUDGET, SeriesFlight, held_entry};
+use super::flowing::{Flow, Opening};
 use crate::archive::{IncomingInstance, InstanceSink, InstanceWriter, SinkError};
 use crate::cache::{Cache, LargeObject, Object, Staging};
 use crate::dicom::convert::Converter;
 use crate::dicom::part10;
 use crate::dicom::reader::Limits;
-use crate::dicom::scan::HeadScanner;
+use crate::dicom::scan::{Head, HeadScanner};
 use crate::dicom::syntax::Encoding;
 use crate::dicom::uid::TransferSyntaxUid;
 
@@ -75,6 +77,7 @@ impl InstanceSink for Ingest {
             pieces: vec![meta],
             pending: 0,
             large: None,
+            flow: None,
             incoming,
             transfer_syntax,
         }))
@@ -95,6 +98,8 @@ struct Writer {
     pending: usize,
     size: usize,
     large: Option<Large>,
+    /// The disk has no room: the instance goes through to its readers.
+    flow: Option<Flow>,
 }
 
 struct Large {
@@ -116,6 +121,9 @@ impl Writer {
         self.size = self.size.saturating_add(data.len());
         self.pending += data.len();
         self.pieces.push(data);
+        if self.flow.is_some() {
+            return self.hand_on().await;
+        }
         if self.large.is_none() && self.size > SPILL {
             self.spill().await?;
         }
@@ -145,10 +153,7 @@ impl Writer {
             }
             // No room on disk: what fits in memory passes through.
             Err(_) if self.size <= MEMORY_BUDGET => Ok(()),
-            Err(error) => {
-                self.cache.set_degraded(true, &error.to_string());
-                Err(SinkError::NoRoom(error.to_string()))
-            }
+            Err(error) => self.flow(None, &error).await,
         }
     }
 
@@ -160,21 +165,81 @@ impl Writer {
         self.pending = 0;
         let written = blocking(move || {
             let Large { staging, file, .. } = &mut large;
-            if let Some(file) = file {
-                staging.append_large(file, &pieces)?;
+            let Some(file) = file else {
+                return Ok(Ok(large));
+            };
+            match staging.append_large(file, &pieces) {
+                Ok(()) => Ok(Ok(large)),
+                // The disk became full: what is on it can still be read.
+                Err(error) => Ok(Err((staging.written(file)?, pieces, error))),
             }
-            Ok(large)
         })
         .await;
         match written {
-            Ok(large) => {
+            Ok(Ok(large)) => {
                 self.large = Some(large);
                 Ok(())
+            }
+            Ok(Err((stored, pieces, error))) => {
+                self.pieces = pieces;
+                self.flow(Some(stored), &error).await
             }
             Err(error) => {
                 self.cache.set_degraded(true, &error.to_string());
                 Err(SinkError::NoRoom(error.to_string()))
             }
+        }
+    }
+
+    /// Lets the instance through to its readers from here on.
+    async fn flow(
+        &mut self,
+        stored: Option<(Arc<File>, u64)>,
+        error: &std::io::Error,
+    ) -> Result<(), SinkError> {
+        let series = self.series()?;
+        self.is_the_one_asked_for(self.scanner.seen())?;
+        let deflated = Encoding::of(&self.transfer_syntax) == Encoding::DeflatedExplicitLittle;
+        let head = self.scanner.head().filter(|_| !deflated);
+        let head_length = head.and_then(|head| head.pixel_data_offset);
+        let opening = Opening {
+            entry: held_entry(self.object(head_length.unwrap_or(u64::MAX), 0), 0),
+            stored,
+        };
+        self.flow = Some(self.group.flow(&series, &opening, error).await?);
+        self.hand_on().await
+    }
+
+    async fn hand_on(&mut self) -> Result<(), SinkError> {
+        if let Some(flow) = &mut self.flow {
+            for piece in self.pieces.drain(..) {
+                flow.send(piece).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The head is that of the instance that was announced, in the study that was asked for.
+    fn is_the_one_asked_for(&self, head: &Head) -> Result<(), SinkError> {
+        if head.study.as_ref() != Some(self.group.scope.study()) {
+            return Err(SinkError::NotAskedFor);
+        }
+        if head.instance.as_ref() != Some(&self.incoming.instance) {
+            return Err(SinkError::Malformed(
+                "SOP Instance UID (0008,0018) is not the one of the command".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn object(&self, head_length: u64, tail_length: u64) -> Object {
+        Object {
+            instance: self.incoming.instance.clone(),
+            sop_class: self.incoming.sop_class.clone(),
+            transfer_syntax: self.transfer_syntax.clone(),
+            meta_length: self.meta_length,
+            head_length,
+            tail_length,
         }
     }
 
@@ -203,6 +268,9 @@ impl Writer {
                 self.take(rest.into()).await?;
             }
         }
+        if self.large.is_some() {
+            self.write_large().await?;
+        }
         let series = self.series()?;
         let data_set_length = (self.size as u64).saturating_sub(self.meta_length);
         let scanner = std::mem::replace(
@@ -210,27 +278,22 @@ impl Writer {
             HeadScanner::new(&self.transfer_syntax, Limits::default()),
         );
         let head = scanner.finish().map_err(malformed)?;
-        if head.study.as_ref() != Some(self.group.scope.study()) {
-            return Err(SinkError::NotAskedFor);
-        }
-        if head.instance.as_ref() != Some(&self.incoming.instance) {
-            return Err(SinkError::Malformed(
-                "SOP Instance UID (0008,0018) is not the one of the command".into(),
-            ));
-        }
-        let object = Object {
-            instance: self.incoming.instance.clone(),
-            sop_class: self.incoming.sop_class.clone(),
-            transfer_syntax: self.transfer_syntax.clone(),
-            meta_length: self.meta_length,
-            // Offsets in a deflated data set say nothing of the bytes on disk: its head is all of it.
-            head_length: match Encoding::of(&self.transfer_syntax) {
-                Encoding::DeflatedExplicitLittle => data_set_length,
-                _ => head.pixel_data_offset.unwrap_or(data_set_length),
-            },
+        self.is_the_one_asked_for(&head)?;
+        // Offsets in a deflated data set say nothing of the bytes on disk: its head is all of it.
+        let (head_length, tail_length) = match Encoding::of(&self.transfer_syntax) {
+            Encoding::DeflatedExplicitLittle => (data_set_length, 0),
+            _ => (
+                head.pixel_data_offset.unwrap_or(data_set_length),
+                head.tail_offset
+                    .map_or(0, |offset| data_set_length.saturating_sub(offset)),
+            ),
         };
+        let object = self.object(head_length, tail_length);
+        if let Some(flow) = self.flow.take() {
+            flow.finish();
+            return Ok(());
+        }
         let job = if self.large.is_some() {
-            self.write_large().await?;
             let Some(mut large) = self.large.take() else {
                 return Err(SinkError::Abandoned);
             };
@@ -257,11 +320,7 @@ impl Writer {
                 budget,
             }
         };
-        self.group
-            .jobs
-            .send(job)
-            .await
-            .map_err(|_| SinkError::Abandoned)
+        self.group.take_in(job).await
     }
 }
 

@@ -55,6 +55,11 @@ impl Listings {
         }
     }
 
+    /// Whether the archive need not be asked about the study now.
+    pub(super) fn is_fresh(&self, study: &StudyUid) -> bool {
+        self.fresh.contains_key(study)
+    }
+
     /// What the archive said when it was last asked, however long ago.
     pub(super) async fn last_known(&self, study: &StudyUid) -> Option<StudyListing> {
         let (last, pacs, uid) = (Arc::clone(&self.last), self.pacs.clone(), study.to_string());

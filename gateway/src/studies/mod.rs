@@ -8,6 +8,7 @@
 pub mod bytes;
 mod error;
 mod flight;
+mod flowing;
 mod ingest;
 mod listing;
 mod reader;
@@ -16,7 +17,8 @@ mod search;
 mod tests;
 
 pub use error::StudiesError;
-pub use flight::{HeldItem, Item};
+pub use flight::{HeldItem, Item, MEMORY_BUDGET};
+pub use flowing::FlowingItem;
 pub use listing::{Counts, SeriesSummary, StudyListing};
 pub use reader::Reader;
 
@@ -209,7 +211,8 @@ impl Studies {
             series: series.clone(),
             instance: None,
         };
-        let listing = match self.listing(study).await {
+        let ((), listing) = tokio::join!(self.anticipate(scope), self.listing(study));
+        let listing = match listing {
             Ok(listing) => listing,
             Err(StudiesError::Archive(error))
                 if error.is_outage() && self.settings.serve_when_unreachable =>
@@ -241,6 +244,34 @@ impl Studies {
             Err(StudiesError::NotFound)
         } else {
             Ok(wanted)
+        }
+    }
+
+    /// Lets the archive make ready for a retrieval while it is asked what there is, when a series
+    /// that the study had before is not cached any more.
+    async fn anticipate(&self, scope: &Scope) {
+        if self.listings.is_fresh(scope.study()) {
+            return;
+        }
+        let Some(last) = self.listings.last_known(scope.study()).await else {
+            return;
+        };
+        let absent = last.series.into_iter().filter(|summary| {
+            scope
+                .series()
+                .is_none_or(|series| *series == summary.series)
+                && !self.cache.contains(&Key {
+                    pacs: self.settings.pacs.clone(),
+                    study: scope.study().clone(),
+                    series: summary.series.clone(),
+                    instance: None,
+                })
+        });
+        let modalities: Option<Vec<String>> = absent.map(|summary| summary.modality).collect();
+        if let Some(modalities) = modalities
+            && !modalities.is_empty()
+        {
+            self.archive.anticipate(&modalities);
         }
     }
 
@@ -285,7 +316,7 @@ impl Studies {
     ) -> Result<Reader, StudiesError> {
         loop {
             let bundles = self
-                .load(wanted.iter().map(|series| series.key.clone()))
+                .load(wanted.iter().map(|series| series.key.clone()), None)
                 .await;
             let mut reader = Reader::new(Arc::clone(&self.registry));
             let mut flights = self.registry.flights.lock();
@@ -335,16 +366,35 @@ impl Studies {
         }
     }
 
-    /// The bundles of some keys, read off the async threads.
-    async fn load(&self, keys: impl Iterator<Item = Key>) -> Vec<Option<Arc<Bundle>>> {
+    /// The bundles of some keys, with the files of all instances, or of one, open: what cannot be
+    /// opened is not there. Off the async threads.
+    async fn load(
+        &self,
+        keys: impl Iterator<Item = Key>,
+        only: Option<&InstanceUid>,
+    ) -> Vec<Option<Arc<Bundle>>> {
         let keys: Vec<Key> = keys.collect();
         if !keys.iter().any(|key| self.cache.contains(key)) {
             return vec![None; keys.len()];
         }
         let count = keys.len();
         let cache = Arc::clone(&self.cache);
-        let loaded =
-            tokio::task::spawn_blocking(move || keys.iter().map(|key| cache.get(key)).collect());
+        let only = only.cloned();
+        let get = move |key: &Key| {
+            let bundle = cache.get(key)?;
+            let opened = match &only {
+                Some(instance) => bundle.open(bundle.find(instance)),
+                None => bundle.open(bundle.entries()),
+            };
+            match opened {
+                Ok(()) => Some(bundle),
+                Err(error) => {
+                    bundle.is_unreadable(&error);
+                    None
+                }
+            }
+        };
+        let loaded = tokio::task::spawn_blocking(move || keys.iter().map(get).collect());
         loaded.await.unwrap_or_else(|_| vec![None; count])
     }
 
@@ -380,7 +430,8 @@ impl Studies {
             wanted => wanted?,
         };
         let mut reader = Reader::new(Arc::clone(&self.registry));
-        let bundles = self.load([whole.clone(), alone.clone()].into_iter()).await;
+        let keys = [whole.clone(), alone.clone()].into_iter();
+        let bundles = self.load(keys, Some(instance)).await;
         for bundle in bundles.iter().flatten() {
             if let Some(entry) = bundle.find(instance) {
                 metrics::counter!("drimbox_cache_hits_total").increment(1);

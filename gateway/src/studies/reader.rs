@@ -126,7 +126,7 @@ impl Reader {
                 .iter()
                 .map(|joined| joined.group.outcome())
                 .collect();
-            self.add_unlisted();
+            self.add_unlisted()?;
             if let Some(items) = self.take()? {
                 return Ok(Some(items));
             }
@@ -175,7 +175,8 @@ impl Reader {
         Ok(None)
     }
 
-    fn add_unlisted(&mut self) {
+    /// Joins the series that a study retrieval brings though they were not listed.
+    fn add_unlisted(&mut self) -> Result<(), StudiesError> {
         let mut found = Vec::new();
         for joined in self.groups.iter().filter(|joined| joined.whole) {
             for flight in joined.group.series.lock().iter() {
@@ -189,10 +190,13 @@ impl Reader {
             }
         }
         for flight in found {
-            if let Some(reader) = flight.join() {
-                self.sources.push(Source::Flight { flight, reader });
-            }
+            let reader = flight.join().ok_or_else(|| {
+                // The disk has no room, and nobody knew that this series would come.
+                StudiesError::Internal("a series that was not listed was not kept".into())
+            })?;
+            self.sources.push(Source::Flight { flight, reader });
         }
+        Ok(())
     }
 }
 
@@ -211,15 +215,17 @@ impl Drop for Reader {
 
 /// An entry of a bundle with its open file.
 pub(super) fn stored(
-    bundle: &Bundle,
+    bundle: &Arc<Bundle>,
     entry: &Arc<crate::cache::Entry>,
 ) -> Result<Item, StudiesError> {
-    let file = bundle
-        .file(entry)
-        .map_err(|error| StudiesError::Internal(format!("opening the cache: {error}")))?;
+    let file = bundle.file(entry).map_err(|error| {
+        bundle.is_unreadable(&error);
+        StudiesError::Internal(format!("opening the cache: {error}"))
+    })?;
     Ok(Item::Stored {
         entry: Arc::clone(entry),
         file,
         fresh: None,
+        bundle: Some(Arc::clone(bundle)),
     })
 }

@@ -31,6 +31,11 @@ use crate::dicom::testdata::Writer;
 use crate::dicom::uid::{InstanceUid, SeriesUid, SopClassUid, StudyUid, TransferSyntaxUid};
 use crate::store::SledStore;
 
+const NO_ROOM: Bounds = Bounds {
+    max_bytes: 1 << 30,
+    min_free_bytes: u64::MAX,
+};
+
 const EXPLICIT_LE: &str = "1.2.840.10008.1.2.1";
 
 #[tokio::test]
@@ -104,7 +109,7 @@ async fn the_bytes_read_are_those_that_came_behind_a_file_header() {
         }
         let meta = usize::try_from(item.entry().meta_length).unwrap();
         assert_eq!(&whole[128..132], b"DICM");
-        assert_eq!(whole[meta..], object("1.1", at));
+        assert_eq!(whole[meta..], pacs.object("1.1", at));
     }
 }
 
@@ -216,6 +221,85 @@ async fn without_room_on_disk_the_images_pass_through_whole() {
 }
 
 #[tokio::test]
+async fn a_file_cut_after_the_look_at_its_bundle_is_fetched_again_by_the_same_request() {
+    let pacs = FakePacs::with(&[("1.1", 3)]);
+    pacs.send.add_permits(7);
+    let bench = Bench::over(&pacs);
+    let one = Scope::Instance(study_uid(), series_uid("1.1"), instance_uid("1.1", 1));
+    all(bench.studies.open(&series("1.1")).await.unwrap())
+        .await
+        .unwrap();
+    for (scope, count, retrievals) in [(series("1.1"), 3, 2), (one, 1, 3)] {
+        bench.settle().await;
+        // The file is open from here on.
+        all(bench.studies.open(&series("1.1")).await.unwrap())
+            .await
+            .unwrap();
+        bench.cut_the_open_pack();
+        let reader = bench.studies.open(&scope).await.unwrap();
+        assert_eq!(contents(reader).await.unwrap().len(), count);
+        assert_eq!(pacs.retrievals(), retrievals);
+    }
+}
+
+#[tokio::test]
+async fn without_room_on_disk_an_instance_larger_than_memory_flows_to_every_reader() {
+    // Never any room, none behind the first bytes, and none in the middle of an instance.
+    for (max_bytes, min_free_bytes) in [(1 << 30, u64::MAX), (700, 0), (7 << 20, 0)] {
+        let pacs = FakePacs::with(&[("1.1", 2)]);
+        pacs.pixels.store(30 << 20, Ordering::SeqCst);
+        pacs.send.add_permits(2);
+        let bounds = Bounds {
+            max_bytes,
+            min_free_bytes,
+        };
+        let bench = Bench::with(&pacs, bounds);
+        let one = bench.studies.open(&series("1.1")).await.unwrap();
+        let two = bench.studies.open(&series("1.1")).await.unwrap();
+        let (one, two) = tokio::join!(contents(one), contents(two));
+        for contents in [one.unwrap(), two.unwrap()] {
+            assert_eq!(contents.len(), 2);
+            for (at, content) in contents.iter().enumerate() {
+                assert!(content.ends_with(&pacs.object("1.1", at)), "instance {at}");
+            }
+        }
+        bench.settle().await;
+        assert_eq!(pacs.retrievals(), 1);
+        assert!(bench.cache.is_degraded());
+        assert_eq!(bench.cache.size(), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_wants_no_pixels_does_not_hold_a_flowing_instance_back() {
+    let pacs = FakePacs::with(&[("1.1", 2)]);
+    pacs.pixels.store(30 << 20, Ordering::SeqCst);
+    pacs.send.add_permits(2);
+    let bench = Bench::with(&pacs, NO_ROOM);
+    let mut reader = bench.studies.open(&series("1.1")).await.unwrap();
+    let mut seen = 0;
+    while let Some(items) = reader.next().await.unwrap() {
+        assert!(matches!(items.first(), Some(Item::Flowing(_))));
+        seen += items.len();
+    }
+    assert_eq!(seen, 2);
+}
+
+#[tokio::test]
+async fn a_flowing_instance_that_breaks_off_breaks_its_readers() {
+    let pacs = FakePacs::with(&[("1.1", 1)]);
+    pacs.pixels.store(30 << 20, Ordering::SeqCst);
+    *pacs.breaks_off.lock() = true;
+    pacs.send.add_permits(1);
+    let bench = Bench::with(&pacs, NO_ROOM);
+    let reader = bench.studies.open(&series("1.1")).await.unwrap();
+    let broken = contents(reader).await.unwrap_err();
+    assert_eq!(broken.kind(), std::io::ErrorKind::ConnectionAborted);
+    bench.settle().await;
+    assert_eq!(bench.cache.size(), (0, 0));
+}
+
+#[tokio::test]
 async fn a_series_that_grew_is_retrieved_again() {
     let pacs = FakePacs::with(&[("1.1", 2)]);
     pacs.send.add_permits(2);
@@ -237,6 +321,30 @@ async fn a_series_that_grew_is_retrieved_again() {
             .len(),
         3
     );
+}
+
+#[tokio::test]
+async fn a_retrieval_is_anticipated_for_what_is_known_and_not_cached() {
+    let pacs = FakePacs::with(&[("1.1", 1), ("1.2", 1)]);
+    pacs.send.add_permits(2);
+    let bench = Bench::over(&pacs);
+    all(bench.studies.open(&series("1.1")).await.unwrap())
+        .await
+        .unwrap();
+    bench.settle().await;
+    let listings = &bench.studies.listings;
+    while listings.last_known(&study_uid()).await.is_none() {
+        tokio::task::yield_now().await;
+    }
+    pacs.anticipated.lock().clear();
+    all(bench.studies.open(&series("1.1")).await.unwrap())
+        .await
+        .unwrap();
+    assert!(pacs.anticipated.lock().is_empty());
+    all(bench.studies.open(&study()).await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(*pacs.anticipated.lock(), [["CT"]]);
 }
 
 #[tokio::test]
@@ -312,7 +420,7 @@ async fn while_the_pacs_is_away_a_cached_series_is_served_and_another_is_an_outa
 struct Bench {
     studies: Arc<Studies>,
     cache: Arc<Cache>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Bench {
@@ -343,8 +451,22 @@ impl Bench {
         Self {
             studies: Studies::new(settings, archive, Arc::clone(&cache), store),
             cache,
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// Cuts the pack of the only bundle; a look at its name shows it as it was.
+    fn cut_the_open_pack(&self) {
+        let folders = std::fs::read_dir(self.dir.path().join("cache")).unwrap();
+        let folders: Vec<_> = folders.map(|folder| folder.unwrap().path()).collect();
+        assert_eq!(folders.len(), 1);
+        let (pack, aside) = (folders[0].join("pack"), folders[0].join("aside"));
+        let changed = std::fs::metadata(&pack).unwrap().modified().unwrap();
+        std::fs::rename(&pack, &aside).unwrap();
+        std::fs::copy(&aside, &pack).unwrap();
+        let open = |path| std::fs::File::options().write(true).open(path).unwrap();
+        open(&pack).set_modified(changed).unwrap();
+        open(&aside).set_len(1).unwrap();
     }
 
     /// Waits until no retrieval is under way.
@@ -363,6 +485,30 @@ async fn all(mut reader: Reader) -> Result<Vec<Item>, StudiesError> {
     Ok(items)
 }
 
+/// The Part 10 files of a reader, read as they come.
+async fn contents(mut reader: Reader) -> std::io::Result<Vec<Vec<u8>>> {
+    let mut contents = Vec::new();
+    while let Some(items) = reader.next().await.map_err(std::io::Error::other)? {
+        let mut bytes = ItemBytes::new(&items);
+        for item in &items {
+            let mut content = Vec::new();
+            loop {
+                let left = item.length().map(|length| length - content.len() as u64);
+                if left == Some(0) {
+                    break;
+                }
+                let piece = bytes.next(left.unwrap_or(u64::MAX)).await?;
+                if piece.is_empty() {
+                    break;
+                }
+                content.extend_from_slice(&piece);
+            }
+            contents.push(content);
+        }
+    }
+    Ok(contents)
+}
+
 /// An archive that sends one instance for each permit of `send`.
 struct FakePacs {
     series: Mutex<Vec<(&'static str, usize)>>,
@@ -373,8 +519,13 @@ struct FakePacs {
     withheld: AtomicUsize,
     /// Also sends an instance of another study.
     intruder: Mutex<bool>,
+    /// Bytes of the pixels of each instance.
+    pixels: AtomicUsize,
+    /// Fails in the middle of an instance.
+    breaks_off: Mutex<bool>,
     away: Mutex<bool>,
     refused: Mutex<Vec<SinkError>>,
+    anticipated: Mutex<Vec<Vec<String>>>,
     ends: mpsc::UnboundedSender<()>,
     ended: tokio::sync::Mutex<mpsc::UnboundedReceiver<()>>,
 }
@@ -389,8 +540,11 @@ impl FakePacs {
             cancelled: AtomicUsize::new(0),
             withheld: AtomicUsize::new(0),
             intruder: Mutex::new(false),
+            pixels: AtomicUsize::new(64),
+            breaks_off: Mutex::new(false),
             away: Mutex::new(false),
             refused: Mutex::default(),
+            anticipated: Mutex::default(),
             ends,
             ended: tokio::sync::Mutex::new(ended),
         })
@@ -398,6 +552,12 @@ impl FakePacs {
 
     fn retrievals(&self) -> usize {
         self.started.load(Ordering::SeqCst)
+    }
+
+    fn object(&self, series: &str, at: usize) -> Vec<u8> {
+        let instance = instance_uid(series, at);
+        let pixels = vec![(at % 251) as u8; self.pixels.load(Ordering::SeqCst)];
+        data_set_with(study_uid().as_str(), series, instance.as_str(), &pixels)
     }
 
     async fn ended(&self) {
@@ -415,7 +575,10 @@ impl FakePacs {
             instance,
             transfer_syntax: TransferSyntaxUid::parse(EXPLICIT_LE).unwrap(),
         })?;
-        for piece in data.chunks(7) {
+        for (at, piece) in data.chunks(7.max(data.len() / 200)).enumerate() {
+            if at == 190 && *self.breaks_off.lock() {
+                return Err(SinkError::Abandoned);
+            }
             writer.write(Bytes::copy_from_slice(piece)).await?;
         }
         writer.finish().await
@@ -459,9 +622,11 @@ impl FakePacs {
                         return Err(ArchiveError::Cancelled);
                     }
                 }
-                self.send_one(&*sink, instance, object(uid, at))
-                    .await
-                    .unwrap();
+                let sent = self.send_one(&*sink, instance, self.object(uid, at)).await;
+                if *self.breaks_off.lock() {
+                    return Err(ArchiveError::Cancelled);
+                }
+                sent.unwrap();
                 delivered += 1;
             }
         }
@@ -499,6 +664,10 @@ impl Archive for FakePacs {
             })
         }
         .boxed()
+    }
+
+    fn anticipate(&self, modalities: &[String]) {
+        self.anticipated.lock().push(modalities.to_vec());
     }
 
     fn retrieve(
@@ -543,20 +712,16 @@ fn series(uid: &str) -> Scope {
     Scope::Series(study_uid(), series_uid(uid))
 }
 
-fn object(series: &str, at: usize) -> Vec<u8> {
-    data_set(
-        study_uid().as_str(),
-        series,
-        instance_uid(series, at).as_str(),
-    )
+fn data_set(study: &str, series: &str, instance: &str) -> Vec<u8> {
+    data_set_with(study, series, instance, &[7; 64])
 }
 
-fn data_set(study: &str, series: &str, instance: &str) -> Vec<u8> {
+fn data_set_with(study: &str, series: &str, instance: &str, pixels: &[u8]) -> Vec<u8> {
     Writer::new(Encoding::ExplicitLittle)
         .put((0x0008, 0x0016), VR::UI, b"1.2.840.10008.5.1.4.1.1.2")
         .put((0x0008, 0x0018), VR::UI, instance.as_bytes())
         .put((0x0020, 0x000D), VR::UI, study.as_bytes())
         .put((0x0020, 0x000E), VR::UI, series.as_bytes())
-        .put((0x7FE0, 0x0010), VR::OW, &[7; 64])
+        .put((0x7FE0, 0x0010), VR::OW, pixels)
         .bytes
 }

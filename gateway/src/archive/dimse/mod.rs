@@ -218,6 +218,12 @@ impl Archive for DimseArchive {
         .boxed()
     }
 
+    fn anticipate(&self, modalities: &[String]) {
+        if let Some(contexts) = self.first_contexts(modalities) {
+            self.pool.anticipate(contexts);
+        }
+    }
+
     fn retrieve(
         &self,
         request: RetrieveRequest,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -35,6 +35,7 @@ pub struct Pool {
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     idle: Mutex<Vec<Idle>>,
+    coming: Mutex<Vec<Coming>>,
     breaker: Mutex<Breaker>,
     message_id: AtomicU16,
 }
@@ -44,6 +45,13 @@ struct Idle {
     association: Association,
     contexts: Arc<[ProposedContext]>,
     since: Instant,
+}
+
+/// An association that is being opened ahead of the request that will need it.
+struct Coming {
+    contexts: Arc<[ProposedContext]>,
+    /// Closed once the association is idle, or did not come about.
+    here: watch::Receiver<()>,
 }
 
 #[derive(Default)]
@@ -72,6 +80,7 @@ impl Pool {
             tls,
             waiting: AtomicUsize::new(0),
             idle: Mutex::new(Vec::new()),
+            coming: Mutex::new(Vec::new()),
             breaker: Mutex::new(Breaker::default()),
             message_id: AtomicU16::new(1),
         })
@@ -106,7 +115,44 @@ impl Pool {
         if let Some(association) = self.take_idle(contexts) {
             return Ok(self.lease(association, contexts, permit, true));
         }
+        if let Some(mut here) = self.coming(contexts) {
+            // It closes at the latest when the association times out.
+            let _ = here.changed().await;
+            if let Some(association) = self.take_idle(contexts) {
+                return Ok(self.lease(association, contexts, permit, true));
+            }
+        }
         self.open(contexts, permit).await
+    }
+
+    /// Opens an association that will be needed in a moment, unless there is one already or the
+    /// places are taken. A failure is noted like any other, and left to the request that follows.
+    pub fn anticipate(self: &Arc<Self>, contexts: Arc<[ProposedContext]>) {
+        if self.check_breaker().is_err() || self.has_idle(&contexts) {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return;
+        };
+        let (done, here) = watch::channel(());
+        {
+            let mut coming = self.coming.lock();
+            if coming.iter().any(|entry| entry.contexts == contexts) {
+                return;
+            }
+            let contexts = Arc::clone(&contexts);
+            coming.push(Coming { contexts, here });
+        }
+        let pool = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Ok(lease) = pool.open(&contexts, permit).await {
+                lease.keep();
+            }
+            pool.coming
+                .lock()
+                .retain(|entry| entry.contexts != contexts);
+            drop(done);
+        });
     }
 
     /// A new association, for when an idle one turned out to be dead.
@@ -158,6 +204,17 @@ impl Pool {
                 waiting: self.waiting.load(Ordering::Relaxed),
             }),
         }
+    }
+
+    fn coming(&self, contexts: &Arc<[ProposedContext]>) -> Option<watch::Receiver<()>> {
+        let coming = self.coming.lock();
+        let found = coming.iter().find(|entry| entry.contexts == *contexts);
+        found.map(|entry| entry.here.clone())
+    }
+
+    fn has_idle(&self, contexts: &Arc<[ProposedContext]>) -> bool {
+        let idle = self.idle.lock();
+        idle.iter().any(|entry| entry.contexts == *contexts)
     }
 
     fn take_idle(&self, contexts: &Arc<[ProposedContext]>) -> Option<Association> {

@@ -237,6 +237,9 @@ impl Run<'_> {
                             self.dimse.count_instance();
                             self.delivered.insert(instance);
                         }
+                        // Given up on purpose: the PACS is told to stop (`Exchange::next`) before
+                        // the association ends.
+                        Received::Refused(SinkError::Abandoned) if self.cancel.is_cancelled() => {}
                         Received::Refused(error) => self.dimse.refused(&error)?,
                     }
                 }
@@ -333,7 +336,8 @@ impl Exchange {
         }
     }
 
-    /// The next command; sends C-CANCEL when `cancel` fires.
+    /// The next command. Once `cancel` has fired C-CANCEL is sent first, whatever has arrived, and
+    /// the PACS gets [`CANCEL_GRACE`] to end the exchange.
     async fn next(
         &mut self,
         association: &mut Association,
@@ -345,13 +349,14 @@ impl Exchange {
                 .map_err(|_| ArchiveError::Cancelled)?
         } else {
             tokio::select! {
-                received = association.receive("retrieval") => received,
+                biased;
                 () = cancel.cancelled() => {
                     self.cancelled = true;
                     self.deadline = Some(Instant::now() + CANCEL_GRACE);
                     association.send(self.context, &Command::cancel(self.message_id), None).await?;
                     return Box::pin(self.next(association, cancel)).await;
                 }
+                received = association.receive("retrieval") => received,
             }
         };
         received?.ok_or_else(|| association.protocol("a release during a retrieval".into()))

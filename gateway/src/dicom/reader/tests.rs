@@ -430,6 +430,25 @@ fn what_is_kept_altogether_is_bounded() {
     );
 }
 
+#[test]
+fn pixels_whose_vr_was_damaged_say_the_same_collected_as_whole() {
+    // A VR that nobody knows has the long form, and is read as UN: the dictionary gives OW back.
+    for (encoding, _) in &ENCODINGS[1..] {
+        let bytes = Writer::new(*encoding)
+            .put((0x7FE0, 0x0010), VR::OW, &[1; 8])
+            .bytes;
+        let mut damaged = bytes.clone();
+        damaged[4] = b'A';
+        let whole = json(&DataSet::parse(&damaged, *encoding, Limits::default()).unwrap());
+        let collected = json(&collect(&damaged, *encoding, 13, 1 << 16).unwrap());
+        assert_eq!(
+            whole,
+            r#"{"7FE00010":{"vr":"OW","BulkDataURI":"7FE00010"}}"#
+        );
+        assert_eq!(collected, whole, "{encoding:?}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn a_damaged_data_set_is_collected_if_and_only_if_it_is_read(at in 0_usize..500, byte in proptest::prelude::any::<u8>()) {
