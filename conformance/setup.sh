@@ -19,6 +19,7 @@ need dcmtk /usr/bin/dcmqrscp
 need nginx-light /usr/sbin/nginx
 need libgdcm-tools /usr/bin/gdcmconv
 need build-essential /usr/bin/cc
+need cmake /usr/bin/cmake
 need curl /usr/bin/curl
 need python3-venv /usr/lib/python3*/ensurepip/__init__.py
 need util-linux /usr/bin/setpriv

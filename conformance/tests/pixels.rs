@@ -1,4 +1,5 @@
-//! Decoded and encoded pixels against those of DCMTK, GDCM and dicom-object.
+//! Decoded and encoded pixels against those of DCMTK, GDCM and dicom-object; frames and pictures as
+//! the gateway answers them.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +15,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::samples::Instance;
+use conformance::samples::{Instance, Series};
+use conformance::testkit::{Client, Gateway, GatewayConfig, Orthanc, PacsConfig, Response};
 use dicom_dictionary_std::{tags, uids};
 use drimbox::dicom::uid::TransferSyntaxUid;
 use drimbox::pixels::render::{PictureFormat, RenderOptions, render};
@@ -23,7 +25,7 @@ use drimbox::pixels::{
     transcode,
 };
 use support::compare::Part10;
-use support::{exam, exams, folder};
+use support::{AS_STORED, exam, exams, folder, metric, run};
 
 /// One instance of each kind of image among the samples.
 fn kinds() -> Vec<&'static Instance> {
@@ -292,4 +294,224 @@ fn a_windowed_image_looks_as_dcmtk_shows_it() {
         compared += 1;
     }
     assert!(compared > 0);
+}
+
+const OCTETS: &str = "multipart/related; type=\"application/octet-stream\"";
+const STORED: &str = "multipart/related; type=\"*/*\"; transfer-syntax=*";
+
+struct Pair {
+    gateway: Gateway,
+    client: Client,
+    _orthanc: Orthanc,
+}
+
+impl Pair {
+    async fn over(name: &str, files: Vec<PathBuf>) -> Self {
+        let orthanc = Orthanc::builder(&folder(&format!("{name}-orthanc")))
+            .start()
+            .await
+            .unwrap();
+        orthanc.upload(files).await.unwrap();
+        let config = GatewayConfig::new(&folder(name)).unwrap();
+        let entry = PacsConfig::new("pacs", orthanc.ae_title(), orthanc.dicom_port());
+        Self {
+            gateway: Gateway::start(config.pacs(entry)).await.unwrap(),
+            client: Client::plain().unwrap(),
+            _orthanc: orthanc,
+        }
+    }
+
+    async fn get(&self, instance: &Instance, below: &str, accept: &str) -> Response {
+        let url = self.gateway.local_url() + &path_of(instance) + below;
+        self.client.get(&url).accept(accept).send().await.unwrap()
+    }
+
+    /// The parts of an answer: their media type, and their bytes one after the other.
+    async fn frames(
+        &self,
+        instance: &Instance,
+        list: &str,
+        accept: &str,
+    ) -> (Vec<String>, Vec<u8>) {
+        let answer = self.get(instance, &format!("/frames/{list}"), accept).await;
+        let what = format!("{} {accept}", instance.file);
+        assert_eq!(
+            answer.status(),
+            200,
+            "{what}: {}",
+            answer.text().await.unwrap()
+        );
+        let into = folder("frames");
+        let body = answer.multipart_to(&into).await.unwrap();
+        assert!(body.is_complete(), "{what}");
+        let kinds = body.parts.iter().map(|part| part.content_type().to_owned());
+        let bytes = (0..body.parts.len())
+            .flat_map(|part| fs::read(into.join(format!("{part}.part"))).unwrap());
+        (kinds.collect(), bytes.collect())
+    }
+}
+
+/// The path of an instance below the root of the service.
+fn path_of(instance: &Instance) -> String {
+    for exam in &exams().exams {
+        let holds = |series: &&Series| {
+            let mut all = series.instances.iter();
+            all.any(|one| one.sop_instance_uid == instance.sop_instance_uid)
+        };
+        if let Some(series) = exam.series.iter().find(holds) {
+            return format!(
+                "{}/instances/{}",
+                support::series_path(exam, series),
+                instance.sop_instance_uid
+            );
+        }
+    }
+    panic!("{} belongs to no series", instance.file)
+}
+
+fn every_frame(instance: &Instance) -> String {
+    let all: Vec<String> = (1..=instance.frames).map(|n| n.to_string()).collect();
+    all.join(",")
+}
+
+#[test]
+fn the_frames_of_every_kind_of_image_are_answered_decoded_and_as_stored() {
+    run(async {
+        let kinds = kinds();
+        let files = kinds
+            .iter()
+            .map(|instance| exams().path(instance))
+            .collect();
+        let pair = Pair::over("frames-gateway", files).await;
+        for instance in kinds {
+            let syntax = instance.transfer_syntax_uid.as_str();
+            let source = Part10::read(&fs::read(exams().path(instance)).unwrap());
+            if let Ok(plain) = written(&exams().path(instance), uids::EXPLICIT_VR_LITTLE_ENDIAN) {
+                let (kinds, ours) = pair.frames(instance, &every_frame(instance), OCTETS).await;
+                assert_eq!(kinds.len(), instance.frames as usize);
+                assert_eq!(
+                    kinds[0],
+                    "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
+                );
+                let mut theirs = pixels(&Part10::read(&plain));
+                if theirs.len() > ours.len() {
+                    assert_eq!(theirs.len(), ours.len() + 1, "{}", instance.file);
+                    theirs.pop();
+                }
+                // One-bit frames start at a byte of their own: their values are compared elsewhere.
+                if ours.len() == theirs.len() {
+                    assert!(ours == theirs, "{}", instance.file);
+                }
+            }
+            let fragments = source
+                .data_set
+                .iter()
+                .filter_map(|element| element.value().fragments())
+                .next()
+                .map(<[Vec<u8>]>::concat);
+            if let Some(fragments) = fragments {
+                let list = if is_video(&uid(syntax)) {
+                    "1".into()
+                } else {
+                    every_frame(instance)
+                };
+                let (kinds, ours) = pair.frames(instance, &list, STORED).await;
+                assert!(
+                    kinds[0].ends_with(&format!("transfer-syntax={syntax}")),
+                    "{}",
+                    kinds[0]
+                );
+                assert!(
+                    !kinds[0].starts_with("application/octet-stream"),
+                    "{}",
+                    kinds[0]
+                );
+                assert!(ours == fragments, "{}", instance.file);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_frame_of_an_image_that_is_not_cached_fetches_no_other() {
+    run(async {
+        let exam = exam("ct");
+        let files = exam
+            .instances()
+            .map(|instance| exams().path(instance))
+            .collect();
+        let pair = Pair::over("frame-cold", files).await;
+        let instance = exam.instances().next().unwrap();
+        let (parts, bytes) = pair.frames(instance, "1", OCTETS).await;
+        assert_eq!((parts.len(), bytes.is_empty()), (1, false));
+        let received = "drimbox_dimse_instances_received_total";
+        assert_eq!(metric(&pair.gateway, received, &[]).await, 1);
+    });
+}
+
+#[test]
+fn what_is_no_frame_or_no_image_is_told() {
+    run(async {
+        let exam = exam("ct");
+        let image = exam.instances().next().unwrap();
+        let text = exams()
+            .instances()
+            .find(|instance| instance.frames == 0)
+            .unwrap();
+        let files = vec![exams().path(image), exams().path(text)];
+        let pair = Pair::over("frame-errors", files).await;
+        for (instance, below, accept, status) in [
+            (image, "/frames/2", OCTETS, 404),
+            (image, "/frames/1,2", OCTETS, 404),
+            (image, "/frames/0", OCTETS, 400),
+            (image, "/frames/one", OCTETS, 400),
+            (
+                image,
+                "/frames/1",
+                "multipart/related; type=\"image/jp2\"",
+                406,
+            ),
+            (image, "/frames/1", AS_STORED, 406),
+            (image, "/rendered", "image/gif", 406),
+            (image, "/rendered?window=1", "image/png", 400),
+            (image, "/frames/2/rendered", "image/png", 404),
+            (text, "/frames/1", OCTETS, 404),
+            (text, "/rendered", "image/png", 404),
+        ] {
+            let answer = pair.get(instance, below, accept).await;
+            assert_eq!(answer.status(), status, "{below} {accept}");
+            assert!(answer.header("content-type").contains("json"), "{below}");
+        }
+    });
+}
+
+#[test]
+fn pictures_have_the_format_and_the_size_that_were_asked_for() {
+    run(async {
+        let image = exam("ct").instances().next().unwrap();
+        let pair = Pair::over("rendered", vec![exams().path(image)]).await;
+        let size = |png: &[u8]| {
+            let side = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+            (side(16), side(20))
+        };
+        let whole = pair.get(image, "/rendered", "image/png").await;
+        assert_eq!(whole.header("content-type"), "image/png");
+        let whole = whole.bytes().await.unwrap();
+        let file = open(&exams().path(image)).unwrap();
+        let picture = render(&file, 0, &RenderOptions::default()).unwrap();
+        assert_eq!(whole, picture.encode(PictureFormat::Png).unwrap());
+        let small = pair
+            .get(image, "/frames/1/rendered?viewport=32,32", "image/png")
+            .await;
+        let (width, height) = size(&small.bytes().await.unwrap());
+        assert_eq!(width.max(height), 32);
+        let thumbnail = pair.get(image, "/thumbnail", "image/png").await;
+        let (width, height) = size(&thumbnail.bytes().await.unwrap());
+        assert_eq!(width.max(height), 256);
+        let jpeg = pair
+            .get(image, "/rendered?window=40,400&quality=50", "image/jpeg")
+            .await;
+        assert_eq!(jpeg.header("content-type"), "image/jpeg");
+        assert!(jpeg.bytes().await.unwrap().starts_with(&[0xFF, 0xD8, 0xFF]));
+    });
 }

@@ -23,6 +23,7 @@ use crate::config::{Config, Pacs};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::service::{self, Roots, Texts};
 use crate::net::{self, Capacity, Listener, ListenerKind, Security};
+use crate::pixels::pool::{Pool, PoolLimits};
 use crate::store::{ListingStore, SledStore};
 use crate::studies::{self, Studies};
 use crate::{notify, telemetry};
@@ -155,6 +156,7 @@ impl Parts {
             roots: roots(config),
             max_head_bytes: config.limits.max_head_bytes as u64,
             max_matches: config.limits.max_matches,
+            pixels: Pool::new(PoolLimits::default()),
         });
         let capacity = Capacity::new(&config.limits);
         Ok(Self {

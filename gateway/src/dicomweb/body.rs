@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use super::multipart::{Boundary, PartHeader};
+use super::multipart::{Boundary, DICOM, PartHeader};
 use super::negotiate::{Delivery, EXPLICIT_VR_LITTLE_ENDIAN, InstanceEncoding};
 use crate::cache::read_range;
 use crate::dicom::convert::Converter;
@@ -144,6 +144,7 @@ impl Sending {
         boundary.total_length(parts?.iter().map(|(transfer_syntax, length)| {
             (
                 PartHeader {
+                    media_type: DICOM,
                     transfer_syntax,
                     location: None,
                 },
@@ -169,7 +170,7 @@ pub fn instances(
                     return;
                 };
                 let transfer_syntax = part.transfer_syntax();
-                let header = PartHeader { transfer_syntax: &transfer_syntax, location: None };
+                let header = PartHeader { media_type: DICOM, transfer_syntax: &transfer_syntax, location: None };
                 yield boundary.open(&header, first);
                 first = false;
                 let mut content = Content::of(&part);

@@ -5,10 +5,12 @@
 
 pub mod accept;
 pub mod body;
+pub mod frames;
 pub mod multipart;
 pub mod negotiate;
 pub mod path;
 pub mod problem;
 pub mod query;
+pub mod rendered;
 pub mod search;
 pub mod service;

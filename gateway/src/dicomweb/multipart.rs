@@ -10,6 +10,9 @@ use http::HeaderValue;
 
 use crate::dicom::uid::TransferSyntaxUid;
 
+/// The media type of DICOM instances.
+pub const DICOM: &str = "application/dicom";
+
 /// A boundary between parts: unguessable, so that no content can hold it on purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boundary(String);
@@ -17,6 +20,8 @@ pub struct Boundary(String);
 /// The header fields of one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartHeader<'a> {
+    /// Media type of the part.
+    pub media_type: &'static str,
     /// Transfer syntax of the instance as it is sent.
     pub transfer_syntax: &'a TransferSyntaxUid,
     /// `Content-Location`: the instance's own URL. Left out when it holds anything but visible
@@ -37,11 +42,11 @@ impl Boundary {
         &self.0
     }
 
-    /// `Content-Type` of the whole answer, for DICOM instances.
+    /// `Content-Type` of the whole answer, for parts of this media type.
     #[must_use]
-    pub fn content_type(&self) -> HeaderValue {
+    pub fn content_type(&self, parts: &'static str) -> HeaderValue {
         let text = format!(
-            "multipart/related; type=\"application/dicom\"; boundary={}",
+            "multipart/related; type=\"{parts}\"; boundary={}",
             self.as_str()
         );
         // A boundary is made of visible ASCII only, so the text always is a value.
@@ -60,8 +65,8 @@ impl Boundary {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "--{}\r\nContent-Type: application/dicom; transfer-syntax={}\r\n",
-            self.0, header.transfer_syntax
+            "--{}\r\nContent-Type: {}; transfer-syntax={}\r\n",
+            self.0, header.media_type, header.transfer_syntax
         );
         if let Some(location) = header.location.filter(|text| is_visible_ascii(text)) {
             let _ = write!(text, "Content-Location: {location}\r\n");
@@ -116,6 +121,7 @@ mod tests {
     fn written(boundary: &Boundary, contents: &[Vec<u8>]) -> Vec<u8> {
         let syntax = syntax();
         let header = PartHeader {
+            media_type: DICOM,
             transfer_syntax: &syntax,
             location: Some("https://a/b"),
         };
@@ -158,6 +164,7 @@ mod tests {
         let boundary = Boundary("b".to_owned());
         let syntax = syntax();
         let header = PartHeader {
+            media_type: DICOM,
             transfer_syntax: &syntax,
             location: Some("https://a/b"),
         };
@@ -171,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_content_type_quotes_the_type_of_the_parts() {
-        let value = Boundary("b".to_owned()).content_type();
+        let value = Boundary("b".to_owned()).content_type(DICOM);
         assert_eq!(
             value,
             "multipart/related; type=\"application/dicom\"; boundary=b"
@@ -188,7 +195,7 @@ mod tests {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         );
-        let value = one.content_type();
+        let value = one.content_type(DICOM);
         assert!(value.to_str().unwrap().ends_with(one.as_str()));
     }
 
@@ -197,6 +204,7 @@ mod tests {
         let boundary = Boundary("b".to_owned());
         let syntax = syntax();
         let header = PartHeader {
+            media_type: DICOM,
             transfer_syntax: &syntax,
             location: Some("x\r\nX-Evil: 1"),
         };
@@ -208,6 +216,7 @@ mod tests {
     fn a_length_beyond_all_bounds_is_not_announced() {
         let syntax = syntax();
         let header = PartHeader {
+            media_type: DICOM,
             transfer_syntax: &syntax,
             location: None,
         };
@@ -222,7 +231,7 @@ mod tests {
             let boundary = Boundary::random();
             let answer = written(&boundary, &contents);
             let syntax = syntax();
-            let header = PartHeader { transfer_syntax: &syntax, location: Some("https://a/b") };
+            let header = PartHeader { media_type: DICOM, transfer_syntax: &syntax, location: Some("https://a/b") };
             let parts = contents.iter().map(|content| (header, content.len() as u64));
             prop_assert_eq!(boundary.total_length(parts), Some(answer.len() as u64));
             prop_assert_eq!(read(&boundary, &answer), contents);

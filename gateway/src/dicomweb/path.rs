@@ -6,6 +6,9 @@ use super::query::Level;
 use crate::archive::Scope;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid, Uid};
 
+/// Frames named in one request.
+const MAX_FRAMES: usize = 1000;
+
 /// A resource of the studies service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -22,6 +25,17 @@ pub enum Target {
     Retrieve(Scope),
     /// `…/metadata`.
     Metadata(Scope),
+    /// `…/frames/{list}` of an instance: numbers from 1, in the order asked for.
+    Frames(Scope, Vec<u32>),
+    /// `…/rendered` and `…/thumbnail` of an instance, or of one of its frames.
+    Rendered {
+        /// The instance.
+        scope: Scope,
+        /// The frame, from 1; `None` for the one that stands for the instance.
+        frame: Option<u32>,
+        /// A small picture.
+        thumbnail: bool,
+    },
     /// A resource of the standard that this service does not have.
     NotOffered(&'static str),
 }
@@ -33,6 +47,8 @@ pub enum PathError {
     Unknown,
     /// A UID in it is not one (PS3.5 §9.1).
     BadUid,
+    /// A list of frames that is none, or too long.
+    BadFrames,
 }
 
 /// Parses the path after the root of the service: `/studies/…`.
@@ -107,18 +123,58 @@ fn below(scope: Scope, rest: &[&str]) -> Result<Target, PathError> {
     match rest {
         [] => Ok(Target::Retrieve(scope)),
         ["metadata"] => Ok(Target::Metadata(scope)),
-        ["rendered"] => Ok(Target::NotOffered("rendered images")),
-        ["thumbnail"] => Ok(Target::NotOffered("thumbnails")),
+        ["rendered"] if scope.instance().is_some() => Ok(rendered(scope, None, false)),
+        ["thumbnail"] if scope.instance().is_some() => Ok(rendered(scope, None, true)),
+        ["rendered"] => Ok(Target::NotOffered("rendered series and studies")),
+        ["thumbnail"] => Ok(Target::NotOffered("thumbnails of series and studies")),
         ["bulkdata", ..] => Ok(Target::NotOffered("bulk data")),
         ["pixeldata"] => Ok(Target::NotOffered("bulk data")),
-        ["frames", ..] if scope.instance().is_some() => Ok(Target::NotOffered("frames")),
+        ["frames", list, rest @ ..] if scope.instance().is_some() => {
+            let frames = frame_list(list)?;
+            match (rest, frames.as_slice()) {
+                ([], _) => Ok(Target::Frames(scope, frames)),
+                (["rendered"], [frame]) => Ok(rendered(scope, Some(*frame), false)),
+                (["thumbnail"], [frame]) => Ok(rendered(scope, Some(*frame), true)),
+                (["rendered" | "thumbnail"], _) => {
+                    Ok(Target::NotOffered("pictures of several frames at once"))
+                }
+                _ => Err(PathError::Unknown),
+            }
+        }
         _ => Err(PathError::Unknown),
     }
 }
 
+fn rendered(scope: Scope, frame: Option<u32>, thumbnail: bool) -> Target {
+    Target::Rendered {
+        scope,
+        frame,
+        thumbnail,
+    }
+}
+
+/// Numbers from 1 with commas between them.
+fn frame_list(text: &str) -> Result<Vec<u32>, PathError> {
+    let numbers: Result<Vec<u32>, PathError> = text
+        .split(',')
+        .take(MAX_FRAMES + 1)
+        .map(|number| match number.parse() {
+            Ok(number) if number > 0 && !text.contains('+') => Ok(number),
+            _ => Err(PathError::BadFrames),
+        })
+        .collect();
+    numbers.and_then(|list| {
+        if list.len() > MAX_FRAMES {
+            Err(PathError::BadFrames)
+        } else {
+            Ok(list)
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     #[test]
@@ -161,10 +217,40 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_frames_has_numbers_from_1_in_the_order_asked_for() {
+        let list = |list: &str| match parse(&format!(
+            "/studies/1.2/series/1.3/instances/1.4/frames/{list}"
+        )) {
+            Ok(Target::Frames(_, frames)) => Ok(frames),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        };
+        assert_eq!(list("7"), Ok(vec![7]));
+        assert_eq!(list("3,1,3"), Ok(vec![3, 1, 3]));
+        for frames in ["", "0", "1,", "1,,2", "-1", "+1", "a", "4294967296", "1 "] {
+            // A slash at the end is not looked at.
+            let error = if frames.is_empty() {
+                PathError::Unknown
+            } else {
+                PathError::BadFrames
+            };
+            assert_eq!(list(frames), Err(error), "{frames}");
+        }
+        assert_eq!(
+            list(&vec!["1"; MAX_FRAMES].join(",")).unwrap().len(),
+            MAX_FRAMES
+        );
+        assert_eq!(
+            list(&vec!["1"; MAX_FRAMES + 1].join(",")),
+            Err(PathError::BadFrames)
+        );
+    }
+
+    #[test]
     fn resources_of_the_standard_that_are_missing_are_named() {
         assert_eq!(
-            parse("/studies/1.2/series/1.3/instances/1.4/frames/1"),
-            Ok(Target::NotOffered("frames"))
+            parse("/studies/1.2/bulkdata/7FE00010"),
+            Ok(Target::NotOffered("bulk data"))
         );
         assert_eq!(parse("/studies/1.2/frames/1"), Err(PathError::Unknown));
     }

@@ -16,13 +16,15 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
 use super::accept::Accept;
 use super::body::{self, Batches, Describe, Part, Sending};
-use super::multipart::Boundary;
+use super::frames;
+use super::multipart::{Boundary, DICOM};
 use super::negotiate::{
     Form, JsonType, NotAcceptable, Retrieved, Unnamed, negotiate_instances, negotiate_json,
 };
 use super::path::{self, PathError, Target};
 use super::problem::Problem;
 use super::query::{self, Level, Query};
+use super::rendered;
 use super::search;
 use crate::access::{self, Access, Refusal};
 use crate::archive::{ArchiveError, Scope};
@@ -33,6 +35,7 @@ use crate::dicom::json::{Attribute, JsonOptions, write_object};
 use crate::dicom::reader::{DataSet, Limits};
 use crate::dicom::syntax::Encoding;
 use crate::net::{Connection, ListenerKind, RequestId, ResourceName};
+use crate::pixels::pool::Pool;
 use crate::studies::{Item, Studies, StudiesError};
 
 const RETRIEVE_URL: Tag = Tag(0x0008, 0x1190);
@@ -49,6 +52,8 @@ pub struct Service {
     pub max_head_bytes: u64,
     /// Matches of one search.
     pub max_matches: usize,
+    /// Where pixels are decoded.
+    pub pixels: Pool,
 }
 
 /// One PACS.
@@ -142,6 +147,10 @@ impl Service {
         let (named, rest) = self.split(connection, uri.path()).ok_or_else(no_resource)?;
         let target = path::parse(rest).map_err(|error| match error {
             PathError::Unknown => no_resource(),
+            PathError::BadFrames => Problem::bad_request(
+                "the list of frames is malformed",
+                "write numbers from 1 with commas between them, 1 000 at most",
+            ),
             PathError::BadUid => Problem::bad_request(
                 "a UID in the path is malformed",
                 "UIDs have digits and single dots, 64 characters at most (PS3.5 §9.1)",
@@ -151,7 +160,10 @@ impl Service {
             return Err(Problem::method_not_allowed("GET, HEAD"));
         }
         let asked = match &target {
-            Target::Retrieve(scope) | Target::Metadata(scope) => access::Request::Retrieve(scope),
+            Target::Retrieve(scope)
+            | Target::Metadata(scope)
+            | Target::Frames(scope, _)
+            | Target::Rendered { scope, .. } => access::Request::Retrieve(scope),
             Target::Search { .. } | Target::NotOffered(_) => access::Request::Search,
         };
         let grant = self
@@ -170,6 +182,15 @@ impl Service {
         let (resource, answer) = match target {
             Target::Retrieve(scope) => (name_of(&scope), self.retrieve(&granted, scope).await),
             Target::Metadata(scope) => ("metadata", self.metadata(&granted, scope).await),
+            Target::Frames(scope, list) => ("frames", self.frames(&granted, scope, &list).await),
+            Target::Rendered {
+                scope,
+                frame,
+                thumbnail,
+            } => (
+                "rendered",
+                self.rendered(&granted, scope, frame, thumbnail).await,
+            ),
             Target::Search {
                 level,
                 study,
@@ -233,7 +254,7 @@ impl Service {
         let boundary = Boundary::random();
         let mut answer = Response::new(Body::empty());
         let headers = answer.headers_mut();
-        headers.insert(CONTENT_TYPE, boundary.content_type());
+        headers.insert(CONTENT_TYPE, boundary.content_type(DICOM));
         no_store(headers);
         // Everything is at hand and goes as it is: the length lets a client see a cut at once.
         if let Some(length) = known.and_then(|items| sending.total_length(&boundary, &items)) {
@@ -254,6 +275,57 @@ impl Service {
         );
         let stream = body::metadata(batches, describe, self.max_head_bytes);
         Ok(json(media, Body::from_stream(stream)))
+    }
+
+    async fn frames(
+        &self,
+        granted: &Granted<'_>,
+        scope: Scope,
+        list: &[u32],
+    ) -> Result<Response, Problem> {
+        let batches = open_one(granted, &scope).await?;
+        let item = batches.first().first().ok_or_else(no_resource)?;
+        let encoding = frames::negotiate_frames(&granted.accept, &item.entry().transfer_syntax)?;
+        let image = frames::open(&self.pixels, item).await?;
+        let mut numbers = list.iter().map(|number| number.saturating_sub(1));
+        let beyond = numbers
+            .clone()
+            .find(|number| *number >= image.index().frames());
+        // The first frame decides on the status, and so does one that is not there.
+        let first = beyond.or_else(|| numbers.next()).unwrap_or_default();
+        let first = frames::frame(&self.pixels, &image, first, encoding.decoded)
+            .await
+            .map_err(frames::failed)?;
+        let boundary = Boundary::random();
+        let mut answer = Response::new(Body::empty());
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, boundary.content_type(encoding.media_type));
+        no_store(headers);
+        let (pool, rest) = (self.pixels.clone(), numbers.collect());
+        let parts = frames::parts(pool, image, first, rest, encoding, boundary, batches);
+        *answer.body_mut() = Body::from_stream(parts);
+        Ok(answer)
+    }
+
+    async fn rendered(
+        &self,
+        granted: &Granted<'_>,
+        scope: Scope,
+        frame: Option<u32>,
+        thumbnail: bool,
+    ) -> Result<Response, Problem> {
+        let query = granted.uri.query().unwrap_or_default();
+        let asked = rendered::Asked::parse(query, &granted.accept, thumbnail)?;
+        let batches = open_one(granted, &scope).await?;
+        let item = batches.first().first().ok_or_else(no_resource)?;
+        let image = frames::open(&self.pixels, item).await?;
+        let frame = frame.map(|number| number.saturating_sub(1));
+        let picture = rendered::picture(&self.pixels, &image, frame, asked).await?;
+        let mut answer = Response::new(Body::from(picture));
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(asked.media_type()));
+        no_store(headers);
+        Ok(answer)
     }
 
     async fn search(
@@ -361,6 +433,12 @@ impl Service {
 
 fn below<'a>(path: &'a str, root: &str) -> Option<&'a str> {
     path.strip_prefix(root).filter(|rest| rest.starts_with('/'))
+}
+
+/// Opens one instance and waits for it.
+async fn open_one(granted: &Granted<'_>, scope: &Scope) -> Result<Batches, Problem> {
+    let reader = granted.pacs.studies.open(scope).await.map_err(failed)?;
+    Batches::open(reader).await.map_err(failed)
 }
 
 fn name_of(scope: &Scope) -> &'static str {

@@ -350,6 +350,18 @@ pub fn accept_parameter(raw: &str) -> Result<Option<String>, QueryError> {
     Ok(list)
 }
 
+/// The decoded parameters of a query string, in its order.
+///
+/// # Errors
+/// [`QueryError`] when the query string is too long or not decodable.
+pub fn pairs(raw: &str) -> Result<Vec<(String, String)>, QueryError> {
+    let decoded = parameters(raw)?.map(|(name, value)| {
+        let name = decode(name, Plus::Space)?.into_owned();
+        Ok((name, decode(value, Plus::Space)?.into_owned()))
+    });
+    decoded.collect()
+}
+
 /// Parameters that may be given once.
 #[derive(Default)]
 struct Given {

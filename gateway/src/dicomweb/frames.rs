@@ -1,0 +1,390 @@
+//! Frames of an instance (PS3.18 §10.4.1.1.6): the bare code stream of each as it is stored, or its
+//! samples in little endian order.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use super::accept::{Accept, MediaType, TransferSyntaxRange, Weight};
+use super::body::{Batches, BodyError};
+use super::multipart::{Boundary, PartHeader};
+use super::negotiate::{EXPLICIT_VR_LITTLE_ENDIAN, NotAcceptable};
+use super::problem::Problem;
+use crate::dicom::uid::TransferSyntaxUid;
+use crate::pixels::pool::{Pool, PoolError};
+use crate::pixels::{PixelError, PixelLimits, ReadAt, StoredImage, is_decodable};
+use crate::studies::Item;
+
+/// The media type of samples that are not compressed.
+const OCTETS: &str = "application/octet-stream";
+/// Memory that the head and the index of an image are estimated to take, in bytes.
+const OPENING: u64 = 4 << 20;
+/// Time after which a full pool is worth another try.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// How the frames of one instance are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrameEncoding {
+    /// Whether the code streams are decoded.
+    pub decoded: bool,
+    /// Media type of each part.
+    pub media_type: &'static str,
+    /// Transfer syntax of each part.
+    pub transfer_syntax: TransferSyntaxUid,
+}
+
+/// The media type of a frame in the transfer syntax it is stored in (PS3.18 §8.7.3.3).
+fn media_type_of(stored: &TransferSyntaxUid) -> &'static str {
+    let code = stored
+        .as_str()
+        .strip_prefix("1.2.840.10008.1.2.")
+        .unwrap_or_default();
+    match code {
+        "4.50" | "4.51" | "4.57" | "4.70" => "image/jpeg",
+        "4.80" | "4.81" => "image/jls",
+        "4.90" | "4.91" => "image/jp2",
+        "4.92" | "4.93" => "image/jpx",
+        "4.201" | "4.202" | "4.203" => "image/jphc",
+        "4.110" | "4.111" | "4.112" => "image/jxl",
+        "4.100" | "4.100.1" | "4.101" | "4.101.1" => "video/mpeg",
+        "5" => "image/dicom-rle",
+        code if code.starts_with("4.10") => "video/mp4",
+        _ => OCTETS,
+    }
+}
+
+/// Chooses how the frames of an instance are sent.
+///
+/// A client that names no transfer syntax gets samples, the default of the resource; one that takes
+/// any (`*`) gets what is stored, also where it calls that octets, as viewers do.
+///
+/// # Errors
+/// [`NotAcceptable::TransferSyntax`] when nothing the client accepts can be made.
+pub fn negotiate_frames(
+    accept: &Accept,
+    stored: &TransferSyntaxUid,
+) -> Result<FrameEncoding, NotAcceptable> {
+    let own = media_type_of(stored);
+    let explicit = TransferSyntaxUid::known(EXPLICIT_VR_LITTLE_ENDIAN);
+    let native = own == OCTETS;
+    let decodable = native || is_decodable(stored);
+    let samples = FrameEncoding {
+        decoded: !native,
+        media_type: OCTETS,
+        transfer_syntax: explicit.clone(),
+    };
+    let as_stored = |media_type| FrameEncoding {
+        decoded: false,
+        media_type,
+        transfer_syntax: if native {
+            explicit.clone()
+        } else {
+            stored.clone()
+        },
+    };
+    if accept.entries.is_empty() {
+        return Ok(if decodable { samples } else { as_stored(own) });
+    }
+    let mut best: Option<(Weight, FrameEncoding)> = None;
+    for entry in &accept.entries {
+        if entry.weight == Weight::NONE || !entry.media.covers("multipart", "related") {
+            continue;
+        }
+        let octets = covers(entry.parts.as_ref(), OCTETS);
+        let image = covers(entry.parts.as_ref(), own);
+        let form = match &entry.transfer_syntax {
+            TransferSyntaxRange::Unnamed if octets && decodable => samples.clone(),
+            TransferSyntaxRange::Unnamed | TransferSyntaxRange::Any if image => as_stored(own),
+            TransferSyntaxRange::Any if octets => as_stored(OCTETS),
+            TransferSyntaxRange::Named(uid) if *uid == explicit && octets && decodable => {
+                samples.clone()
+            }
+            TransferSyntaxRange::Named(uid) if uid == stored && !native && image => as_stored(own),
+            TransferSyntaxRange::Named(uid) if uid == stored && !native && octets => {
+                as_stored(OCTETS)
+            }
+            _ => continue,
+        };
+        // Of equals what is stored: nothing is decoded without need.
+        let better = best.as_ref().is_none_or(|(weight, known)| {
+            entry.weight > *weight || (entry.weight == *weight && known.decoded && !form.decoded)
+        });
+        if better {
+            best = Some((entry.weight, form));
+        }
+    }
+    best.map(|(_, form)| form)
+        .ok_or_else(|| NotAcceptable::transfer_syntax([stored]))
+}
+
+fn covers(parts: Option<&MediaType>, media_type: &str) -> bool {
+    let Some((main, sub)) = media_type.split_once('/') else {
+        return false;
+    };
+    parts.is_none_or(|parts| parts.covers(main, sub))
+}
+
+/// The bytes of an instance of the cache, at any offset.
+pub struct ItemSource {
+    item: Item,
+    bytes: Where,
+}
+
+enum Where {
+    File {
+        file: Arc<File>,
+        offset: u64,
+        length: u64,
+    },
+    Memory(Bytes),
+}
+
+impl ItemSource {
+    /// The Part 10 file of an item; `None` while it only flows by.
+    #[must_use]
+    pub fn of(item: &Item) -> Option<Self> {
+        let bytes = match item {
+            Item::Stored {
+                fresh: Some(bytes), ..
+            } => Where::Memory(bytes.clone()),
+            Item::Stored { entry, file, .. } => Where::File {
+                file: Arc::clone(file),
+                offset: entry.offset,
+                length: entry.length,
+            },
+            Item::Held(held) => Where::Memory(held.pieces.concat().into()),
+            Item::Flowing(_) => return None,
+        };
+        Some(Self {
+            item: item.clone(),
+            bytes,
+        })
+    }
+}
+
+impl ReadAt for ItemSource {
+    fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        match &self.bytes {
+            Where::Memory(bytes) => bytes.as_ref().read_at(at, into),
+            Where::File {
+                file,
+                offset,
+                length,
+            } => {
+                let left = length.saturating_sub(at);
+                let most = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+                let into = into.get_mut(..most).unwrap_or_default();
+                FileExt::read_at(file.as_ref(), into, offset.saturating_add(at))
+                    .inspect_err(|error| self.item.is_unreadable(error))
+            }
+        }
+    }
+}
+
+/// An instance of the cache whose frames can be read.
+pub type Image = Arc<StoredImage<ItemSource>>;
+
+/// Opens the image of an item, off the async threads.
+///
+/// # Errors
+/// A problem with the status for it: no pixels, no room, damaged.
+pub async fn open(pool: &Pool, item: &Item) -> Result<Image, Problem> {
+    let source = ItemSource::of(item).ok_or_else(|| {
+        Problem::unavailable(
+            "no room on disk to look into an instance of this size",
+            BUSY,
+        )
+    })?;
+    pool.run(OPENING, move || {
+        StoredImage::open(source, PixelLimits::default()).map(Arc::new)
+    })
+    .await
+    .map_err(failed)
+}
+
+/// The bytes of one frame, counted from 0.
+///
+/// # Errors
+/// [`PoolError`].
+pub async fn frame(
+    pool: &Pool,
+    image: &Image,
+    number: u32,
+    decoded: bool,
+) -> Result<Bytes, PoolError> {
+    let image = Arc::clone(image);
+    let memory = image.shape().working_memory();
+    pool.run(memory, move || {
+        if decoded {
+            image.frame(number).map(|frame| frame.samples.into())
+        } else {
+            image.stored_frame(number).map(Bytes::from)
+        }
+    })
+    .await
+}
+
+/// The parts of an answer: the first frame is at hand, the others are read as they are sent.
+pub fn parts(
+    pool: Pool,
+    image: Image,
+    first: Bytes,
+    rest: Vec<u32>,
+    encoding: FrameEncoding,
+    boundary: Boundary,
+    batches: Batches,
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+    async_stream::try_stream! {
+        // The instance may still be on its way; its retrieval goes on as long as it is read.
+        let _batches = batches;
+        let header = PartHeader {
+            media_type: encoding.media_type,
+            transfer_syntax: &encoding.transfer_syntax,
+            location: None,
+        };
+        yield boundary.open(&header, true);
+        yield first;
+        for number in rest {
+            let bytes = frame(&pool, &image, number, encoding.decoded).await;
+            let bytes = bytes.map_err(|error| BodyError::Unreadable(error.to_string()))?;
+            yield boundary.open(&header, false);
+            yield bytes;
+        }
+        yield boundary.close();
+    }
+}
+
+/// The status of pixels that cannot be had.
+#[must_use]
+pub fn failed(error: PoolError) -> Problem {
+    const REMEDY: &str = "ask for the instance itself, as it is stored";
+    let text = error.to_string();
+    match error {
+        PoolError::Busy => Problem::unavailable("too many images are being decoded", BUSY),
+        PoolError::TooLarge { .. } => Problem::content_too_large(text, REMEDY),
+        PoolError::Stopped => Problem::internal(),
+        PoolError::Pixels(error) => match error {
+            PixelError::NoPixels | PixelError::NoSuchFrame { .. } => Problem::not_found(text),
+            PixelError::TooLarge { .. } => Problem::content_too_large(text, REMEDY),
+            PixelError::Unsupported(_)
+            | PixelError::UnsupportedForm { .. }
+            | PixelError::NotRenderable(_)
+            | PixelError::Missing { .. }
+            | PixelError::Shape(_)
+            | PixelError::FramesUnknown { .. } => Problem::not_acceptable(text, REMEDY),
+            PixelError::Io(_) | PixelError::Output(_) => {
+                tracing::error!("{text}");
+                Problem::internal()
+            }
+            _ => Problem::bad_gateway(text).remedy(REMEDY),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const JPEG_LS: &str = "1.2.840.10008.1.2.4.80";
+    const MPEG4: &str = "1.2.840.10008.1.2.4.102";
+    const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+
+    /// (decoded, media type, transfer syntax), or nothing acceptable.
+    fn chosen(accept: &str, stored: &str) -> Option<(bool, &'static str, String)> {
+        let accept = Accept::parse((!accept.is_empty()).then_some(accept)).unwrap();
+        let stored = TransferSyntaxUid::parse(stored).unwrap();
+        let form = negotiate_frames(&accept, &stored).ok()?;
+        let syntax = form.transfer_syntax.to_string();
+        Some((form.decoded, form.media_type, syntax))
+    }
+
+    fn multipart(kind: &str, more: &str) -> String {
+        format!("multipart/related; type=\"{kind}\"{more}")
+    }
+
+    #[test]
+    fn samples_are_the_default() {
+        let samples = Some((true, OCTETS, EXPLICIT_VR_LITTLE_ENDIAN.to_owned()));
+        let explicit = "; transfer-syntax=1.2.840.10008.1.2.1";
+        for accept in [
+            "",
+            "*/*",
+            "multipart/related",
+            &multipart(OCTETS, ""),
+            &multipart(OCTETS, explicit),
+        ] {
+            assert_eq!(chosen(accept, JPEG_LS), samples, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_star_gives_what_is_stored_under_the_name_the_client_has_for_it() {
+        let any = "; transfer-syntax=*";
+        let stored = |media_type| Some((false, media_type, JPEG_LS.to_owned()));
+        assert_eq!(
+            chosen(&multipart("image/jls", any), JPEG_LS),
+            stored("image/jls")
+        );
+        assert_eq!(
+            chosen(&multipart("image/*", any), JPEG_LS),
+            stored("image/jls")
+        );
+        assert_eq!(chosen(&multipart(OCTETS, any), JPEG_LS), stored(OCTETS));
+        assert_eq!(
+            chosen(&multipart("image/jls", ""), JPEG_LS),
+            stored("image/jls")
+        );
+        let named = format!("; transfer-syntax={JPEG_LS}");
+        assert_eq!(
+            chosen(&multipart("image/jls", &named), JPEG_LS),
+            stored("image/jls")
+        );
+    }
+
+    #[test]
+    fn frames_that_are_not_compressed_are_octets_in_little_endian() {
+        let plain = Some((false, OCTETS, EXPLICIT_VR_LITTLE_ENDIAN.to_owned()));
+        for stored in [EXPLICIT_VR_LITTLE_ENDIAN, DEFLATED] {
+            assert_eq!(chosen("", stored), plain);
+            assert_eq!(
+                chosen(&multipart(OCTETS, "; transfer-syntax=*"), stored),
+                plain
+            );
+            assert_eq!(
+                chosen(&multipart("image/jls", "; transfer-syntax=*"), stored),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_not_acceptable() {
+        assert_eq!(chosen(&multipart("image/jp2", ""), JPEG_LS), None);
+        assert_eq!(chosen(&multipart(OCTETS, ""), MPEG4), None);
+        assert_eq!(chosen(&multipart(OCTETS, "; q=0"), JPEG_LS), None);
+        let own = Some((false, "video/mp4", MPEG4.to_owned()));
+        assert_eq!(chosen(&multipart("video/mp4", ""), MPEG4), own);
+        assert_eq!(chosen("", MPEG4), own);
+    }
+
+    #[test]
+    fn the_greater_weight_wins_and_what_is_stored_among_equals() {
+        let both = |first: &str, second: &str| {
+            format!(
+                "{}, {}",
+                multipart(OCTETS, first),
+                multipart("image/jls", second)
+            )
+        };
+        assert!(!chosen(&both("", ""), JPEG_LS).unwrap().0);
+        assert!(chosen(&both("; q=0.9", "; q=0.5"), JPEG_LS).unwrap().0);
+        assert!(!chosen(&both("; q=0.5", "; q=0.9"), JPEG_LS).unwrap().0);
+    }
+}

@@ -1,0 +1,265 @@
+//! Pictures of an instance or of one frame (PS3.18 §10.4.1.1.4): what is asked of them in the query
+//! (§8.3.5), in which format they go out, and how they are made.
+
+use bytes::Bytes;
+
+use super::accept::{Accept, Weight};
+use super::frames::{Image, failed};
+use super::problem::Problem;
+use super::query;
+use crate::pixels::pool::Pool;
+use crate::pixels::render::{
+    PictureFormat, Region, RenderOptions, Viewport, VoiFunction, Window, memory, render,
+    representative_frame,
+};
+
+/// Quality of a JPEG picture where the client names none.
+const QUALITY: u8 = 90;
+/// Pixels along one side of a picture.
+const MAX_SIDE: u16 = 8192;
+/// Pixels along one side of a thumbnail.
+const THUMBNAIL: u16 = 256;
+
+/// What a client asks of a picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asked {
+    /// Window and size.
+    pub options: RenderOptions,
+    /// File format.
+    pub format: PictureFormat,
+}
+
+impl Asked {
+    /// Reads the query and what is accepted.
+    ///
+    /// # Errors
+    /// 400 for a parameter that is malformed or not offered; 406 for other formats.
+    pub fn parse(raw: &str, accept: &Accept, thumbnail: bool) -> Result<Self, Problem> {
+        let mut options = RenderOptions::default();
+        let mut quality = QUALITY;
+        for (name, value) in query::pairs(raw)? {
+            match name.as_str() {
+                "window" => options.window = Some(window(&value)?),
+                "viewport" => options.viewport = Some(viewport(&value)?),
+                "quality" => quality = number(&value, 1..=100, "quality")?,
+                "accept" => {}
+                _ => {
+                    return Err(Problem::bad_request(
+                        "a parameter of rendered images is not offered",
+                        "window, viewport, quality and accept are",
+                    ));
+                }
+            }
+        }
+        if thumbnail && options.viewport.is_none() {
+            options.viewport = Some(Viewport {
+                width: THUMBNAIL,
+                height: THUMBNAIL,
+                region: None,
+            });
+        }
+        let format = format(accept, quality)?;
+        Ok(Self { options, format })
+    }
+
+    /// The value of `Content-Type`.
+    #[must_use]
+    pub fn media_type(&self) -> &'static str {
+        match self.format {
+            PictureFormat::Jpeg { .. } => "image/jpeg",
+            PictureFormat::Png => "image/png",
+        }
+    }
+}
+
+/// Makes the picture of a frame (from 0), or of the one that stands for the image.
+///
+/// # Errors
+/// A problem with the status for it.
+pub async fn picture(
+    pool: &Pool,
+    image: &Image,
+    frame: Option<u32>,
+    asked: Asked,
+) -> Result<Bytes, Problem> {
+    let needed = memory(image.shape(), asked.options.viewport.as_ref());
+    let image = Image::clone(image);
+    let made = pool.run(needed, move || {
+        let frame = match frame {
+            Some(frame) => frame,
+            None => representative_frame(&image)?,
+        };
+        render(&image, frame, &asked.options)?.encode(asked.format)
+    });
+    made.await.map(Bytes::from).map_err(failed)
+}
+
+fn format(accept: &Accept, quality: u8) -> Result<PictureFormat, Problem> {
+    let weight = |sub| {
+        if accept.entries.is_empty() {
+            return Some(Weight::BEST);
+        }
+        let covering = accept
+            .entries
+            .iter()
+            .filter(|e| e.media.covers("image", sub));
+        covering
+            .map(|entry| (entry.media.precision(), entry.weight))
+            .max()
+            .map(|(_, weight)| weight)
+            .filter(|weight| *weight > Weight::NONE)
+    };
+    match (weight("jpeg"), weight("png")) {
+        (None, None) => Err(Problem::not_acceptable(
+            "pictures are not offered in a format that the client accepts",
+            "ask for Accept: image/jpeg or image/png",
+        )),
+        (jpeg, Some(png)) if jpeg.is_none_or(|jpeg| png > jpeg) => Ok(PictureFormat::Png),
+        _ => Ok(PictureFormat::Jpeg { quality }),
+    }
+}
+
+/// `center,width` and, where it is not LINEAR, the function (PS3.18 §8.3.5.1.4).
+fn window(text: &str) -> Result<Window, Problem> {
+    let parts: Vec<&str> = text.split(',').take(4).collect();
+    let (center, width, function) = match parts.as_slice() {
+        [center, width] => (center, width, VoiFunction::Linear),
+        [center, width, function] => (
+            center,
+            width,
+            match function.to_ascii_lowercase().as_str() {
+                "linear" => VoiFunction::Linear,
+                "linear-exact" => VoiFunction::LinearExact,
+                "sigmoid" => VoiFunction::Sigmoid,
+                _ => return Err(malformed("window")),
+            },
+        ),
+        _ => return Err(malformed("window")),
+    };
+    let window = Window {
+        center: float(center, "window")?,
+        width: float(width, "window")?,
+        function,
+    };
+    if window.is_valid() {
+        Ok(window)
+    } else {
+        Err(malformed("window"))
+    }
+}
+
+/// `width,height` and, where it is not the whole image, the part of it that is shown: `x,y,w,h`
+/// (PS3.18 §8.3.5.1.3).
+fn viewport(text: &str) -> Result<Viewport, Problem> {
+    let parts: Vec<&str> = text.split(',').take(7).collect();
+    let (size, region) = match parts.as_slice() {
+        size @ [_, _] => (size, None),
+        [size @ .., x, y, width, height] if size.len() == 2 => {
+            let at = |text| float(text, "viewport");
+            let region = Region {
+                x: at(x)?,
+                y: at(y)?,
+                width: at(width)?,
+                height: at(height)?,
+            };
+            (size, Some(region))
+        }
+        _ => return Err(malformed("viewport")),
+    };
+    let side =
+        |text: Option<&&str>| number(text.copied().unwrap_or_default(), 1..=MAX_SIDE, "viewport");
+    Ok(Viewport {
+        width: side(size.first())?,
+        height: side(size.get(1))?,
+        region,
+    })
+}
+
+fn number<T: std::str::FromStr + PartialOrd>(
+    text: &str,
+    range: std::ops::RangeInclusive<T>,
+    name: &'static str,
+) -> Result<T, Problem> {
+    text.parse()
+        .ok()
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| malformed(name))
+}
+
+fn float(text: &str, name: &'static str) -> Result<f64, Problem> {
+    text.parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite())
+        .ok_or_else(|| malformed(name))
+}
+
+fn malformed(name: &'static str) -> Problem {
+    Problem::bad_request(
+        format!("the parameter {name} is malformed"),
+        "write window=center,width[,linear|linear-exact|sigmoid], viewport=width,height[,x,y,w,h], quality=1..100",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn asked(query: &str, accept: &str) -> Result<Asked, u16> {
+        let accept = Accept::parse((!accept.is_empty()).then_some(accept)).unwrap();
+        Asked::parse(query, &accept, false).map_err(|problem| problem.status().as_u16())
+    }
+
+    #[test]
+    fn the_query_becomes_options() {
+        let asked = asked(
+            "window=40,400,sigmoid&viewport=100,50,1,2,30,40&quality=7",
+            "",
+        )
+        .unwrap();
+        let window = asked.options.window.unwrap();
+        assert_eq!((window.center, window.width), (40.0, 400.0));
+        assert_eq!(window.function, VoiFunction::Sigmoid);
+        let viewport = asked.options.viewport.unwrap();
+        assert_eq!((viewport.width, viewport.height), (100, 50));
+        assert_eq!(viewport.region.unwrap().height, 40.0);
+        assert_eq!(asked.format, PictureFormat::Jpeg { quality: 7 });
+    }
+
+    #[test]
+    fn what_is_malformed_or_not_offered_is_refused() {
+        for query in [
+            "window=40",
+            "window=40,0",
+            "window=a,b",
+            "window=1,2,3",
+            "window=NaN,1",
+            "viewport=0,5",
+            "viewport=5",
+            "viewport=9000,5",
+            "viewport=1,2,3",
+            "quality=0",
+            "quality=101",
+            "annotation=patient",
+        ] {
+            assert_eq!(asked(query, "").err(), Some(400), "{query}");
+        }
+    }
+
+    #[test]
+    fn the_format_is_the_one_the_client_prefers() {
+        let jpeg = PictureFormat::Jpeg { quality: QUALITY };
+        for (accept, format) in [
+            ("", jpeg),
+            ("*/*", jpeg),
+            ("image/*", jpeg),
+            ("image/png", PictureFormat::Png),
+            ("image/jpeg;q=0.5, image/png", PictureFormat::Png),
+        ] {
+            assert_eq!(asked("", accept).unwrap().format, format, "{accept}");
+        }
+        assert_eq!(asked("", "image/gif").err(), Some(406));
+        assert_eq!(asked("", "image/jpeg;q=0").err(), Some(406));
+    }
+}
