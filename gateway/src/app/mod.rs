@@ -29,6 +29,9 @@ use crate::studies::{self, Studies};
 use crate::{notify, telemetry};
 use health::Health;
 
+/// Bytes that images may take together while they are decoded: the smallest machine has 2 GiB.
+const DECODING_MEMORY: u64 = 512 << 20;
+
 /// The gateway itself.
 #[derive(Debug, Clone, Copy)]
 pub struct App;
@@ -156,7 +159,10 @@ impl Parts {
             roots: roots(config),
             max_head_bytes: config.limits.max_head_bytes as u64,
             max_matches: config.limits.max_matches,
-            pixels: Pool::new(PoolLimits::default()),
+            pixels: Pool::new(PoolLimits {
+                memory: DECODING_MEMORY,
+                ..PoolLimits::default()
+            }),
         });
         let capacity = Capacity::new(&config.limits);
         Ok(Self {
