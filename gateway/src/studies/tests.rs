@@ -248,7 +248,6 @@ async fn without_room_on_disk_an_instance_larger_than_memory_flows_to_every_read
     for (max_bytes, min_free_bytes) in [(1 << 30, u64::MAX), (700, 0), (7 << 20, 0)] {
         let pacs = FakePacs::with(&[("1.1", 2)]);
         pacs.pixels.store(30 << 20, Ordering::SeqCst);
-        pacs.send.add_permits(2);
         let bounds = Bounds {
             max_bytes,
             min_free_bytes,
@@ -256,6 +255,8 @@ async fn without_room_on_disk_an_instance_larger_than_memory_flows_to_every_read
         let bench = Bench::with(&pacs, bounds);
         let one = bench.studies.open(&series("1.1")).await.unwrap();
         let two = bench.studies.open(&series("1.1")).await.unwrap();
+        // Who comes when it already flows starts a retrieval of its own.
+        pacs.send.add_permits(2);
         let (one, two) = tokio::join!(contents(one), contents(two));
         for contents in [one.unwrap(), two.unwrap()] {
             assert_eq!(contents.len(), 2);
