@@ -145,7 +145,7 @@ enum Where {
 }
 
 impl ItemSource {
-    /// The Part 10 file of an item; `None` while it only flows by.
+    /// The Part 10 file of an item; `None` while it only flows by. May copy it: blocks.
     #[must_use]
     pub fn of(item: &Item) -> Option<Self> {
         let bytes = match item {
@@ -194,17 +194,18 @@ pub type Image = Arc<StoredImage<ItemSource>>;
 /// # Errors
 /// A problem with the status for it: no pixels, no room, damaged.
 pub async fn open(pool: &Pool, item: &Item) -> Result<Image, Problem> {
-    let source = ItemSource::of(item).ok_or_else(|| {
+    let item = item.clone();
+    let opened = pool.run(OPENING, move || {
+        ItemSource::of(&item)
+            .map(|source| StoredImage::open(source, PixelLimits::default()).map(Arc::new))
+            .transpose()
+    });
+    opened.await.map_err(failed)?.ok_or_else(|| {
         Problem::unavailable(
             "no room on disk to look into an instance of this size",
             BUSY,
         )
-    })?;
-    pool.run(OPENING, move || {
-        StoredImage::open(source, PixelLimits::default()).map(Arc::new)
     })
-    .await
-    .map_err(failed)
 }
 
 /// The bytes of one frame, counted from 0.

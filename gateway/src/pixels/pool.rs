@@ -186,6 +186,26 @@ mod tests {
         })
     }
 
+    /// A job that runs until it is released.
+    fn held(
+        pool: &Pool,
+        memory: u64,
+    ) -> (
+        tokio::task::JoinHandle<Result<(), PoolError>>,
+        mpsc::Sender<()>,
+    ) {
+        let (release, held) = mpsc::channel();
+        let pool = pool.clone();
+        let job = tokio::spawn(async move {
+            let wait = move || {
+                held.recv().ok();
+                Ok(())
+            };
+            pool.run(memory, wait).await
+        });
+        (job, release)
+    }
+
     async fn until(condition: impl Fn() -> bool) {
         while !condition() {
             tokio::task::yield_now().await;
@@ -195,17 +215,7 @@ mod tests {
     #[tokio::test]
     async fn one_job_more_than_the_queue_holds_is_refused_and_those_before_run() {
         let pool = pool(1, 1, 1 << 20);
-        let (release, held) = mpsc::channel::<()>();
-        let first = tokio::spawn({
-            let pool = pool.clone();
-            async move {
-                pool.run(1, move || {
-                    held.recv().ok();
-                    Ok(1)
-                })
-                .await
-            }
-        });
+        let (first, release) = held(&pool, 1);
         until(|| pool.workers.available_permits() == 0).await;
         let second = tokio::spawn({
             let pool = pool.clone();
@@ -214,7 +224,7 @@ mod tests {
         until(|| pool.waiting() == 1).await;
         assert!(matches!(pool.run(1, || Ok(3)).await, Err(PoolError::Busy)));
         release.send(()).unwrap();
-        assert_eq!(first.await.unwrap().unwrap(), 1);
+        first.await.unwrap().unwrap();
         assert_eq!(second.await.unwrap().unwrap(), 2);
         assert_eq!(pool.waiting(), 0);
     }
@@ -222,17 +232,7 @@ mod tests {
     #[tokio::test]
     async fn jobs_wait_for_memory_as_they_do_for_threads() {
         let pool = pool(8, 8, 10 * PIECE);
-        let (release, held) = mpsc::channel::<()>();
-        let first = tokio::spawn({
-            let pool = pool.clone();
-            async move {
-                pool.run(8 * PIECE, move || {
-                    held.recv().ok();
-                    Ok(())
-                })
-                .await
-            }
-        });
+        let (first, release) = held(&pool, 8 * PIECE);
         until(|| pool.memory.available_permits() == 2).await;
         let second = tokio::spawn({
             let pool = pool.clone();
@@ -251,17 +251,7 @@ mod tests {
     #[tokio::test]
     async fn who_goes_away_while_waiting_leaves_its_place() {
         let pool = pool(1, 1, 1 << 20);
-        let (release, held) = mpsc::channel::<()>();
-        let first = tokio::spawn({
-            let pool = pool.clone();
-            async move {
-                pool.run(1, move || {
-                    held.recv().ok();
-                    Ok(())
-                })
-                .await
-            }
-        });
+        let (first, release) = held(&pool, 1);
         until(|| pool.workers.available_permits() == 0).await;
         let second = tokio::spawn({
             let pool = pool.clone();

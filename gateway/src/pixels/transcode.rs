@@ -224,10 +224,21 @@ fn convert<S: ReadAt, W: Write>(
     options: &TranscodeOptions,
     out: &mut W,
 ) -> Result<(), PixelError> {
-    let mut buffer = meta(object, target, &options.limits)?;
-    let limits = head_limits(&options.limits);
-    let mut converter = Converter::from_encoding(object.encoding(), limits);
-    let mut at = object.meta.data_set_offset as u64;
+    let buffer = meta(object, target, &options.limits)?;
+    let at = object.meta.data_set_offset as u64;
+    convert_from(object, at, buffer, &options.limits, out)
+}
+
+/// Writes `buffer`, then the data set from `at` on, a boundary between elements, in explicit VR
+/// little endian.
+fn convert_from<S: ReadAt, W: Write>(
+    object: &StoredObject<S>,
+    mut at: u64,
+    mut buffer: Vec<u8>,
+    limits: &PixelLimits,
+    out: &mut W,
+) -> Result<(), PixelError> {
+    let mut converter = Converter::from_encoding(object.encoding(), head_limits(limits));
     let mut piece = vec![0; STEP];
     loop {
         let count = fill(&object.bytes, at, &mut piece)?;
@@ -479,26 +490,11 @@ impl<S: ReadAt> Transcoder<'_, S> {
     /// The elements after the pixels.
     fn rest<W: Write>(&self, out: &mut W) -> Result<(), PixelError> {
         let object = &self.image.object;
-        let mut at = self.image.index().end();
+        let at = self.image.index().end();
         if object.encoding() == Encoding::ExplicitLittle {
             return copy(&object.bytes, at, out);
         }
-        let limits = head_limits(&self.image.limits);
-        let mut converter = Converter::from_encoding(object.encoding(), limits);
-        let mut piece = vec![0; STEP];
-        let mut buffer = Vec::new();
-        loop {
-            let count = fill(&object.bytes, at, &mut piece)?;
-            converter.feed(piece.get(..count).unwrap_or_default(), &mut buffer)?;
-            at += count as u64;
-            if count < piece.len() {
-                break;
-            }
-            out.write_all(&buffer).map_err(PixelError::Output)?;
-            buffer.clear();
-        }
-        converter.finish(&mut buffer)?;
-        out.write_all(&buffer).map_err(PixelError::Output)
+        convert_from(object, at, Vec::new(), &self.image.limits, out)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod command;
 pub mod contexts;
 mod find;
 mod moves;
+mod negotiation;
 pub mod pool;
 mod receive;
 mod retrieve;

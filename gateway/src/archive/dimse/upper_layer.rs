@@ -14,17 +14,16 @@ use dicom_ul::pdu::{
     AbortRQServiceProviderReason, AbortRQSource, AssociationRJ, AssociationRJResult,
     AssociationRJServiceProviderPresentationReason as PresentationReason,
     AssociationRJServiceUserReason as UserReason, AssociationRJSource, AssociationRQ, Pdu,
-    PresentationContextProposed, PresentationContextResultReason, RequestorRoles, UserVariableItem,
-    read_pdu, write_pdu,
+    PresentationContextResultReason, read_pdu, write_pdu,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::command::Command;
+use super::negotiation::{association_request, explain_rejection, peer_max_pdu, user_variables};
 use super::socket::Socket;
 use crate::archive::ArchiveError;
 use crate::config::AeTitle;
-use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
 
 /// DICOM application context name (PS3.7 annex A).
 pub const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
@@ -40,7 +39,7 @@ const MAX_COMMAND: usize = 64 * 1024;
 /// Bytes asked from the socket at a time.
 const READ_SIZE: usize = 256 * 1024;
 /// Largest PDU sent, whatever the peer accepts.
-const MAX_SENT_PDU: usize = 1024 * 1024;
+pub(super) const MAX_SENT_PDU: usize = 1024 * 1024;
 
 /// A presentation context that both sides agreed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -641,93 +640,6 @@ pub fn parse_control(kind: u8, body: &[u8]) -> Result<Pdu, String> {
 #[must_use]
 pub fn trim_uid(uid: &str) -> &str {
     uid.trim_end_matches(['\0', ' '])
-}
-
-fn association_request(
-    local: &Local<'_>,
-    called: &AeTitle,
-    proposed: &[ProposedContext],
-) -> AssociationRQ {
-    let mut variables = user_variables(local.max_pdu);
-    let mut with_role: Vec<&str> = Vec::new();
-    for context in proposed.iter().filter(|context| context.peer_sends) {
-        if !with_role.contains(&context.abstract_syntax.as_ref()) {
-            with_role.push(&context.abstract_syntax);
-            // PS3.7 annex D.3.3.4: we are SCP of these, the acceptor is SCU.
-            let roles = RequestorRoles {
-                scu: false,
-                scp: true,
-            };
-            variables.push(UserVariableItem::ScuScpRoleSelectionSubItem(
-                context.abstract_syntax.to_string(),
-                roles,
-            ));
-        }
-    }
-    AssociationRQ {
-        protocol_version: 1,
-        calling_ae_title: local.ae_title.to_string(),
-        called_ae_title: called.to_string(),
-        application_context_name: APPLICATION_CONTEXT.to_owned(),
-        presentation_contexts: proposed
-            .iter()
-            .zip((1..=255_u8).step_by(2))
-            .map(|(context, id)| PresentationContextProposed {
-                id,
-                abstract_syntax: context.abstract_syntax.to_string(),
-                transfer_syntaxes: context
-                    .transfer_syntaxes
-                    .iter()
-                    .map(|&syntax| syntax.to_owned())
-                    .collect(),
-            })
-            .collect(),
-        user_variables: variables,
-    }
-}
-
-fn user_variables(max_pdu: u32) -> Vec<UserVariableItem> {
-    vec![
-        UserVariableItem::MaxLength(max_pdu),
-        UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
-        UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
-    ]
-}
-
-/// PS3.8 annex D.1: zero means no limit.
-fn peer_max_pdu(variables: &[UserVariableItem]) -> usize {
-    variables
-        .iter()
-        .find_map(|item| match item {
-            UserVariableItem::MaxLength(0) => Some(MAX_SENT_PDU),
-            UserVariableItem::MaxLength(length) => usize::try_from(*length).ok(),
-            _ => None,
-        })
-        .unwrap_or(16_384)
-}
-
-fn explain_rejection(
-    rejection: &AssociationRJ,
-    calling: &AeTitle,
-    called: &AeTitle,
-) -> (String, &'static str) {
-    match &rejection.source {
-        AssociationRJSource::ServiceUser(UserReason::CallingAETitleNotRecognized) => (
-            format!("calling AE title {calling} not recognised"),
-            "Add it to the PACS's list of known applications",
-        ),
-        AssociationRJSource::ServiceUser(UserReason::CalledAETitleNotRecognized) => (
-            format!("called AE title {called} not recognised"),
-            "Correct `ae_title` of this PACS in the configuration",
-        ),
-        AssociationRJSource::ServiceProviderPresentation(
-            PresentationReason::TemporaryCongestion | PresentationReason::LocalLimitExceeded,
-        ) => (
-            "too many associations at the PACS".to_owned(),
-            "Lower `max_associations` of this PACS, or raise the PACS's limit",
-        ),
-        other => (other.to_string(), "Look into the log of the PACS"),
-    }
 }
 
 fn broken(address: &str, stage: &'static str, error: &std::io::Error) -> ArchiveError {
