@@ -661,7 +661,7 @@ impl Archive for FakePacs {
             });
             Ok(Matches {
                 items: items.collect(),
-                truncated: false,
+                ..Matches::default()
             })
         }
         .boxed()
