@@ -63,8 +63,11 @@ impl Studies {
                     && !is_matched_at(identifier, Level::Series)
             }
         };
-        let relational =
-            self.settings.relational_queries && !self.searches.hierarchical.load(Ordering::Relaxed);
+        // What is computed of a study is known at its level only, also where queries are relational.
+        let computed = request.identifier.value(MODALITIES_IN_STUDY).is_some();
+        let relational = self.settings.relational_queries
+            && !computed
+            && !self.searches.hierarchical.load(Ordering::Relaxed);
         if !is_own && !relational {
             return self.level_by_level(request, reading).await;
         }

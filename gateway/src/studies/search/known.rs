@@ -146,13 +146,13 @@ pub(super) fn complete_from(
     for tag in missing {
         answer.add_missing_from(known, tag);
     }
-    let lost: Vec<Tag> = answer
+    let lost: Vec<Tag> = known
         .texts()
-        .filter(|(tag, text)| {
-            level_of(*tag) <= level
-                && known.text(*tag).is_some_and(|truth| {
-                    !truth.is_ascii() && *text != truth && is_what_is_left(text, truth)
-                })
+        .filter(|(tag, _)| level_of(*tag) <= level && (wanted(*tag) || answer.contains(*tag)))
+        .filter(|(tag, truth)| {
+            // Nothing may be left at all.
+            let text = answer.text(*tag).unwrap_or_default();
+            !truth.is_ascii() && text != *truth && is_what_is_left(text, truth)
         })
         .map(|(tag, _)| tag)
         .collect();
