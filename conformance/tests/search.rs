@@ -354,6 +354,20 @@ async fn what_is_no_value_is_refused(shared: &Shared) {
             "{query}"
         );
     }
+    for query in [
+        "StudyDate=DUPONT",
+        "PatientID=DUPONT&PatientID=DURAND",
+        "00100010.00100020=DUPONT",
+    ] {
+        let answer = support::search::ask(&shared.gateway, &format!("/studies?{query}")).await;
+        assert_eq!(answer.status(), 400, "{query}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        let body = answer.text().await.unwrap();
+        assert!(
+            !body.contains("DUPONT") && !body.contains("DURAND"),
+            "{body}"
+        );
+    }
     let (found, warnings) = search(&shared.gateway, "/studies?unknown=1&limit=1").await;
     assert_eq!(found.len(), 1);
     assert!(!warnings.is_empty());

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::ask::AT_ONCE;
-use super::known::complete_from;
+use super::known::{TIMEZONE_OFFSET, complete_from};
 use super::level::level_of;
 use super::{INSTANCE_UID, SERIES_UID, STUDY_UID};
 use crate::archive::{ArchiveError, FindRequest, Identifier, Key, Level, Match};
@@ -93,7 +93,8 @@ impl Studies {
         let known = self.known(wanted.level, &identities, wanted.reading).await;
         for (composed, known) in matches.iter_mut().zip(known) {
             if let Some(known) = known {
-                let wants = |tag| wanted.identifier.get(tag).is_some() && !is_computed(tag);
+                let asked = |tag| wanted.identifier.get(tag).is_some() && !is_computed(tag);
+                let wants = |tag| asked(tag) || tag == TIMEZONE_OFFSET;
                 complete_from(composed, &known, wanted.level, wants);
             }
         }

@@ -24,6 +24,9 @@ const MAX_HEAD: u64 = 256 * 1024;
 const MAX_VALUE: usize = 16 * 1024;
 
 const SOP_CLASS_UID: Tag = Tag(0x0008, 0x0016);
+/// Every match returns it where it is known (PS3.18 tables 10.6.3-3 to 10.6.3-5); a query that holds
+/// it means something else (PS3.4 §C.2.2.2.5), so it is never asked for.
+pub(super) const TIMEZONE_OFFSET: Tag = Tag(0x0008, 0x0201);
 
 impl Studies {
     /// What the cache holds of each of these: of an instance the instance, else any instance of the
@@ -164,6 +167,9 @@ pub(super) fn complete_from(
 /// Whether an instance may say what an attribute of an entity of this level is. What differs between
 /// the instances of a series is no attribute of the series.
 fn has_level(tag: Tag, level: Level) -> bool {
+    if tag == TIMEZONE_OFFSET {
+        return true;
+    }
     let instance_only = [SOP_CLASS_UID, INSTANCE_UID].contains(&tag);
     level_of(tag) <= level && (level == Level::Image || !instance_only)
 }
