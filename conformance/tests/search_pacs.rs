@@ -15,10 +15,10 @@ use conformance::testkit::{
     Client, Dcmqrscp, FaultyPacs, Gateway, GatewayConfig, Orthanc, PacsConfig,
 };
 use dicom_core::Tag;
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{tags, uids};
 use serde_json::Value as Json;
 use support::json::{key, name, text, values};
-use support::search::{Made, found, gateway, made, many, search, uids};
+use support::search::{Made, found, gateway, made, many, search, uids as search_uids};
 use support::{ask, exam, exams, files, folder, metric, run, series_path, study_path, until};
 
 async fn simulator(name: &str, files: &[std::path::PathBuf]) -> (FaultyPacs, Gateway) {
@@ -26,6 +26,10 @@ async fn simulator(name: &str, files: &[std::path::PathBuf]) -> (FaultyPacs, Gat
     let entry = PacsConfig::new("sim", "SIM", pacs.port());
     let gateway = gateway(name, entry).await;
     (pacs, gateway)
+}
+
+fn study_uids(found: &[Json]) -> Vec<String> {
+    search_uids(found, tags::STUDY_INSTANCE_UID)
 }
 
 /// Retrieves a study and waits until all of it is kept.
@@ -134,7 +138,7 @@ fn a_search_cut_by_the_gateway_says_so_and_its_pages_agree() {
         assert!(more[0].contains("additional results"), "{more:?}");
         let (second, cut) = search(&gateway, "/studies?limit=6&offset=6").await;
         assert!(cut[0].contains("exceeded the maximum"), "{cut:?}");
-        let mut all = uids(&[first, second].concat(), tags::STUDY_INSTANCE_UID);
+        let mut all = study_uids(&[first, second].concat());
         all.dedup();
         assert_eq!(all.len(), 10);
     });
@@ -215,7 +219,7 @@ fn orthanc_does_not_match_names_by_their_meaning_and_that_is_told() {
         let gateway = gateway("literal-gateway", pacs).await;
         let query = "/studies?PatientName=MARTIN%5EJEAN&fuzzymatching=true";
         let (one, warnings) = search(&gateway, query).await;
-        assert_eq!(uids(&one, tags::STUDY_INSTANCE_UID), ["2.25.77060"]);
+        assert_eq!(study_uids(&one), ["2.25.77060"]);
         assert!(warnings[0].contains("fuzzymatching"), "{warnings:?}");
     });
 }
@@ -233,7 +237,7 @@ fn a_range_of_moments_goes_to_a_pacs_that_agreed_to_it_and_days_to_another() {
             });
             find.unwrap()
         };
-        let of = |found: &[Json]| uids(found, tags::STUDY_INSTANCE_UID);
+        let of = study_uids;
         assert_eq!(of(&found(&gateway, query).await), ["2.25.77061"]);
         assert_eq!(time(), "");
         pacs.behave(|b| {
@@ -368,5 +372,44 @@ fn a_declared_character_set_is_overruled_only_when_the_configuration_says_so() {
             assert_eq!(name(&one[0], tags::PATIENT_NAME), wanted);
         }
         assert_eq!(exam.patient_name, "LEFÈVRE^ZOÉ");
+    });
+}
+
+/// Orthanc converts what it is asked for in another syntax.
+#[test]
+fn a_pacs_that_fails_on_compressed_images_is_asked_for_uncompressed_ones() {
+    run(async {
+        let exam = exam("ct");
+        let orthanc = Orthanc::builder(&folder("uncompressed"))
+            .start()
+            .await
+            .unwrap();
+        orthanc.upload(files(&["ct"])).await.unwrap();
+        for (only, syntax) in [
+            (
+                false,
+                exam.series[0].instances[0].transfer_syntax_uid.as_str(),
+            ),
+            (true, uids::EXPLICIT_VR_LITTLE_ENDIAN),
+        ] {
+            let pacs = PacsConfig::new("pacs", orthanc.ae_title(), orthanc.dicom_port())
+                .set("quirks.uncompressed_only", only);
+            let gateway = gateway(&format!("uncompressed-{only}"), pacs).await;
+            let url = gateway.local_url() + &study_path(exam);
+            let images = ask(&Client::plain().unwrap(), &url).await;
+            let parts = images.multipart_to(&folder("uncompressed-parts")).await;
+            for part in parts.unwrap().parts {
+                let sent = part.content_type();
+                assert!(
+                    sent.ends_with(&format!("transfer-syntax={syntax}")),
+                    "{sent}"
+                );
+            }
+        }
+        assert_ne!(
+            exam.series[0].instances[0].transfer_syntax_uid,
+            uids::EXPLICIT_VR_LITTLE_ENDIAN,
+            "the exam proves nothing"
+        );
     });
 }
