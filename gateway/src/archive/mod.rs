@@ -6,7 +6,9 @@
 
 pub mod dimse;
 mod error;
+pub mod gate;
 mod identifier;
+pub mod socket;
 
 pub use error::ArchiveError;
 pub use identifier::{Identifier, Key};

@@ -14,7 +14,6 @@ mod receive;
 mod retrieve;
 mod scp;
 mod send;
-pub mod socket;
 pub mod status;
 pub mod upper_layer;
 
@@ -29,6 +28,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::socket::Tls;
 use super::{
     Archive, ArchiveError, FindRequest, InstanceSink, Matches, OutgoingInstance, RetrieveReport,
     RetrieveRequest, SinkError, StoreOutcome,
@@ -49,7 +49,7 @@ pub struct DimseArchive {
 impl DimseArchive {
     /// The archive of one configured PACS. `moves` is shared by all PACS of the gateway.
     #[must_use]
-    pub fn new(pacs: &Pacs, tls: Option<pool::Tls>, moves: Arc<Moves>) -> Self {
+    pub fn new(pacs: &Pacs, tls: Option<Tls>, moves: Arc<Moves>) -> Self {
         Self {
             pool: Pool::new(&pacs.name, pacs.dimse.clone(), tls),
             quirks: pacs.quirks.clone(),

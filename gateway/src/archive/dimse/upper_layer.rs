@@ -21,8 +21,8 @@ use tokio::time::timeout;
 
 use super::command::Command;
 use super::negotiation::{association_request, explain_rejection, peer_max_pdu, user_variables};
-use super::socket::Socket;
 use crate::archive::ArchiveError;
+use crate::archive::socket::Socket;
 use crate::config::AeTitle;
 
 /// DICOM application context name (PS3.7 annex A).
