@@ -127,6 +127,16 @@ impl PacsConfig {
         .set("dimse.ae_title", ae_title)
     }
 
+    /// A PACS asked by DICOMweb; `url` is the root of its service.
+    #[must_use]
+    pub fn dicomweb(name: &str, url: &str) -> Self {
+        Self {
+            table: Table::new(),
+        }
+        .set("name", name)
+        .set("dicomweb.url", url)
+    }
+
     /// Gives it a `db` host name with its certificate.
     #[must_use]
     pub fn db_host(self, host: &str, identity: &Identity) -> Self {

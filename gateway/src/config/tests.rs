@@ -76,9 +76,15 @@ fn a_pacs_and_an_empty_local_section_are_enough() {
     assert_eq!(local.resources, [Resource::Wado, Resource::Qido].into());
     assert!(config.peer.is_none());
     assert_eq!(config.cache.dir, Path::new("/var/lib/drimbox/cache"));
-    assert_eq!(config.pacs[0].dimse.port, 104);
-    assert_eq!(config.pacs[0].dimse.calling_ae_title.as_str(), "DRIMBOX");
-    assert_eq!(config.pacs[0].dimse.retrieve, RetrieveMethod::Get);
+    assert_eq!(config.pacs[0].dimse().unwrap().port, 104);
+    assert_eq!(
+        config.pacs[0].dimse().unwrap().calling_ae_title.as_str(),
+        "DRIMBOX"
+    );
+    assert_eq!(
+        config.pacs[0].dimse().unwrap().retrieve,
+        RetrieveMethod::Get
+    );
 }
 
 #[test]
