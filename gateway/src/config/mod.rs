@@ -4,11 +4,11 @@
 //! reader is the administrator of the centre: the line, the key, the value, what is wrong and what
 //! to write instead. Secrets never stand in this file: it names files, whose permissions are checked.
 
-mod dicomweb;
 mod error;
 mod files;
 mod model;
 mod names;
+mod pacs_dicomweb;
 mod read;
 mod rules;
 mod section;

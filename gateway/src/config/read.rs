@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
-    Admin, AeTitle, Cache, ClientTls, Config, Dimse, Limits, LocalListener, Log, LogFormat, Pacs,
-    PacsDimse, PeerListener, Quirks, Resource, RetrieveMethod, ServerIdentity, Upstream,
+    Admin, AeTitle, Cache, ClientTls, Config, Dicomweb, Dimse, Limits, LocalListener, Log,
+    LogFormat, Pacs, PacsDimse, PeerListener, Quirks, Resource, RetrieveMethod, ServerIdentity,
+    UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{dicomweb, files, names, rules};
+use super::{files, names, pacs_dicomweb, rules};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -34,6 +35,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let admin = admin(&sections.admin);
     let dimse = dimse(&sections.dimse);
     let cache = cache(root.section("cache"), &data_dir);
+    let dicomweb = dicomweb(root.section("dicomweb"));
     let limits = limits(root.section("limits"));
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
@@ -65,6 +67,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         peer,
         dimse: dimse?,
         cache,
+        dicomweb,
         limits,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })
@@ -207,6 +210,26 @@ fn cache(section: Section<'_>, data_dir: &std::path::Path) -> Cache {
     cache
 }
 
+fn dicomweb(section: Section<'_>) -> Dicomweb {
+    let syntaxes = [
+        (
+            "explicit-vr-little-endian",
+            UnnamedSyntax::ExplicitVrLittleEndian,
+        ),
+        ("as-stored", UnnamedSyntax::AsStored),
+    ];
+    let dicomweb = Dicomweb {
+        unnamed_transfer_syntax: section.or(
+            "unnamed_transfer_syntax",
+            UnnamedSyntax::ExplicitVrLittleEndian,
+            |v| v.choice(&syntaxes),
+        ),
+        cors_origins: section.or("cors_origins", Vec::new(), names::origins),
+    };
+    section.finish();
+    dicomweb
+}
+
 fn limits(section: Section<'_>) -> Limits {
     let size = |key, default: u64, low: u64, high: u64| {
         let bytes = section.or(key, default, |v| v.bytes(low..=high));
@@ -267,7 +290,7 @@ fn upstream(section: &Section<'_>, calling: Option<&AeTitle>) -> Option<Upstream
         _ => {}
     }
     let dimse = pacs_dimse(dimse, calling).map(Upstream::Dimse);
-    let web = dicomweb::pacs_dicomweb(web).map(Upstream::Dicomweb);
+    let web = pacs_dicomweb::read(web).map(Upstream::Dicomweb);
     dimse.or(web)
 }
 

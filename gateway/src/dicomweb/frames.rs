@@ -7,14 +7,21 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
 use futures_util::Stream;
+use http::header::CONTENT_TYPE;
 
 use super::accept::{Accept, MediaType, TransferSyntaxRange, Weight};
+use super::answer::{no_store, open_one};
 use super::body::{Batches, BodyError};
 use super::multipart::{Boundary, PartHeader};
 use super::negotiate::{EXPLICIT_VR_LITTLE_ENDIAN, NotAcceptable};
 use super::problem::Problem;
+use super::service::Call;
+use super::status::no_resource;
+use crate::archive::Scope;
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::pixels::pool::{Pool, PoolError};
 use crate::pixels::{PixelError, PixelLimits, ReadAt, StoredImage, is_decodable};
@@ -25,7 +32,36 @@ const OCTETS: &str = "application/octet-stream";
 /// Memory that the head and the index of an image are estimated to take, in bytes.
 const OPENING: u64 = 4 << 20;
 /// Time after which a full pool is worth another try.
-const BUSY: Duration = Duration::from_secs(5);
+pub const BUSY: Duration = Duration::from_secs(5);
+
+/// Answers a request for frames, numbered from 1.
+///
+/// # Errors
+/// A problem, before the first byte.
+pub async fn answer(call: &Call<'_>, scope: Scope, list: &[u32]) -> Result<Response, Problem> {
+    let batches = open_one(call, &scope).await?;
+    let item = batches.first().first().ok_or_else(no_resource)?;
+    let encoding = negotiate_frames(&call.accept, &item.entry().transfer_syntax)?;
+    let image = open(&call.service.pixels, item).await?;
+    let mut numbers = list.iter().map(|number| number.saturating_sub(1));
+    let beyond = numbers
+        .clone()
+        .find(|number| *number >= image.index().frames());
+    // The first frame decides on the status, and so does one that is not there.
+    let first = beyond.or_else(|| numbers.next()).unwrap_or_default();
+    let first = frame(&call.service.pixels, &image, first, encoding.decoded)
+        .await
+        .map_err(failed)?;
+    let boundary = Boundary::random();
+    let mut answer = Response::new(Body::empty());
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, boundary.content_type(encoding.media_type));
+    no_store(headers);
+    let (pool, rest) = (call.service.pixels.clone(), numbers.collect());
+    let parts = parts(pool, image, first, rest, encoding, boundary, batches);
+    *answer.body_mut() = Body::from_stream(parts);
+    Ok(answer)
+}
 
 /// How the frames of one instance are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,18 +230,30 @@ pub type Image = Arc<StoredImage<ItemSource>>;
 /// # Errors
 /// A problem with the status for it: no pixels, no room, damaged.
 pub async fn open(pool: &Pool, item: &Item) -> Result<Image, Problem> {
+    let opened = open_in(pool, item).await;
+    opened.map_err(failed)?.ok_or_else(passes_by)
+}
+
+/// As [`open`]; `None` for an instance that only flows by.
+///
+/// # Errors
+/// [`PoolError`].
+pub async fn open_in(pool: &Pool, item: &Item) -> Result<Option<Image>, PoolError> {
     let item = item.clone();
     let opened = pool.run(OPENING, move || {
         ItemSource::of(&item)
             .map(|source| StoredImage::open(source, PixelLimits::default()).map(Arc::new))
             .transpose()
     });
-    opened.await.map_err(failed)?.ok_or_else(|| {
-        Problem::unavailable(
-            "no room on disk to look into an instance of this size",
-            BUSY,
-        )
-    })
+    opened.await
+}
+
+/// 503: the disk is full, and an instance that is not kept cannot be looked into.
+pub fn passes_by() -> Problem {
+    Problem::unavailable(
+        "no room on disk to look into an instance of this size",
+        BUSY,
+    )
 }
 
 /// The bytes of one frame, counted from 0.

@@ -1,16 +1,22 @@
 //! The origin server of DICOM PS3.18: paths, negotiation, multipart, statuses.
 //!
 //! A handler parses, asks [`access`](crate::access), calls [`studies`](crate::studies), writes the
-//! answer. Which status an error becomes is decided in [`problem`] and [`service`] alone.
+//! answer. Which status an error becomes is decided in [`problem`] and [`status`] alone.
 
 pub mod accept;
+mod answer;
 pub mod body;
 pub mod frames;
+mod metadata;
 pub mod multipart;
 pub mod negotiate;
 pub mod path;
 pub mod problem;
 pub mod query;
 pub mod rendered;
+mod retrieve;
+pub mod roots;
 pub mod search;
 pub mod service;
+mod status;
+pub mod transcoded;

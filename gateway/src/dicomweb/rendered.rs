@@ -1,12 +1,20 @@
 //! Pictures of an instance or of one frame (PS3.18 §10.4.1.1.4): what is asked of them in the query
 //! (§8.3.5), in which format they go out, and how they are made.
 
+use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 
 use super::accept::{Accept, Weight};
-use super::frames::{Image, failed};
+use super::answer::{no_store, open_one};
+use super::frames::{Image, failed, open};
 use super::problem::Problem;
 use super::query;
+use super::service::Call;
+use super::status::no_resource;
+use crate::archive::Scope;
 use crate::pixels::pool::Pool;
 use crate::pixels::render::{
     PictureFormat, Region, RenderOptions, Viewport, VoiFunction, Window, memory, render,
@@ -19,6 +27,30 @@ const QUALITY: u8 = 90;
 const MAX_SIDE: u16 = 8192;
 /// Pixels along one side of a thumbnail.
 const THUMBNAIL: u16 = 256;
+
+/// Answers a request for a picture of an instance, or of one of its frames, numbered from 1.
+///
+/// # Errors
+/// A problem.
+pub async fn answer(
+    call: &Call<'_>,
+    scope: Scope,
+    frame: Option<u32>,
+    thumbnail: bool,
+) -> Result<Response, Problem> {
+    let query = call.uri.query().unwrap_or_default();
+    let asked = Asked::parse(query, &call.accept, thumbnail)?;
+    let batches = open_one(call, &scope).await?;
+    let item = batches.first().first().ok_or_else(no_resource)?;
+    let image = open(&call.service.pixels, item).await?;
+    let frame = frame.map(|number| number.saturating_sub(1));
+    let picture = picture(&call.service.pixels, &image, frame, asked).await?;
+    let mut answer = Response::new(Body::from(picture));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(asked.media_type()));
+    no_store(headers);
+    Ok(answer)
+}
 
 /// What a client asks of a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Body;
+use axum::response::Response;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
+use http::header::WARNING;
 
-use super::query::{IncludeFields, Level, Query};
-use super::service::Texts;
+use super::answer::{json, value};
+use super::negotiate::negotiate_json;
+use super::problem::Problem;
+use super::query::{IncludeFields, Level, Query, Scope};
+use super::service::{Call, Pacs, Texts};
+use super::status::failed;
 use crate::archive::{self, FindRequest, Identifier, Match};
 use crate::dicom::json::{Attribute, JsonOptions, write_object};
 use crate::dicom::reader::Elements;
@@ -78,6 +85,26 @@ pub struct Page {
     pub body: Vec<u8>,
     /// Texts of `Warning` fields (RFC 9111 §5.5, code 299).
     pub warnings: Vec<&'static str>,
+}
+
+/// Answers a search.
+///
+/// # Errors
+/// A problem.
+pub async fn answer(call: &Call<'_>, level: Level, scope: Scope) -> Result<Response, Problem> {
+    let media = negotiate_json(&call.accept)?;
+    let query = Query::parse(level, scope, call.uri.query().unwrap_or_default())?;
+    let Pacs { studies, texts } = call.pacs;
+    let found = run(studies, texts, &query, call.service.max_matches, &call.root)
+        .await
+        .map_err(failed)?;
+    let mut answer = json(media, Body::from(found.body));
+    for warning in found.warnings {
+        answer
+            .headers_mut()
+            .append(WARNING, value(&format!("299 drimbox \"{warning}\"")));
+    }
+    Ok(answer)
 }
 
 /// Runs a search. `root` is where the service stands, for `RetrieveURL`.

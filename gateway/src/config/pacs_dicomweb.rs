@@ -8,10 +8,10 @@ use url::{Host, Url};
 use super::model::{Authentication, ClientTls, PacsDicomweb};
 use super::section::Section;
 use super::value::{Fault, Value};
-use super::{files, read};
+use super::{files, read as tables};
 
 /// Reads the table; `None` when it is absent, or wrong, which is then reported.
-pub(super) fn pacs_dicomweb(section: Section<'_>) -> Option<PacsDicomweb> {
+pub(super) fn read(section: Section<'_>) -> Option<PacsDicomweb> {
     if !section.is_present() {
         return None;
     }
@@ -19,7 +19,7 @@ pub(super) fn pacs_dicomweb(section: Section<'_>) -> Option<PacsDicomweb> {
         "url",
         "indiquer l'adresse du service DICOMweb du PACS, par exemple \
          \"https://pacs.centre-exemple.fr/dicom-web\"",
-        root,
+        parse_root,
     );
     let tls = tls(&section, root.as_ref());
     clear_is_wanted(&section, root.as_ref());
@@ -59,7 +59,7 @@ struct Root {
     is_loopback: bool,
 }
 
-fn root(value: &Value<'_>) -> Result<Root, Fault> {
+fn parse_root(value: &Value<'_>) -> Result<Root, Fault> {
     let wrong = || {
         Fault::new(
             "ce n'est pas l'adresse d'un service DICOMweb",
@@ -96,7 +96,7 @@ fn root(value: &Value<'_>) -> Result<Root, Fault> {
 #[expect(clippy::option_option, reason = "wrong, without, with")]
 fn tls(section: &Section<'_>, root: Option<&Root>) -> Option<Option<ClientTls>> {
     let ca_file = section.optional("ca_file", files::certificates);
-    let identity = read::identity(section.section("identity"));
+    let identity = tables::identity(section.section("identity"));
     let root = root?;
     if root.is_https {
         if !section.has("ca_file") {

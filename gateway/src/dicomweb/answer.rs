@@ -1,0 +1,39 @@
+//! What answers have in common: media types, caching, opening what they speak of.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use http::{HeaderMap, HeaderValue};
+
+use super::body::Batches;
+use super::negotiate::JsonType;
+use super::problem::Problem;
+use super::service::Call;
+use super::status::failed;
+use crate::archive::Scope;
+
+/// Opens one instance and waits for it.
+pub async fn open_one(call: &Call<'_>, scope: &Scope) -> Result<Batches, Problem> {
+    let reader = call.pacs.studies.open(scope).await.map_err(failed)?;
+    Batches::open(reader).await.map_err(failed)
+}
+
+/// An answer in the DICOM JSON model.
+pub fn json(media: JsonType, body: Body) -> Response {
+    let mut answer = Response::new(body);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.as_str()));
+    no_store(headers);
+    answer
+}
+
+/// Health data: only the client itself may keep it, and asks again.
+pub fn no_store(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(VARY, HeaderValue::from_static("Accept, Authorization"));
+}
+
+/// A field value of ours; empty if it is none.
+pub fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}

@@ -1,0 +1,118 @@
+//! Retrieval of instances (PS3.18 §10.4.1.1.1 to §10.4.1.1.3): studies, series, instances as Part 10
+//! files.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+
+use super::answer::{no_store, value};
+use super::body::{self, Batches, Part, Passed, Sending};
+use super::multipart::{Boundary, DICOM};
+use super::negotiate::{Form, NotAcceptable, Retrieved, negotiate_instances};
+use super::problem::Problem;
+use super::service::Call;
+use super::status::failed;
+use super::transcoded::{Ahead, Transcoded};
+use crate::archive::Scope;
+use crate::dicom::edit::Edit;
+use crate::dicom::uid::TransferSyntaxUid;
+use crate::studies::Item;
+
+/// Answers a retrieval.
+///
+/// # Errors
+/// A problem, before the first byte.
+pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> {
+    let resource = match &scope {
+        Scope::Instance(..) => Retrieved::Instance,
+        Scope::Study(_) | Scope::Series(..) => Retrieved::Several,
+    };
+    let encoding = negotiate_instances(&call.accept, resource, call.service.unnamed)?;
+    let reader = call.pacs.studies.open(&scope).await.map_err(failed)?;
+    let known = reader.known_items().map_err(failed)?;
+    let batches = Batches::open(reader).await.map_err(failed)?;
+    let at_hand = known.as_deref().unwrap_or_else(|| batches.first());
+    let syntax = |item: &Item| item.entry().transfer_syntax.clone();
+    if let (Scope::Instance(..), [item]) = (&scope, at_hand) {
+        let stored = syntax(item);
+        let Some((form, delivery)) = encoding.single(&stored) else {
+            return Err(NotAcceptable::transfer_syntax([&stored]).into());
+        };
+        if form == Form::SinglePart {
+            return match Part::new(item.clone(), delivery, no_edits()) {
+                Part::Passed(part) => Ok(single(part, batches)),
+                Part::Transcoded(wish) => Ok(made(call.service.transcoding.make(wish).await?)),
+            };
+        }
+    }
+    if at_hand
+        .iter()
+        .any(|item| encoding.part(&syntax(item)).is_none())
+    {
+        return Err(NotAcceptable::transfer_syntax(
+            at_hand.iter().map(|item| &item.entry().transfer_syntax),
+        )
+        .into());
+    }
+    let sending = Sending {
+        encoding,
+        edits: no_edits(),
+    };
+    // The first instance that is transcoded decides on the status.
+    let first = batches.first().first().cloned();
+    let first = match first.and_then(|item| sending.part(item)) {
+        Some(Part::Transcoded(wish)) => Some(call.service.transcoding.make(wish).await?),
+        _ => None,
+    };
+    let ahead = Ahead::new(call.service.transcoding.clone(), first);
+    let boundary = Boundary::random();
+    let mut answer = Response::new(Body::empty());
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, boundary.content_type(DICOM));
+    no_store(headers);
+    // Everything is at hand and goes as it is: the length lets a client see a cut at once.
+    if let Some(length) = known.and_then(|items| sending.total_length(&boundary, &items)) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let stream = body::instances(batches, boundary, sending, ahead);
+    *answer.body_mut() = Body::from_stream(stream);
+    Ok(answer)
+}
+
+fn single(part: Passed, batches: Batches) -> Response {
+    let (syntax, length) = (part.transfer_syntax(), part.length());
+    one_file(
+        &syntax,
+        length,
+        Body::from_stream(body::single(part, batches)),
+    )
+}
+
+fn made(transcoded: Transcoded) -> Response {
+    let (syntax, length) = (transcoded.transfer_syntax.clone(), transcoded.length);
+    one_file(
+        &syntax,
+        Some(length),
+        Body::from_stream(body::made(transcoded)),
+    )
+}
+
+fn one_file(transfer_syntax: &TransferSyntaxUid, length: Option<u64>, body: Body) -> Response {
+    let mut answer = Response::new(body);
+    let headers = answer.headers_mut();
+    let kind = format!("application/dicom; transfer-syntax={transfer_syntax}");
+    headers.insert(CONTENT_TYPE, value(&kind));
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    no_store(headers);
+    answer
+}
+
+/// Local clients and peers get the objects as they are; an identifier is added to none yet.
+fn no_edits() -> Arc<[Edit]> {
+    Arc::default()
+}
