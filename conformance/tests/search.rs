@@ -56,6 +56,24 @@ async fn orthanc() -> &'static Shared {
         .await
 }
 
+/// Orthanc asked by DICOMweb.
+async fn orthanc_web() -> &'static Shared {
+    static SHARED: OnceCell<Shared> = OnceCell::const_new();
+    SHARED
+        .get_or_init(async || {
+            let orthanc = orthanc().await._orthanc.as_ref().unwrap();
+            let pacs = PacsConfig::dicomweb("pacs", &orthanc.dicomweb_url());
+            Shared {
+                gateway: gateway("orthanc-web-gateway", pacs).await,
+                _orthanc: None,
+                _dcmqrscp: None,
+                exams: exams().exams.iter().collect(),
+                knows_optional: true,
+            }
+        })
+        .await
+}
+
 async fn dcmqrscp() -> &'static Shared {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
     SHARED
@@ -448,6 +466,7 @@ macro_rules! over {
 }
 
 over!(over_orthanc, orthanc, "documents");
+over!(over_orthanc_web, orthanc_web, "documents");
 over!(over_dcmqrscp, dcmqrscp, "documents");
 
 #[test]

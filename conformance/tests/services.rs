@@ -21,13 +21,15 @@ use conformance::testkit::pacs::Asked;
 use conformance::testkit::{Dcmqrscp, FaultyPacs, Orthanc, Pki};
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use drimbox::archive::dimse::pool::Tls;
+use drimbox::archive::dicomweb::DicomwebArchive;
+use drimbox::archive::dicomweb::client::Credentials;
 use drimbox::archive::dimse::{DimseArchive, Moves, StorageScp};
+use drimbox::archive::socket::Tls;
 use drimbox::archive::{
     Archive, ArchiveError, FindRequest, Identifier, IncomingInstance, InstanceSink, InstanceWriter,
     Level, OutgoingInstance, RetrieveRequest, Scope, SinkError, StoreOutcome,
 };
-use drimbox::config::{AeTitle, Pacs, PacsDimse, Quirks, RetrieveMethod};
+use drimbox::config::{AeTitle, Authentication, PacsDicomweb, PacsDimse, Quirks, RetrieveMethod};
 use drimbox::dicom::part10;
 use drimbox::dicom::uid::StudyUid;
 use futures_util::future::BoxFuture;
@@ -82,7 +84,33 @@ async fn what_is_stored_in_orthanc_is_there_afterwards() {
         .start()
         .await
         .unwrap();
-    let archive = archive(pacs.ae_title(), pacs.dicom_port(), None);
+    let dimse = archive(pacs.ae_title(), pacs.dicom_port(), None);
+    what_is_stored_is_there_afterwards(&dimse, &exams, exam).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_in_orthanc_by_dicomweb_is_there_afterwards() {
+    let place = TempDir::new().unwrap();
+    let exams = samples::generate(Profile::Small, &place.path().join("samples")).unwrap();
+    let pacs = Orthanc::builder(&place.path().join("pacs"))
+        .start()
+        .await
+        .unwrap();
+    let web = web_archive(&pacs);
+    web.verify().await.unwrap();
+    let exam = exams.exam("ct").unwrap();
+    what_is_stored_is_there_afterwards(&web, &exams, exam).await;
+    let mut broken = outgoing(&exams.path(exams.exam("mr").unwrap().instances().next().unwrap()));
+    broken.data = futures_util::stream::iter([Ok(Bytes::from_static(b"no data set"))]).boxed();
+    let outcomes = web.store(vec![broken]).await;
+    assert!(
+        matches!(outcomes.as_deref(), Ok([StoreOutcome::Failed { .. }]))
+            || matches!(outcomes, Err(ArchiveError::Status { .. })),
+        "{outcomes:?}"
+    );
+}
+
+async fn what_is_stored_is_there_afterwards(archive: &dyn Archive, exams: &Manifest, exam: &Exam) {
     let outgoing: Vec<OutgoingInstance> = exam
         .series
         .iter()
@@ -99,7 +127,7 @@ async fn what_is_stored_in_orthanc_is_there_afterwards() {
             exam.study_instance_uid.as_str(),
         )
         .with(tags::SOP_INSTANCE_UID, VR::UI, "");
-    assert_eq!(find(&archive, Level::Image, images).await, sent);
+    assert_eq!(find(archive, Level::Image, images).await, sent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +314,7 @@ impl InstanceWriter for Image {
     }
 }
 
-async fn find(archive: &DimseArchive, level: Level, identifier: Identifier) -> usize {
+async fn find(archive: &dyn Archive, level: Level, identifier: Identifier) -> usize {
     let request = FindRequest {
         level,
         identifier,
@@ -307,36 +335,49 @@ fn archive_with(
     retrieve: RetrieveMethod,
     moves: Arc<Moves>,
 ) -> DimseArchive {
-    let pacs = Pacs {
-        name: "pacs".into(),
-        db_host: None,
-        db_tls: None,
-        vi_host: None,
-        dimse: PacsDimse {
-            host: "127.0.0.1".into(),
-            port,
-            ae_title: AeTitle::parse(ae_title).unwrap(),
-            calling_ae_title: moves.ae_title().clone(),
-            retrieve,
-            tls: None,
-            max_associations: 2,
-            idle_timeout: Duration::from_secs(5),
-            connect_timeout: Duration::from_secs(10),
-            response_timeout: Duration::from_secs(60),
-            max_pdu: 131_072,
-            max_waiting: 8,
-        },
-        quirks: Quirks {
-            relational_queries: true,
-            related_counts: true,
-            max_results: None,
-            charset: None,
-            charset_overrides: false,
-            send_charset: true,
-            uncompressed_only: false,
-        },
+    let settings = PacsDimse {
+        host: "127.0.0.1".into(),
+        port,
+        ae_title: AeTitle::parse(ae_title).unwrap(),
+        calling_ae_title: moves.ae_title().clone(),
+        retrieve,
+        tls: None,
+        max_associations: 2,
+        idle_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(10),
+        response_timeout: Duration::from_secs(60),
+        max_pdu: 131_072,
+        max_waiting: 8,
     };
-    DimseArchive::new(&pacs, tls, moves)
+    DimseArchive::new("pacs", &settings, &QUIRKS, tls, moves)
+}
+
+/// None.
+const QUIRKS: Quirks = Quirks {
+    relational_queries: true,
+    related_counts: true,
+    max_results: None,
+    charset: None,
+    charset_overrides: false,
+    send_charset: true,
+    uncompressed_only: false,
+};
+
+fn web_archive(pacs: &Orthanc) -> DicomwebArchive {
+    let url = url::Url::parse(&pacs.dicomweb_url()).unwrap();
+    let settings = PacsDicomweb {
+        root: pacs.dicomweb_url(),
+        host: "127.0.0.1".into(),
+        port: url.port().unwrap(),
+        tls: None,
+        authentication: Authentication::None,
+        max_requests: 2,
+        idle_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(10),
+        response_timeout: Duration::from_secs(60),
+        max_waiting: 8,
+    };
+    DicomwebArchive::new("pacs", &settings, &QUIRKS, None, Credentials::None)
 }
 
 fn connector(ca: &Path, identity: Option<(&Path, &Path)>) -> Tls {

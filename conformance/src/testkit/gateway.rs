@@ -157,6 +157,12 @@ impl PacsConfig {
             .identity("dimse.tls.identity", identity)
     }
 
+    /// Client certificate towards a PACS asked by DICOMweb.
+    #[must_use]
+    pub fn client_identity(self, identity: &Identity) -> Self {
+        self.identity("dicomweb.identity", identity)
+    }
+
     /// Sets any key, by its dotted path: `set("quirks.related_counts", false)`.
     #[must_use]
     pub fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
