@@ -62,7 +62,9 @@ async fn orthanc_web() -> &'static Shared {
     SHARED
         .get_or_init(async || {
             let orthanc = orthanc().await._orthanc.as_ref().unwrap();
-            let pacs = PacsConfig::dicomweb("pacs", &orthanc.dicomweb_url());
+            // Debian's Orthanc does not undo percent-encoding.
+            let pacs = PacsConfig::dicomweb("pacs", &orthanc.dicomweb_url())
+                .set("quirks.decodes_queries", false);
             Shared {
                 gateway: gateway("orthanc-web-gateway", pacs).await,
                 _orthanc: None,

@@ -361,6 +361,7 @@ const QUIRKS: Quirks = Quirks {
     charset_overrides: false,
     send_charset: true,
     uncompressed_only: false,
+    decodes_queries: true,
 };
 
 fn web_archive(pacs: &Orthanc) -> DicomwebArchive {

@@ -371,4 +371,7 @@ pub struct Quirks {
     pub send_charset: bool,
     /// True: images are asked for uncompressed only, for a PACS that fails to send compressed.
     pub uncompressed_only: bool,
+    /// False: a DICOMweb server that does not undo percent-encoding (RFC 3986 §2.1) in values to
+    /// match; what needs it is asked for with the wildcard `?` in its place.
+    pub decodes_queries: bool,
 }

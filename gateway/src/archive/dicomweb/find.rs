@@ -34,7 +34,7 @@ pub async fn find(
     request: &FindRequest,
     quirks: &Quirks,
 ) -> Result<Matches, ArchiveError> {
-    let query = Query::of(request);
+    let query = Query::of(request, quirks.decodes_queries);
     let mut found = Found {
         most: request.max_matches,
         unique: query.unique,

@@ -19,6 +19,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'*');
 
+/// What cannot stand in a query as it is (RFC 3986 §3.4), or means something there.
+const UNSAFE: [char; 7] = ['"', '#', '%', '&', '+', '<', '>'];
+
 /// A search whose pages can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
@@ -31,9 +34,9 @@ pub struct Query {
 }
 
 impl Query {
-    /// The search that `request` means.
+    /// The search that `request` means, for a server that undoes percent-encoding or does not.
     #[must_use]
-    pub fn of(request: &FindRequest) -> Self {
+    pub fn of(request: &FindRequest, decodes: bool) -> Self {
         let identifier = &request.identifier;
         let one = |tag| {
             let value = identifier.value(tag)?;
@@ -60,7 +63,15 @@ impl Query {
         };
         let mut parameters = String::new();
         let mut fields = vec![];
-        keys(identifier, "", &in_path, &mut parameters, &mut fields);
+        let write = if decodes { encoded } else { literal };
+        keys(
+            identifier,
+            "",
+            &in_path,
+            write,
+            &mut parameters,
+            &mut fields,
+        );
         for field in fields {
             let _ = write!(parameters, "&includefield={field}");
         }
@@ -100,6 +111,7 @@ fn keys(
     identifier: &Identifier,
     prefix: &str,
     in_path: &[Tag],
+    write: fn(&str) -> String,
     parameters: &mut String,
     fields: &mut Vec<String>,
 ) {
@@ -109,26 +121,36 @@ fn keys(
             _ if in_path.contains(&tag) => fields.push(name),
             Key::Value(_, value) if value.is_empty() => fields.push(name),
             Key::Value(vr, value) => {
-                let _ = write!(parameters, "&{name}={}", matching(*vr, value));
+                let _ = write!(parameters, "&{name}={}", matching(*vr, value, write));
             }
             Key::Sequence(inner) if inner.iter().next().is_none() => fields.push(name),
             Key::Sequence(inner) => {
-                keys(inner, &format!("{name}."), &[], parameters, fields);
+                keys(inner, &format!("{name}."), &[], write, parameters, fields);
             }
         }
     }
 }
 
 /// A value to match; UIDs of a list are separated by commas (PS3.18 §8.3.4.1).
-fn matching(vr: VR, value: &str) -> String {
+fn matching(vr: VR, value: &str, write: fn(&str) -> String) -> String {
     match vr {
-        VR::UI => value.split('\\').map(encoded).collect::<Vec<_>>().join(","),
-        _ => encoded(value),
+        VR::UI => value.split('\\').map(write).collect::<Vec<_>>().join(","),
+        _ => write(value),
     }
 }
 
 fn encoded(value: &str) -> String {
     utf8_percent_encode(value, ENCODED).to_string()
+}
+
+/// A value as it is; what a query cannot hold becomes `?`, which matches any character (PS3.4
+/// §C.2.2.2.4).
+fn literal(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_graphic() && !UNSAFE.contains(&c);
+    value
+        .chars()
+        .map(|c| if plain(c) { c } else { '?' })
+        .collect()
 }
 
 #[cfg(test)]
@@ -143,7 +165,7 @@ mod tests {
             identifier,
             max_matches: 10,
         };
-        Query::of(&request).page(10, 0)
+        Query::of(&request, true).page(10, 0)
     }
 
     #[test]
@@ -205,13 +227,26 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_takes_values_literally_gets_wildcards_for_what_it_cannot() {
+        let request = FindRequest {
+            level: Level::Study,
+            identifier: Identifier::default().with(Tag(0x0010, 0x0010), VR::PN, "LEFÈVRE^A B&C*"),
+            max_matches: 10,
+        };
+        assert_eq!(
+            Query::of(&request, false).page(10, 0),
+            "/studies?limit=10&00100010=LEF?VRE^A?B?C*"
+        );
+    }
+
+    #[test]
     fn a_later_page_says_where_it_starts() {
         let request = FindRequest {
             level: Level::Study,
             identifier: Identifier::default(),
             max_matches: 10,
         };
-        let query = Query::of(&request);
+        let query = Query::of(&request, true);
         assert_eq!(query.page(5, 10), "/studies?limit=5&offset=10");
     }
 }
