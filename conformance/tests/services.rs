@@ -1,5 +1,5 @@
-//! The DIMSE services of the gateway's archive, called as the gateway calls them, against DCMTK,
-//! Orthanc and the simulator: verification, queries of both information models, storage, TLS with
+//! The services of the gateway's archives, DIMSE and DICOMweb, called as the gateway calls them,
+//! against DCMTK, Orthanc and the simulators: verification, queries of both information models, storage, TLS with
 //! client certificates, retrievals given up on the way.
 
 #![allow(
@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use conformance::samples::{self, Exam, Manifest, Profile};
 use conformance::testkit::pacs::Asked;
-use conformance::testkit::{Dcmqrscp, FaultyPacs, Orthanc, Pki};
+use conformance::testkit::{Dcmqrscp, FaultyPacs, FaultyWeb, Orthanc, Pki, WebFault};
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use drimbox::archive::dicomweb::DicomwebArchive;
@@ -96,7 +96,7 @@ async fn what_is_stored_in_orthanc_by_dicomweb_is_there_afterwards() {
         .start()
         .await
         .unwrap();
-    let web = web_archive(&pacs);
+    let web = web_archive(&pacs.dicomweb_url());
     web.verify().await.unwrap();
     let exam = exams.exam("ct").unwrap();
     what_is_stored_is_there_afterwards(&web, &exams, exam).await;
@@ -186,7 +186,14 @@ async fn a_search_beyond_its_limit_is_cancelled_and_says_so() {
         .await
         .unwrap();
     pacs.upload(exams.files().collect()).await.unwrap();
-    let archive = archive(pacs.ae_title(), pacs.dicom_port(), None);
+    let dimse = archive(pacs.ae_title(), pacs.dicom_port(), None);
+    let web = web_archive(&pacs.dicomweb_url());
+    for archive in [&dimse as &dyn Archive, &web] {
+        a_search_beyond_its_limit_says_so(archive, exams.exams.len()).await;
+    }
+}
+
+async fn a_search_beyond_its_limit_says_so(archive: &dyn Archive, studies: usize) {
     let request = |max_matches| FindRequest {
         level: Level::Study,
         identifier: Identifier::default().with(tags::STUDY_INSTANCE_UID, VR::UI, ""),
@@ -196,7 +203,9 @@ async fn a_search_beyond_its_limit_is_cancelled_and_says_so() {
     assert_eq!((cut.items.len(), cut.truncated), (3, true));
     // The association served on: what was cancelled left nothing behind.
     let all = archive.find(request(10_000)).await.unwrap();
-    assert_eq!((all.items.len(), all.truncated), (exams.exams.len(), false));
+    assert_eq!((all.items.len(), all.truncated), (studies, false));
+    let exact = archive.find(request(studies)).await.unwrap();
+    assert_eq!((exact.items.len(), exact.truncated), (studies, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,6 +272,44 @@ async fn a_retrieval_whose_sink_gives_up_is_cancelled_before_its_association_end
             scp.await.unwrap();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retrieval_by_dicomweb_whose_sink_gives_up_leaves_its_place_to_the_next() {
+    let place = TempDir::new().unwrap();
+    let exams = samples::generate(Profile::Small, &place.path().join("samples")).unwrap();
+    let exam = exams.exam("ct300").unwrap();
+    let pacs = Orthanc::builder(&place.path().join("pacs"))
+        .start()
+        .await
+        .unwrap();
+    pacs.upload(files(&exams, exam)).await.unwrap();
+    let server = FaultyWeb::start(&pacs.dicomweb_url()).await.unwrap();
+    let archive = web_archive(&server.url());
+    // Nothing ends a retrieval but what its sink does at the second image.
+    server.behave(|b| b.retrieve = Some(WebFault::StallAfter(500_000)));
+    for when in [GivesUp::AtTheBeginning, GivesUp::AtTheEnd] {
+        // As many as there are places.
+        for _ in 0..2 {
+            let cancel = CancellationToken::new();
+            let request = RetrieveRequest {
+                scope: Scope::Study(StudyUid::parse(&exam.study_instance_uid).unwrap()),
+                modalities: Vec::new(),
+                expected: None,
+            };
+            let sink = Arc::new(OneImage {
+                when,
+                taken: AtomicBool::new(false),
+                cancel: cancel.clone(),
+            });
+            let outcome = archive.retrieve(request, sink, cancel).await;
+            assert!(
+                matches!(outcome, Err(ArchiveError::Cancelled)),
+                "{when:?}: {outcome:?}"
+            );
+        }
+    }
+    archive.verify().await.unwrap();
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -364,10 +411,10 @@ const QUIRKS: Quirks = Quirks {
     decodes_queries: true,
 };
 
-fn web_archive(pacs: &Orthanc) -> DicomwebArchive {
-    let url = url::Url::parse(&pacs.dicomweb_url()).unwrap();
+fn web_archive(root: &str) -> DicomwebArchive {
+    let url = url::Url::parse(root).unwrap();
     let settings = PacsDicomweb {
-        root: pacs.dicomweb_url(),
+        root: root.to_owned(),
         host: "127.0.0.1".into(),
         port: url.port().unwrap(),
         tls: None,

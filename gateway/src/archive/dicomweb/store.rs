@@ -67,7 +67,7 @@ async fn send(
     let told = read(answer).await?;
     let outcome = |uid: &InstanceUid| match told.get(uid.as_str()) {
         Some(outcome) => outcome.clone(),
-        None if told.is_empty() && status == StatusCode::OK => StoreOutcome::Stored,
+        // Success of the whole is no proof: Orthanc answers 200 to parts that it skipped.
         None => StoreOutcome::Failed {
             status: PROCESSING_FAILURE,
             comment: "the archive does not say what became of it".into(),
@@ -84,10 +84,9 @@ fn parts(
     let closing = Bytes::from(format!("\r\n--{boundary}--\r\n"));
     let each = stream::iter(batch).flat_map(move |instance| {
         let syntax = &instance.transfer_syntax;
-        let mut head = format!(
-            "\r\n--{boundary}\r\nContent-Type: application/dicom; transfer-syntax={syntax}\r\n\r\n"
-        )
-        .into_bytes();
+        // Without `transfer-syntax`, which the file says itself and which Orthanc does not take.
+        let head = format!("\r\n--{boundary}\r\nContent-Type: application/dicom\r\n\r\n");
+        let mut head = head.into_bytes();
         head.extend(file_meta(&instance.sop_class, &instance.instance, syntax));
         stream::iter([Ok(Bytes::from(head))]).chain(instance.data)
     });
