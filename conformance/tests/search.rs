@@ -56,6 +56,26 @@ async fn orthanc() -> &'static Shared {
         .await
 }
 
+/// Orthanc asked by DICOMweb.
+async fn orthanc_web() -> &'static Shared {
+    static SHARED: OnceCell<Shared> = OnceCell::const_new();
+    SHARED
+        .get_or_init(async || {
+            let orthanc = orthanc().await._orthanc.as_ref().unwrap();
+            // Debian's Orthanc does not undo percent-encoding.
+            let pacs = PacsConfig::dicomweb("pacs", &orthanc.dicomweb_url())
+                .set("quirks.decodes_queries", false);
+            Shared {
+                gateway: gateway("orthanc-web-gateway", pacs).await,
+                _orthanc: None,
+                _dcmqrscp: None,
+                exams: exams().exams.iter().collect(),
+                knows_optional: true,
+            }
+        })
+        .await
+}
+
 async fn dcmqrscp() -> &'static Shared {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
     SHARED
@@ -418,6 +438,7 @@ macro_rules! over {
 }
 
 over!(over_orthanc, orthanc, "documents");
+over!(over_orthanc_web, orthanc_web, "documents");
 over!(over_dcmqrscp, dcmqrscp, "documents");
 
 #[test]

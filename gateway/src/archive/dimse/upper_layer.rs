@@ -24,8 +24,8 @@ use super::negotiation::{
     QueryAbilities, association_request, explain_rejection, peer_abilities, peer_max_pdu,
     user_variables,
 };
-use super::socket::Socket;
 use crate::archive::ArchiveError;
+use crate::archive::socket::Socket;
 use crate::config::AeTitle;
 
 /// DICOM application context name (PS3.7 annex A).
