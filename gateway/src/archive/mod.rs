@@ -110,6 +110,11 @@ pub struct Matches {
     pub items: Vec<Match>,
     /// True when the search was stopped, or stopped itself, before its last answer.
     pub truncated: bool,
+    /// True when names of persons were matched by their meaning, as the identifier wanted.
+    pub fuzzy_names: bool,
+    /// True when an answer lacks an attribute that was searched by: the archive may not have
+    /// compared it.
+    pub unchecked: bool,
 }
 
 /// One answer of a search: an encoded data set.

@@ -8,7 +8,7 @@ pub mod command;
 pub mod contexts;
 mod find;
 mod moves;
-mod negotiation;
+pub mod negotiation;
 pub mod pool;
 mod receive;
 mod retrieve;
@@ -44,6 +44,7 @@ pub struct DimseArchive {
     quirks: Quirks,
     moves: Arc<Moves>,
     query_contexts: Arc<[ProposedContext]>,
+    fuzzy_contexts: Arc<[ProposedContext]>,
 }
 
 impl DimseArchive {
@@ -60,7 +61,8 @@ impl DimseArchive {
             pool: Pool::new(name, settings.clone(), tls),
             quirks: quirks.clone(),
             moves,
-            query_contexts: contexts::query().into(),
+            query_contexts: contexts::query(quirks.relational_queries, false).into(),
+            fuzzy_contexts: contexts::query(quirks.relational_queries, true).into(),
         }
     }
 
@@ -83,7 +85,12 @@ impl DimseArchive {
     }
 
     async fn find_now(&self, request: &FindRequest) -> Result<Matches, ArchiveError> {
-        find::find(&self.pool, &self.query_contexts, request, &self.quirks).await
+        let contexts = if request.identifier.wants_fuzzy_names() {
+            &self.fuzzy_contexts
+        } else {
+            &self.query_contexts
+        };
+        find::find(&self.pool, contexts, request, &self.quirks).await
     }
 
     fn count_instance(&self) {
