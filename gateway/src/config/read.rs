@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
     Admin, AeTitle, Cache, ClientTls, Config, Dimse, Limits, LocalListener, Log, LogFormat, Pacs,
-    PacsDimse, PeerListener, Quirks, Resource, RetrieveMethod, ServerIdentity,
+    PacsDimse, PeerListener, Pixels, Quirks, Resource, RetrieveMethod, ServerIdentity,
 };
 use super::section::Section;
 use super::{files, names, rules};
@@ -35,6 +36,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let dimse = dimse(&sections.dimse);
     let cache = cache(root.section("cache"), &data_dir);
     let limits = limits(root.section("limits"));
+    let pixels = pixels(root.section("pixels"));
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
         .pacs
@@ -66,6 +68,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         dimse: dimse?,
         cache,
         limits,
+        pixels,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })
 }
@@ -233,6 +236,24 @@ fn limits(section: Section<'_>) -> Limits {
     };
     section.finish();
     limits
+}
+
+fn pixels(section: Section<'_>) -> Pixels {
+    let jobs: Option<usize> = section.optional("jobs", |v| v.integer(1..=256));
+    let pixels = Pixels {
+        jobs: jobs.and_then(NonZeroUsize::new),
+        max_waiting: section.or("max_waiting", 256, |v| v.integer(0..=100_000)),
+        // The smallest machine has 2 GiB.
+        max_memory_bytes: section.or("max_memory_bytes", 512 * MIB, |v| {
+            v.bytes(64 * MIB..=64 * GIB)
+        }),
+        max_frame_bytes: section.or("max_frame_bytes", 256 * MIB, |v| v.bytes(MIB..=GIB)),
+        codec_timeout: section.or("codec_timeout_seconds", Duration::from_secs(60), |v| {
+            v.seconds(0.1..=3_600.0)
+        }),
+    };
+    section.finish();
+    pixels
 }
 
 fn pacs(section: &Section<'_>, calling: Option<&AeTitle>) -> Option<Pacs> {
