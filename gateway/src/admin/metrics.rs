@@ -96,7 +96,7 @@ fn describe() {
 }
 
 /// Every metric the gateway records, in the order of `docs/metrics.md`.
-pub const METRICS: [Metric; 34] = [
+pub const METRICS: [Metric; 35] = [
     Metric {
         name: "drimbox_http_connections",
         kind: Kind::Gauge,
@@ -206,6 +206,11 @@ pub const METRICS: [Metric; 34] = [
         name: "drimbox_codec_processes_started_total",
         kind: Kind::Counter,
         help: "Processes started for the JPEG-LS and JPEG 2000 codecs.",
+    },
+    Metric {
+        name: "drimbox_codec_processes_busy",
+        kind: Kind::Gauge,
+        help: "Codec processes at work.",
     },
     Metric {
         name: "drimbox_codec_processes_lost_total",

@@ -107,7 +107,11 @@ impl Workers {
     fn run(&self, job: &Job, input: &[u8]) -> Result<Vec<u8>, PixelError> {
         let codec = job.task.codec();
         let mut process = self.take().map_err(PixelError::NoWorker)?;
-        match process.exchange(job, input, self.settings.timeout) {
+        let busy = metrics::gauge!("drimbox_codec_processes_busy");
+        busy.increment(1.0);
+        let ended = process.exchange(job, input, self.settings.timeout);
+        busy.decrement(1.0);
+        match ended {
             Ok(answer) => {
                 self.give_back(process);
                 answer
