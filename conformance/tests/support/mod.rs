@@ -12,6 +12,7 @@
 pub mod compare;
 pub mod json;
 pub mod objects;
+pub mod pair;
 pub mod python;
 
 use std::fs::File;

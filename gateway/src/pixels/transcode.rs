@@ -4,7 +4,7 @@
 //! decoded and encoded: until then the caller can still answer with an error.
 
 use std::io::Write;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use dicom_core::{Tag, VR};
 
@@ -47,8 +47,10 @@ pub struct TranscodeOptions {
     pub limits: PixelLimits,
     /// Quality of lossy results, 1 to 100.
     pub quality: u8,
-    /// Where codecs written in C and C++ run.
+    /// Where codecs written in C and C++ run, for an object that is no image yet.
     pub codecs: Codecs,
+    /// Changes to the head of the result, besides those that its pixels require.
+    pub edits: Arc<[Edit]>,
 }
 
 impl Default for TranscodeOptions {
@@ -57,6 +59,7 @@ impl Default for TranscodeOptions {
             limits: PixelLimits::default(),
             quality: 90,
             codecs: Codecs::InProcess,
+            edits: Arc::default(),
         }
     }
 }
@@ -182,20 +185,40 @@ pub fn transcode<S: ReadAt, W: Write>(
     }
     let form = Target::of(target).ok_or_else(|| PixelError::Unsupported(target.clone()))?;
     let native = object.pixels.is_none() || Coding::of(&stored) == Some(Coding::Native);
-    if form == Target::ExplicitLittle && native {
+    if form == Target::ExplicitLittle && native && options.edits.is_empty() {
         return convert(&object, target, options, out);
     }
-    let image = StoredImage::of(object, options.limits)?.with_codecs(options.codecs.clone());
-    if Coding::of(&stored).is_none() {
-        return Err(PixelError::Unsupported(stored));
+    transcode_image(
+        &StoredImage::of(object, options.limits)?.with_codecs(options.codecs.clone()),
+        target,
+        options,
+        out,
+    )
+}
+
+/// Writes the object of an image in another transfer syntax than its own: see [`transcode`]. Codecs
+/// run where those of the image do.
+///
+/// # Errors
+/// As [`transcode`].
+pub fn transcode_image<S: ReadAt, W: Write>(
+    image: &StoredImage<S>,
+    target: &TransferSyntaxUid,
+    options: &TranscodeOptions,
+    out: &mut W,
+) -> Result<(), PixelError> {
+    let stored = image.transfer_syntax();
+    let form = Target::of(target).ok_or_else(|| PixelError::Unsupported(target.clone()))?;
+    if Coding::of(stored).is_none() {
+        return Err(PixelError::Unsupported(stored.clone()));
     }
-    if !can_transcode(image.shape(), &stored, target) {
+    if !can_transcode(image.shape(), stored, target) {
         return Err(unfit(form));
     }
     Transcoder {
-        image: &image,
+        image,
         form,
-        quality: options.quality,
+        options,
     }
     .run(target, out)
 }
@@ -296,7 +319,7 @@ fn copy<S: ReadAt + ?Sized, W: Write>(
 struct Transcoder<'i, S> {
     image: &'i StoredImage<S>,
     form: Target,
-    quality: u8,
+    options: &'i TranscodeOptions,
 }
 
 /// A frame as it is to be written, and what the head must say of it.
@@ -404,7 +427,7 @@ impl<S: ReadAt> Transcoder<'_, S> {
             frame.shape.columns,
             frame.shape.rows,
             colour,
-            self.quality,
+            self.options.quality,
         )?;
         Ok(Written {
             bytes,
@@ -488,6 +511,7 @@ impl<S: ReadAt> Transcoder<'_, S> {
             edits.push(more(LOSSY_RATIO, VR::DS, &ratio));
             edits.push(more(LOSSY_METHOD, VR::CS, "ISO_10918_1"));
         }
+        edits.extend_from_slice(&self.options.edits);
         Ok(edit_head(head, &edits, limits)?)
     }
 
