@@ -11,6 +11,7 @@ mod metadata;
 pub mod multipart;
 pub mod negotiate;
 pub mod path;
+pub mod pictures;
 pub mod problem;
 pub mod query;
 pub mod rendered;

@@ -172,11 +172,11 @@ impl Service {
             Target::Frames(scope, list) => ("frames", frames::answer(&call, scope, &list).await),
             Target::Rendered {
                 scope,
-                frame,
+                frames,
                 thumbnail,
             } => (
                 "rendered",
-                rendered::answer(&call, scope, frame, thumbnail).await,
+                rendered::answer(&call, scope, &frames, thumbnail).await,
             ),
             Target::Search {
                 level,
