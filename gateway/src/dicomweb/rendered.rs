@@ -9,6 +9,7 @@ use http::header::CONTENT_TYPE;
 
 use super::accept::{Accept, MediaRange, MediaType, Weight};
 use super::answer::{no_store, open_one};
+use super::conditional::Variant;
 use super::frames::{Image, failed, open};
 use super::pictures::{self, Source};
 use super::problem::Problem;
@@ -52,6 +53,12 @@ pub async fn answer(
         return pictures::answer(call, Source::items(batches), asked).await;
     }
     let item = batches.first().first().ok_or_else(no_resource)?;
+    let frame_text = format!("{frames:?} {thumbnail} {}", asked.multipart);
+    let variant = Variant::of(Some(std::slice::from_ref(item)))
+        .map(|variant| variant.with(&[asked.media_type(), query, &frame_text]));
+    if let Some(unchanged) = call.unchanged(variant.as_ref()) {
+        return Ok(unchanged);
+    }
     let image = open(&call.service.pixels, item).await?;
     let mut numbers = frames.iter().map(|number| number.saturating_sub(1));
     let beyond = numbers
@@ -72,6 +79,9 @@ pub async fn answer(
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(asked.media_type()));
     no_store(headers);
+    if let Some(variant) = &variant {
+        variant.put(headers);
+    }
     Ok(answer)
 }
 
