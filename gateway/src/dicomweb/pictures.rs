@@ -22,6 +22,7 @@ use super::rendered::{Asked, picture};
 use super::service::Call;
 use super::status::failed;
 use crate::archive::{FindRequest, Identifier, Level, Scope};
+use crate::dicom::compose::Reading;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::pixels::PixelError;
 use crate::pixels::pool::{Pool, PoolError};
@@ -245,7 +246,12 @@ async fn in_the_middle(
         identifier,
         max_matches: MAX_INSTANCES,
     };
-    let found = call.pacs.studies.search(request, false).await;
+    let texts = &call.pacs.texts;
+    let reading = Reading {
+        fallback: texts.fallback,
+        replaces: texts.replaces.as_ref(),
+    };
+    let found = call.pacs.studies.search(request, reading, false).await;
     let found = found.map_err(failed)?;
     let mut instances: Vec<(Option<i64>, InstanceUid)> = found
         .items
