@@ -1,7 +1,4 @@
-//! A client that nobody here wrote: Python's dicomweb-client, from PyPI, in an environment that the
-//! first run makes in the build folder.
-//!
-//! `DRIMBOX_SKIP_PYTHON=1` leaves these stories out, on a machine without PyPI.
+//! A client that nobody here wrote: Python's dicomweb-client, from PyPI.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,68 +9,21 @@
 
 mod support;
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use conformance::samples::{Exam, Instance};
 use conformance::testkit::{Gateway, GatewayConfig, Orthanc, PacsConfig, Pki};
 use serde_json::{Value as Json, json};
 use support::compare::sent_syntax;
-use support::{exam, exams, folder, run};
+use support::{exam, exams, folder, python, run};
 
 /// What is installed; another list makes another environment.
 const PACKAGES: [&str; 2] = ["dicomweb-client==0.61.2", "pydicom==3.0.2"];
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/ask.py");
 
-/// The Python of the environment; `None` when the stories are to be left out.
-fn python() -> Option<PathBuf> {
-    if std::env::var_os("DRIMBOX_SKIP_PYTHON").is_some() {
-        eprintln!("DRIMBOX_SKIP_PYTHON is set: nothing is shown with dicomweb-client");
-        return None;
-    }
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let lock = File::create(root.join("python.lock")).unwrap();
-    lock.lock().unwrap();
-    let environment = root.join(format!("python-{}", PACKAGES.join("-").replace("==", "-")));
-    let complete = environment.join("complete");
-    if !complete.exists() {
-        let _ = std::fs::remove_dir_all(&environment);
-        let what = "make a Python environment (Debian package python3-venv)";
-        command(
-            what,
-            Command::new("python3")
-                .arg("-m")
-                .arg("venv")
-                .arg(&environment),
-        );
-        let mut pip = Command::new(environment.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check"])
-            .args(PACKAGES);
-        command(
-            "install dicomweb-client from PyPI (DRIMBOX_SKIP_PYTHON=1 to leave out)",
-            &mut pip,
-        );
-        File::create(complete).unwrap();
-    }
-    Some(environment.join("bin/python"))
-}
-
-fn command(what: &str, command: &mut Command) -> Vec<u8> {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{what}: {}\n{said}", output.status);
-    output.stdout
-}
-
 async fn ask(python: &Path, asked: Json) -> Json {
-    let mut client = Command::new(python);
-    client.arg(SCRIPT).arg(asked.to_string());
-    let answer = tokio::task::spawn_blocking(move || command("dicomweb-client", &mut client));
-    serde_json::from_slice(&answer.await.unwrap()).unwrap()
+    python::ask(python, SCRIPT, &asked.to_string()).await
 }
 
 fn assert_instances<'a>(answer: &Json, expected: impl Iterator<Item = &'a Instance>, name: &str) {
@@ -132,7 +82,9 @@ fn questions(url: String, exam: &Exam) -> Json {
 
 #[test]
 fn dicomweb_client_retrieves_and_searches_on_both_listeners() {
-    let Some(python) = python() else { return };
+    let Some(python) = python::environment("dicomweb-client", &PACKAGES) else {
+        return;
+    };
     run(async {
         let home = folder("gateway");
         let orthanc = Orthanc::builder(&folder("orthanc")).start().await.unwrap();
