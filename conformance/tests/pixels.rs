@@ -15,8 +15,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::samples::{Instance, Series};
-use conformance::testkit::{Client, Gateway, GatewayConfig, Orthanc, PacsConfig, Response};
+use conformance::samples::Instance;
 use dicom_dictionary_std::{tags, uids};
 use drimbox::dicom::uid::TransferSyntaxUid;
 use drimbox::pixels::render::{PictureFormat, RenderOptions, render};
@@ -25,6 +24,7 @@ use drimbox::pixels::{
     transcode,
 };
 use support::compare::Part10;
+use support::pair::Pair;
 use support::{AS_STORED, exam, exams, folder, metric, run};
 
 /// One instance of each kind of image among the samples.
@@ -299,33 +299,13 @@ fn a_windowed_image_looks_as_dcmtk_shows_it() {
 const OCTETS: &str = "multipart/related; type=\"application/octet-stream\"";
 const STORED: &str = "multipart/related; type=\"*/*\"; transfer-syntax=*";
 
-struct Pair {
-    gateway: Gateway,
-    client: Client,
-    _orthanc: Orthanc,
+/// The frames that a gateway answers.
+trait Frames {
+    async fn frames(&self, instance: &Instance, list: &str, accept: &str)
+    -> (Vec<String>, Vec<u8>);
 }
 
-impl Pair {
-    async fn over(name: &str, files: Vec<PathBuf>) -> Self {
-        let orthanc = Orthanc::builder(&folder(&format!("{name}-orthanc")))
-            .start()
-            .await
-            .unwrap();
-        orthanc.upload(files).await.unwrap();
-        let config = GatewayConfig::new(&folder(name)).unwrap();
-        let entry = PacsConfig::new("pacs", orthanc.ae_title(), orthanc.dicom_port());
-        Self {
-            gateway: Gateway::start(config.pacs(entry)).await.unwrap(),
-            client: Client::plain().unwrap(),
-            _orthanc: orthanc,
-        }
-    }
-
-    async fn get(&self, instance: &Instance, below: &str, accept: &str) -> Response {
-        let url = self.gateway.local_url() + &path_of(instance) + below;
-        self.client.get(&url).accept(accept).send().await.unwrap()
-    }
-
+impl Frames for Pair {
     /// The parts of an answer: their media type, and their bytes one after the other.
     async fn frames(
         &self,
@@ -349,24 +329,6 @@ impl Pair {
             .flat_map(|part| fs::read(into.join(format!("{part}.part"))).unwrap());
         (kinds.collect(), bytes.collect())
     }
-}
-
-/// The path of an instance below the root of the service.
-fn path_of(instance: &Instance) -> String {
-    for exam in &exams().exams {
-        let holds = |series: &&Series| {
-            let mut all = series.instances.iter();
-            all.any(|one| one.sop_instance_uid == instance.sop_instance_uid)
-        };
-        if let Some(series) = exam.series.iter().find(holds) {
-            return format!(
-                "{}/instances/{}",
-                support::series_path(exam, series),
-                instance.sop_instance_uid
-            );
-        }
-    }
-    panic!("{} belongs to no series", instance.file)
 }
 
 fn every_frame(instance: &Instance) -> String {

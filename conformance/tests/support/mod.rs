@@ -12,6 +12,7 @@
 pub mod compare;
 pub mod json;
 pub mod objects;
+pub mod pair;
 
 use std::fs::File;
 use std::future::Future;

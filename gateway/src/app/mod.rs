@@ -19,10 +19,12 @@ use crate::archive::Archive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::cache::{Bounds, Cache};
 use crate::cli::{Service, Verdict};
-use crate::config::{Config, Pacs};
+use crate::config::{Config, Pacs, UnnamedSyntax};
 use crate::dicom::reader::Limits;
+use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
+use crate::dicomweb::transcoded::Transcoding;
 use crate::net::{self, Capacity, Listener, ListenerKind, Security};
 use crate::pixels::pool::{Pool, PoolLimits};
 use crate::store::{ListingStore, SledStore};
@@ -154,16 +156,26 @@ impl Parts {
                 },
             );
         }
+        let pixels = Pool::new(PoolLimits {
+            memory: DECODING_MEMORY,
+            ..PoolLimits::default()
+        });
         let service = Arc::new(service::Service {
             pacs: served,
             access: access(config)?,
             roots: roots(config),
             max_head_bytes: config.limits.max_head_bytes as u64,
             max_matches: config.limits.max_matches,
-            pixels: Pool::new(PoolLimits {
-                memory: DECODING_MEMORY,
-                ..PoolLimits::default()
-            }),
+            transcoding: Transcoding {
+                pool: pixels.clone(),
+                spool: config.cache.dir.clone(),
+            },
+            pixels,
+            unnamed: match config.dicomweb.unnamed_transfer_syntax {
+                UnnamedSyntax::ExplicitVrLittleEndian => Unnamed::ExplicitVrLittleEndian,
+                UnnamedSyntax::AsStored => Unnamed::AsStored,
+            },
+            cors_origins: config.dicomweb.cors_origins.clone(),
         });
         let capacity = Capacity::new(&config.limits);
         Ok(Self {

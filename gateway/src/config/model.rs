@@ -25,6 +25,8 @@ pub struct Config {
     pub dimse: Dimse,
     /// `[cache]`
     pub cache: Cache,
+    /// `[dicomweb]`
+    pub dicomweb: Dicomweb,
     /// `[limits]`
     pub limits: Limits,
     /// `[[pacs]]`, at least one, with distinct names and host names.
@@ -138,6 +140,25 @@ pub struct Cache {
     pub revalidate_after: Duration,
     /// Whether a complete cached series is served while the PACS cannot be asked.
     pub serve_when_unreachable: bool,
+}
+
+/// `[dicomweb]`: how clients are answered, on every listener.
+#[derive(Debug, Clone)]
+pub struct Dicomweb {
+    /// What a client that names no transfer syntax is sent.
+    pub unnamed_transfer_syntax: UnnamedSyntax,
+    /// Web origins (RFC 6454) whose pages may read answers of the local listener; none unless
+    /// chosen. Peers are never answered to pages of another origin.
+    pub cors_origins: Vec<String>,
+}
+
+/// What a client that names no transfer syntax is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnnamedSyntax {
+    /// Explicit VR Little Endian, the default of PS3.18 §8.7.3.3: pixels are decoded.
+    ExplicitVrLittleEndian,
+    /// What is stored.
+    AsStored,
 }
 
 /// `[limits]`

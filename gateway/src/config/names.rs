@@ -110,6 +110,23 @@ pub(super) fn public_url(value: &Value<'_>) -> Result<String, Fault> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
+/// Web origins (RFC 6454), written as browsers send them.
+pub(super) fn origins(value: &Value<'_>) -> Result<Vec<String>, Fault> {
+    value.list(|item| {
+        let text = item.text()?;
+        let origin = url::Url::parse(text).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text
+        });
+        origin.map(|_| text.to_owned()).ok_or_else(|| {
+            Fault::new(
+                "ce n'est pas une origine web",
+                "écrire le protocole, le nom et, au besoin, le port, sans rien après, par exemple \
+                 \"https://visionneuse.exemple.fr\"",
+            )
+        })
+    })
+}
+
 /// Defined terms of Specific Character Set (0008,0005) (PS3.3 §C.12.1.1.2), one or several
 /// separated by backslashes when they are those with code extensions.
 pub(super) fn charset(value: &Value<'_>) -> Result<String, Fault> {

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
-    Admin, AeTitle, Cache, ClientTls, Config, Dimse, Limits, LocalListener, Log, LogFormat, Pacs,
-    PacsDimse, PeerListener, Quirks, Resource, RetrieveMethod, ServerIdentity,
+    Admin, AeTitle, Cache, ClientTls, Config, Dicomweb, Dimse, Limits, LocalListener, Log,
+    LogFormat, Pacs, PacsDimse, PeerListener, Quirks, Resource, RetrieveMethod, ServerIdentity,
+    UnnamedSyntax,
 };
 use super::section::Section;
 use super::{files, names, rules};
@@ -34,6 +35,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let admin = admin(&sections.admin);
     let dimse = dimse(&sections.dimse);
     let cache = cache(root.section("cache"), &data_dir);
+    let dicomweb = dicomweb(root.section("dicomweb"));
     let limits = limits(root.section("limits"));
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
@@ -65,6 +67,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         peer,
         dimse: dimse?,
         cache,
+        dicomweb,
         limits,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })
@@ -205,6 +208,26 @@ fn cache(section: Section<'_>, data_dir: &std::path::Path) -> Cache {
     };
     section.finish();
     cache
+}
+
+fn dicomweb(section: Section<'_>) -> Dicomweb {
+    let syntaxes = [
+        (
+            "explicit-vr-little-endian",
+            UnnamedSyntax::ExplicitVrLittleEndian,
+        ),
+        ("as-stored", UnnamedSyntax::AsStored),
+    ];
+    let dicomweb = Dicomweb {
+        unnamed_transfer_syntax: section.or(
+            "unnamed_transfer_syntax",
+            UnnamedSyntax::ExplicitVrLittleEndian,
+            |v| v.choice(&syntaxes),
+        ),
+        cors_origins: section.or("cors_origins", Vec::new(), names::origins),
+    };
+    section.finish();
+    dicomweb
 }
 
 fn limits(section: Section<'_>) -> Limits {

@@ -171,11 +171,24 @@ impl<'a> Value<'a> {
         if items.is_empty() {
             return Err(Fault::new("la liste est vide", one_of(choices)));
         }
-        let words = items.iter().map(|item| {
-            let item = Value::new(item.get_ref(), self.base);
-            item.choice(choices)
-        });
-        words.collect()
+        self.list(|item| item.choice(choices))
+    }
+
+    /// A list, perhaps empty, each value read in the same way.
+    pub(super) fn list<T, C: FromIterator<T>>(
+        &self,
+        read: impl Fn(&Value<'_>) -> Result<T, Fault>,
+    ) -> Result<C, Fault> {
+        let DeValue::Array(items) = self.value else {
+            return Err(Fault::kind(
+                "une liste de textes entre crochets",
+                self.value,
+            ));
+        };
+        let values = items
+            .iter()
+            .map(|item| read(&Value::new(item.get_ref(), self.base)));
+        values.collect()
     }
 }
 

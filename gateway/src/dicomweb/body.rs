@@ -11,6 +11,7 @@ use futures_util::Stream;
 
 use super::multipart::{Boundary, DICOM, PartHeader};
 use super::negotiate::{Delivery, EXPLICIT_VR_LITTLE_ENDIAN, InstanceEncoding};
+use super::transcoded::{Ahead, Transcoded, Wish};
 use crate::cache::read_range;
 use crate::dicom::convert::Converter;
 use crate::dicom::edit::{Edit, edit_head};
@@ -81,22 +82,55 @@ impl Batches {
 
 /// An instance and what is done with it for this client.
 #[derive(Clone)]
-pub struct Part {
+pub enum Part {
+    /// Its bytes go by, with little or no change.
+    Passed(Passed),
+    /// It is written anew before it is sent.
+    Transcoded(Wish),
+}
+
+/// An instance whose bytes go by.
+#[derive(Clone)]
+pub struct Passed {
     /// The instance.
     pub item: Item,
-    /// As stored, or inflated.
-    pub delivery: Delivery,
+    /// Whether it is written in Explicit VR Little Endian on the way.
+    pub explicit: bool,
     /// Changes to its head; none leaves it as it is.
     pub edits: Arc<[Edit]>,
 }
 
 impl Part {
+    /// An instance in the way it is delivered.
+    #[must_use]
+    pub fn new(item: Item, delivery: Delivery, edits: Arc<[Edit]>) -> Self {
+        let explicit = match delivery {
+            Delivery::AsStored => false,
+            Delivery::ExplicitVrLittleEndian => true,
+            Delivery::Transcoded(targets) => {
+                return Self::Transcoded(Wish {
+                    item,
+                    targets,
+                    edits,
+                });
+            }
+        };
+        Self::Passed(Passed {
+            item,
+            explicit,
+            edits,
+        })
+    }
+}
+
+impl Passed {
     /// The transfer syntax it is sent in.
     #[must_use]
     pub fn transfer_syntax(&self) -> TransferSyntaxUid {
-        match self.delivery {
-            Delivery::AsStored => self.item.entry().transfer_syntax.clone(),
-            Delivery::ExplicitVrLittleEndian => explicit_le(),
+        if self.explicit {
+            explicit_le()
+        } else {
+            self.item.entry().transfer_syntax.clone()
         }
     }
 
@@ -123,12 +157,7 @@ impl Sending {
     #[must_use]
     pub fn part(&self, item: Item) -> Option<Part> {
         let delivery = self.encoding.part(&item.entry().transfer_syntax)?;
-        let edits = Arc::clone(&self.edits);
-        Some(Part {
-            item,
-            delivery,
-            edits,
-        })
+        Some(Part::new(item, delivery, Arc::clone(&self.edits)))
     }
 
     /// Bytes of a whole answer; `None` when an instance is changed on the way.
@@ -136,9 +165,9 @@ impl Sending {
     pub fn total_length(&self, boundary: &Boundary, items: &[Item]) -> Option<u64> {
         let parts: Option<Vec<(TransferSyntaxUid, u64)>> = items
             .iter()
-            .map(|item| {
-                let part = self.part(item.clone())?;
-                Some((part.transfer_syntax(), part.length()?))
+            .map(|item| match self.part(item.clone())? {
+                Part::Passed(part) => Some((part.transfer_syntax(), part.length()?)),
+                Part::Transcoded(_) => None,
             })
             .collect();
         boundary.total_length(parts?.iter().map(|(transfer_syntax, length)| {
@@ -154,42 +183,84 @@ impl Sending {
     }
 }
 
-/// `multipart/related` of Part 10 files (PS3.18 §8.6.1.2).
+/// `multipart/related` of Part 10 files (PS3.18 §8.6.1.2). `ahead` makes those that are transcoded.
 pub fn instances(
     mut batches: Batches,
     boundary: Boundary,
     sending: Sending,
+    mut ahead: Ahead,
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
         let mut first = true;
         while let Some(items) = batches.next().await? {
-            let mut bytes = ItemBytes::new(&items);
-            for item in items {
-                let Some(part) = sending.part(item) else {
-                    Err(BodyError::NotAcceptable)?;
-                    return;
-                };
-                let transfer_syntax = part.transfer_syntax();
-                let header = PartHeader { media_type: DICOM, transfer_syntax: &transfer_syntax, location: None };
-                yield boundary.open(&header, first);
-                first = false;
-                let mut content = Content::of(&part);
-                while let Some(piece) = content.next(&mut bytes).await? {
-                    yield piece;
+            let parts: Option<Vec<Part>> = items.into_iter().map(|item| sending.part(item)).collect();
+            let parts = parts.ok_or(BodyError::NotAcceptable)?;
+            let mut passed = Vec::with_capacity(parts.len());
+            for part in &parts {
+                match part {
+                    Part::Passed(part) => passed.push(part.item.clone()),
+                    Part::Transcoded(wish) => ahead.push(wish.clone()),
                 }
+            }
+            let mut bytes = ItemBytes::new(&passed);
+            for part in parts {
+                match part {
+                    Part::Passed(part) => {
+                        yield opening(&boundary, &part.transfer_syntax(), first);
+                        let mut content = Content::of(&part);
+                        while let Some(piece) = content.next(&mut bytes).await? {
+                            yield piece;
+                        }
+                    }
+                    Part::Transcoded(_) => {
+                        let made = ahead.next().await?;
+                        yield opening(&boundary, &made.transfer_syntax, first);
+                        let (mut left, mut bytes) = (made.length, made.bytes());
+                        while left > 0 {
+                            let piece = bytes.next(left).await?;
+                            left -= piece.len() as u64;
+                            yield piece;
+                        }
+                    }
+                }
+                first = false;
             }
         }
         yield boundary.close();
     }
 }
 
+fn opening(boundary: &Boundary, transfer_syntax: &TransferSyntaxUid, first: bool) -> Bytes {
+    let header = PartHeader {
+        media_type: DICOM,
+        transfer_syntax,
+        location: None,
+    };
+    boundary.open(&header, first)
+}
+
 /// One Part 10 file; `batches`, where it comes from, is open until all of it was sent.
-pub fn single(part: Part, batches: Batches) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+pub fn single(
+    part: Passed,
+    batches: Batches,
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
         let _open = batches;
         let mut bytes = ItemBytes::new(std::slice::from_ref(&part.item));
         let mut content = Content::of(&part);
         while let Some(piece) = content.next(&mut bytes).await? {
+            yield piece;
+        }
+    }
+}
+
+/// One Part 10 file that was transcoded.
+pub fn made(transcoded: Transcoded) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+    async_stream::try_stream! {
+        let (mut left, mut bytes) = (transcoded.length, transcoded.bytes());
+        while left > 0 {
+            let piece = bytes.next(left).await?;
+            left -= piece.len() as u64;
             yield piece;
         }
     }
@@ -220,7 +291,7 @@ enum Change {
 }
 
 impl Content {
-    fn of(part: &Part) -> Self {
+    fn of(part: &Passed) -> Self {
         let entry = part.item.entry();
         let change = if part.transfer_syntax() != entry.transfer_syntax {
             let syntax = part.transfer_syntax();

@@ -32,7 +32,7 @@ const OCTETS: &str = "application/octet-stream";
 /// Memory that the head and the index of an image are estimated to take, in bytes.
 const OPENING: u64 = 4 << 20;
 /// Time after which a full pool is worth another try.
-const BUSY: Duration = Duration::from_secs(5);
+pub const BUSY: Duration = Duration::from_secs(5);
 
 /// Answers a request for frames, numbered from 1.
 ///
@@ -230,18 +230,30 @@ pub type Image = Arc<StoredImage<ItemSource>>;
 /// # Errors
 /// A problem with the status for it: no pixels, no room, damaged.
 pub async fn open(pool: &Pool, item: &Item) -> Result<Image, Problem> {
+    let opened = open_in(pool, item).await;
+    opened.map_err(failed)?.ok_or_else(passes_by)
+}
+
+/// As [`open`]; `None` for an instance that only flows by.
+///
+/// # Errors
+/// [`PoolError`].
+pub async fn open_in(pool: &Pool, item: &Item) -> Result<Option<Image>, PoolError> {
     let item = item.clone();
     let opened = pool.run(OPENING, move || {
         ItemSource::of(&item)
             .map(|source| StoredImage::open(source, PixelLimits::default()).map(Arc::new))
             .transpose()
     });
-    opened.await.map_err(failed)?.ok_or_else(|| {
-        Problem::unavailable(
-            "no room on disk to look into an instance of this size",
-            BUSY,
-        )
-    })
+    opened.await
+}
+
+/// 503: the disk is full, and an instance that is not kept cannot be looked into.
+pub fn passes_by() -> Problem {
+    Problem::unavailable(
+        "no room on disk to look into an instance of this size",
+        BUSY,
+    )
 }
 
 /// The bytes of one frame, counted from 0.

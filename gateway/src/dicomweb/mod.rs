@@ -19,3 +19,4 @@ pub mod roots;
 pub mod search;
 pub mod service;
 mod status;
+pub mod transcoded;

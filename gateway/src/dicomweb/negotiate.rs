@@ -1,13 +1,17 @@
 //! In what form a resource is answered (PS3.18 §8.7): what the client accepts against what can
 //! be produced.
 //!
-//! Pixel data are delivered as they are stored. The only conversion is between the uncompressed
-//! syntaxes, because implicit VR and big endian shall not be used with web services (§8.7.3).
-//! What would need a codec is refused, never replaced by something else.
+//! What is stored is sent unchanged whenever the client accepts it, but for implicit VR and big
+//! endian, which shall not be used with web services (§8.7.3). Otherwise pixels are transcoded: to a
+//! syntax without loss, or to a lossy one that the client names. What cannot be made is refused,
+//! never replaced by something else.
+
+use std::sync::Arc;
 
 use super::accept::{Accept, MediaRange, MediaType, TransferSyntaxRange, Weight};
 use super::problem::Problem;
 use crate::dicom::uid::TransferSyntaxUid;
+use crate::pixels::{available_targets, is_video, lossy_targets};
 
 /// Explicit VR Little Endian.
 pub const EXPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
@@ -17,12 +21,15 @@ const NOT_FOR_WEB: [&str; 2] = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.2"];
 const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 
 /// What is done with one stored instance for this client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// Sent as stored.
     AsStored,
     /// An uncompressed data set, written again in Explicit VR Little Endian.
     ExplicitVrLittleEndian,
+    /// Its pixels written anew in the first of these syntaxes that the image fits, the preferred
+    /// one first; never empty.
+    Transcoded(Arc<[TransferSyntaxUid]>),
 }
 
 /// How instances are wrapped.
@@ -37,13 +44,13 @@ pub enum Form {
 /// What an entry that names no transfer syntax asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unnamed {
-    /// The syntax each instance is stored in. PS3.18 §8.7.3 has Explicit VR Little Endian as
-    /// default; clients that leave the parameter out, `*/*` included, expect to get the images
-    /// there are, and every server gives them.
+    /// Explicit VR Little Endian, the default of PS3.18 §8.7.3.3: compressed images are decoded.
+    /// Video, for which the standard has no default and nothing a decoder, goes as it is stored.
     #[default]
-    AsStored,
-    /// Explicit VR Little Endian, as the standard has it: compressed images are refused.
     ExplicitVrLittleEndian,
+    /// The syntax each instance is stored in, for clients that leave the parameter out and expect
+    /// the images there are.
+    AsStored,
 }
 
 /// What a retrieve resource stands for.
@@ -61,11 +68,12 @@ pub enum NotAcceptable {
     /// No entry admits DICOM instances.
     #[error("DICOM instances are not among what the client accepts")]
     Instances,
-    /// Entries admit instances, but not in the syntaxes these are stored in.
-    #[error("the client accepts none of the transfer syntaxes stored here ({})", .stored.join(", "))]
+    /// Entries admit instances, but neither in the syntaxes these are stored in nor in those they
+    /// can be transcoded to.
+    #[error("the client accepts none of the transfer syntaxes that can be had here ({})", .available.join(", "))]
     TransferSyntax {
-        /// The syntaxes of the resource, each once, in order.
-        stored: Vec<String>,
+        /// The syntaxes of the resource and those it can be transcoded to, each once, in order.
+        available: Vec<String>,
     },
     /// DICOM JSON is not accepted.
     #[error("DICOM JSON is not among what the client accepts")]
@@ -76,15 +84,21 @@ pub enum NotAcceptable {
 }
 
 impl NotAcceptable {
-    /// No accepted syntax among those the instances are stored in.
+    /// No accepted syntax among those that instances stored in these can be had in.
     pub fn transfer_syntax<'a>(stored: impl IntoIterator<Item = &'a TransferSyntaxUid>) -> Self {
-        let mut stored: Vec<_> = stored
-            .into_iter()
-            .map(|uid| uid.as_str().to_owned())
-            .collect();
-        stored.sort_unstable();
-        stored.dedup();
-        Self::TransferSyntax { stored }
+        let mut available = Vec::new();
+        for stored in stored {
+            if !NOT_FOR_WEB.contains(&stored.as_str()) {
+                available.push(stored.as_str().to_owned());
+            }
+            let targets = available_targets(stored)
+                .iter()
+                .chain(lossy_targets(stored));
+            available.extend(targets.map(|uid| uid.as_str().to_owned()));
+        }
+        available.sort_unstable();
+        available.dedup();
+        Self::TransferSyntax { available }
     }
 }
 
@@ -138,10 +152,7 @@ impl InstanceEncoding {
     /// What to do with an instance of a multipart answer; `None`: this one cannot be sent.
     #[must_use]
     pub fn part(&self, stored: &TransferSyntaxUid) -> Option<Delivery> {
-        let (delivery, _) = self
-            .multipart
-            .as_ref()?
-            .deliver(stored.as_str(), self.unnamed)?;
+        let (delivery, _) = self.multipart.as_ref()?.deliver(stored, self.unnamed)?;
         Some(delivery)
     }
 
@@ -152,7 +163,7 @@ impl InstanceEncoding {
         let of = |syntaxes: &Option<Syntaxes>| {
             syntaxes
                 .as_ref()
-                .and_then(|known| known.deliver(stored.as_str(), self.unnamed))
+                .and_then(|known| known.deliver(stored, self.unnamed))
         };
         match (of(&self.multipart), of(&self.single)) {
             (Some((_, many)), Some((delivery, one))) if one > many => {
@@ -264,38 +275,50 @@ impl Syntaxes {
 
     /// Delivery of an instance stored in `stored`, with the weight it has for the client. As
     /// stored comes first whenever it is acceptable: nothing is written again without need.
-    fn deliver(&self, stored: &str, unnamed: Unnamed) -> Option<(Delivery, Weight)> {
-        let weight = |syntax| {
+    fn deliver(&self, stored: &TransferSyntaxUid, unnamed: Unnamed) -> Option<(Delivery, Weight)> {
+        let weight = |syntax: &str| {
             self.weight(syntax, unnamed)
                 .filter(|weight| *weight > Weight::NONE)
         };
-        let explicit = || {
-            weight(EXPLICIT_VR_LITTLE_ENDIAN)
-                .map(|weight| (Delivery::ExplicitVrLittleEndian, weight))
-        };
-        if NOT_FOR_WEB.contains(&stored) {
-            return explicit();
+        let native = NOT_FOR_WEB.contains(&stored.as_str());
+        if !native {
+            let unnamed = if is_video(stored) {
+                Unnamed::AsStored
+            } else {
+                unnamed
+            };
+            let weight = self.weight(stored.as_str(), unnamed);
+            if let Some(weight) = weight.filter(|weight| *weight > Weight::NONE) {
+                return Some((Delivery::AsStored, weight));
+            }
         }
-        match weight(stored) {
-            Some(weight) => Some((Delivery::AsStored, weight)),
-            None if stored == DEFLATED => explicit(),
-            None => None,
+        if (native || stored.as_str() == DEFLATED)
+            && let Some(weight) = weight(EXPLICIT_VR_LITTLE_ENDIAN)
+        {
+            return Some((Delivery::ExplicitVrLittleEndian, weight));
         }
+        let is_named =
+            |syntax: &&TransferSyntaxUid| self.named.iter().any(|(uid, ..)| uid == *syntax);
+        let lossy = lossy_targets(stored).iter().filter(is_named);
+        let mut targets: Vec<(Weight, TransferSyntaxUid)> = available_targets(stored)
+            .iter()
+            .chain(lossy)
+            .filter_map(|syntax| Some((weight(syntax.as_str())?, syntax.clone())))
+            .collect();
+        // Of equals the order stays: without loss first.
+        targets.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        let best = targets.first()?.0;
+        let targets = targets.into_iter().map(|(_, syntax)| syntax).collect();
+        Some((Delivery::Transcoded(targets), best))
     }
 
     /// Weight of a syntax: by an entry that names it, else by the entries that mean any.
     fn weight(&self, syntax: &str, unnamed: Unnamed) -> Option<Weight> {
         let named = self.named.iter().filter(|(uid, ..)| uid.as_str() == syntax);
-        let mut named: Vec<_> = named
-            .map(|(_, precision, weight)| (*precision, *weight))
-            .collect();
+        let named = named.map(|(_, precision, weight)| (*precision, *weight));
         let mut any = self.any.clone();
-        match unnamed {
-            Unnamed::AsStored => any.extend(&self.unnamed),
-            Unnamed::ExplicitVrLittleEndian if syntax == EXPLICIT_VR_LITTLE_ENDIAN => {
-                named.extend(&self.unnamed);
-            }
-            Unnamed::ExplicitVrLittleEndian => {}
+        if unnamed == Unnamed::AsStored || syntax == EXPLICIT_VR_LITTLE_ENDIAN {
+            any.extend(&self.unnamed);
         }
         most_precise(named).or_else(|| most_precise(any))
     }
@@ -341,6 +364,9 @@ mod tests {
 
     const JPEG_LS: &str = "1.2.840.10008.1.2.4.80";
     const JPEG: &str = "1.2.840.10008.1.2.4.50";
+    const JPEG_2000: &str = "1.2.840.10008.1.2.4.90";
+    const RLE: &str = "1.2.840.10008.1.2.5";
+    const VIDEO: &str = "1.2.840.10008.1.2.4.102";
     const IMPLICIT: &str = "1.2.840.10008.1.2";
     const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 
@@ -360,6 +386,13 @@ mod tests {
         instances(accept, Unnamed::default())
             .unwrap()
             .part(&uid(stored))
+    }
+
+    /// Transcoded to the first of these that fits.
+    fn transcoded(targets: &[&str]) -> Option<Delivery> {
+        Some(Delivery::Transcoded(
+            targets.iter().map(|target| uid(target)).collect(),
+        ))
     }
 
     fn dicom(parameters: &str) -> String {
@@ -409,14 +442,49 @@ mod tests {
             part(&list, DEFLATED),
             Some(Delivery::ExplicitVrLittleEndian)
         );
-        assert_eq!(part(&list, JPEG), None);
+        assert_eq!(
+            part(&list, JPEG),
+            transcoded(&[EXPLICIT_VR_LITTLE_ENDIAN, JPEG_LS])
+        );
+        assert_eq!(part(&list, VIDEO), None);
     }
 
     #[test]
-    fn a_compressed_image_is_never_decoded_for_a_client_that_wants_it_plain() {
+    fn a_compressed_image_is_decoded_for_a_client_that_wants_it_plain() {
+        let plain = dicom("; transfer-syntax=1.2.840.10008.1.2.1");
+        for stored in [JPEG, JPEG_LS, JPEG_2000, RLE] {
+            let decoded = transcoded(&[EXPLICIT_VR_LITTLE_ENDIAN]);
+            assert_eq!(part(&plain, stored), decoded, "{stored}");
+        }
+        assert_eq!(part(&plain, VIDEO), None);
+    }
+
+    #[test]
+    fn of_the_syntaxes_that_can_be_made_the_greatest_weight_is_tried_first() {
+        let list = format!(
+            "{}, {}, {}",
+            dicom("; transfer-syntax=1.2.840.10008.1.2.1; q=0.4"),
+            dicom(&format!("; transfer-syntax={JPEG_LS}; q=0.8")),
+            dicom("; transfer-syntax=1.2.840.10008.1.2.4.70; q=0.9"),
+        );
+        let targets = transcoded(&[JPEG_LS, EXPLICIT_VR_LITTLE_ENDIAN]);
+        assert_eq!(part(&list, JPEG_2000), targets);
+    }
+
+    #[test]
+    fn pixels_are_lost_only_for_a_client_that_names_a_lossy_syntax() {
+        let named = dicom(&format!("; transfer-syntax={JPEG}"));
+        assert_eq!(part(&named, JPEG_LS), transcoded(&[JPEG]));
+        let both = format!(
+            "{named}, {}",
+            dicom("; transfer-syntax=1.2.840.10008.1.2.5")
+        );
+        assert_eq!(part(&both, JPEG_LS), transcoded(&[RLE, JPEG]));
+        let not_stored = dicom(&format!("; transfer-syntax={JPEG_LS}; q=0"));
+        let any = format!("{not_stored}, {}", dicom("; transfer-syntax=*"));
         assert_eq!(
-            part(&dicom("; transfer-syntax=1.2.840.10008.1.2.1"), JPEG_LS),
-            None
+            part(&any, JPEG_LS),
+            transcoded(&[EXPLICIT_VR_LITTLE_ENDIAN, RLE])
         );
     }
 
@@ -437,7 +505,10 @@ mod tests {
             dicom("; transfer-syntax=*"),
             dicom(&format!("; transfer-syntax={JPEG}; q=0"))
         );
-        assert_eq!(part(&list, JPEG), None);
+        assert_eq!(
+            part(&list, JPEG),
+            transcoded(&[EXPLICIT_VR_LITTLE_ENDIAN, JPEG_LS, RLE])
+        );
         assert_eq!(part(&list, JPEG_LS), Some(Delivery::AsStored));
         assert_eq!(
             instances(&dicom("; transfer-syntax=*; q=0"), Unnamed::default()),
@@ -448,8 +519,8 @@ mod tests {
     #[test]
     fn a_precise_range_says_more_than_a_wide_one() {
         let refused = format!("*/*, {}", dicom("; q=0"));
-        assert_eq!(part(&refused, JPEG_LS), None);
-        let encoding = instances(&refused, Unnamed::default()).unwrap();
+        let encoding = instances(&refused, Unnamed::AsStored).unwrap();
+        assert_eq!(encoding.part(&uid(JPEG_LS)), None);
         assert_eq!(
             encoding.single(&uid(JPEG_LS)),
             Some((Form::SinglePart, Delivery::AsStored))
@@ -466,9 +537,14 @@ mod tests {
             &dicom(""),
             "multipart/related; type=\"*/*\"",
         ] {
-            assert_eq!(part(accept, JPEG_LS), Some(Delivery::AsStored), "{accept}");
+            let lenient = instances(accept, Unnamed::AsStored).unwrap();
+            let stored = lenient.part(&uid(JPEG_LS));
+            assert_eq!(stored, Some(Delivery::AsStored), "{accept}");
             let strict = instances(accept, Unnamed::ExplicitVrLittleEndian).unwrap();
-            assert_eq!(strict.part(&uid(JPEG_LS)), None, "{accept}");
+            let decoded = transcoded(&[EXPLICIT_VR_LITTLE_ENDIAN]);
+            assert_eq!(strict.part(&uid(JPEG_LS)), decoded, "{accept}");
+            let video = strict.part(&uid(VIDEO));
+            assert_eq!(video, Some(Delivery::AsStored), "{accept}");
             let plain = strict.part(&uid(EXPLICIT_VR_LITTLE_ENDIAN));
             assert_eq!(plain, Some(Delivery::AsStored), "{accept}");
             let implicit = strict.part(&uid(IMPLICIT));
@@ -479,7 +555,7 @@ mod tests {
     #[test]
     fn one_instance_may_be_a_body_of_its_own() {
         let of = |accept| {
-            instances(accept, Unnamed::default())
+            instances(accept, Unnamed::AsStored)
                 .unwrap()
                 .single(&uid(JPEG_LS))
         };
@@ -491,7 +567,7 @@ mod tests {
         );
         assert_eq!(
             of("application/dicom; transfer-syntax=1.2.840.10008.1.2.1"),
-            None
+            transcoded(&[EXPLICIT_VR_LITTLE_ENDIAN]).map(|delivery| (Form::SinglePart, delivery))
         );
         assert_eq!(of("*/*"), as_stored(Form::Multipart));
         assert_eq!(
@@ -527,10 +603,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_lists_what_is_stored_once_each() {
-        let stored = [uid(JPEG_LS), uid(JPEG), uid(JPEG_LS)];
+    fn a_refusal_lists_what_can_be_had_once_each() {
+        let stored = [uid(JPEG_LS), uid(VIDEO), uid(JPEG_LS)];
         let text = NotAcceptable::transfer_syntax(&stored).to_string();
-        assert!(text.contains(&format!("({JPEG}, {JPEG_LS})")), "{text}");
+        let list = format!("({EXPLICIT_VR_LITTLE_ENDIAN}, {VIDEO}, {JPEG}, {JPEG_LS}, {RLE})");
+        assert!(text.contains(&list), "{text}");
     }
 
     #[test]
@@ -569,9 +646,10 @@ mod tests {
     }
 
     proptest! {
-        /// Compressed instances leave in their own syntax or not at all, whatever is asked.
+        /// Whatever is asked, nothing is promised but what is stored, what can be made, and what was
+        /// named.
         #[test]
-        fn compressed_pixels_are_never_promised_in_another_syntax(
+        fn nothing_is_promised_that_was_not_accepted(
             entries in proptest::collection::vec(
                 (0..5_usize, 0..5_usize, 0..=10_u16), 0..8,
             ),
@@ -586,9 +664,15 @@ mod tests {
                 .join(", ");
             if let Ok(encoding) = instances(&line, Unnamed::default()) {
                 let delivery = encoding.single(&uid(JPEG_LS)).map(|(_, delivery)| delivery);
-                prop_assert!(matches!(delivery, None | Some(Delivery::AsStored)));
+                if let Some(Delivery::Transcoded(targets)) = delivery {
+                    let explicit = uid(EXPLICIT_VR_LITTLE_ENDIAN);
+                    prop_assert!(line.contains('*') || targets.iter().all(|t| *t == explicit));
+                    prop_assert!(!targets.is_empty() && !targets.contains(&uid(JPEG)));
+                }
                 let delivery = encoding.part(&uid(IMPLICIT));
-                prop_assert!(matches!(delivery, None | Some(Delivery::ExplicitVrLittleEndian)));
+                prop_assert!(delivery != Some(Delivery::AsStored));
+                let delivery = encoding.part(&uid(VIDEO));
+                prop_assert!(matches!(delivery, None | Some(Delivery::AsStored)));
             }
         }
     }

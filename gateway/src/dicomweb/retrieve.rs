@@ -9,14 +9,16 @@ use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::answer::{no_store, value};
-use super::body::{self, Batches, Part, Sending};
+use super::body::{self, Batches, Part, Passed, Sending};
 use super::multipart::{Boundary, DICOM};
-use super::negotiate::{Form, NotAcceptable, Retrieved, Unnamed, negotiate_instances};
+use super::negotiate::{Form, NotAcceptable, Retrieved, negotiate_instances};
 use super::problem::Problem;
 use super::service::Call;
 use super::status::failed;
+use super::transcoded::{Ahead, Transcoded};
 use crate::archive::Scope;
 use crate::dicom::edit::Edit;
+use crate::dicom::uid::TransferSyntaxUid;
 use crate::studies::Item;
 
 /// Answers a retrieval.
@@ -28,7 +30,7 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
         Scope::Instance(..) => Retrieved::Instance,
         Scope::Study(_) | Scope::Series(..) => Retrieved::Several,
     };
-    let encoding = negotiate_instances(&call.accept, resource, Unnamed::default())?;
+    let encoding = negotiate_instances(&call.accept, resource, call.service.unnamed)?;
     let reader = call.pacs.studies.open(&scope).await.map_err(failed)?;
     let known = reader.known_items().map_err(failed)?;
     let batches = Batches::open(reader).await.map_err(failed)?;
@@ -40,12 +42,10 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
             return Err(NotAcceptable::transfer_syntax([&stored]).into());
         };
         if form == Form::SinglePart {
-            let part = Part {
-                item: item.clone(),
-                delivery,
-                edits: no_edits(),
+            return match Part::new(item.clone(), delivery, no_edits()) {
+                Part::Passed(part) => Ok(single(part, batches)),
+                Part::Transcoded(wish) => Ok(made(call.service.transcoding.make(wish).await?)),
             };
-            return Ok(single(part, batches));
         }
     }
     if at_hand
@@ -61,6 +61,13 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
         encoding,
         edits: no_edits(),
     };
+    // The first instance that is transcoded decides on the status.
+    let first = batches.first().first().cloned();
+    let first = match first.and_then(|item| sending.part(item)) {
+        Some(Part::Transcoded(wish)) => Some(call.service.transcoding.make(wish).await?),
+        _ => None,
+    };
+    let ahead = Ahead::new(call.service.transcoding.clone(), first);
     let boundary = Boundary::random();
     let mut answer = Response::new(Body::empty());
     let headers = answer.headers_mut();
@@ -70,23 +77,38 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
     if let Some(length) = known.and_then(|items| sending.total_length(&boundary, &items)) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    *answer.body_mut() = Body::from_stream(body::instances(batches, boundary, sending));
+    let stream = body::instances(batches, boundary, sending, ahead);
+    *answer.body_mut() = Body::from_stream(stream);
     Ok(answer)
 }
 
-fn single(part: Part, batches: Batches) -> Response {
-    let mut answer = Response::new(Body::empty());
+fn single(part: Passed, batches: Batches) -> Response {
+    let (syntax, length) = (part.transfer_syntax(), part.length());
+    one_file(
+        &syntax,
+        length,
+        Body::from_stream(body::single(part, batches)),
+    )
+}
+
+fn made(transcoded: Transcoded) -> Response {
+    let (syntax, length) = (transcoded.transfer_syntax.clone(), transcoded.length);
+    one_file(
+        &syntax,
+        Some(length),
+        Body::from_stream(body::made(transcoded)),
+    )
+}
+
+fn one_file(transfer_syntax: &TransferSyntaxUid, length: Option<u64>, body: Body) -> Response {
+    let mut answer = Response::new(body);
     let headers = answer.headers_mut();
-    let kind = format!(
-        "application/dicom; transfer-syntax={}",
-        part.transfer_syntax()
-    );
+    let kind = format!("application/dicom; transfer-syntax={transfer_syntax}");
     headers.insert(CONTENT_TYPE, value(&kind));
-    if let Some(length) = part.length() {
+    if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     no_store(headers);
-    *answer.body_mut() = Body::from_stream(body::single(part, batches));
     answer
 }
 

@@ -11,11 +11,13 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Uri};
 
 use super::accept::Accept;
+use super::negotiate::Unnamed;
 use super::path::{self, PathError, Target};
 use super::problem::Problem;
 use super::query;
 use super::roots::Roots;
 use super::status::{no_resource, refused};
+use super::transcoded::Transcoding;
 use super::{frames, metadata, rendered, retrieve, search};
 use crate::access::{self, Access};
 use crate::archive::Scope;
@@ -39,6 +41,12 @@ pub struct Service {
     pub max_matches: usize,
     /// Where pixels are decoded.
     pub pixels: Pool,
+    /// Where instances are transcoded.
+    pub transcoding: Transcoding,
+    /// What a client that names no transfer syntax is sent.
+    pub unnamed: Unnamed,
+    /// Web origins whose pages may read answers of the local listener.
+    pub cors_origins: Vec<String>,
 }
 
 /// One PACS.

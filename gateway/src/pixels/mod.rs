@@ -25,4 +25,6 @@ pub use frames::{FrameIndex, PixelSpan, is_video};
 pub use image::StoredImage;
 pub use shape::{ImageShape, Photometric, SampleKind};
 pub use source::ReadAt;
-pub use transcode::{TranscodeOptions, available_targets, can_transcode, lossy_targets, transcode};
+pub use transcode::{
+    TranscodeOptions, available_targets, can_transcode, lossy_targets, transcode, transcode_image,
+};

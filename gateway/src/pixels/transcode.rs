@@ -4,7 +4,7 @@
 //! decoded and encoded: until then the caller can still answer with an error.
 
 use std::io::Write;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use dicom_core::{Tag, VR};
 
@@ -40,12 +40,14 @@ const EXTENDED_LENGTHS: Tag = Tag(0x7FE0, 0x0002);
 const VALUE_MAX: u64 = u32::MAX as u64 - 1;
 
 /// How an object is to be transcoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TranscodeOptions {
     /// Bounds on the work.
     pub limits: PixelLimits,
     /// Quality of lossy results, 1 to 100.
     pub quality: u8,
+    /// Changes to the head of the result, besides those that its pixels require.
+    pub edits: Arc<[Edit]>,
 }
 
 impl Default for TranscodeOptions {
@@ -53,6 +55,7 @@ impl Default for TranscodeOptions {
         Self {
             limits: PixelLimits::default(),
             quality: 90,
+            edits: Arc::default(),
         }
     }
 }
@@ -178,20 +181,39 @@ pub fn transcode<S: ReadAt, W: Write>(
     }
     let form = Target::of(target).ok_or_else(|| PixelError::Unsupported(target.clone()))?;
     let native = object.pixels.is_none() || Coding::of(&stored) == Some(Coding::Native);
-    if form == Target::ExplicitLittle && native {
+    if form == Target::ExplicitLittle && native && options.edits.is_empty() {
         return convert(&object, target, options, out);
     }
-    let image = StoredImage::of(object, options.limits)?;
-    if Coding::of(&stored).is_none() {
-        return Err(PixelError::Unsupported(stored));
+    transcode_image(
+        &StoredImage::of(object, options.limits)?,
+        target,
+        options,
+        out,
+    )
+}
+
+/// Writes the object of an image in another transfer syntax than its own: see [`transcode`].
+///
+/// # Errors
+/// As [`transcode`].
+pub fn transcode_image<S: ReadAt, W: Write>(
+    image: &StoredImage<S>,
+    target: &TransferSyntaxUid,
+    options: &TranscodeOptions,
+    out: &mut W,
+) -> Result<(), PixelError> {
+    let stored = image.transfer_syntax();
+    let form = Target::of(target).ok_or_else(|| PixelError::Unsupported(target.clone()))?;
+    if Coding::of(stored).is_none() {
+        return Err(PixelError::Unsupported(stored.clone()));
     }
-    if !can_transcode(image.shape(), &stored, target) {
+    if !can_transcode(image.shape(), stored, target) {
         return Err(unfit(form));
     }
     Transcoder {
-        image: &image,
+        image,
         form,
-        quality: options.quality,
+        options,
     }
     .run(target, out)
 }
@@ -292,7 +314,7 @@ fn copy<S: ReadAt + ?Sized, W: Write>(
 struct Transcoder<'i, S> {
     image: &'i StoredImage<S>,
     form: Target,
-    quality: u8,
+    options: &'i TranscodeOptions,
 }
 
 /// A frame as it is to be written, and what the head must say of it.
@@ -400,7 +422,7 @@ impl<S: ReadAt> Transcoder<'_, S> {
             frame.shape.columns,
             frame.shape.rows,
             colour,
-            self.quality,
+            self.options.quality,
         )?;
         Ok(Written {
             bytes,
@@ -484,6 +506,7 @@ impl<S: ReadAt> Transcoder<'_, S> {
             edits.push(more(LOSSY_RATIO, VR::DS, &ratio));
             edits.push(more(LOSSY_METHOD, VR::CS, "ISO_10918_1"));
         }
+        edits.extend_from_slice(&self.options.edits);
         Ok(edit_head(head, &edits, limits)?)
     }
 

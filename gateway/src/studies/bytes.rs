@@ -30,8 +30,8 @@ enum Run {
         file: Arc<File>,
         offset: u64,
         length: u64,
-        /// An item of it, which knows where it comes from.
-        item: Item,
+        /// An item of it, which knows where it comes from; `None`: it is no part of the cache.
+        item: Option<Item>,
     },
     Memory(Bytes),
     /// The rest of an instance that flows through.
@@ -66,7 +66,7 @@ impl ItemBytes {
                         file: Arc::clone(file),
                         offset: entry.offset,
                         length: entry.length,
-                        item: item.clone(),
+                        item: Some(item.clone()),
                     }),
                 },
                 Item::Held(held) => runs.extend(held.pieces.iter().cloned().map(Run::Memory)),
@@ -76,13 +76,35 @@ impl ItemBytes {
                             file: Arc::clone(file),
                             offset: 0,
                             length: *length,
-                            item: item.clone(),
+                            item: Some(item.clone()),
                         });
                     }
                     runs.push_back(Run::Flowing(flowing.pieces()));
                 }
             }
         }
+        Self::of(runs)
+    }
+
+    /// Bytes that are in memory.
+    #[must_use]
+    pub fn in_memory(bytes: Bytes) -> Self {
+        Self::of(VecDeque::from([Run::Memory(bytes)]))
+    }
+
+    /// The first bytes of a file.
+    #[must_use]
+    pub fn of_file(file: Arc<File>, length: u64) -> Self {
+        let whole = Run::File {
+            file,
+            offset: 0,
+            length,
+            item: None,
+        };
+        Self::of(VecDeque::from([whole]))
+    }
+
+    fn of(runs: VecDeque<Run>) -> Self {
         Self {
             runs,
             ahead: None,
@@ -147,7 +169,11 @@ impl ItemBytes {
         }
         let now = usize::try_from(now).unwrap_or(0);
         self.ahead = Some(tokio::task::spawn_blocking(move || {
-            read_range(&from, at, now).inspect_err(|error| item.is_unreadable(error))
+            read_range(&from, at, now).inspect_err(|error| {
+                if let Some(item) = &item {
+                    item.is_unreadable(error);
+                }
+            })
         }));
     }
 }

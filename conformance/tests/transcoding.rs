@@ -1,0 +1,333 @@
+//! Every form of `Accept` that clients send against every transfer syntax that a PACS stores.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+
+use conformance::samples::Instance;
+use conformance::testkit::Response;
+use dicom_dictionary_std::{tags, uids};
+use drimbox::dicom::uid::TransferSyntaxUid;
+use drimbox::pixels::{TranscodeOptions, is_video, transcode};
+use support::compare::{BIG_ENDIAN, Part10};
+use support::pair::{Pair, path_of};
+use support::{exam, exams, folder, metric, run};
+
+const STORED: [&str; 17] = [
+    uids::IMPLICIT_VR_LITTLE_ENDIAN,
+    uids::EXPLICIT_VR_LITTLE_ENDIAN,
+    BIG_ENDIAN,
+    uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    uids::RLE_LOSSLESS,
+    uids::JPEG_BASELINE8_BIT,
+    uids::JPEG_EXTENDED12_BIT,
+    uids::JPEG_LOSSLESS,
+    uids::JPEG_LOSSLESS_SV1,
+    uids::JPEGLS_LOSSLESS,
+    uids::JPEGLS_NEAR_LOSSLESS,
+    uids::JPEG2000_LOSSLESS,
+    uids::JPEG2000,
+    uids::MPEG2MPML,
+    uids::MPEG2MPHL,
+    uids::MPEG4HP41,
+    uids::MPEG4HP41BD,
+];
+
+/// The images have more than 8 bits, which JPEG baseline does not hold, and those of JPEG extended are
+/// decoded by nothing here.
+///
+/// What becomes of an instance: `=` as stored, `e` explicit VR little endian, `l` JPEG-LS, `r` RLE,
+/// `j` JPEG baseline, `-` 406. A letter for each of [`STORED`].
+type Expected = &'static str;
+
+/// The form of the whole: several parts, or one file.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Parts,
+    OneFile,
+}
+
+/// The list of DRIM-M that prefers what is lossless, as it is sent: one line, a comma at its end, a
+/// boundary that is none.
+const LOSSLESS_PREFERRED: &str = "multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.4.70;q=0.9;boundary=**,\
+multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.4.80;q=0.8;boundary=**,\
+multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.4.91;q=0.6;boundary=**,\
+multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.4.50;q=0.5;boundary=**,\
+multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.4.51;q=0.5;boundary=**,\
+multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.4.100;q=0.5;boundary=**,\
+multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.4.101;q=0.5;boundary=**,\
+multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.4.102;q=0.5;boundary=**,\
+multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.4.103;q=0.5;boundary=**,\
+multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.1;q=0.4;boundary=**,";
+
+/// The list of DRIM-M that prefers small images, as several lines of which the later leave the media
+/// type out.
+const LOSSY_PREFERRED: [&str; 7] = [
+    "multipart/related; type=\"application/dicom\";transfer-syntax=1.2.840.10008.1.2.4.50;q=0.9;boundary=myboundary",
+    "transfer-syntax=1.2.840.10008.1.2.4.51;q=0.9;boundary=myboundary",
+    "transfer-syntax=1.2.840.10008.1.2.4.70;q=0.6;boundary=myboundary",
+    "transfer-syntax=1.2.840.10008.1.2.4.80;q=0.5;boundary=myboundary",
+    "transfer-syntax=1.2.840.10008.1.2.4.91;q=0.5;boundary=myboundary",
+    "transfer-syntax=1.2.840.10008.1.2.4.100;q=0.5;boundary=myboundary",
+    "transfer-syntax=1.2.840.10008.1.2.1;q=0.4;boundary=myboundary",
+];
+
+const DICOM: &str = "multipart/related; type=\"application/dicom\"";
+
+/// The forms of `Accept`, each as its lines.
+fn forms() -> Vec<(Vec<String>, Form, Expected)> {
+    let parts = |accept: &str, expected| (vec![accept.to_owned()], Form::Parts, expected);
+    let named = |syntax: &str, expected| {
+        let accept = format!("{DICOM}; transfer-syntax={syntax}");
+        (vec![accept], Form::Parts, expected)
+    };
+    let file = |accept: &str, expected| (vec![accept.to_owned()], Form::OneFile, expected);
+    const ANY: Expected = "e=e= ========= ====";
+    const PLAIN: Expected = "e=ee ee-eeeeee ====";
+    const NONE: Expected = "---- --------- ----";
+    vec![
+        named("*", ANY),
+        named("\"*\"", ANY),
+        // Without quotes, in another order, with a boundary.
+        parts(
+            "multipart/related;transfer-syntax=*;boundary=x;type=application/dicom",
+            ANY,
+        ),
+        parts("multipart/related; type=\"*/*\"; transfer-syntax=*", ANY),
+        parts("*/*; transfer-syntax=*", ANY),
+        file("application/dicom; transfer-syntax=*", ANY),
+        file("application/dicom; transfer-syntax=*, */*; q=0.1", ANY),
+        // No syntax is named: the default of the standard.
+        (Vec::new(), Form::Parts, PLAIN),
+        parts("*/*", PLAIN),
+        parts(DICOM, PLAIN),
+        parts("multipart/related; type=application/dicom", PLAIN),
+        parts("multipart/related", PLAIN),
+        parts("multipart/related; type=\"*/*\"", PLAIN),
+        file("application/dicom", PLAIN),
+        // One syntax is named.
+        named(uids::EXPLICIT_VR_LITTLE_ENDIAN, "e=ee ee-eeeeee ----"),
+        named(uids::JPEGLS_LOSSLESS, "llll ll-ll=lll ----"),
+        named(uids::RLE_LOSSLESS, "rrrr =r-rrrrrr ----"),
+        named(uids::JPEG_BASELINE8_BIT, "---- -=------- ----"),
+        named(uids::JPEG2000_LOSSLESS, "---- -------=- ----"),
+        named(uids::IMPLICIT_VR_LITTLE_ENDIAN, NONE),
+        named(uids::MPEG4HP41, "---- --------- --=-"),
+        file(
+            "application/dicom; transfer-syntax=1.2.840.10008.1.2.1",
+            "e=ee ee-eeeeee ----",
+        ),
+        // Several are: what is stored first, then by weight.
+        parts(LOSSLESS_PREFERRED, "e=ee l==l==ll= ===="),
+        (
+            LOSSY_PREFERRED.map(str::to_owned).to_vec(),
+            Form::Parts,
+            "e=ee l==l==ll= =---",
+        ),
+        parts(
+            &format!(
+                "{DICOM}; transfer-syntax=*, {DICOM}; transfer-syntax=1.2.840.10008.1.2.4.80; q=0"
+            ),
+            "e=e= =====e=== ====",
+        ),
+        // Other media types are for other resources.
+        parts(
+            "multipart/related; type=\"image/jls\"; transfer-syntax=*",
+            NONE,
+        ),
+        parts("application/dicom+json", NONE),
+        parts("image/jpeg", NONE),
+        parts(&format!("{DICOM}; transfer-syntax=*; q=0"), NONE),
+    ]
+}
+
+#[test]
+fn every_form_of_accept_gets_what_it_asks_of_every_stored_syntax() {
+    run(async {
+        let instances: Vec<&Instance> = exam("syntaxes").instances().collect();
+        let files = instances.iter().map(|one| exams().path(one)).collect();
+        let pair = Pair::over("accept", files).await;
+        let into = folder("accept-parts");
+        for (lines, form, expected) in forms() {
+            let expected: Vec<char> = expected.chars().filter(|c| *c != ' ').collect();
+            assert_eq!(expected.len(), STORED.len());
+            let mut got = String::new();
+            for stored in STORED {
+                let instance = instances.iter().find(|i| i.transfer_syntax_uid == stored);
+                let instance = instance.unwrap();
+                let url = pair.gateway.local_url() + &path_of(instance);
+                let mut call = pair.client.get(&url);
+                for line in &lines {
+                    call = call.accept(line);
+                }
+                let answer = call.send().await.unwrap();
+                got.push(letter(answer, form, instance, &into).await);
+            }
+            let expected: String = expected.into_iter().collect();
+            assert_eq!(got, expected, "{lines:?}");
+        }
+    });
+}
+
+/// What became of an instance; the parts are what they say they are, with the pixels they must have.
+async fn letter(answer: Response, form: Form, instance: &Instance, into: &Path) -> char {
+    if answer.status() == 406 {
+        let problem = answer.text().await.unwrap();
+        assert!(problem.contains("remedy"), "{problem}");
+        return '-';
+    }
+    assert_eq!(answer.status(), 200, "{}", instance.file);
+    let kind = answer.header("content-type").to_owned();
+    let (kind, bytes) = match form {
+        Form::OneFile => {
+            let length: usize = answer.header("content-length").parse().unwrap_or_default();
+            let bytes = answer.bytes().await.unwrap();
+            assert!(length == 0 || length == bytes.len());
+            (kind, bytes.to_vec())
+        }
+        Form::Parts => {
+            assert!(kind.starts_with("multipart/related"), "{kind}");
+            let body = answer.multipart_to(into).await.unwrap();
+            assert!(body.is_complete() && body.parts.len() == 1);
+            let part = fs::read(into.join("0.part")).unwrap();
+            (body.parts[0].content_type().to_owned(), part)
+        }
+    };
+    let what = format!("{} as {kind}", instance.file);
+    assert_eq!(bytes.get(128..132), Some(&b"DICM"[..]), "{what}");
+    let object = Part10::read(&bytes);
+    let syntax = object.meta.transfer_syntax().to_owned();
+    assert_eq!(kind, format!("application/dicom; transfer-syntax={syntax}"));
+    assert_eq!(object.instance(), instance.sop_instance_uid);
+    if syntax == instance.transfer_syntax_uid {
+        let stored = Part10::read(&fs::read(exams().path(instance)).unwrap());
+        assert!(pixels(&object) == pixels(&stored), "{}", instance.file);
+        return '=';
+    }
+    let letter = match syntax.as_str() {
+        uids::EXPLICIT_VR_LITTLE_ENDIAN => 'e',
+        uids::JPEGLS_LOSSLESS => 'l',
+        uids::RLE_LOSSLESS => 'r',
+        uids::JPEG_BASELINE8_BIT => 'j',
+        other => panic!("{}: {other}", instance.file),
+    };
+    if letter != 'j' {
+        let file = into.join("again.dcm");
+        fs::write(&file, &bytes).unwrap();
+        let (ours, theirs) = (plain(&file), plain(&exams().path(instance)));
+        assert!(
+            pixels(&ours) == pixels(&theirs),
+            "{} {letter}",
+            instance.file
+        );
+    }
+    letter
+}
+
+/// A file in explicit VR little endian.
+fn plain(path: &Path) -> Part10 {
+    let explicit = TransferSyntaxUid::parse(uids::EXPLICIT_VR_LITTLE_ENDIAN).unwrap();
+    let mut out = Vec::new();
+    let options = TranscodeOptions::default();
+    transcode(File::open(path).unwrap(), &explicit, &options, &mut out).unwrap();
+    Part10::read(&out)
+}
+
+fn pixels(object: &Part10) -> Vec<u8> {
+    let element = object.data_set.element(tags::PIXEL_DATA).unwrap();
+    match element.value().fragments() {
+        Some(fragments) => fragments.concat(),
+        None => element.to_bytes().unwrap().into_owned(),
+    }
+}
+
+#[test]
+fn an_image_of_8_bits_loses_some_for_a_client_that_names_jpeg() {
+    run(async {
+        let mut ultrasound = exam("us").instances();
+        let instance = ultrasound
+            .find(|one| one.transfer_syntax_uid == uids::EXPLICIT_VR_LITTLE_ENDIAN)
+            .unwrap();
+        let pair = Pair::over("lossy", vec![exams().path(instance)]).await;
+        let into = folder("lossy-parts");
+        let lossy = format!("{DICOM}; transfer-syntax={}", uids::JPEG_BASELINE8_BIT);
+        let answer = pair.get(instance, "", &lossy).await;
+        assert_eq!(letter(answer, Form::Parts, instance, &into).await, 'j');
+        let object = Part10::read(&fs::read(into.join("0.part")).unwrap());
+        let lost = object.data_set.element(tags::LOSSY_IMAGE_COMPRESSION);
+        assert_eq!(lost.unwrap().to_str().unwrap(), "01");
+        // A syntax without loss of the same weight is preferred.
+        let both = format!("{lossy}, {DICOM}; transfer-syntax={}", uids::RLE_LOSSLESS);
+        let answer = pair.get(instance, "", &both).await;
+        assert_eq!(letter(answer, Form::Parts, instance, &into).await, 'r');
+    });
+}
+
+#[test]
+fn a_study_is_sent_whole_in_the_one_syntax_a_client_takes() {
+    run(async {
+        let names = ["ct", "documents", "multiframe", "enhanced-ct", "fragments"];
+        let pair = Pair::over("transcoded-studies", support::files(&names)).await;
+        for name in names {
+            let exam = exam(name);
+            let url = pair.gateway.local_url() + &support::study_path(exam);
+            let accept = format!("{DICOM}; transfer-syntax=1.2.840.10008.1.2.1");
+            // Cold and from the cache.
+            for _ in 0..2 {
+                let answer = pair.client.get(&url).accept(&accept).send().await.unwrap();
+                assert_eq!(answer.status(), 200, "{name}");
+                let into = folder("transcoded-parts");
+                let body = answer.multipart_to(&into).await.unwrap();
+                assert!(body.is_complete(), "{name}");
+                let mut files = BTreeMap::new();
+                for part in 0..body.parts.len() {
+                    let file = into.join(format!("{part}.part"));
+                    let object = Part10::read(&fs::read(&file).unwrap());
+                    assert_eq!(
+                        object.meta.transfer_syntax(),
+                        uids::EXPLICIT_VR_LITTLE_ENDIAN
+                    );
+                    files.insert(object.instance(), object);
+                }
+                assert_eq!(files.len(), exam.instances().count(), "{name}");
+                for instance in exam.instances().filter(|instance| instance.frames > 0) {
+                    let ours = &files[&instance.sop_instance_uid];
+                    let theirs = plain(&exams().path(instance));
+                    assert!(pixels(ours) == pixels(&theirs), "{}", instance.file);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_study_with_an_instance_that_cannot_be_had_is_refused_before_its_first_byte() {
+    run(async {
+        let exam = exam("syntaxes");
+        let pair = Pair::over("transcoded-refused", support::files(&["syntaxes"])).await;
+        let video = exam.instances().any(|instance| {
+            is_video(&TransferSyntaxUid::parse(&instance.transfer_syntax_uid).unwrap())
+        });
+        assert!(video);
+        let url = pair.gateway.local_url() + &support::study_path(exam);
+        // In the cache: what is stored is known before anything is sent.
+        let whole = support::retrieve(&pair.client, &url, &folder("refused-parts")).await;
+        assert_eq!(whole.parts.len(), exam.instances().count());
+        let accept = format!("{DICOM}; transfer-syntax=1.2.840.10008.1.2.1");
+        let answer = pair.client.get(&url).accept(&accept).send().await.unwrap();
+        assert_eq!(answer.status(), 406);
+        let problem = answer.text().await.unwrap();
+        assert!(problem.contains(uids::MPEG4HP41), "{problem}");
+        let aborted = "drimbox_http_aborted_responses_total";
+        assert_eq!(metric(&pair.gateway, aborted, &[]).await, 0);
+    });
+}
