@@ -250,6 +250,43 @@ pub fn every_class() -> impl Iterator<Item = &'static str> {
     classes.chain(COMMON).map(|(sop_class, _)| *sop_class)
 }
 
+/// Every storage class known here, in the order of their UIDs, with what it holds and the transfer
+/// syntaxes proposed for it; and those proposed where there is room. The conformance statement
+/// lists them.
+#[cfg(test)]
+#[must_use]
+pub fn storage_statement() -> (
+    Vec<(&'static str, &'static str)>,
+    [(&'static str, &'static [&'static str]); 4],
+) {
+    let mut classes: Vec<(&str, &str)> = MODALITIES
+        .iter()
+        .filter_map(|modality| classes_of(modality))
+        .flatten()
+        .chain(COMMON)
+        .map(|(sop_class, content)| {
+            let holds = match content {
+                Data => "data",
+                Image => "image",
+                Video => "image or video",
+            };
+            (*sop_class, holds)
+        })
+        .collect();
+    classes.sort_by_key(|(uid, _)| {
+        let numbers = uid.split('.').map(|part| part.parse().unwrap_or(u64::MAX));
+        numbers.collect::<Vec<_>>()
+    });
+    classes.dedup();
+    let syntaxes = [
+        ("data", DATA),
+        ("image", IMAGE),
+        ("video", VIDEO),
+        ("room", RARE),
+    ];
+    (classes, syntaxes)
+}
+
 /// The contexts of queries and verification, for one association that serves them all.
 #[must_use]
 pub fn query() -> Vec<ProposedContext> {
