@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::site;
 use crate::support::compare::assert_same;
-use crate::support::{exam, folder, run};
+use crate::support::{AS_STORED, exam, folder, run};
 
 /// The name of the gateway in Orthanc.
 const SERVER: &str = "drimbox";
@@ -101,7 +101,9 @@ fn orthanc_searches_the_gateway_and_fetches_studies_from_it() {
             if instance {
                 resource["Instance"] = json!(exam.series[0].instances[0].sop_instance_uid);
             }
-            post(&orthanc, "/retrieve", json!({ "Resources": [resource] })).await;
+            let headers = json!({ "Accept": AS_STORED });
+            let asked = json!({ "Resources": [resource], "HttpHeaders": headers });
+            post(&orthanc, "/retrieve", asked).await;
             assert_holds(&orthanc, exam).await;
         }
     });
