@@ -10,7 +10,7 @@ use conformance::testkit::Client;
 use dicom_dictionary_std::uids;
 
 use crate::support::compare::Part10;
-use crate::support::{exams, folder, retrieve, run, study_path};
+use crate::support::{AS_STORED, exam, exams, folder, run, study_path};
 use crate::{output, site};
 
 /// The errors of a file.
@@ -52,6 +52,28 @@ fn source(uid: &str) -> &'static Instance {
     found.unwrap_or_else(|| panic!("{uid} was never stored"))
 }
 
+/// Retrieves and compares what dciodvfy finds in each instance with what it finds in the stored one.
+async fn judge(client: &Client, url: &str, accept: &str, into: &str) -> usize {
+    let into = folder(into);
+    let answer = client.get(url).accept(accept).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{url} {accept}");
+    let body = answer.multipart_to(&into).await.unwrap();
+    assert!(body.is_complete(), "{url}");
+    for part in 0..body.parts.len() {
+        let file = into.join(format!("{part}.part"));
+        let sent = Part10::read(&std::fs::read(&file).unwrap());
+        let source = source(&sent.instance());
+        let stored = exams().path(source);
+        let syntax = source.transfer_syntax_uid.as_str();
+        let before = errors(&readable(&stored, syntax, into.join("stored.dcm")));
+        let syntax = sent.meta.transfer_syntax();
+        let after = errors(&readable(&file, syntax, into.join("sent.dcm")));
+        let added: Vec<_> = after.difference(&before).collect();
+        assert!(added.is_empty(), "{} in {syntax}: {added:#?}", source.file);
+    }
+    body.parts.len()
+}
+
 #[test]
 fn dciodvfy_finds_no_error_that_the_stored_object_did_not_have() {
     run(async {
@@ -59,23 +81,32 @@ fn dciodvfy_finds_no_error_that_the_stored_object_did_not_have() {
         let client = Client::plain().unwrap();
         let mut judged = 0;
         for exam in studies() {
-            let into = folder("dciodvfy");
             let url = gateway.local_url() + &study_path(exam);
-            let body = retrieve(&client, &url, &into).await;
-            assert!(body.is_complete(), "{}", exam.name);
-            for part in 0..body.parts.len() {
-                let file = into.join(format!("{part}.part"));
-                let uid = Part10::read(&std::fs::read(&file).unwrap()).instance();
-                let source = source(&uid);
-                let syntax = source.transfer_syntax_uid.as_str();
-                let stored = exams().path(source);
-                let before = errors(&readable(&stored, syntax, into.join("stored.dcm")));
-                let after = errors(&readable(&file, syntax, into.join("sent.dcm")));
-                let added: Vec<_> = after.difference(&before).collect();
-                assert!(added.is_empty(), "{}: {added:#?}", source.file);
-                judged += 1;
-            }
+            judged += judge(&client, &url, AS_STORED, "stored").await;
         }
         assert_eq!(judged, studies().flat_map(|exam| exam.instances()).count());
+    });
+}
+
+#[test]
+fn dciodvfy_finds_no_error_in_transcoded_objects_that_the_stored_ones_did_not_have() {
+    run(async {
+        let gateway = &site().await.gateway;
+        let client = Client::plain().unwrap();
+        for name in ["ct", "dx", "us", "enhanced-ct", "multiframe", "fragments"] {
+            for syntax in [
+                uids::EXPLICIT_VR_LITTLE_ENDIAN,
+                uids::JPEGLS_LOSSLESS,
+                uids::RLE_LOSSLESS,
+            ] {
+                let exam = exam(name);
+                let url = gateway.local_url() + &study_path(exam);
+                let accept = format!(
+                    "multipart/related; type=\"application/dicom\"; transfer-syntax={syntax}"
+                );
+                let judged = judge(&client, &url, &accept, "transcoded").await;
+                assert_eq!(judged, exam.instances().count(), "{name} {syntax}");
+            }
+        }
     });
 }
