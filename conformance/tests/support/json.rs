@@ -38,20 +38,34 @@ pub fn name(object: &Json, tag: Tag) -> String {
     groups.trim_end_matches('=').to_owned()
 }
 
+/// Bytes of the longest binary value that the model holds itself.
+const INLINE_MAX: usize = 16 << 10;
+
 /// Every attribute of the data set is in the model, and nothing else but what `extra` allows.
 pub fn assert_model(stored: &Object, model: &Json, extra: &[Tag], which: &str) {
-    // Pixel Data and its two relatives (PS3.5 §8): not in metadata, though in an icon they are.
+    // Pixel Data and its two relatives (PS3.5 §8): named by URL, though in an icon they are there.
     let pixels = [0x0008, 0x0009, 0x0010].map(|element| Tag(0x7FE0, element));
+    for tag in pixels {
+        let named = model.get(key(tag)).map(|attribute| {
+            let uri = attribute["BulkDataURI"].as_str().unwrap_or_default();
+            uri.ends_with(&format!("/bulkdata/{}", key(tag)))
+        });
+        let expected = stored.get(tag).map(|_| true);
+        assert_eq!(named, expected, "{which}: {tag}");
+    }
     assert_attributes(stored, model, extra, &pixels, which);
 }
 
-fn assert_attributes(stored: &Object, model: &Json, extra: &[Tag], left_out: &[Tag], which: &str) {
+fn assert_attributes(stored: &Object, model: &Json, extra: &[Tag], bulk: &[Tag], which: &str) {
     let model = model.as_object().unwrap();
     let mut expected = 0;
     for element in stored.iter() {
         let tag = element.tag();
         // Group lengths and padding mean nothing.
-        if tag.element() == 0 || tag == Tag(0xFFFC, 0xFFFC) || left_out.contains(&tag) {
+        if bulk.contains(&tag) {
+            continue;
+        }
+        if tag.element() == 0 || tag == Tag(0xFFFC, 0xFFFC) {
             assert!(
                 !model.contains_key(&key(tag)),
                 "{which}: {tag} is in the metadata"
@@ -147,6 +161,11 @@ fn assert_primitive(
     which: &str,
 ) {
     use VR::*;
+    if attribute.contains_key("BulkDataURI") {
+        let length = value.to_bytes().len();
+        assert!(length > INLINE_MAX, "{which}: {length} bytes by URL");
+        return;
+    }
     match vr {
         OB | OD | OF | OL | OV | OW => {
             let inline = attribute.get("InlineBinary").and_then(Json::as_str);

@@ -75,6 +75,9 @@ pub struct Access {
     pub default_pacs: Option<Arc<str>>,
 }
 
+/// Who asks, what the listener offers, and the PACS that the request is about.
+type Identified<'a> = (Principal, &'a BTreeSet<Resource>, Option<Arc<str>>);
+
 impl Access {
     /// Decides on a request.
     ///
@@ -90,7 +93,39 @@ impl Access {
         named: Option<&str>,
         request: Request<'_>,
     ) -> Result<Grant, Refusal> {
-        let (principal, offered, pacs) = match connection.listener {
+        let (principal, offered, pacs) = self.identify(connection, token, named)?;
+        let resource = match request {
+            Request::Retrieve(_) => Resource::Wado,
+            Request::Search => Resource::Qido,
+        };
+        if !offered.contains(&resource) {
+            return Err(Refusal::NotOffered);
+        }
+        let pacs = pacs.ok_or(Refusal::NoPacs)?;
+        Ok(Grant { principal, pacs })
+    }
+
+    /// What a principal may ask for at all, for the description of the service.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn offered(
+        &self,
+        connection: &Connection,
+        token: Option<&str>,
+        named: Option<&str>,
+    ) -> Result<&BTreeSet<Resource>, Refusal> {
+        let (_, offered, pacs) = self.identify(connection, token, named)?;
+        pacs.map(|_| offered).ok_or(Refusal::NoPacs)
+    }
+
+    fn identify(
+        &self,
+        connection: &Connection,
+        token: Option<&str>,
+        named: Option<&str>,
+    ) -> Result<Identified<'_>, Refusal> {
+        Ok(match connection.listener {
             ListenerKind::Peer => {
                 // The TLS listener let nobody in without a certificate of its authorities.
                 let shown = connection.peer_certificates.as_ref();
@@ -115,15 +150,6 @@ impl Access {
                 (principal, &self.local, pacs)
             }
             ListenerKind::Admin => return Err(Refusal::NotOffered),
-        };
-        let resource = match request {
-            Request::Retrieve(_) => Resource::Wado,
-            Request::Search => Resource::Qido,
-        };
-        if !offered.contains(&resource) {
-            return Err(Refusal::NotOffered);
-        }
-        let pacs = pacs.ok_or(Refusal::NoPacs)?;
-        Ok(Grant { principal, pacs })
+        })
     }
 }

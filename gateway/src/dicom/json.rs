@@ -1,5 +1,6 @@
 //! The DICOM JSON Model (PS3.18 annex F), written straight from the bytes of a data set.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -382,6 +383,15 @@ fn as_sequence(Tag(group, element): Tag, items: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(items);
     bytes
+}
+
+/// The value of an element as bulk data have it: in little endian order.
+#[must_use]
+pub fn little_endian_value<'v>(element: Element<'_>, bytes: &'v [u8]) -> Cow<'v, [u8]> {
+    match word_size(known_vr(element)) {
+        word if element.is_big_endian() && word > 1 => little_endian(bytes, word).into(),
+        _ => bytes.into(),
+    }
 }
 
 fn little_endian(bytes: &[u8], word: usize) -> Vec<u8> {

@@ -20,5 +20,6 @@ pub(crate) mod testdata;
 pub mod uid;
 mod walk;
 pub mod write;
+pub mod xml;
 
 pub use walk::{has_short_length, implicit_vr, is_pixel_data, word_size};

@@ -1,12 +1,9 @@
 //! What answers have in common: media types, caching, opening what they speak of.
 
-use axum::body::Body;
-use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderValue};
 
 use super::body::Batches;
-use super::negotiate::JsonType;
 use super::problem::Problem;
 use super::service::Call;
 use super::status::failed;
@@ -16,15 +13,6 @@ use crate::archive::Scope;
 pub async fn open_one(call: &Call<'_>, scope: &Scope) -> Result<Batches, Problem> {
     let reader = call.pacs.studies.open(scope).await.map_err(failed)?;
     Batches::open(reader).await.map_err(failed)
-}
-
-/// An answer in the DICOM JSON model.
-pub fn json(media: JsonType, body: Body) -> Response {
-    let mut answer = Response::new(body);
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.as_str()));
-    no_store(headers);
-    answer
 }
 
 /// Health data: only the client itself may keep it, and asks again.

@@ -12,14 +12,13 @@ use futures_util::Stream;
 use super::multipart::{Boundary, DICOM, PartHeader};
 use super::negotiate::{Delivery, EXPLICIT_VR_LITTLE_ENDIAN, InstanceEncoding};
 use super::transcoded::{Ahead, Transcoded, Wish};
-use crate::cache::read_range;
 use crate::dicom::convert::Converter;
 use crate::dicom::edit::{Edit, edit_head};
 use crate::dicom::part10;
 use crate::dicom::reader::{Limits, ReadError};
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::studies::bytes::ItemBytes;
-use crate::studies::{Item, MEMORY_BUDGET, Reader, StudiesError};
+use crate::studies::{Item, Reader, StudiesError};
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -174,7 +173,7 @@ impl Sending {
             (
                 PartHeader {
                     media_type: DICOM,
-                    transfer_syntax,
+                    transfer_syntax: Some(transfer_syntax),
                     location: None,
                 },
                 *length,
@@ -233,7 +232,7 @@ pub fn instances(
 fn opening(boundary: &Boundary, transfer_syntax: &TransferSyntaxUid, first: bool) -> Bytes {
     let header = PartHeader {
         media_type: DICOM,
-        transfer_syntax,
+        transfer_syntax: Some(transfer_syntax),
         location: None,
     };
     boundary.open(&header, first)
@@ -406,6 +405,21 @@ impl Content {
     }
 }
 
+/// The first bytes of an item, when they have arrived; file meta information and head of one that
+/// flows through.
+///
+/// # Errors
+/// Why they do not arrive.
+pub async fn opening_of(item: &Item, meta: u64, head: u64) -> Result<Vec<u8>, BodyError> {
+    let mut bytes = ItemBytes::new(std::slice::from_ref(item));
+    let mut content = Content {
+        left: None,
+        change: None,
+    };
+    content.read_all(&mut bytes, meta).await?;
+    content.read_all(&mut bytes, head).await
+}
+
 /// Takes a piece off what is left; an empty one is the end of what had no length.
 fn count(left: &mut Option<u64>, piece: &Bytes) {
     *left = match *left {
@@ -417,148 +431,4 @@ fn count(left: &mut Option<u64>, piece: &Bytes) {
 
 fn explicit_le() -> TransferSyntaxUid {
     TransferSyntaxUid::known(EXPLICIT_VR_LITTLE_ENDIAN)
-}
-
-/// What turns the data set of an instance, without its pixel data, into its description.
-pub type Describe = Arc<dyn Fn(&Item, &[u8], &mut Vec<u8>) -> Result<(), String> + Send + Sync>;
-
-/// Instances described at a time, off the async threads.
-const DESCRIBED: usize = 64;
-
-/// A JSON array with one object an instance.
-pub fn metadata(
-    mut batches: Batches,
-    describe: Describe,
-    max_head: u64,
-) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
-    async_stream::try_stream! {
-        let mut first = true;
-        while let Some(items) = batches.next().await? {
-            for chunk in items.chunks(DESCRIBED) {
-                for item in chunk {
-                    keep_head(item, max_head).await?;
-                }
-                let chunk = chunk.to_vec();
-                let describe = Arc::clone(&describe);
-                let opens = first;
-                let described = tokio::task::spawn_blocking(move || {
-                    describe_all(&chunk, opens, max_head, &describe)
-                });
-                yield described.await.map_err(std::io::Error::other)??;
-                first = false;
-            }
-        }
-        yield Bytes::from_static(b"]");
-    }
-}
-
-fn describe_all(
-    items: &[Item],
-    first: bool,
-    max_head: u64,
-    describe: &Describe,
-) -> Result<Bytes, BodyError> {
-    let mut out = Vec::with_capacity(items.len() * 4096);
-    for (at, item) in items.iter().enumerate() {
-        out.push(if first && at == 0 { b'[' } else { b',' });
-        let head = head(item, max_head)?;
-        describe(item, &head, &mut out).map_err(BodyError::Unreadable)?;
-    }
-    Ok(out.into())
-}
-
-/// Waits for the head of an item that flows through; its pixel data are not waited for.
-async fn keep_head(item: &Item, max: u64) -> Result<(), BodyError> {
-    let Item::Flowing(flowing) = item else {
-        return Ok(());
-    };
-    let entry = item.entry();
-    if entry.head_length > max.min(MEMORY_BUDGET as u64) {
-        return Err(BodyError::Unreadable(
-            "the disk has no room for it, and its head is too large for memory".into(),
-        ));
-    }
-    let mut bytes = ItemBytes::new(std::slice::from_ref(item));
-    let mut content = Content {
-        left: None,
-        change: None,
-    };
-    content.read_all(&mut bytes, entry.meta_length).await?;
-    let head = content.read_all(&mut bytes, entry.head_length).await?;
-    flowing.keep_head(head.into());
-    Ok(())
-}
-
-/// The data set of an item without its pixel data: what stands before and what stands after, whole
-/// elements of one encoding, and so a data set again. Blocks.
-///
-/// Of an item that flows through memory what stands after is not there: it has not arrived yet.
-fn head(item: &Item, max: u64) -> Result<Bytes, BodyError> {
-    let entry = item.entry();
-    let total = entry.head_length.saturating_add(entry.tail_length);
-    if total > max {
-        return Err(BodyError::Unreadable(format!(
-            "{total} bytes besides its pixel data, {max} are allowed (`limits.max_head_bytes`)"
-        )));
-    }
-    let length = |bytes: u64| usize::try_from(bytes).map_err(std::io::Error::other);
-    let (head, tail) = (length(entry.head_length)?, length(entry.tail_length)?);
-    let tail_at = entry.length.saturating_sub(entry.tail_length);
-    match item {
-        Item::Stored { entry, file, .. } => {
-            let read = |from, length| {
-                read_range(file, entry.offset + from, length)
-                    .inspect_err(|error| item.is_unreadable(error))
-            };
-            let before = read(entry.meta_length, head)?;
-            if tail == 0 {
-                return Ok(before);
-            }
-            let after = read(tail_at, tail)?;
-            Ok([before, after].concat().into())
-        }
-        Item::Held(held) => {
-            let mut bytes = Vec::with_capacity(head + tail);
-            copy_range(&held.pieces, length(entry.meta_length)?, head, &mut bytes);
-            copy_range(&held.pieces, length(tail_at)?, tail, &mut bytes);
-            Ok(bytes.into())
-        }
-        Item::Flowing(flowing) => Ok(flowing.head().cloned().unwrap_or_default()),
-    }
-}
-
-/// Appends `length` bytes from `start` on, counted over all pieces.
-fn copy_range(pieces: &[Bytes], start: usize, length: usize, out: &mut Vec<u8>) {
-    let (mut skip, mut left) = (start, length);
-    for piece in pieces {
-        let rest = piece.get(skip..).unwrap_or_default();
-        skip = skip.saturating_sub(piece.len());
-        let taken = rest.get(..left).unwrap_or(rest);
-        out.extend_from_slice(taken);
-        left -= taken.len();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_the_same_however_its_bytes_are_cut_in_pieces() {
-        let whole: Vec<u8> = (0..12).collect();
-        for size in 1..=12 {
-            let pieces: Vec<Bytes> = whole.chunks(size).map(Bytes::copy_from_slice).collect();
-            for start in 0..=12 {
-                for length in 0..=12 - start {
-                    let mut out = vec![0xFF];
-                    copy_range(&pieces, start, length, &mut out);
-                    let expected = whole.iter().skip(start).take(length);
-                    assert!(
-                        out.iter().skip(1).eq(expected),
-                        "{length} bytes from {start} in pieces of {size}"
-                    );
-                }
-            }
-        }
-    }
 }

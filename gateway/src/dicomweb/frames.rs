@@ -1,6 +1,7 @@
 //! Frames of an instance (PS3.18 §10.4.1.1.6): the bare code stream of each as it is stored, or its
 //! samples in little endian order.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -16,6 +17,7 @@ use http::header::CONTENT_TYPE;
 use super::accept::{Accept, MediaType, TransferSyntaxRange, Weight};
 use super::answer::{no_store, open_one};
 use super::body::{Batches, BodyError};
+use super::conditional::Variant;
 use super::multipart::{Boundary, PartHeader};
 use super::negotiate::{EXPLICIT_VR_LITTLE_ENDIAN, NotAcceptable};
 use super::problem::Problem;
@@ -28,7 +30,7 @@ use crate::pixels::{PixelError, PixelLimits, ReadAt, StoredImage, is_decodable};
 use crate::studies::Item;
 
 /// The media type of samples that are not compressed.
-const OCTETS: &str = "application/octet-stream";
+pub const OCTETS: &str = "application/octet-stream";
 /// Memory that the head and the index of an image are estimated to take, in bytes.
 const OPENING: u64 = 4 << 20;
 /// Time after which a full pool is worth another try.
@@ -39,16 +41,49 @@ pub const BUSY: Duration = Duration::from_secs(5);
 /// # Errors
 /// A problem, before the first byte.
 pub async fn answer(call: &Call<'_>, scope: Scope, list: &[u32]) -> Result<Response, Problem> {
-    let batches = open_one(call, &scope).await?;
+    respond(call, open_one(call, &scope).await?, Some(list)).await
+}
+
+/// Answers with all frames of an instance (PS3.18 §10.4.1.1.6, Pixel Data).
+///
+/// # Errors
+/// A problem, before the first byte.
+pub async fn answer_all(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> {
+    respond(call, open_one(call, &scope).await?, None).await
+}
+
+/// Answers with all frames of an instance that was opened.
+///
+/// # Errors
+/// A problem, before the first byte.
+pub async fn every(call: &Call<'_>, batches: Batches) -> Result<Response, Problem> {
+    respond(call, batches, None).await
+}
+
+async fn respond(
+    call: &Call<'_>,
+    batches: Batches,
+    list: Option<&[u32]>,
+) -> Result<Response, Problem> {
     let item = batches.first().first().ok_or_else(no_resource)?;
     let encoding = negotiate_frames(&call.accept, &item.entry().transfer_syntax)?;
+    let numbers: Arc<str> = list.map_or_else(|| "all".into(), |list| format!("{list:?}").into());
+    let variant = Variant::of(Some(std::slice::from_ref(item))).map(|variant| {
+        let syntax = encoding.transfer_syntax.as_str();
+        variant.with(&[encoding.media_type, syntax, &numbers])
+    });
+    if let Some(unchanged) = call.unchanged(variant.as_ref()) {
+        return Ok(unchanged);
+    }
     let image = open(&call.service.pixels, item).await?;
-    let mut numbers = list.iter().map(|number| number.saturating_sub(1));
-    let beyond = numbers
-        .clone()
-        .find(|number| *number >= image.index().frames());
+    let frames = image.index().frames();
+    let mut numbers: VecDeque<u32> = match list {
+        Some(list) => list.iter().map(|number| number.saturating_sub(1)).collect(),
+        None => (0..frames).collect(),
+    };
+    let beyond = numbers.iter().copied().find(|number| *number >= frames);
     // The first frame decides on the status, and so does one that is not there.
-    let first = beyond.or_else(|| numbers.next()).unwrap_or_default();
+    let first = beyond.or_else(|| numbers.pop_front()).unwrap_or_default();
     let first = frame(&call.service.pixels, &image, first, encoding.decoded)
         .await
         .map_err(failed)?;
@@ -57,8 +92,11 @@ pub async fn answer(call: &Call<'_>, scope: Scope, list: &[u32]) -> Result<Respo
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, boundary.content_type(encoding.media_type));
     no_store(headers);
-    let (pool, rest) = (call.service.pixels.clone(), numbers.collect());
-    let parts = parts(pool, image, first, rest, encoding, boundary, batches);
+    if let Some(variant) = &variant {
+        variant.put(headers);
+    }
+    let pool = call.service.pixels.clone();
+    let parts = parts(pool, image, first, numbers, encoding, boundary, batches);
     *answer.body_mut() = Body::from_stream(parts);
     Ok(answer)
 }
@@ -284,7 +322,7 @@ pub fn parts(
     pool: Pool,
     image: Image,
     first: Bytes,
-    rest: Vec<u32>,
+    rest: VecDeque<u32>,
     encoding: FrameEncoding,
     boundary: Boundary,
     batches: Batches,
@@ -294,7 +332,7 @@ pub fn parts(
         let _batches = batches;
         let header = PartHeader {
             media_type: encoding.media_type,
-            transfer_syntax: &encoding.transfer_syntax,
+            transfer_syntax: Some(&encoding.transfer_syntax),
             location: None,
         };
         yield boundary.open(&header, true);

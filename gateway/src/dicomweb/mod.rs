@@ -6,10 +6,15 @@
 pub mod accept;
 mod answer;
 pub mod body;
+mod bulk;
+mod capabilities;
+mod conditional;
 pub mod frames;
+mod gzip;
 mod metadata;
 pub mod multipart;
 pub mod negotiate;
+mod object;
 pub mod path;
 pub mod problem;
 pub mod query;

@@ -12,6 +12,8 @@ use crate::dicom::uid::TransferSyntaxUid;
 
 /// The media type of DICOM instances.
 pub const DICOM: &str = "application/dicom";
+/// The media type of documents of the Native DICOM Model.
+pub const DICOM_XML: &str = "application/dicom+xml";
 
 /// A boundary between parts: unguessable, so that no content can hold it on purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +24,8 @@ pub struct Boundary(String);
 pub struct PartHeader<'a> {
     /// Media type of the part.
     pub media_type: &'static str,
-    /// Transfer syntax of the instance as it is sent.
-    pub transfer_syntax: &'a TransferSyntaxUid,
+    /// Transfer syntax of the part, where its media type has one.
+    pub transfer_syntax: Option<&'a TransferSyntaxUid>,
     /// `Content-Location`: the instance's own URL. Left out when it holds anything but visible
     /// ASCII.
     pub location: Option<&'a str>,
@@ -63,11 +65,11 @@ impl Boundary {
             text.push_str("\r\n");
         }
         // Writing to a string cannot fail.
-        let _ = write!(
-            text,
-            "--{}\r\nContent-Type: {}; transfer-syntax={}\r\n",
-            self.0, header.media_type, header.transfer_syntax
-        );
+        let _ = write!(text, "--{}\r\nContent-Type: {}", self.0, header.media_type);
+        if let Some(syntax) = header.transfer_syntax {
+            let _ = write!(text, "; transfer-syntax={syntax}");
+        }
+        text.push_str("\r\n");
         if let Some(location) = header.location.filter(|text| is_visible_ascii(text)) {
             let _ = write!(text, "Content-Location: {location}\r\n");
         }
@@ -122,7 +124,7 @@ mod tests {
         let syntax = syntax();
         let header = PartHeader {
             media_type: DICOM,
-            transfer_syntax: &syntax,
+            transfer_syntax: Some(&syntax),
             location: Some("https://a/b"),
         };
         let mut answer = Vec::new();
@@ -165,7 +167,7 @@ mod tests {
         let syntax = syntax();
         let header = PartHeader {
             media_type: DICOM,
-            transfer_syntax: &syntax,
+            transfer_syntax: Some(&syntax),
             location: Some("https://a/b"),
         };
         assert_eq!(
@@ -205,7 +207,7 @@ mod tests {
         let syntax = syntax();
         let header = PartHeader {
             media_type: DICOM,
-            transfer_syntax: &syntax,
+            transfer_syntax: Some(&syntax),
             location: Some("x\r\nX-Evil: 1"),
         };
         let text = boundary.open(&header, true);
@@ -217,7 +219,7 @@ mod tests {
         let syntax = syntax();
         let header = PartHeader {
             media_type: DICOM,
-            transfer_syntax: &syntax,
+            transfer_syntax: Some(&syntax),
             location: None,
         };
         assert_eq!(Boundary::random().total_length([(header, u64::MAX)]), None);
@@ -231,7 +233,7 @@ mod tests {
             let boundary = Boundary::random();
             let answer = written(&boundary, &contents);
             let syntax = syntax();
-            let header = PartHeader { media_type: DICOM, transfer_syntax: &syntax, location: Some("https://a/b") };
+            let header = PartHeader { media_type: DICOM, transfer_syntax: Some(&syntax), location: Some("https://a/b") };
             let parts = contents.iter().map(|content| (header, content.len() as u64));
             prop_assert_eq!(boundary.total_length(parts), Some(answer.len() as u64));
             prop_assert_eq!(read(&boundary, &answer), contents);

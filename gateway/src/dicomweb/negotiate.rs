@@ -8,7 +8,8 @@
 
 use std::sync::Arc;
 
-use super::accept::{Accept, MediaRange, MediaType, TransferSyntaxRange, Weight};
+use super::accept::{Accept, MediaRange, TransferSyntaxRange, Weight};
+use super::multipart::DICOM_XML;
 use super::problem::Problem;
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::pixels::{available_targets, is_video, lossy_targets};
@@ -75,12 +76,12 @@ pub enum NotAcceptable {
         /// The syntaxes of the resource and those it can be transcoded to, each once, in order.
         available: Vec<String>,
     },
-    /// DICOM JSON is not accepted.
-    #[error("DICOM JSON is not among what the client accepts")]
-    Json,
-    /// The client asked for the XML form of the Native DICOM Model.
-    #[error("metadata and search results are offered as JSON, not as XML")]
-    Xml,
+    /// Neither JSON nor XML is accepted for what both can say.
+    #[error("neither DICOM JSON nor DICOM XML is among what the client accepts")]
+    Model,
+    /// Bytes are not accepted for what is bytes.
+    #[error("bulk data are not among what the client accepts")]
+    Octets,
 }
 
 impl NotAcceptable {
@@ -108,7 +109,10 @@ impl From<NotAcceptable> for Problem {
             NotAcceptable::Instances | NotAcceptable::TransferSyntax { .. } => {
                 "ask for the images as they are stored: Accept: multipart/related; type=\"application/dicom\"; transfer-syntax=*"
             }
-            NotAcceptable::Json | NotAcceptable::Xml => "ask for Accept: application/dicom+json",
+            NotAcceptable::Model => "ask for Accept: application/dicom+json",
+            NotAcceptable::Octets => {
+                "ask for Accept: multipart/related; type=\"application/octet-stream\""
+            }
         };
         Self::not_acceptable(reason.to_string(), remedy)
     }
@@ -178,32 +182,35 @@ impl InstanceEncoding {
 
 /// The media type of metadata and search results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JsonType {
+pub enum ModelType {
     /// `application/dicom+json`.
     DicomJson,
     /// `application/json`, for a client that accepts only this name of it.
     Json,
+    /// `multipart/related; type="application/dicom+xml"`.
+    Xml,
 }
 
-impl JsonType {
-    /// The value of `Content-Type`.
+impl ModelType {
+    /// The media type of the body, or of each of its parts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DicomJson => "application/dicom+json",
             Self::Json => "application/json",
+            Self::Xml => DICOM_XML,
         }
     }
 }
 
-/// Chooses the media type of metadata (PS3.18 §10.4.4) and search results (§10.6.4): JSON, also
-/// for a client that did not say.
+/// Chooses the media type of metadata (PS3.18 §10.4.4) and search results (§10.6.4): JSON unless XML
+/// is preferred, also for a client that did not say.
 ///
 /// # Errors
-/// [`NotAcceptable::Xml`] when XML is what was asked for, else [`NotAcceptable::Json`].
-pub fn negotiate_json(accept: &Accept) -> Result<JsonType, NotAcceptable> {
+/// [`NotAcceptable::Model`].
+pub fn negotiate_model(accept: &Accept) -> Result<ModelType, NotAcceptable> {
     if accept.entries.is_empty() {
-        return Ok(JsonType::DicomJson);
+        return Ok(ModelType::DicomJson);
     }
     let weight = |sub| {
         let covering = accept
@@ -211,29 +218,94 @@ pub fn negotiate_json(accept: &Accept) -> Result<JsonType, NotAcceptable> {
             .iter()
             .filter(|entry| entry.media.covers("application", sub));
         most_precise(covering.map(|entry| (entry.media.precision(), entry.weight)))
-            .filter(|weight| *weight > Weight::NONE)
     };
-    match (weight("dicom+json"), weight("json")) {
-        (Some(dicom), Some(plain)) if plain > dicom => Ok(JsonType::Json),
-        (Some(_), _) => Ok(JsonType::DicomJson),
-        (None, Some(_)) => Ok(JsonType::Json),
-        (None, None) => {
-            let xml = |media: &MediaType| {
-                media.precision() == 2
-                    && (media.covers("application", "dicom+xml")
-                        || media.covers("application", "xml"))
-            };
-            let asked = accept
-                .entries
-                .iter()
-                .any(|e| xml(&e.media) || e.parts.as_ref().is_some_and(xml));
-            Err(if asked {
-                NotAcceptable::Xml
-            } else {
-                NotAcceptable::Json
-            })
+    // Also under its bare name, which is not in the standard's list but leaves no doubt.
+    let xml = accept.entries.iter().filter_map(|entry| {
+        let bare = entry.media.precision() == 2 && entry.media.covers("application", "dicom+xml");
+        let precision = parts(entry, "application", "dicom+xml").or(bare.then_some(2))?;
+        Some((precision, entry.weight))
+    });
+    // JSON stands before the other name of it, and both before XML.
+    let offers = [
+        (ModelType::DicomJson, weight("dicom+json")),
+        (ModelType::Json, weight("json")),
+        (ModelType::Xml, most_precise(xml)),
+    ];
+    let mut best = None;
+    for (model, weight) in offers {
+        let weight = weight.unwrap_or(Weight::NONE);
+        if weight > best.map_or(Weight::NONE, |(_, weight)| weight) {
+            best = Some((model, weight));
         }
     }
+    best.map(|(model, _)| model).ok_or(NotAcceptable::Model)
+}
+
+/// How bulk data are wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BulkForm {
+    /// `multipart/related; type="application/octet-stream"`.
+    Multipart,
+    /// `application/octet-stream`: the value is the whole body.
+    SinglePart,
+}
+
+impl BulkForm {
+    /// A name of the form.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Multipart => "multipart",
+            Self::SinglePart => "single",
+        }
+    }
+}
+
+/// Chooses how a value is wrapped: in a part, unless the client prefers the bare value.
+///
+/// # Errors
+/// [`NotAcceptable::Octets`].
+pub fn negotiate_bulk(accept: &Accept) -> Result<BulkForm, NotAcceptable> {
+    if accept.entries.is_empty() {
+        return Ok(BulkForm::Multipart);
+    }
+    // Octets have no transfer syntax but the one that values are in by themselves.
+    let entries = || {
+        accept
+            .entries
+            .iter()
+            .filter(|entry| match &entry.transfer_syntax {
+                TransferSyntaxRange::Named(uid) => uid.as_str() == EXPLICIT_VR_LITTLE_ENDIAN,
+                TransferSyntaxRange::Any | TransferSyntaxRange::Unnamed => true,
+            })
+    };
+    let many = entries().filter_map(|entry| {
+        let precision = parts(entry, "application", "octet-stream")?;
+        Some((precision, entry.weight))
+    });
+    let one = entries().filter(|entry| entry.media.covers("application", "octet-stream"));
+    let one = one.map(|entry| (entry.media.precision(), entry.weight));
+    let weight = |weight: Option<Weight>| weight.unwrap_or(Weight::NONE);
+    match (weight(most_precise(many)), weight(most_precise(one))) {
+        (many, one) if one > many => Ok(BulkForm::SinglePart),
+        (many, _) if many > Weight::NONE => Ok(BulkForm::Multipart),
+        _ => Err(NotAcceptable::Octets),
+    }
+}
+
+/// Whether an entry admits `multipart/related` with parts of this type, and how precisely it says so
+/// (0 to 5).
+fn parts(entry: &MediaRange, main: &str, sub: &str) -> Option<u8> {
+    if !entry.media.covers("multipart", "related") {
+        return None;
+    }
+    let parts = match &entry.parts {
+        // Without `type` the default of the resource is meant.
+        None => 0,
+        Some(parts) if parts.covers(main, sub) => 1 + parts.precision(),
+        Some(_) => return None,
+    };
+    Some(entry.media.precision() + parts)
 }
 
 /// The transfer syntaxes accepted in one form, each with its weight and the precision of the range
@@ -326,22 +398,13 @@ impl Syntaxes {
 
 /// Whether an entry admits instances in a form, and how precisely it says so (0 to 5).
 fn admits(entry: &MediaRange, form: Form) -> Option<u8> {
-    let (main, sub) = match form {
-        Form::Multipart => ("multipart", "related"),
-        Form::SinglePart => ("application", "dicom"),
-    };
-    if !entry.media.covers(main, sub) {
-        return None;
+    match form {
+        Form::Multipart => parts(entry, "application", "dicom"),
+        Form::SinglePart => entry
+            .media
+            .covers("application", "dicom")
+            .then(|| entry.media.precision()),
     }
-    let parts = match (form, &entry.parts) {
-        // Without `type` the default of the resource is meant, which is DICOM.
-        (Form::SinglePart, _) | (_, None) => 0,
-        (Form::Multipart, Some(parts)) if parts.covers("application", "dicom") => {
-            1 + parts.precision()
-        }
-        (Form::Multipart, Some(_)) => return None,
-    };
-    Some(entry.media.precision() + parts)
 }
 
 /// Of several statements the most precise counts (RFC 9110 §12.5.1); of equals the greatest
@@ -612,7 +675,7 @@ mod tests {
 
     #[test]
     fn json_is_given_under_the_name_that_was_asked() {
-        let of = |accept: &str| negotiate_json(&Accept::parse([accept]).unwrap());
+        let of = |accept: &str| negotiate_model(&Accept::parse([accept]).unwrap());
         for accept in [
             "",
             "*/*",
@@ -621,28 +684,67 @@ mod tests {
             "application/json, application/dicom+json",
             "application/dicom+json, multipart/related; type=application/octet-stream; transfer-syntax=*",
             "text/html, application/xml;q=0.9, */*;q=0.8",
+            "multipart/related; type=\"application/dicom+xml\", application/dicom+json",
         ] {
-            assert_eq!(of(accept), Ok(JsonType::DicomJson), "{accept}");
+            assert_eq!(of(accept), Ok(ModelType::DicomJson), "{accept}");
         }
-        assert_eq!(of("application/json"), Ok(JsonType::Json));
+        assert_eq!(of("application/json"), Ok(ModelType::Json));
         assert_eq!(
             of("application/json, application/dicom+json; q=0.5"),
-            Ok(JsonType::Json)
+            Ok(ModelType::Json)
         );
-        assert_eq!(of("application/dicom+json; q=0, */*"), Ok(JsonType::Json));
+        assert_eq!(of("application/dicom+json; q=0, */*"), Ok(ModelType::Json));
     }
 
     #[test]
-    fn xml_is_refused_by_name() {
-        let of = |accept: &str| negotiate_json(&Accept::parse([accept]).unwrap());
+    fn xml_is_given_to_who_prefers_it() {
+        let of = |accept: &str| negotiate_model(&Accept::parse([accept]).unwrap());
         let xml = "multipart/related; type=\"application/dicom+xml\"";
-        assert_eq!(of(xml), Err(NotAcceptable::Xml));
-        assert_eq!(of("application/dicom+json; q=0"), Err(NotAcceptable::Json));
-        assert_eq!(of("image/png"), Err(NotAcceptable::Json));
-        assert_eq!(
-            of(&format!("{xml}, application/dicom+json; q=0.1")),
-            Ok(JsonType::DicomJson)
-        );
+        for accept in [
+            xml,
+            "multipart/related; type=application/dicom+xml; boundary=x",
+            "application/dicom+xml",
+            "multipart/related",
+            &format!("{xml}, application/dicom+json; q=0.1"),
+        ] {
+            assert_eq!(of(accept), Ok(ModelType::Xml), "{accept}");
+        }
+        for accept in [
+            "application/dicom+json; q=0",
+            "image/png",
+            "multipart/related; type=\"application/dicom\"",
+            &format!("{xml}; q=0"),
+        ] {
+            assert_eq!(of(accept), Err(NotAcceptable::Model), "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_a_part_unless_the_bare_value_is_preferred() {
+        let of = |accept: &str| negotiate_bulk(&Accept::parse([accept]).unwrap());
+        for accept in [
+            "",
+            "*/*",
+            "multipart/related; type=\"application/octet-stream\"",
+            "multipart/related; type=\"application/octet-stream\"; transfer-syntax=*",
+            "multipart/related; type=\"*/*\", application/octet-stream; q=0.5",
+        ] {
+            assert_eq!(of(accept), Ok(BulkForm::Multipart), "{accept}");
+        }
+        for accept in [
+            "application/octet-stream",
+            "application/octet-stream, */*; q=0.1",
+            "application/*",
+        ] {
+            assert_eq!(of(accept), Ok(BulkForm::SinglePart), "{accept}");
+        }
+        for accept in [
+            "image/jpeg",
+            "multipart/related; type=\"image/jls\"",
+            "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.4.80",
+        ] {
+            assert_eq!(of(accept), Err(NotAcceptable::Octets), "{accept}");
+        }
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 
 use super::query::Level;
 use crate::archive::Scope;
+use crate::dicom::path::AttributePath;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid, Uid};
 
 /// Frames named in one request.
@@ -36,6 +37,10 @@ pub enum Target {
         /// A small picture.
         thumbnail: bool,
     },
+    /// `…/bulkdata/{path}`: one value of an instance.
+    Bulk(Scope, AttributePath),
+    /// `…/pixeldata` of an instance: all its frames.
+    Pixels(Scope),
     /// A resource of the standard that this service does not have.
     NotOffered(&'static str),
 }
@@ -49,6 +54,8 @@ pub enum PathError {
     BadUid,
     /// A list of frames that is none, or too long.
     BadFrames,
+    /// The way to a value that is none.
+    BadAttribute,
 }
 
 /// Parses the path after the root of the service: `/studies/…`.
@@ -61,7 +68,8 @@ pub enum PathError {
 pub fn parse(path: &str) -> Result<Target, PathError> {
     let path = path.strip_prefix('/').ok_or(PathError::Unknown)?;
     let path = path.strip_suffix('/').unwrap_or(path);
-    let parts: Vec<&str> = path.split('/').take(12).collect();
+    // Deeper than any value is.
+    let parts: Vec<&str> = path.split('/').take(80).collect();
     let all = |level| {
         Ok(Target::Search {
             level,
@@ -127,8 +135,18 @@ fn below(scope: Scope, rest: &[&str]) -> Result<Target, PathError> {
         ["thumbnail"] if scope.instance().is_some() => Ok(rendered(scope, None, true)),
         ["rendered"] => Ok(Target::NotOffered("rendered series and studies")),
         ["thumbnail"] => Ok(Target::NotOffered("thumbnails of series and studies")),
-        ["bulkdata", ..] => Ok(Target::NotOffered("bulk data")),
-        ["pixeldata"] => Ok(Target::NotOffered("bulk data")),
+        ["bulkdata", rest @ ..] if scope.instance().is_some() && !rest.is_empty() => {
+            let path = rest
+                .join("/")
+                .parse()
+                .map_err(|_| PathError::BadAttribute)?;
+            Ok(Target::Bulk(scope, path))
+        }
+        ["pixeldata"] if scope.instance().is_some() => Ok(Target::Pixels(scope)),
+        ["bulkdata"] => Ok(Target::NotOffered("all bulk data at once")),
+        ["pixeldata"] => Ok(Target::NotOffered(
+            "the pixels of several instances at once",
+        )),
         ["frames", list, rest @ ..] if scope.instance().is_some() => {
             let frames = frame_list(list)?;
             match (rest, frames.as_slice()) {
@@ -249,8 +267,8 @@ mod tests {
     #[test]
     fn resources_of_the_standard_that_are_missing_are_named() {
         assert_eq!(
-            parse("/studies/1.2/bulkdata/7FE00010"),
-            Ok(Target::NotOffered("bulk data"))
+            parse("/studies/1.2/bulkdata"),
+            Ok(Target::NotOffered("all bulk data at once"))
         );
         assert_eq!(parse("/studies/1.2/frames/1"), Err(PathError::Unknown));
     }

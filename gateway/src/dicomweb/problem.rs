@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, StatusCode};
 
 /// A text of a [`Problem`]: fixed, or built from the names of parameters.
@@ -25,6 +27,7 @@ pub struct Problem {
     remedy: Option<Text>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    length: Option<u64>,
 }
 
 impl Problem {
@@ -74,6 +77,19 @@ impl Problem {
     /// 413: more than the gateway takes, or gives in one answer (PS3.18 §10.6.3.2).
     pub fn content_too_large(detail: impl Into<Text>, remedy: impl Into<Text>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).remedy(remedy)
+    }
+
+    /// 416: the range asked for lies outside the `length` bytes there are (RFC 9110 §15.5.17).
+    #[must_use]
+    pub fn range_not_satisfiable(length: u64) -> Self {
+        let problem = Self::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "the range lies outside the value",
+        );
+        Self {
+            length: Some(length),
+            ..problem.remedy("leave the Range field out")
+        }
     }
 
     /// 421: the host asked for is not the one this connection was opened to (RFC 9110 §15.5.20).
@@ -162,6 +178,10 @@ impl Problem {
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
+        if let Some(length) = self.length {
+            let range = HeaderValue::from_str(&format!("bytes */{length}"));
+            headers.extend(range.ok().map(|range| (CONTENT_RANGE, range)));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -176,6 +196,7 @@ impl Problem {
             remedy: None,
             retry_after: None,
             allow: None,
+            length: None,
         }
     }
 

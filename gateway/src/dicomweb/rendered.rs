@@ -9,6 +9,7 @@ use http::header::CONTENT_TYPE;
 
 use super::accept::{Accept, Weight};
 use super::answer::{no_store, open_one};
+use super::conditional::Variant;
 use super::frames::{Image, failed, open};
 use super::problem::Problem;
 use super::query;
@@ -42,6 +43,12 @@ pub async fn answer(
     let asked = Asked::parse(query, &call.accept, thumbnail)?;
     let batches = open_one(call, &scope).await?;
     let item = batches.first().first().ok_or_else(no_resource)?;
+    let frame_text = format!("{frame:?} {thumbnail}");
+    let variant = Variant::of(Some(std::slice::from_ref(item)))
+        .map(|variant| variant.with(&[asked.media_type(), query, &frame_text]));
+    if let Some(unchanged) = call.unchanged(variant.as_ref()) {
+        return Ok(unchanged);
+    }
     let image = open(&call.service.pixels, item).await?;
     let frame = frame.map(|number| number.saturating_sub(1));
     let picture = picture(&call.service.pixels, &image, frame, asked).await?;
@@ -49,6 +56,9 @@ pub async fn answer(
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(asked.media_type()));
     no_store(headers);
+    if let Some(variant) = &variant {
+        variant.put(headers);
+    }
     Ok(answer)
 }
 

@@ -10,6 +10,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::answer::{no_store, value};
 use super::body::{self, Batches, Part, Passed, Sending};
+use super::conditional::Variant;
 use super::multipart::{Boundary, DICOM};
 use super::negotiate::{Form, NotAcceptable, Retrieved, negotiate_instances};
 use super::problem::Problem;
@@ -33,6 +34,11 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
     let encoding = negotiate_instances(&call.accept, resource, call.service.unnamed)?;
     let reader = call.pacs.studies.open(&scope).await.map_err(failed)?;
     let known = reader.known_items().map_err(failed)?;
+    let variant =
+        Variant::of(known.as_deref()).map(|variant| variant.with(&[&format!("{encoding:?}")]));
+    if let Some(unchanged) = call.unchanged(variant.as_ref()) {
+        return Ok(unchanged);
+    }
     let batches = Batches::open(reader).await.map_err(failed)?;
     let at_hand = known.as_deref().unwrap_or_else(|| batches.first());
     let syntax = |item: &Item| item.entry().transfer_syntax.clone();
@@ -43,8 +49,11 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
         };
         if form == Form::SinglePart {
             return match Part::new(item.clone(), delivery, no_edits()) {
-                Part::Passed(part) => Ok(single(part, batches)),
-                Part::Transcoded(wish) => Ok(made(call.service.transcoding.make(wish).await?)),
+                Part::Passed(part) => Ok(single(part, batches, variant.as_ref())),
+                Part::Transcoded(wish) => {
+                    let made = call.service.transcoding.make(wish).await?;
+                    Ok(transcoded(made, variant.as_ref()))
+                }
             };
         }
     }
@@ -73,6 +82,9 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, boundary.content_type(DICOM));
     no_store(headers);
+    if let Some(variant) = &variant {
+        variant.put(headers);
+    }
     // Everything is at hand and goes as it is: the length lets a client see a cut at once.
     if let Some(length) = known.and_then(|items| sending.total_length(&boundary, &items)) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -82,25 +94,24 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
     Ok(answer)
 }
 
-fn single(part: Passed, batches: Batches) -> Response {
+fn single(part: Passed, batches: Batches, variant: Option<&Variant>) -> Response {
     let (syntax, length) = (part.transfer_syntax(), part.length());
-    one_file(
-        &syntax,
-        length,
-        Body::from_stream(body::single(part, batches)),
-    )
+    let body = Body::from_stream(body::single(part, batches));
+    one_file(&syntax, length, variant, body)
 }
 
-fn made(transcoded: Transcoded) -> Response {
-    let (syntax, length) = (transcoded.transfer_syntax.clone(), transcoded.length);
-    one_file(
-        &syntax,
-        Some(length),
-        Body::from_stream(body::made(transcoded)),
-    )
+fn transcoded(made: Transcoded, variant: Option<&Variant>) -> Response {
+    let (syntax, length) = (made.transfer_syntax.clone(), made.length);
+    let body = Body::from_stream(body::made(made));
+    one_file(&syntax, Some(length), variant, body)
 }
 
-fn one_file(transfer_syntax: &TransferSyntaxUid, length: Option<u64>, body: Body) -> Response {
+fn one_file(
+    transfer_syntax: &TransferSyntaxUid,
+    length: Option<u64>,
+    variant: Option<&Variant>,
+    body: Body,
+) -> Response {
     let mut answer = Response::new(body);
     let headers = answer.headers_mut();
     let kind = format!("application/dicom; transfer-syntax={transfer_syntax}");
@@ -109,6 +120,9 @@ fn one_file(transfer_syntax: &TransferSyntaxUid, length: Option<u64>, body: Body
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     no_store(headers);
+    if let Some(variant) = variant {
+        variant.put(headers);
+    }
     answer
 }
 

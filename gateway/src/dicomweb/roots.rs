@@ -99,5 +99,6 @@ impl Roots {
 }
 
 fn below<'a>(path: &'a str, root: &str) -> Option<&'a str> {
-    path.strip_prefix(root).filter(|rest| rest.starts_with('/'))
+    path.strip_prefix(root)
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }

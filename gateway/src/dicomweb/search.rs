@@ -7,10 +7,14 @@ use axum::response::Response;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
-use http::header::WARNING;
+use http::HeaderValue;
+use http::header::{CONTENT_TYPE, WARNING};
+use serde_json::value::RawValue;
 
-use super::answer::{json, value};
-use super::negotiate::negotiate_json;
+use super::answer::{no_store, value};
+use super::gzip;
+use super::multipart::{Boundary, DICOM_XML, PartHeader};
+use super::negotiate::{ModelType, negotiate_model};
 use super::problem::Problem;
 use super::query::{IncludeFields, Level, Query, Scope};
 use super::service::{Call, Pacs, Texts};
@@ -19,6 +23,7 @@ use crate::archive::{self, FindRequest, Identifier, Match};
 use crate::dicom::json::{Attribute, JsonOptions, write_object};
 use crate::dicom::reader::Elements;
 use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::dicom::xml::{self, XmlError};
 use crate::studies::{Counts, Studies, StudiesError};
 
 /// What `includefield=all` adds to the attributes of each level: what archives commonly index.
@@ -92,19 +97,53 @@ pub struct Page {
 /// # Errors
 /// A problem.
 pub async fn answer(call: &Call<'_>, level: Level, scope: Scope) -> Result<Response, Problem> {
-    let media = negotiate_json(&call.accept)?;
+    let model = negotiate_model(&call.accept)?;
     let query = Query::parse(level, scope, call.uri.query().unwrap_or_default())?;
     let Pacs { studies, texts } = call.pacs;
     let found = run(studies, texts, &query, call.service.max_matches, &call.root)
         .await
         .map_err(failed)?;
-    let mut answer = json(media, Body::from(found.body));
+    let mut answer = Response::new(Body::empty());
+    let headers = answer.headers_mut();
+    no_store(headers);
     for warning in found.warnings {
-        answer
-            .headers_mut()
-            .append(WARNING, value(&format!("299 drimbox \"{warning}\"")));
+        headers.append(WARNING, value(&format!("299 drimbox \"{warning}\"")));
     }
+    let text = match model {
+        ModelType::DicomJson | ModelType::Json => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(model.as_str()));
+            found.body
+        }
+        ModelType::Xml => {
+            let boundary = Boundary::random();
+            headers.insert(CONTENT_TYPE, boundary.content_type(DICOM_XML));
+            let parts = tokio::task::spawn_blocking(move || xml_parts(&found.body, &boundary));
+            parts
+                .await
+                .map_err(|_| Problem::internal())?
+                .map_err(|error| failed(StudiesError::Internal(error.to_string())))?
+        }
+    };
+    *answer.body_mut() = gzip::whole(call, answer.headers_mut(), text);
     Ok(answer)
+}
+
+/// The matches of a JSON array as Native DICOM Model documents, a part a match. Blocks.
+fn xml_parts(matches: &[u8], boundary: &Boundary) -> Result<Vec<u8>, XmlError> {
+    let matches: Vec<&RawValue> =
+        serde_json::from_slice(matches).map_err(|_| XmlError::NotDicomJson)?;
+    let header = PartHeader {
+        media_type: DICOM_XML,
+        transfer_syntax: None,
+        location: None,
+    };
+    let mut out = Vec::new();
+    for (at, object) in matches.into_iter().enumerate() {
+        out.extend_from_slice(&boundary.open(&header, at == 0));
+        out.extend(xml::from_json(object.get().as_bytes())?);
+    }
+    out.extend_from_slice(&boundary.close());
+    Ok(out)
 }
 
 /// Runs a search. `root` is where the service stands, for `RetrieveURL`.

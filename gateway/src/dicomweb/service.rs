@@ -8,9 +8,12 @@ use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 
 use super::accept::Accept;
+use super::answer::no_store;
+use super::capabilities::cors;
+use super::conditional::Variant;
 use super::negotiate::Unnamed;
 use super::path::{self, PathError, Target};
 use super::problem::Problem;
@@ -18,7 +21,7 @@ use super::query;
 use super::roots::Roots;
 use super::status::{no_resource, refused};
 use super::transcoded::Transcoding;
-use super::{frames, metadata, rendered, retrieve, search};
+use super::{bulk, capabilities, frames, metadata, rendered, retrieve, search};
 use crate::access::{self, Access};
 use crate::archive::Scope;
 use crate::config::Quirks;
@@ -96,6 +99,21 @@ pub struct Call<'a> {
     pub accept: Accept,
     /// What it asked for.
     pub uri: &'a Uri,
+    /// The fields of the request.
+    pub headers: &'a HeaderMap,
+}
+
+impl Call<'_> {
+    /// The answer for a client that has this form already.
+    #[must_use]
+    pub fn unchanged(&self, variant: Option<&Variant>) -> Option<Response> {
+        let variant = variant.filter(|variant| variant.is_known(self.headers))?;
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        no_store(answer.headers_mut());
+        variant.put(answer.headers_mut());
+        Some(answer)
+    }
 }
 
 async fn handle(
@@ -105,15 +123,35 @@ async fn handle(
 ) -> Response {
     let (parts, _) = request.into_parts();
     let id = parts.extensions.get::<RequestId>().cloned();
-    let answer = match parts.extensions.get::<Connection>() {
-        Some(connection) => {
+    let Some(connection) = parts.extensions.get::<Connection>() else {
+        return Problem::internal().response(id.as_ref().map(RequestId::as_str));
+    };
+    // Pages of other origins are a matter of the centre's own network.
+    let origin = match connection.listener {
+        ListenerKind::Local => cors::origin(&parts.headers, &service.cors_origins),
+        ListenerKind::Peer | ListenerKind::Admin => None,
+    };
+    let preflight = origin
+        .as_ref()
+        .and_then(|_| cors::preflight(&parts.method, &parts.headers));
+    let answer = match preflight {
+        Some(answer) => Ok(answer),
+        None => {
             service
                 .answer(connection, &parts.method, &uri, &parts.headers)
                 .await
         }
-        None => Err(Problem::internal()),
     };
-    answer.unwrap_or_else(|problem| problem.response(id.as_ref().map(RequestId::as_str)))
+    let mut answer =
+        answer.unwrap_or_else(|problem| problem.response(id.as_ref().map(RequestId::as_str)));
+    if let Some(origin) = origin {
+        cors::allow(origin, answer.headers_mut());
+    }
+    if parts.method == Method::HEAD {
+        // What was opened for it is closed at once.
+        *answer.body_mut() = Body::empty();
+    }
+    answer
 }
 
 impl Service {
@@ -131,11 +169,26 @@ impl Service {
             .roots
             .split(connection, uri.path())
             .ok_or_else(no_resource)?;
+        if *method == Method::OPTIONS {
+            let offered = self
+                .access
+                .offered(connection, bearer(headers), named)
+                .map_err(refused)?;
+            let accept = Accept::of_request(headers, accept_parameter(uri)?.as_deref())?;
+            let root = self.roots.of(connection, headers, named);
+            let mut answer = capabilities::answer(&accept, offered, &root)?;
+            answer.extensions_mut().insert(ResourceName("capabilities"));
+            return Ok(answer);
+        }
         let target = path::parse(rest).map_err(|error| match error {
             PathError::Unknown => no_resource(),
             PathError::BadFrames => Problem::bad_request(
                 "the list of frames is malformed",
                 "write numbers from 1 with commas between them, 1 000 at most",
+            ),
+            PathError::BadAttribute => Problem::bad_request(
+                "the way to a value is malformed",
+                "follow the BulkDataURI of the metadata",
             ),
             PathError::BadUid => Problem::bad_request(
                 "a UID in the path is malformed",
@@ -143,12 +196,14 @@ impl Service {
             ),
         })?;
         if *method != Method::GET && *method != Method::HEAD {
-            return Err(Problem::method_not_allowed("GET, HEAD"));
+            return Err(Problem::method_not_allowed(capabilities::METHODS));
         }
         let asked = match &target {
             Target::Retrieve(scope)
             | Target::Metadata(scope)
             | Target::Frames(scope, _)
+            | Target::Bulk(scope, _)
+            | Target::Pixels(scope)
             | Target::Rendered { scope, .. } => access::Request::Retrieve(scope),
             Target::Search { .. } | Target::NotOffered(_) => access::Request::Search,
         };
@@ -165,11 +220,14 @@ impl Service {
             root,
             accept,
             uri,
+            headers,
         };
         let (resource, answer) = match target {
             Target::Retrieve(scope) => (name_of(&scope), retrieve::answer(&call, scope).await),
             Target::Metadata(scope) => ("metadata", metadata::answer(&call, scope).await),
             Target::Frames(scope, list) => ("frames", frames::answer(&call, scope, &list).await),
+            Target::Pixels(scope) => ("frames", frames::answer_all(&call, scope).await),
+            Target::Bulk(scope, path) => ("bulkdata", bulk::answer(&call, scope, path).await),
             Target::Rendered {
                 scope,
                 frame,

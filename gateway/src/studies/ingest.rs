@@ -26,6 +26,8 @@ use crate::dicom::uid::TransferSyntaxUid;
 const SPILL: usize = 4 * 1024 * 1024;
 /// Bytes of a large instance written at a time.
 const LARGE_WRITE: usize = 1024 * 1024;
+/// Bytes kept in memory of an instance that has not said yet which series it belongs to.
+const UNKNOWN_MAX: usize = 24 * 1024 * 1024;
 
 /// The sink of one retrieval.
 pub struct Ingest {
@@ -124,7 +126,9 @@ impl Writer {
         if self.flow.is_some() {
             return self.hand_on().await;
         }
-        if self.large.is_none() && self.size > SPILL {
+        // Long private values may stand before the identity (0009,xx… before 0020,000E).
+        let is_known = self.scanner.seen().series.is_some() || self.size > UNKNOWN_MAX;
+        if self.large.is_none() && self.size > SPILL && is_known {
             self.spill().await?;
         }
         if self.large.is_some() && self.pending >= LARGE_WRITE {

@@ -1,0 +1,560 @@
+//! Bulk data: what metadata name by URL is found there; the forms of HTTP that all resources share.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use conformance::samples::Exam;
+use conformance::testkit::{Client, Gateway, GatewayConfig, Response};
+use dicom_core::value::{DataSetSequence, Value};
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::{FileMetaTableBuilder, InMemDicomObject, StandardDataDictionary};
+use dicom_transfer_syntax_registry::entries;
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use http::Method;
+use serde_json::Value as Json;
+use support::compare::{BIG_ENDIAN, Part10};
+use support::pair::Pair;
+use support::{JSON, exam, exams, folder, json, run, study_path};
+
+type Object = InMemDicomObject<StandardDataDictionary>;
+
+const OCTETS: &str = "application/octet-stream";
+const PARTS: &str = "multipart/related; type=\"application/octet-stream\"";
+
+const MAKER: Tag = Tag(0x0009, 0x0010);
+const LONG: Tag = Tag(0x0009, 0x1001);
+const WORDS: Tag = Tag(0x0009, 0x1002);
+const NESTED: Tag = Tag(0x0009, 0x1003);
+
+async fn get(client: &Client, url: &str, accept: &str) -> Response {
+    client.get(url).accept(accept).send().await.unwrap()
+}
+
+async fn metadata(pair: &Pair, exam: &Exam) -> Vec<Json> {
+    let url = format!("{}{}/metadata", pair.gateway.local_url(), study_path(exam));
+    let answer = get(&pair.client, &url, JSON).await;
+    if answer.status() != 200 {
+        panic!("{}: {}", answer.status(), answer.text().await.unwrap());
+    }
+    answer.json().await.unwrap().as_array().unwrap().clone()
+}
+
+/// Every URL of bulk data in a model, with the value it stands for.
+fn named<'o>(
+    model: &Json,
+    stored: &'o Object,
+    found: &mut Vec<(String, &'o Value<Object, Vec<u8>>)>,
+) {
+    for (name, attribute) in model.as_object().unwrap() {
+        let number = u32::from_str_radix(name, 16).unwrap();
+        let tag = Tag((number >> 16) as u16, (number & 0xFFFF) as u16);
+        if let Some(uri) = attribute.get("BulkDataURI") {
+            let element = stored.get(tag).unwrap();
+            found.push((uri.as_str().unwrap().to_owned(), element.value()));
+        }
+        if attribute["vr"] == "SQ"
+            && let Some(items) = attribute.get("Value").and_then(Json::as_array)
+        {
+            // One that was written as UN has no items for dicom-object.
+            let stored = stored.get(tag).unwrap().items().unwrap_or_default();
+            for (model, item) in items.iter().zip(stored) {
+                named(model, item, found);
+            }
+        }
+    }
+}
+
+fn bytes_of(value: &Value<Object, Vec<u8>>) -> Vec<u8> {
+    match value {
+        Value::PixelSequence(pixels) => pixels.fragments().concat(),
+        Value::Primitive(value) => value.to_bytes().into_owned(),
+        Value::Sequence(_) => panic!("a sequence is no bulk data"),
+    }
+}
+
+/// The bytes behind a URL, alone and as the parts of a body.
+async fn fetched(client: &Client, url: &str, into: &str) -> (Option<Vec<u8>>, Vec<u8>) {
+    let alone = get(client, url, OCTETS).await;
+    let alone = match alone.status().as_u16() {
+        200 => Some(alone.bytes().await.unwrap().to_vec()),
+        406 => None,
+        status => panic!("{url}: {status}"),
+    };
+    let into = folder(into);
+    let parts = get(
+        client,
+        url,
+        "multipart/related; type=\"*/*\"; transfer-syntax=*",
+    )
+    .await;
+    assert_eq!(parts.status(), 200, "{url}");
+    let parts = parts.multipart_to(&into).await.unwrap();
+    assert!(parts.is_complete(), "{url}");
+    let bytes = (0..parts.parts.len())
+        .flat_map(|part| fs::read(into.join(format!("{part}.part"))).unwrap())
+        .collect();
+    (alone, bytes)
+}
+
+#[test]
+fn every_url_of_bulk_data_leads_to_the_value_of_the_data_set() {
+    run(async {
+        let names = [
+            "ct",
+            "enhanced-mr",
+            "us",
+            "documents",
+            "elements",
+            "fragments",
+            "pixels",
+        ];
+        let pair = Pair::over("bulk", support::files(&names)).await;
+        for name in names {
+            let exam = exam(name);
+            let all = metadata(&pair, exam).await;
+            for instance in exam.instances() {
+                let stored = Part10::read(&fs::read(exams().path(instance)).unwrap());
+                let model = all.iter().find(|object| {
+                    json::text(object, tags::SOP_INSTANCE_UID) == instance.sop_instance_uid
+                });
+                let mut found = Vec::new();
+                named(model.unwrap(), &stored.data_set, &mut found);
+                assert_eq!(found.is_empty(), instance.frames == 0, "{}", instance.file);
+                for (url, value) in found {
+                    let (alone, parts) = fetched(&pair.client, &url, "bulk-parts").await;
+                    let expected = bytes_of(value);
+                    // Frames begin at bytes of their own, and have no padding after them.
+                    let same = |bytes: &[u8]| {
+                        bytes == expected
+                            || (expected.len() == bytes.len() + 1 && expected.starts_with(bytes))
+                    };
+                    assert!(same(&parts), "{url} of {}", instance.file);
+                    if let Some(alone) = alone {
+                        assert!(alone == expected, "{url} of {}", instance.file);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// The object of `file` with long values: bytes, words, and bytes inside a sequence.
+fn with_long_values(file: &Path, to: &Path, size: usize) -> PathBuf {
+    let mut object = dicom_object::open_file(file).unwrap();
+    let bytes = |seed: usize| {
+        let bytes: Vec<u8> = (0..size).map(|n| ((n * 31 + seed) % 251) as u8).collect();
+        PrimitiveValue::from(bytes)
+    };
+    let words: Vec<u16> = (0..size / 2).map(|n| (n % 65_521) as u16).collect();
+    let item = Object::from_element_iter([
+        DataElement::new(MAKER, VR::LO, PrimitiveValue::from("MAKER")),
+        DataElement::new(LONG, VR::OB, bytes(2)),
+    ]);
+    object.put_str(MAKER, VR::LO, "MAKER");
+    object.put(DataElement::new(LONG, VR::OB, bytes(1)));
+    object.put(DataElement::new(
+        WORDS,
+        VR::OW,
+        PrimitiveValue::U16(words.into_iter().collect()),
+    ));
+    object.put(DataElement::new(
+        NESTED,
+        VR::SQ,
+        DataSetSequence::from(vec![Object::new_empty(), item]),
+    ));
+    object.write_to_file(to).unwrap();
+    to.to_owned()
+}
+
+/// The same object, its data set deflated (PS3.5 §A.5), which dicom-object does not write.
+fn deflated(explicit: &Path) -> PathBuf {
+    let object = dicom_object::open_file(explicit).unwrap();
+    let meta = FileMetaTableBuilder::new()
+        .media_storage_sop_class_uid(object.meta().media_storage_sop_class_uid())
+        .media_storage_sop_instance_uid(object.meta().media_storage_sop_instance_uid())
+        .transfer_syntax(uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN);
+    let mut file = vec![0; 128];
+    file.extend_from_slice(b"DICM");
+    meta.build().unwrap().write(&mut file).unwrap();
+    let mut deflate = DeflateEncoder::new(&mut file, Compression::fast());
+    let explicit_syntax = entries::EXPLICIT_VR_LITTLE_ENDIAN.erased();
+    object
+        .write_dataset_with_ts(&mut deflate, &explicit_syntax)
+        .unwrap();
+    deflate.finish().unwrap();
+    let to = explicit.with_extension("deflated.dcm");
+    fs::write(&to, file).unwrap();
+    to
+}
+
+#[test]
+fn long_values_of_every_encoding_are_named_by_url_and_found_there() {
+    run(async {
+        let from = folder("long-values");
+        let exam = exam("syntaxes");
+        let syntaxes = [
+            uids::EXPLICIT_VR_LITTLE_ENDIAN,
+            BIG_ENDIAN,
+            uids::RLE_LOSSLESS,
+            uids::JPEGLS_LOSSLESS,
+        ];
+        // Kept whole in memory while it is described, deflated among them; and too large for that.
+        for size in [40_000, 3 << 20] {
+            let mut files: Vec<PathBuf> = syntaxes
+                .iter()
+                .map(|syntax| {
+                    let mut all = exam.instances();
+                    let source = all.find(|one| one.transfer_syntax_uid == *syntax).unwrap();
+                    let to = from.join(format!("{syntax}-{size}.dcm"));
+                    with_long_values(&exams().path(source), &to, size)
+                })
+                .collect();
+            let plain = files[0].clone();
+            files[0] = if size > 1 << 20 {
+                plain
+            } else {
+                deflated(&plain)
+            };
+            let pair = Pair::over(&format!("long-{size}"), files.clone()).await;
+            let all = metadata(&pair, exam).await;
+            assert_eq!(all.len(), files.len());
+            for file in files {
+                let stored = Part10::read(&fs::read(&file).unwrap());
+                let model = all
+                    .iter()
+                    .find(|one| json::text(one, tags::SOP_INSTANCE_UID) == stored.instance());
+                let mut found = Vec::new();
+                named(model.unwrap(), &stored.data_set, &mut found);
+                // The three, and the pixels.
+                assert_eq!(found.len(), 4, "{}", file.display());
+                for (url, value) in found.iter().filter(|(url, _)| !url.ends_with("7FE00010")) {
+                    let (alone, parts) = fetched(&pair.client, url, "long-parts").await;
+                    assert!(
+                        alone.unwrap() == bytes_of(value),
+                        "{url} of {}",
+                        file.display()
+                    );
+                    assert!(parts == bytes_of(value), "{url} of {}", file.display());
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_part_of_a_long_value_is_a_range_of_it() {
+    run(async {
+        let exam = exam("multiframe");
+        let pair = Pair::over("ranges", support::files(&["multiframe"])).await;
+        let all = metadata(&pair, exam).await;
+        let url = all[0]["7FE00010"]["BulkDataURI"].as_str().unwrap();
+        let whole = get(&pair.client, url, OCTETS).await;
+        assert_eq!(whole.header("accept-ranges"), "bytes");
+        let whole = whole.bytes().await.unwrap();
+        let length = whole.len();
+        let range = async |range: &str| {
+            let call = pair.client.get(url).accept(OCTETS).header("range", range);
+            call.send().await.unwrap()
+        };
+        let part = range("bytes=1000-300999").await;
+        assert_eq!(part.status(), 206);
+        assert_eq!(
+            part.header("content-range"),
+            format!("bytes 1000-300999/{length}")
+        );
+        assert_eq!(part.bytes().await.unwrap(), whole[1000..301_000]);
+        let end = range("bytes=-10").await;
+        assert_eq!(end.bytes().await.unwrap(), whole[length - 10..]);
+        let beyond = range(&format!("bytes={length}-")).await;
+        assert_eq!(beyond.status(), 416);
+        assert_eq!(beyond.header("content-range"), format!("bytes */{length}"));
+    });
+}
+
+#[test]
+fn a_value_that_is_not_there_is_not_found() {
+    run(async {
+        let exam = exam("documents");
+        let pair = Pair::over("bulk-errors", support::files(&["documents", "ct"])).await;
+        let instance = exam.instances().find(|one| one.frames == 0).unwrap();
+        for (below, accept, status) in [
+            ("/bulkdata/7FE00010", OCTETS, 404),
+            ("/bulkdata/00091001", OCTETS, 404),
+            ("/bulkdata/00081140/0/00081155", OCTETS, 404),
+            ("/bulkdata/0008114", OCTETS, 400),
+            ("/bulkdata/..%2f", OCTETS, 400),
+            ("/bulkdata/00081140/x/00081155", OCTETS, 400),
+            ("/bulkdata/00100010", "image/png", 406),
+            ("/bulkdata", OCTETS, 501),
+            ("/pixeldata", PARTS, 404),
+        ] {
+            let answer = pair.get(instance, below, accept).await;
+            assert_eq!(answer.status(), status, "{below}");
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+        }
+        // Any value has a URL, whether metadata name it or not.
+        let title = pair.get(instance, "/bulkdata/00080016", OCTETS).await;
+        let title = title.bytes().await.unwrap();
+        assert!(title.starts_with(instance.sop_class_uid.as_bytes()));
+        let image = support::exam("ct").instances().next().unwrap();
+        let frames = pair.get(image, "/pixeldata", PARTS).await;
+        assert_eq!(frames.multipart().await.unwrap().parts.len(), 1);
+    });
+}
+
+/// Waits until what metadata describe is in the cache: only then is it named by a tag.
+async fn cached(pair: &Pair, metadata: &str) {
+    support::until("in the cache", async || {
+        let answer = get(&pair.client, metadata, JSON).await;
+        let is_tagged = answer.headers().contains_key("etag");
+        answer.bytes().await.unwrap();
+        is_tagged
+    })
+    .await;
+}
+
+#[test]
+fn what_did_not_change_is_not_sent_again() {
+    run(async {
+        let exam = exam("ct");
+        let pair = Pair::over("etag", support::files(&["ct", "mr"])).await;
+        let root = pair.gateway.local_url();
+        let study = root.clone() + &study_path(exam);
+        cached(&pair, &format!("{study}/metadata")).await;
+        let instance = root + &support::instance_path(exam, &exam.series[0], 0);
+        let cases = [
+            (study.clone(), support::AS_STORED),
+            (
+                study.clone(),
+                "multipart/related; type=\"application/dicom\"",
+            ),
+            (format!("{study}/metadata"), JSON),
+            (
+                format!("{study}/metadata"),
+                "multipart/related; type=\"application/dicom+xml\"",
+            ),
+            (instance.clone(), support::SINGLE),
+            (format!("{instance}/metadata"), JSON),
+            (format!("{instance}/frames/1"), PARTS),
+            (format!("{instance}/bulkdata/00080016"), OCTETS),
+            (format!("{instance}/rendered"), "image/png"),
+        ];
+        let mut tags = Vec::new();
+        for (url, accept) in &cases {
+            let first = get(&pair.client, url, accept).await;
+            assert_eq!(first.status(), 200, "{url}");
+            let tag = first.header("etag").to_owned();
+            assert!(tag.starts_with("W/\""), "{url}: {tag}");
+            assert_eq!(first.header("cache-control"), "private, no-cache");
+            first.bytes().await.unwrap();
+            let call = pair.client.get(url).accept(accept);
+            let again = call.header("if-none-match", &tag).send().await.unwrap();
+            assert_eq!(again.status(), 304, "{url}");
+            assert_eq!(again.header("etag"), tag);
+            assert!(again.bytes().await.unwrap().is_empty());
+            let call = pair.client.get(url).accept(accept);
+            let other = call.header("if-none-match", "\"x\"").send().await.unwrap();
+            assert_eq!(other.status(), 200, "{url}");
+            other.bytes().await.unwrap();
+            tags.push(tag);
+        }
+        // No two forms of the study have one tag.
+        tags.sort();
+        tags.dedup();
+        assert_eq!(tags.len(), cases.len());
+    });
+}
+
+#[test]
+fn head_gives_the_fields_of_get_and_no_body() {
+    run(async {
+        let exam = exam("ct");
+        let pair = Pair::over("head", support::files(&["ct"])).await;
+        let root = pair.gateway.local_url();
+        let instance = root.clone() + &support::instance_path(exam, &exam.series[0], 0);
+        let cases = [
+            (instance.clone(), support::SINGLE),
+            (format!("{instance}/metadata"), JSON),
+            (
+                format!("{root}/studies?PatientID={}", exam.patient_id),
+                JSON,
+            ),
+            (format!("{root}/studies/1.2.3/metadata"), JSON),
+        ];
+        for (url, accept) in cases {
+            let get = get(&pair.client, &url, accept).await;
+            let call = pair.client.request(Method::HEAD, &url).accept(accept);
+            let head = call.send().await.unwrap();
+            assert_eq!(head.status(), get.status(), "{url}");
+            for field in ["content-type", "etag", "vary"] {
+                assert_eq!(head.header(field), get.header(field), "{url}");
+            }
+            assert!(head.bytes().await.unwrap().is_empty(), "{url}");
+            get.bytes().await.unwrap();
+        }
+        // A request for the fields alone is not a client that went away.
+        let aborted = "drimbox_http_aborted_responses_total";
+        assert_eq!(support::metric(&pair.gateway, aborted, &[]).await, 0);
+    });
+}
+
+#[test]
+fn texts_are_compressed_for_who_takes_gzip_and_images_are_not() {
+    run(async {
+        let exam = exam("ct");
+        let pair = Pair::over("gzip", support::files(&["ct"])).await;
+        let study = pair.gateway.local_url() + &study_path(exam);
+        let url = format!("{study}/metadata");
+        // The order in which instances came is that of the cache from then on.
+        cached(&pair, &url).await;
+        let plain = get(&pair.client, &url, JSON).await.bytes().await.unwrap();
+        let zipped = async |url: &str, accept: &str| {
+            let call = pair.client.get(url).accept(accept);
+            call.header("accept-encoding", "gzip, br")
+                .send()
+                .await
+                .unwrap()
+        };
+        let answer = zipped(&url, JSON).await;
+        assert_eq!(answer.header("content-encoding"), "gzip");
+        let body = answer.bytes().await.unwrap();
+        assert!(
+            body.len() * 3 < plain.len(),
+            "{} of {}",
+            body.len(),
+            plain.len()
+        );
+        let mut text = Vec::new();
+        let mut decoder = flate2::read::GzDecoder::new(&body[..]);
+        decoder.read_to_end(&mut text).unwrap();
+        let (text, plain): (Json, Json) = (
+            serde_json::from_slice(&text).unwrap(),
+            serde_json::from_slice(&plain).unwrap(),
+        );
+        assert_eq!(text, plain);
+        let images = zipped(&study, support::AS_STORED).await;
+        assert!(!images.headers().contains_key("content-encoding"));
+        images.bytes().await.unwrap();
+    });
+}
+
+#[test]
+fn metadata_and_matches_are_had_as_xml() {
+    run(async {
+        let exam = exam("elements");
+        let pair = Pair::over("xml", support::files(&["elements"])).await;
+        let root = pair.gateway.local_url();
+        let xml = "multipart/related; type=\"application/dicom+xml\"";
+        let count = exam.instances().count();
+        for (path, count) in [
+            (format!("{}/metadata", study_path(exam)), count),
+            (format!("/studies?PatientID={}", exam.patient_id), 1),
+        ] {
+            let into = folder("xml-parts");
+            let answer = get(&pair.client, &(root.clone() + &path), xml).await;
+            assert_eq!(answer.status(), 200);
+            let body = answer.multipart_to(&into).await.unwrap();
+            assert!(body.is_complete());
+            assert_eq!(body.parts.len(), count);
+            for part in 0..count {
+                assert_eq!(body.parts[part].content_type(), "application/dicom+xml");
+                let text = fs::read_to_string(into.join(format!("{part}.part"))).unwrap();
+                let study = format!(
+                    "<DicomAttribute tag=\"0020000D\" vr=\"UI\" keyword=\"StudyInstanceUID\">\
+                     <Value number=\"1\">{}</Value></DicomAttribute>",
+                    exam.study_instance_uid
+                );
+                assert!(text.contains(&study), "{text}");
+                assert!(text.contains("<Alphabetic><FamilyName>BIDON</FamilyName>"));
+            }
+        }
+    });
+}
+
+#[test]
+fn options_describes_the_service() {
+    run(async {
+        let pair = Pair::over("options", support::files(&["ct"])).await;
+        let root = pair.gateway.local_url();
+        for path in ["", "/", "/studies"] {
+            let url = format!("{root}{path}");
+            let answer = pair
+                .client
+                .request(Method::OPTIONS, &url)
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), 200, "{url}");
+            assert_eq!(answer.header("allow"), "GET, HEAD, OPTIONS");
+            assert_eq!(
+                answer.header("content-type"),
+                "application/vnd.sun.wadl+xml"
+            );
+            let text = answer.text().await.unwrap();
+            assert!(text.contains(&format!("base=\"{root}\"")), "{text}");
+            assert!(text.contains("SearchForStudies") && text.contains("RetrieveFrames"));
+        }
+        let url = format!("{root}/studies");
+        let answer = pair
+            .client
+            .request(Method::DELETE, &url)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 405);
+        assert_eq!(answer.header("allow"), "GET, HEAD, OPTIONS");
+    });
+}
+
+#[test]
+fn only_pages_of_a_chosen_origin_may_read_answers() {
+    run(async {
+        let chosen = "https://viewer.example";
+        let origins = toml::Value::Array(vec![chosen.into()]);
+        let config = GatewayConfig::new(&folder("cors")).unwrap();
+        let config = config.set("dicomweb.cors_origins", origins);
+        let pacs = conformance::testkit::PacsConfig::new("pacs", "NOBODY", 9);
+        let gateway = Gateway::start(config.pacs(pacs)).await.unwrap();
+        let client = Client::plain().unwrap();
+        let url = gateway.local_url() + "/studies/1.2.3";
+        let preflight = async |origin: &str| {
+            let call = client
+                .request(Method::OPTIONS, &url)
+                .header("origin", origin);
+            let call = call.header("access-control-request-method", "GET");
+            call.send().await.unwrap()
+        };
+        let field = "access-control-allow-origin";
+        let answer = preflight(chosen).await;
+        assert_eq!(answer.status(), 204);
+        assert_eq!(answer.header(field), chosen);
+        let other = preflight("https://other.example").await;
+        assert!(!other.headers().contains_key(field));
+        let problem = client
+            .get(&url)
+            .header("origin", chosen)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(problem.header(field), chosen);
+        let problem = client
+            .get(&url)
+            .header("origin", "null")
+            .send()
+            .await
+            .unwrap();
+        assert!(!problem.headers().contains_key(field));
+    });
+}

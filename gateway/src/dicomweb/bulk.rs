@@ -1,0 +1,245 @@
+//! Bulk data (PS3.18 §10.4.1.1.7): long values of an instance, which its metadata name by URL.
+
+use std::io;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::Stream;
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+
+use super::answer::{no_store, open_one, value};
+use super::body::{Batches, BodyError};
+use super::conditional::{self, Asked, Variant};
+use super::frames::{self, ItemSource, OCTETS};
+use super::multipart::{Boundary, PartHeader};
+use super::negotiate::{BulkForm, negotiate_bulk};
+use super::object::Object;
+use super::problem::Problem;
+use super::service::Call;
+use super::status::no_resource;
+use crate::archive::Scope;
+use crate::dicom::is_pixel_data;
+use crate::dicom::json::little_endian_value;
+use crate::dicom::path::AttributePath;
+use crate::dicom::reader::{Limits, Value};
+use crate::dicom::syntax::{Encoding, PixelForm};
+use crate::dicom::uid::TransferSyntaxUid;
+use crate::pixels::ReadAt;
+use crate::studies::Item;
+
+/// Bytes of the longest binary value that metadata hold themselves.
+pub const INLINE_MAX: usize = 16 << 10;
+/// Bytes read at a time.
+const STEP: u64 = 256 << 10;
+
+/// The URL of a value, below that of its instance.
+#[must_use]
+pub fn location(instance: &str, path: &AttributePath) -> String {
+    format!("{instance}/bulkdata/{path}")
+}
+
+/// Answers a request for one value of an instance.
+///
+/// # Errors
+/// A problem, before the first byte.
+pub async fn answer(
+    call: &Call<'_>,
+    scope: Scope,
+    path: AttributePath,
+) -> Result<Response, Problem> {
+    let batches = open_one(call, &scope).await?;
+    let item = batches.first().first().ok_or_else(no_resource)?.clone();
+    let pixels = path.is_top() && is_pixel_data(path.tag());
+    let syntax = &item.entry().transfer_syntax;
+    if pixels && (PixelForm::of(syntax) == PixelForm::Encapsulated || !is_in_place(syntax)) {
+        return frames::every(call, batches).await;
+    }
+    let form = negotiate_bulk(&call.accept)?;
+    let variant = Variant::of(Some(std::slice::from_ref(&item)))
+        .map(|variant| variant.with(&[&path.to_string(), form.as_str()]));
+    if let Some(unchanged) = call.unchanged(variant.as_ref()) {
+        return Ok(unchanged);
+    }
+    let limits = Limits {
+        head_bytes: call.service.max_head_bytes,
+        ..call.pacs.studies.limits()
+    };
+    let found = tokio::task::spawn_blocking(move || find(&item, &path, limits));
+    let found = found.await.map_err(|_| Problem::internal())?;
+    let bulk = found.map_err(|error| {
+        Problem::bad_gateway(error.to_string()).remedy("ask for the instance itself")
+    })?;
+    let Some(bulk) = bulk else {
+        return Err(Problem::not_found("the instance has no such value"));
+    };
+    let length = bulk.length();
+    let mut answer = Response::new(Body::empty());
+    let headers = answer.headers_mut();
+    no_store(headers);
+    if let Some(variant) = &variant {
+        variant.put(headers);
+    }
+    match form {
+        BulkForm::Multipart => {
+            let boundary = Boundary::random();
+            headers.insert(CONTENT_TYPE, boundary.content_type(OCTETS));
+            *answer.body_mut() = Body::from_stream(part(bulk, boundary, batches));
+        }
+        BulkForm::SinglePart => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(OCTETS));
+            headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            let bytes = match conditional::range(call.headers, length) {
+                Asked::Whole => 0..length,
+                Asked::Part(bytes) => {
+                    let text = format!("bytes {}-{}/{length}", bytes.start, bytes.end - 1);
+                    headers.insert(CONTENT_RANGE, value(&text));
+                    bytes
+                }
+                Asked::Unsatisfiable => return Err(Problem::range_not_satisfiable(length)),
+            };
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.end - bytes.start));
+            if headers.contains_key(CONTENT_RANGE) {
+                *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+            }
+            *answer.body_mut() = Body::from_stream(pieces(bulk, bytes, batches));
+        }
+    }
+    Ok(answer)
+}
+
+/// A value: in memory, or somewhere in its instance.
+enum Bulk {
+    Memory(Bytes),
+    Within {
+        source: std::sync::Arc<ItemSource>,
+        /// First byte in the Part 10 file.
+        at: u64,
+        length: u64,
+    },
+}
+
+impl Bulk {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::Within { length, .. } => *length,
+        }
+    }
+
+    async fn read(&self, at: u64, length: u64) -> io::Result<Bytes> {
+        match self {
+            Self::Memory(bytes) => {
+                let range = usize::try_from(at)
+                    .ok()
+                    .zip(usize::try_from(at + length).ok());
+                let (from, to) = range.ok_or(io::ErrorKind::UnexpectedEof)?;
+                if to > bytes.len() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Ok(bytes.slice(from..to))
+            }
+            Self::Within {
+                source, at: start, ..
+            } => {
+                let (source, at) = (source.clone(), start + at);
+                let length = usize::try_from(length).map_err(io::Error::other)?;
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut piece = vec![0; length];
+                    source.read_exact_at(at, &mut piece).map(|()| piece.into())
+                });
+                read.await.map_err(io::Error::other)?
+            }
+        }
+    }
+}
+
+/// Looks a value up; `None` when there is none, or it holds items. Blocks.
+fn find(item: &Item, path: &AttributePath, limits: Limits) -> Result<Option<Bulk>, BodyError> {
+    let found = |object: &Object| {
+        object.with(|elements| {
+            let element = path.find(elements)?;
+            match element.value() {
+                Value::Bytes(bytes) if !bytes.is_empty() => Some(Ok(Bytes::from(
+                    little_endian_value(element, bytes).into_owned(),
+                ))),
+                Value::Large(large) => Some(Err(large)),
+                _ => None,
+            }
+        })
+    };
+    let within = |at: u64, length: u32| {
+        let source = ItemSource::of(item)?;
+        Some(Bulk::Within {
+            source: source.into(),
+            at: item.entry().meta_length + at,
+            length: length.into(),
+        })
+    };
+    let object = Object::read(item, limits)?;
+    if let Some(pixels) = object.pixels()
+        && path.is_top()
+        && pixels.tag == path.tag()
+    {
+        return Ok(pixels.value.and_then(|(at, length)| within(at, length)));
+    }
+    match found(&object)? {
+        None => Ok(None),
+        Some(Ok(bytes)) => Ok(Some(Bulk::Memory(bytes))),
+        Some(Err(large)) => match large.length {
+            Some(length) if is_in_place(&item.entry().transfer_syntax) => {
+                Ok(within(large.offset, length))
+            }
+            // Bytes in another order, or deflated: read whole.
+            Some(_) => match found(&Object::read_whole(item, limits)?)? {
+                Some(Ok(bytes)) => Ok(Some(Bulk::Memory(bytes))),
+                _ => Ok(None),
+            },
+            None => Ok(None),
+        },
+    }
+}
+
+/// Whether values are in the file as they are sent: neither deflated nor of the other byte order.
+fn is_in_place(syntax: &TransferSyntaxUid) -> bool {
+    let encoding = Encoding::of(syntax);
+    matches!(
+        encoding,
+        Encoding::ExplicitLittle | Encoding::ImplicitLittle
+    )
+}
+
+/// One value as `multipart/related`.
+fn part(
+    bulk: Bulk,
+    boundary: Boundary,
+    batches: Batches,
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+    async_stream::try_stream! {
+        let header = PartHeader { media_type: OCTETS, transfer_syntax: None, location: None };
+        yield boundary.open(&header, true);
+        let whole = 0..bulk.length();
+        for await piece in pieces(bulk, whole, batches) {
+            yield piece?;
+        }
+        yield boundary.close();
+    }
+}
+
+/// Some bytes of a value; `batches`, where it comes from, is open until all were sent.
+fn pieces(
+    bulk: Bulk,
+    bytes: std::ops::Range<u64>,
+    batches: Batches,
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+    async_stream::try_stream! {
+        let _open = batches;
+        let mut at = bytes.start;
+        while at < bytes.end {
+            let piece = bulk.read(at, STEP.min(bytes.end - at)).await?;
+            at += piece.len() as u64;
+            yield piece;
+        }
+    }
+}
