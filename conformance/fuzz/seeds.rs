@@ -59,6 +59,11 @@ fn main() -> io::Result<()> {
         ("path", "metadata", "/studies/1.2.3/series/1.2.4/instances/1.2.5/metadata"),
         ("path", "frames", "/studies/1.2.3/series/1.2.4/instances/1.2.5/frames/1,3"),
         ("path", "rendered", "/studies/1.2.3/series/1.2.4/instances/1.2.5/frames/1/rendered"),
+        (
+            "path",
+            "bulk",
+            "/studies/1.2.3/series/1.2.4/instances/1.2.5/bulkdata/00400555/1/0040A160",
+        ),
         ("path", "search", "/studies/1.2.3/instances"),
         (
             "query",

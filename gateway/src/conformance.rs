@@ -22,7 +22,9 @@ use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::dicomweb::accept::Accept;
 use crate::dicomweb::frames::media_type_of;
-use crate::dicomweb::negotiate::{Retrieved, Unnamed, negotiate_instances, negotiate_json};
+use crate::dicomweb::negotiate::{
+    Retrieved, Unnamed, negotiate_bulk, negotiate_instances, negotiate_model,
+};
 use crate::dicomweb::path::{self, Target};
 use crate::dicomweb::problem::Problem;
 use crate::dicomweb::query::Level;
@@ -199,7 +201,9 @@ fn resources() -> String {
         "/studies/{study}/series/{series}/rendered",
         "/studies/{study}/thumbnail",
         "/studies/{study}/series/{series}/thumbnail",
+        "/studies/{study}/series/{series}/instances/{instance}/pixeldata",
         "/studies/{study}/bulkdata",
+        "/studies/{study}/pixeldata",
         "/studies/{study}/series/{series}/instances/{instance}/bulkdata/{path}",
     ];
     let json = accepted(
@@ -208,7 +212,7 @@ fn resources() -> String {
             "application/json",
             "multipart/related; type=\"application/dicom+xml\"",
         ],
-        |accept| negotiate_json(accept).is_ok(),
+        |accept| negotiate_model(accept).is_ok(),
     );
     let instances = |resource| {
         let forms = [
@@ -219,6 +223,13 @@ fn resources() -> String {
             negotiate_instances(accept, resource, Unnamed::default()).is_ok()
         })
     };
+    let bulk = accepted(
+        &[
+            "multipart/related; type=\"application/octet-stream\"",
+            "application/octet-stream",
+        ],
+        |accept| negotiate_bulk(accept).is_ok(),
+    );
     let pictures = accepted(
         &["image/jpeg", "image/png", "image/gif", "image/jp2"],
         |accept| Asked::parse("", accept, false).is_ok(),
@@ -245,11 +256,13 @@ fn resources() -> String {
                     "`multipart/related` of what §5.2.3 lists".to_owned(),
                 ),
                 Ok(Target::Rendered { .. }) => ("retrieve rendered", pictures.clone()),
-                // Whatever is added to the service shows here until this table knows it.
+                Ok(Target::Bulk(..)) => ("retrieve bulk data", bulk.clone()),
+                Ok(Target::Pixels(_)) => (
+                    "retrieve pixel data",
+                    "`multipart/related` of what §5.2.3 lists".to_owned(),
+                ),
                 Ok(Target::NotOffered(_)) => ("not offered (501)", String::new()),
                 Err(_) => ("not offered (404)", String::new()),
-                #[allow(unreachable_patterns)]
-                Ok(_) => ("offered", String::new()),
             };
             vec![format!("`{template}`"), transaction.into(), media]
         }),
@@ -328,6 +341,11 @@ fn http_statuses() -> String {
             "the answer; of a search without match an empty list",
         ),
         (
+            StatusCode::PARTIAL_CONTENT,
+            "the range of a value that was asked for",
+        ),
+        (StatusCode::NOT_MODIFIED, "the client has this form already"),
+        (
             Problem::bad_request("", "").status(),
             "path, query or `Accept` malformed",
         ),
@@ -352,6 +370,10 @@ fn http_statuses() -> String {
         (
             Problem::content_too_large("", "").status(),
             "more than is decoded or answered at once",
+        ),
+        (
+            Problem::range_not_satisfiable(0).status(),
+            "the range lies outside the value",
         ),
         (
             Problem::misdirected().status(),
@@ -468,8 +490,8 @@ fn every_status_of_a_problem_is_in_the_table() {
         })
         .filter(|name| !name.is_empty())
         .collect();
-    // The head, the line below it, and 200.
-    assert_eq!(http_statuses().lines().count() - 3, made.len(), "{made:?}");
+    // The head, the line below it, and the three that are no problem.
+    assert_eq!(http_statuses().lines().count() - 5, made.len(), "{made:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use drimbox::dicom::uid::TransferSyntaxUid;
 use drimbox::dicomweb::accept::{Accept, Weight};
 use drimbox::dicomweb::frames::negotiate_frames;
-use drimbox::dicomweb::negotiate::{Retrieved, negotiate_instances, negotiate_json};
+use drimbox::dicomweb::negotiate::{Retrieved, negotiate_bulk, negotiate_instances, negotiate_model};
 use drimbox::dicomweb::rendered::Asked;
 use libfuzzer_sys::fuzz_target;
 
@@ -34,10 +34,11 @@ fuzz_target!(|input: &[u8]| {
         "lines are not one list"
     );
 
-    let _ = negotiate_json(&accept);
     let _ = Asked::parse("", &accept, false);
     let refused = !accept.entries.is_empty()
         && accept.entries.iter().all(|entry| entry.weight == Weight::NONE);
+    assert!(!refused || negotiate_model(&accept).is_err());
+    assert!(!refused || negotiate_bulk(&accept).is_err());
     for stored in STORED {
         let stored = TransferSyntaxUid::parse(stored).expect("a UID");
         if let Ok(frames) = negotiate_frames(&accept, &stored) {

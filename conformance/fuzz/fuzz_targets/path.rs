@@ -24,6 +24,10 @@ fuzz_target!(|input: &[u8]| {
                 format!("{}/metadata", path_of(&scope))
             );
         }
+        Ok(Target::Bulk(scope, path)) => {
+            let canonical = format!("{}/bulkdata/{path}", path_of(&scope));
+            assert_eq!(parse(&canonical), Ok(Target::Bulk(scope, path)), "{text}");
+        }
         // The canonical path of what was found leads to the same.
         Ok(Target::Retrieve(scope)) => {
             let canonical = path_of(&scope);
