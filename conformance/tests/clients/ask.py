@@ -116,7 +116,10 @@ def seen(client, instance, asked):
     frames = asked["frames"]
     stored = (tuple(asked["media_type"]),)
     octets = ("application/octet-stream",)
+    pixels = client.retrieve_instance_metadata(*instance)["7FE00010"]["BulkDataURI"]
     return {
+        "bulk": digests(client.retrieve_bulkdata(pixels, media_types=octets)),
+        "bulk_any": digests(client.iter_bulkdata(pixels)),
         "frames_stored": digests(
             client.retrieve_instance_frames(*instance, frames, media_types=stored)
         ),

@@ -51,6 +51,9 @@ async fn site() -> &'static Site {
         let server = pki.server(&[HOST]).unwrap();
         let pacs = PacsConfig::new("pacs", orthanc.ae_title(), orthanc.dicom_port());
         let config = GatewayConfig::new(&home).unwrap().peer(&pki).unwrap();
+        // The client of PyPI names no port in Host: URLs of bulk data need the public root.
+        let root = format!("http://{}", config.address("local").unwrap());
+        let config = config.set("local.public_url", root);
         let gateway = Gateway::start(config.pacs(pacs.db_host(HOST, &server)))
             .await
             .unwrap();

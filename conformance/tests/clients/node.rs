@@ -94,6 +94,8 @@ fn dicomweb_client_of_ohif_retrieves_shows_and_searches() {
             asked["frames"] = json!(numbers);
             asked["syntax"] = json!(instance.transfer_syntax_uid);
             asked["mediaType"] = json!(media_type);
+            let native = media_type == "application/octet-stream";
+            asked["native"] = json!(native);
             asked["into"] = json!(into);
             let answer = ask(&modules, &asked).await;
             let kept = |name| kept(&answer, name, &into);
@@ -108,6 +110,13 @@ fn dicomweb_client_of_ohif_retrieves_shows_and_searches() {
             };
             assert!(kept("frames") == some(&stored), "{name}: stored frames");
             assert!(kept("samples") == some(&samples), "{name}: decoded frames");
+            // Compressed pixels come as frames, others as the value they are.
+            if native {
+                assert!(kept("bulk") == [stored.concat()], "{name}: bulk data");
+                assert!(kept("singleBulk") == [stored.concat()], "{name}: bulk data");
+            } else {
+                assert!(kept("bulk") == samples, "{name}: bulk data");
+            }
             for picture in ["rendered", "renderedJpeg", "thumbnail"] {
                 assert_jpeg(&kept(picture)[0]);
             }

@@ -144,6 +144,16 @@ fn dicomweb_client_gets_frames_and_pictures() {
             assert_eq!(answer["frames_stored"], expected(&stored), "{name}");
             assert_eq!(answer["frames_any"], expected(&samples), "{name}");
             assert_eq!(answer["frames_octets"], expected(&samples), "{name}");
+            // Compressed pixels come as frames, others as the value they are.
+            let native = media_type == "application/octet-stream";
+            let bulk: Vec<Vec<u8>> = if native {
+                vec![stored.concat()]
+            } else {
+                samples.clone()
+            };
+            let bulk: Vec<String> = bulk.iter().map(|part| sha256(part)).collect();
+            assert_eq!(answer["bulk"], json!(bulk), "{name}");
+            assert_eq!(answer["bulk_any"], json!(bulk), "{name}");
             assert_eq!(answer["rendered_head"], "ffd8ff", "{name}");
             assert_eq!(answer["rendered_frame_head"], "89504e", "{name}");
         }

@@ -1,7 +1,8 @@
 // Asks a DICOMweb service with the dicomweb-client of npm and writes what came into a folder.
 //
 // Arguments: the folder whose node_modules holds the client, and a JSON object with `url`, `study`,
-// `series`, `instance`, `syntax` and `mediaType` (of its frames), `frames`, `patient` and `into`.
+// `series`, `instance`, `syntax` and `mediaType` (of its frames), `native` (whether they are not
+// compressed), `frames`, `patient` and `into`.
 // Prints JSON: metadata and matches as they came, and the names of the files of everything else.
 
 "use strict";
@@ -16,6 +17,8 @@ global.XMLHttpRequest = modules("xmlhttprequest-ssl");
 const { api } = modules("dicomweb-client");
 
 const asked = JSON.parse(process.argv[3]);
+
+const OCTETS = { Accept: "application/octet-stream" };
 
 /** Writes each body to a file of its own. */
 function keep(name, bodies) {
@@ -39,7 +42,15 @@ async function main() {
   const frames = { ...instance, frameNumbers: asked.frames };
   const jpeg = [{ mediaType: "image/jpeg" }];
 
+  const [metadata] = await client.retrieveInstanceMetadata(instance);
+  const { BulkDataURI } = metadata["7FE00010"];
+  const singlepart = new api.DICOMwebClient({ url: asked.url, singlepart: "bulkdata" });
+
   const answer = {
+    bulk: keep("bulk", await client.retrieveBulkData({ BulkDataURI })),
+    singleBulk: asked.native
+      ? keep("single-bulk", await singlepart.retrieveBulkData({ BulkDataURI, headers: OCTETS }))
+      : [],
     study: keep("study", await storing.retrieveStudy(study)),
     series: keep("series", await storing.retrieveSeries(series)),
     instance: keep("instance", [await storing.retrieveInstance(instance)]),
