@@ -96,7 +96,7 @@ fn describe() {
 }
 
 /// Every metric the gateway records, in the order of `docs/metrics.md`.
-pub const METRICS: [Metric; 32] = [
+pub const METRICS: [Metric; 39] = [
     Metric {
         name: "drimbox_http_connections",
         kind: Kind::Gauge,
@@ -253,9 +253,44 @@ pub const METRICS: [Metric; 32] = [
         help: "1 while a PACS is left alone after repeated failures, else 0, by pacs.",
     },
     Metric {
+        name: "drimbox_upstream_exchanges",
+        kind: Kind::Gauge,
+        help: "DICOMweb exchanges under way with a PACS, by pacs.",
+    },
+    Metric {
+        name: "drimbox_upstream_operations_total",
+        kind: Kind::Counter,
+        help: "DICOMweb operations ended, by pacs, service and outcome.",
+    },
+    Metric {
+        name: "drimbox_upstream_errors_total",
+        kind: Kind::Counter,
+        help: "Failures of DICOMweb exchanges with a PACS, by pacs and cause.",
+    },
+    Metric {
+        name: "drimbox_upstream_instances_received_total",
+        kind: Kind::Counter,
+        help: "Instances received from a PACS by DICOMweb, by pacs.",
+    },
+    Metric {
+        name: "drimbox_upstream_bytes_received_total",
+        kind: Kind::Counter,
+        help: "Bytes of DICOM files received from a PACS by DICOMweb, by pacs.",
+    },
+    Metric {
+        name: "drimbox_upstream_instances_refused_total",
+        kind: Kind::Counter,
+        help: "Instances received by DICOMweb that were refused, by pacs and cause.",
+    },
+    Metric {
+        name: "drimbox_upstream_breaker_open",
+        kind: Kind::Gauge,
+        help: "1 while a PACS asked by DICOMweb is left alone after repeated failures, else 0, by pacs.",
+    },
+    Metric {
         name: "drimbox_pacs_up",
         kind: Kind::Gauge,
-        help: "1 while a PACS answers C-ECHO, else 0, by pacs.",
+        help: "1 while a PACS answers a C-ECHO or a small search, else 0, by pacs.",
     },
 ];
 

@@ -1,6 +1,7 @@
 //! The composition root: builds every part, starts and stops listeners in order.
 
 mod check;
+mod credentials;
 mod health;
 mod tls;
 
@@ -16,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{Access, Tokens};
 use crate::admin::{self, Metrics};
 use crate::archive::Archive;
+use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::cache::{Bounds, Cache};
 use crate::cli::{Service, Verdict};
-use crate::config::{Config, Pacs, UnnamedSyntax};
+use crate::config::{Config, Pacs, PacsDimse, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
@@ -98,7 +100,7 @@ impl Service for App {
 struct Parts {
     cache: Arc<Cache>,
     moves: Arc<Moves>,
-    archives: Vec<Arc<DimseArchive>>,
+    archives: Vec<Arc<dyn Archive>>,
     studies: HashMap<Arc<str>, Arc<Studies>>,
     service: Arc<service::Service>,
     capacity: Capacity,
@@ -131,7 +133,7 @@ impl Parts {
         let mut fronts = HashMap::new();
         let mut served = HashMap::new();
         for pacs in &config.pacs {
-            let archive = Arc::new(archive(pacs, &moves)?);
+            let archive = archive(pacs, &moves)?;
             let name: Arc<str> = pacs.name.as_str().into();
             let settings = studies::Settings {
                 pacs: pacs.name.clone(),
@@ -144,7 +146,7 @@ impl Parts {
                     ..Limits::default()
                 },
             };
-            let upstream = Arc::clone(&archive) as Arc<dyn Archive>;
+            let upstream = Arc::clone(&archive);
             let front = Studies::new(settings, upstream, Arc::clone(&cache), Arc::clone(&store));
             archives.push(archive);
             fronts.insert(Arc::clone(&name), Arc::clone(&front));
@@ -190,15 +192,34 @@ impl Parts {
 }
 
 /// The archive of a PACS.
-fn archive(pacs: &Pacs, moves: &Arc<Moves>) -> anyhow::Result<DimseArchive> {
+fn archive(pacs: &Pacs, moves: &Arc<Moves>) -> anyhow::Result<Arc<dyn Archive>> {
     let tls =
-        match &pacs.dimse.tls {
+        match pacs.tls() {
             Some(settings) => Some(tls::connector(settings).with_context(|| {
                 format!("TLS towards the PACS {:?} cannot be set up", pacs.name)
             })?),
             None => None,
         };
-    Ok(DimseArchive::new(pacs, tls, Arc::clone(moves)))
+    Ok(match &pacs.upstream {
+        Upstream::Dimse(dimse) => Arc::new(DimseArchive::new(
+            &pacs.name,
+            dimse,
+            &pacs.quirks,
+            tls,
+            Arc::clone(moves),
+        )),
+        Upstream::Dicomweb(web) => {
+            let credentials = credentials::load(&web.authentication)
+                .with_context(|| format!("credentials for the PACS {:?}", pacs.name))?;
+            Arc::new(DicomwebArchive::new(
+                &pacs.name,
+                web,
+                &pacs.quirks,
+                tls,
+                credentials,
+            ))
+        }
+    })
 }
 
 fn access(config: &Config) -> anyhow::Result<Access> {
@@ -335,17 +356,11 @@ async fn storage_listener(address: std::net::SocketAddr) -> anyhow::Result<TcpLi
 }
 
 fn storage_scp(config: &Config, moves: &Arc<Moves>) -> anyhow::Result<StorageScp> {
-    let callers: HashSet<String> = config
-        .pacs
-        .iter()
-        .map(|pacs| pacs.dimse.ae_title.to_string())
-        .collect();
-    let widest = config.pacs.iter().map(|pacs| pacs.dimse.max_pdu).max();
-    let longest = config
-        .pacs
-        .iter()
-        .map(|pacs| pacs.dimse.response_timeout)
-        .max();
+    let dimse = || config.pacs.iter().filter_map(Pacs::dimse);
+    let title = |pacs: &PacsDimse| pacs.ae_title.to_string();
+    let callers: HashSet<String> = dimse().map(title).collect();
+    let widest = dimse().map(|pacs| pacs.max_pdu).max();
+    let longest = dimse().map(|pacs| pacs.response_timeout).max();
     Ok(StorageScp {
         moves: Arc::clone(moves),
         callers: Arc::new(callers),

@@ -1,5 +1,7 @@
 //! The DICOM JSON Model (PS3.18 annex F), written straight from the bytes of a data set.
 
+pub mod read;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 

@@ -5,6 +5,7 @@
 //! is read here, under [limits](reader) that hold before anything is allocated.
 
 pub mod charset;
+pub mod compose;
 pub mod convert;
 pub mod edit;
 mod error;

@@ -232,6 +232,16 @@ impl Group {
         self.outcome.lock().clone()
     }
 
+    /// Waits for the first instance.
+    pub async fn first_arrival(&self) {
+        let mut changed = self.changed.subscribe();
+        while self.received.load(Ordering::Acquire) == 0 {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Ends it, once, and tells the readers.
     pub fn end(&self, outcome: Result<(), StudiesError>) {
         self.outcome.lock().get_or_insert(outcome);

@@ -7,7 +7,7 @@ use dicom_core::{Tag, VR};
 use moka::future::Cache as Remembered;
 
 use super::{Studies, StudiesError};
-use crate::archive::{FindRequest, Identifier, Level};
+use crate::archive::{FindRequest, Identifier, Level, Scope};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::store::{ListingStore, StoredListing, StoredSeries};
 
@@ -34,6 +34,14 @@ pub struct SeriesSummary {
     pub modality: Option<String>,
     /// Number of Series Related Instances (0020,1209), where the archive can be trusted with it.
     pub instances: Option<u64>,
+}
+
+impl SeriesSummary {
+    /// Whether the series belongs to what a scope names.
+    #[must_use]
+    pub fn is_in(&self, scope: &Scope) -> bool {
+        scope.series().is_none_or(|series| *series == self.series)
+    }
 }
 
 /// The listings known.
@@ -87,6 +95,12 @@ impl Listings {
 }
 
 impl StudyListing {
+    /// Instances of a series, where the archive said it.
+    pub(super) fn instances_of(&self, series: &SeriesUid) -> Option<u64> {
+        let summary = self.series.iter().find(|known| known.series == *series)?;
+        summary.instances
+    }
+
     fn to_stored(&self) -> StoredListing {
         let series = self.series.iter().map(|summary| StoredSeries {
             uid: summary.series.to_string(),

@@ -12,7 +12,7 @@ mod flowing;
 mod ingest;
 mod listing;
 mod reader;
-mod search;
+pub mod search;
 #[cfg(test)]
 mod tests;
 
@@ -132,6 +132,17 @@ struct Wanted {
     looked: u64,
 }
 
+/// What is to be retrieved at once.
+struct Retrieval {
+    scope: Scope,
+    /// What it is known to hold.
+    wanted: Vec<Wanted>,
+    /// The reader wants every series that arrives, also one that is not known.
+    whole: bool,
+    /// Whether the archive said a short while ago what there is.
+    confirmed: bool,
+}
+
 impl Wanted {
     /// Whether a bundle is what the archive has now.
     fn matches(&self, bundle: &Bundle) -> bool {
@@ -151,7 +162,7 @@ impl Studies {
     ) -> Arc<Self> {
         Arc::new(Self {
             listings: Listings::new(&settings.pacs, settings.revalidate_after, store),
-            searches: Searches::new(),
+            searches: Searches::new(settings.revalidate_after),
             settings,
             archive,
             cache,
@@ -196,21 +207,69 @@ impl Studies {
                 self.open_instance(study, series, instance).await
             }
             Scope::Study(_) | Scope::Series(..) => {
+                if let Some(reader) = self.open_as_last_known(scope).await {
+                    return Ok(reader);
+                }
                 let wanted = self.wanted(scope).await?;
                 self.open_series(scope, wanted).await
             }
         }
     }
 
-    /// The series of a scope that the archive, or a cache that may stand in for it, knows.
-    async fn wanted(&self, scope: &Scope) -> Result<Vec<Wanted>, StudiesError> {
-        let study = scope.study();
-        let key = |series: &SeriesUid| Key {
+    /// Starts to retrieve what the archive said before that the scope holds, when nothing of it is
+    /// cached or on its way: the archive sends the first instance while it would still be asked what
+    /// there is. What it says now is compared with what it sent before the retrieval counts as
+    /// complete.
+    async fn open_as_last_known(self: &Arc<Self>, scope: &Scope) -> Option<Reader> {
+        if self.listings.is_fresh(scope.study()) {
+            return None;
+        }
+        let last = self.listings.last_known(scope.study()).await?;
+        let wanted: Vec<Wanted> = last
+            .series
+            .iter()
+            .filter(|summary| summary.is_in(scope))
+            .map(|summary| Wanted {
+                key: self.key(scope.study(), &summary.series),
+                expected: summary.instances,
+                modality: summary.modality.clone(),
+                looked: 0,
+            })
+            .collect();
+        let mut reader = Reader::new(Arc::clone(&self.registry));
+        let mut flights = self.registry.flights.lock();
+        let is_at_hand = |series: &Wanted| {
+            self.cache.contains(&series.key) || flights.by_key.contains_key(&series.key)
+        };
+        if wanted.is_empty() || wanted.iter().any(is_at_hand) {
+            return None;
+        }
+        metrics::counter!("drimbox_cache_misses_total").increment(wanted.len() as u64);
+        let whole = matches!(scope, Scope::Study(_));
+        let retrieval = Retrieval {
+            scope: scope.clone(),
+            wanted,
+            whole,
+            confirmed: false,
+        };
+        self.start(&mut flights, &mut reader, retrieval);
+        drop(flights);
+        Some(reader)
+    }
+
+    fn key(&self, study: &StudyUid, series: &SeriesUid) -> Key {
+        Key {
             pacs: self.settings.pacs.clone(),
             study: study.clone(),
             series: series.clone(),
             instance: None,
-        };
+        }
+    }
+
+    /// The series of a scope that the archive, or a cache that may stand in for it, knows.
+    async fn wanted(&self, scope: &Scope) -> Result<Vec<Wanted>, StudiesError> {
+        let study = scope.study();
+        let key = |series: &SeriesUid| self.key(study, series);
         let ((), listing) = tokio::join!(self.anticipate(scope), self.listing(study));
         let listing = match listing {
             Ok(listing) => listing,
@@ -228,11 +287,7 @@ impl Studies {
         let wanted: Vec<Wanted> = listing
             .series
             .iter()
-            .filter(|summary| {
-                scope
-                    .series()
-                    .is_none_or(|series| *series == summary.series)
-            })
+            .filter(|summary| summary.is_in(scope))
             .map(|summary| Wanted {
                 key: key(&summary.series),
                 expected: summary.instances,
@@ -257,15 +312,8 @@ impl Studies {
             return;
         };
         let absent = last.series.into_iter().filter(|summary| {
-            scope
-                .series()
-                .is_none_or(|series| *series == summary.series)
-                && !self.cache.contains(&Key {
-                    pacs: self.settings.pacs.clone(),
-                    study: scope.study().clone(),
-                    series: summary.series.clone(),
-                    instance: None,
-                })
+            let key = self.key(scope.study(), &summary.series);
+            summary.is_in(scope) && !self.cache.contains(&key)
         });
         let modalities: Option<Vec<String>> = absent.map(|summary| summary.modality).collect();
         if let Some(modalities) = modalities
@@ -359,8 +407,13 @@ impl Studies {
             };
             for (scope, series) in groups {
                 metrics::counter!("drimbox_cache_misses_total").increment(series.len() as u64);
-                let whole = matches!(scope, Scope::Study(_));
-                self.start(&mut flights, &mut reader, scope, series, whole);
+                let retrieval = Retrieval {
+                    whole: matches!(scope, Scope::Study(_)),
+                    scope,
+                    wanted: series,
+                    confirmed: true,
+                };
+                self.start(&mut flights, &mut reader, retrieval);
             }
             return Ok(reader);
         }
@@ -405,12 +458,7 @@ impl Studies {
         instance: &InstanceUid,
     ) -> Result<Reader, StudiesError> {
         let scope = Scope::Instance(study.clone(), series.clone(), instance.clone());
-        let whole = Key {
-            pacs: self.settings.pacs.clone(),
-            study: study.clone(),
-            series: series.clone(),
-            instance: None,
-        };
+        let whole = self.key(study, series);
         let alone = Key {
             instance: Some(instance.clone()),
             ..whole.clone()
@@ -463,20 +511,25 @@ impl Studies {
             modality,
             looked,
         }];
-        self.start(&mut flights, &mut reader, scope, wanted, false);
+        let retrieval = Retrieval {
+            scope,
+            wanted,
+            whole: false,
+            confirmed: true,
+        };
+        self.start(&mut flights, &mut reader, retrieval);
         drop(flights);
         Ok(reader)
     }
 
     /// Starts a retrieval and lets the reader follow it.
-    fn start(
-        self: &Arc<Self>,
-        flights: &mut Flights,
-        reader: &mut Reader,
-        scope: Scope,
-        wanted: Vec<Wanted>,
-        whole: bool,
-    ) {
+    fn start(self: &Arc<Self>, flights: &mut Flights, reader: &mut Reader, retrieval: Retrieval) {
+        let Retrieval {
+            scope,
+            wanted,
+            whole,
+            confirmed,
+        } = retrieval;
         let expected: Option<u64> = wanted.iter().map(|series| series.expected).sum();
         let mut modalities: Vec<String> = Vec::new();
         let mut all_known = true;
@@ -496,7 +549,9 @@ impl Studies {
             Arc::clone(&self.cache),
         );
         for series in wanted {
-            let flight = group.add(series.key.series.clone(), series.expected);
+            // What was said long ago binds nobody.
+            let expected = series.expected.filter(|_| confirmed);
+            let flight = group.add(series.key.series.clone(), expected);
             flights
                 .by_key
                 .insert(series.key, (Arc::clone(&flight), Arc::clone(&group)));
@@ -507,7 +562,8 @@ impl Studies {
             modalities,
             expected,
         };
-        self.tasks.spawn(Arc::clone(self).run(group, work, request));
+        let run = Arc::clone(self).run(group, work, request, confirmed);
+        self.tasks.spawn(run);
     }
 
     /// Runs a retrieval to its end, whoever still waits for it.
@@ -516,6 +572,7 @@ impl Studies {
         group: Arc<Group>,
         work: mpsc::Receiver<Job>,
         request: RetrieveRequest,
+        confirmed: bool,
     ) {
         let writer = tokio::spawn(Arc::clone(&group).write(work));
         let sink = Arc::new(Ingest::new(
@@ -533,10 +590,26 @@ impl Studies {
                 }
             })
         };
-        let outcome = self
-            .archive
-            .retrieve(request, sink, group.cancel.clone())
-            .await;
+        let study = request.scope.study().clone();
+        let ended = CancellationToken::new();
+        let retrieve = async {
+            let outcome = self.archive.retrieve(request, sink, group.cancel.clone());
+            let outcome = outcome.await;
+            ended.cancel();
+            outcome
+        };
+        let confirm = async {
+            if confirmed {
+                return None;
+            }
+            // Not before the first instance: the archive does one thing at a time.
+            tokio::select! {
+                () = group.first_arrival() => {}
+                () = ended.cancelled() => {}
+            }
+            Some(self.listing(&study).await)
+        };
+        let (outcome, listing) = tokio::join!(retrieve, confirm);
         let (done, flushed) = oneshot::channel();
         let _ = group.jobs.send(Job::Flush(done)).await;
         let written = flushed.await.is_ok();
@@ -545,7 +618,11 @@ impl Studies {
             Err(error) => Err(StudiesError::Archive(error)),
             Ok(_) if !written => Err(StudiesError::Internal("the writer stopped".into())),
             Ok(report) if report.delivered == 0 => Err(StudiesError::NotFound),
-            Ok(_) => self.check_counts(&group),
+            Ok(_) => match listing {
+                Some(Err(error)) => Err(error),
+                Some(Ok(listing)) => check_counts(&group, Some(&listing)),
+                None => check_counts(&group, None),
+            },
         };
         if let Err(error) = &outcome {
             metrics::counter!("drimbox_retrievals_failed_total", "cause" => error.cause())
@@ -558,24 +635,6 @@ impl Studies {
         }
         self.registry.forget(&group);
         writer.abort();
-    }
-
-    /// Every series has as many instances as the archive said before.
-    fn check_counts(&self, group: &Group) -> Result<(), StudiesError> {
-        for flight in group.series.lock().iter() {
-            let delivered = flight.len() as u64;
-            if let Some(expected) = flight.expected
-                && delivered < expected
-                && group.scope.instance().is_none()
-            {
-                let missing = expected - delivered;
-                return Err(StudiesError::Archive(ArchiveError::Incomplete {
-                    missing,
-                    expected,
-                }));
-            }
-        }
-        Ok(())
     }
 
     /// Keeps the bundles of a complete retrieval.
@@ -598,4 +657,35 @@ impl Studies {
             Err(error) => tracing::error!("keeping a bundle failed: {error}"),
         }
     }
+}
+
+/// Every series has as many instances as the archive said, before or in `now`, and every series of
+/// `now` came.
+fn check_counts(group: &Group, now: Option<&StudyListing>) -> Result<(), StudiesError> {
+    if group.scope.instance().is_some() {
+        return Ok(());
+    }
+    let incomplete = |missing, expected| {
+        let error = ArchiveError::Incomplete { missing, expected };
+        Err(StudiesError::Archive(error))
+    };
+    let flights = group.series.lock();
+    for flight in flights.iter() {
+        let delivered = flight.len() as u64;
+        let said = || now.and_then(|listing| listing.instances_of(&flight.key.series));
+        if let Some(expected) = flight.expected.or_else(said)
+            && delivered < expected
+        {
+            return incomplete(expected - delivered, expected);
+        }
+    }
+    let listed = now.map(|listing| listing.series.as_slice());
+    for summary in listed.unwrap_or_default() {
+        let came = |flight: &Arc<SeriesFlight>| flight.key.series == summary.series;
+        if summary.is_in(&group.scope) && !flights.iter().any(came) {
+            let expected = summary.instances.unwrap_or(1);
+            return incomplete(expected, expected);
+        }
+    }
+    Ok(())
 }

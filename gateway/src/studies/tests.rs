@@ -5,38 +5,20 @@
     clippy::indexing_slicing
 )]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+mod fake;
 
-use bytes::Bytes;
-use dicom_core::VR;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
-use tempfile::TempDir;
-use tokio::sync::{Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
+use std::sync::atomic::Ordering;
 
 use super::bytes::ItemBytes;
-use super::{Item, Reader, Settings, Studies, StudiesError};
-use crate::archive::{
-    Archive, ArchiveError, FindRequest, IncomingInstance, InstanceSink, Matches, OutgoingInstance,
-    RetrieveReport, RetrieveRequest, Scope, SinkError, StoreOutcome,
-};
-use crate::cache::{Bounds, Cache};
-use crate::dicom::reader::Limits;
-use crate::dicom::syntax::Encoding;
-use crate::dicom::testdata::Writer;
-use crate::dicom::uid::{InstanceUid, SeriesUid, SopClassUid, StudyUid, TransferSyntaxUid};
-use crate::store::SledStore;
+use super::{Item, StudiesError};
+use crate::archive::{ArchiveError, Scope, SinkError};
+use crate::cache::Bounds;
+use fake::{Bench, FakePacs, all, contents, instance_uid, series, series_uid, study, study_uid};
 
 const NO_ROOM: Bounds = Bounds {
     max_bytes: 1 << 30,
     min_free_bytes: u64::MAX,
 };
-
-const EXPLICIT_LE: &str = "1.2.840.10008.1.2.1";
 
 #[tokio::test]
 async fn a_series_is_retrieved_once_however_many_ask() {
@@ -414,315 +396,87 @@ async fn while_the_pacs_is_away_a_cached_series_is_served_and_another_is_an_outa
             .len(),
         1
     );
-    let outage = bench.studies.open(&series("1.2")).await.err();
+    let outage = match bench.studies.open(&series("1.2")).await {
+        Ok(reader) => all(reader).await.err(),
+        Err(error) => Some(error),
+    };
     assert!(matches!(outage, Some(StudiesError::Archive(error)) if error.is_outage()));
 }
 
-struct Bench {
-    studies: Arc<Studies>,
-    cache: Arc<Cache>,
-    dir: TempDir,
+/// A front whose archive was asked what the study holds, and nothing of it is cached.
+async fn known(pacs: &std::sync::Arc<FakePacs>) -> Bench {
+    let bench = Bench::over(pacs);
+    bench.studies.listing(&study_uid()).await.unwrap();
+    let listings = &bench.studies.listings;
+    while listings.last_known(&study_uid()).await.is_none() {
+        tokio::task::yield_now().await;
+    }
+    pacs.asked.lock().clear();
+    bench
 }
 
-impl Bench {
-    fn over(pacs: &Arc<FakePacs>) -> Self {
-        Self::with(
-            pacs,
-            Bounds {
-                max_bytes: 1 << 30,
-                min_free_bytes: 0,
-            },
-        )
-    }
-
-    fn with(pacs: &Arc<FakePacs>, bounds: Bounds) -> Self {
-        let dir = TempDir::new().unwrap();
-        let cache = Cache::open(&dir.path().join("cache"), bounds).unwrap();
-        let settings = Settings {
-            pacs: "fake".into(),
-            // Every opening asks the archive again.
-            revalidate_after: Duration::from_nanos(1),
-            serve_when_unreachable: true,
-            related_counts: true,
-            relational_queries: true,
-            limits: Limits::default(),
-        };
-        let archive = Arc::clone(pacs) as Arc<dyn Archive>;
-        let store = Arc::new(SledStore::open(dir.path()).unwrap());
-        Self {
-            studies: Studies::new(settings, archive, Arc::clone(&cache), store),
-            cache,
-            dir,
-        }
-    }
-
-    /// Cuts the pack of the only bundle; a look at its name shows it as it was.
-    fn cut_the_open_pack(&self) {
-        let folders = std::fs::read_dir(self.dir.path().join("cache")).unwrap();
-        let folders: Vec<_> = folders.map(|folder| folder.unwrap().path()).collect();
-        assert_eq!(folders.len(), 1);
-        let (pack, aside) = (folders[0].join("pack"), folders[0].join("aside"));
-        let changed = std::fs::metadata(&pack).unwrap().modified().unwrap();
-        std::fs::rename(&pack, &aside).unwrap();
-        std::fs::copy(&aside, &pack).unwrap();
-        let open = |path| std::fs::File::options().write(true).open(path).unwrap();
-        open(&pack).set_modified(changed).unwrap();
-        open(&aside).set_len(1).unwrap();
-    }
-
-    /// Waits until no retrieval is under way.
-    async fn settle(&self) {
-        while !self.studies.tasks.is_empty() {
-            tokio::task::yield_now().await;
-        }
-    }
+#[tokio::test]
+async fn what_was_known_before_is_retrieved_first_and_asked_about_meanwhile() {
+    let pacs = FakePacs::with(&[("1.1", 1), ("1.2", 1)]);
+    let bench = known(&pacs).await;
+    let mut reader = bench.studies.open(&study()).await.unwrap();
+    pacs.send.add_permits(1);
+    assert_eq!(reader.next().await.unwrap().unwrap().len(), 1);
+    pacs.send.add_permits(1);
+    assert_eq!(all(reader).await.unwrap().len(), 1);
+    assert_eq!(*pacs.asked.lock(), ["retrieve", "find"]);
+    bench.settle().await;
+    // Cached: asked about, and served.
+    assert_eq!(
+        all(bench.studies.open(&study()).await.unwrap())
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(*pacs.asked.lock(), ["retrieve", "find", "find"]);
 }
 
-async fn all(mut reader: Reader) -> Result<Vec<Item>, StudiesError> {
-    let mut items = Vec::new();
-    while let Some(batch) = reader.next().await? {
-        items.extend(batch);
-    }
-    Ok(items)
+#[tokio::test]
+async fn a_series_that_came_since_is_retrieved_with_those_that_were_known() {
+    let pacs = FakePacs::with(&[("1.1", 1)]);
+    let bench = known(&pacs).await;
+    pacs.series.lock().push(("1.2", 2));
+    pacs.send.add_permits(3);
+    let reader = bench.studies.open(&study()).await.unwrap();
+    assert_eq!(all(reader).await.unwrap().len(), 3);
+    assert_eq!(pacs.retrievals(), 1);
 }
 
-/// The Part 10 files of a reader, read as they come.
-async fn contents(mut reader: Reader) -> std::io::Result<Vec<Vec<u8>>> {
-    let mut contents = Vec::new();
-    while let Some(items) = reader.next().await.map_err(std::io::Error::other)? {
-        let mut bytes = ItemBytes::new(&items);
-        for item in &items {
-            let mut content = Vec::new();
-            loop {
-                let left = item.length().map(|length| length - content.len() as u64);
-                if left == Some(0) {
-                    break;
-                }
-                let piece = bytes.next(left.unwrap_or(u64::MAX)).await?;
-                if piece.is_empty() {
-                    break;
-                }
-                content.extend_from_slice(&piece);
-            }
-            contents.push(content);
-        }
-    }
-    Ok(contents)
-}
-
-/// An archive that sends one instance for each permit of `send`.
-struct FakePacs {
-    series: Mutex<Vec<(&'static str, usize)>>,
-    send: Semaphore,
-    started: AtomicUsize,
-    cancelled: AtomicUsize,
-    /// Instances announced but not sent.
-    withheld: AtomicUsize,
-    /// Also sends an instance of another study.
-    intruder: Mutex<bool>,
-    /// Bytes of the pixels of each instance.
-    pixels: AtomicUsize,
-    /// Fails in the middle of an instance.
-    breaks_off: Mutex<bool>,
-    away: Mutex<bool>,
-    refused: Mutex<Vec<SinkError>>,
-    anticipated: Mutex<Vec<Vec<String>>>,
-    ends: mpsc::UnboundedSender<()>,
-    ended: tokio::sync::Mutex<mpsc::UnboundedReceiver<()>>,
-}
-
-impl FakePacs {
-    fn with(series: &[(&'static str, usize)]) -> Arc<Self> {
-        let (ends, ended) = mpsc::unbounded_channel();
-        Arc::new(Self {
-            series: Mutex::new(series.to_vec()),
-            send: Semaphore::new(0),
-            started: AtomicUsize::new(0),
-            cancelled: AtomicUsize::new(0),
-            withheld: AtomicUsize::new(0),
-            intruder: Mutex::new(false),
-            pixels: AtomicUsize::new(64),
-            breaks_off: Mutex::new(false),
-            away: Mutex::new(false),
-            refused: Mutex::default(),
-            anticipated: Mutex::default(),
-            ends,
-            ended: tokio::sync::Mutex::new(ended),
-        })
-    }
-
-    fn retrievals(&self) -> usize {
-        self.started.load(Ordering::SeqCst)
-    }
-
-    fn object(&self, series: &str, at: usize) -> Vec<u8> {
-        let instance = instance_uid(series, at);
-        let pixels = vec![(at % 251) as u8; self.pixels.load(Ordering::SeqCst)];
-        data_set_with(study_uid().as_str(), series, instance.as_str(), &pixels)
-    }
-
-    async fn ended(&self) {
-        self.ended.lock().await.recv().await.unwrap();
-    }
-
-    async fn send_one(
-        &self,
-        sink: &dyn InstanceSink,
-        instance: InstanceUid,
-        data: Vec<u8>,
-    ) -> Result<(), SinkError> {
-        let mut writer = sink.begin(IncomingInstance {
-            sop_class: SopClassUid::parse("1.2.840.10008.5.1.4.1.1.2").unwrap(),
-            instance,
-            transfer_syntax: TransferSyntaxUid::parse(EXPLICIT_LE).unwrap(),
-        })?;
-        for (at, piece) in data.chunks(7.max(data.len() / 200)).enumerate() {
-            if at == 190 && *self.breaks_off.lock() {
-                return Err(SinkError::Abandoned);
-            }
-            writer.write(Bytes::copy_from_slice(piece)).await?;
-        }
-        writer.finish().await
-    }
-
-    async fn send_all(
-        &self,
-        request: RetrieveRequest,
-        sink: Arc<dyn InstanceSink>,
-        cancel: CancellationToken,
-    ) -> Result<RetrieveReport, ArchiveError> {
-        self.started.fetch_add(1, Ordering::SeqCst);
-        let mut delivered = 0;
-        if *self.intruder.lock() {
-            let data = data_set("7.7.7", "1.1", "1.1.0");
-            let refused = self.send_one(&*sink, instance_uid("1.1", 0), data).await;
-            self.refused.lock().extend(refused.err());
-        }
-        let series = self.series.lock().clone();
-        for (uid, count) in series {
-            if request
-                .scope
-                .series()
-                .is_some_and(|asked| asked.as_str() != uid)
-            {
-                continue;
-            }
-            for at in 0..count - self.withheld.load(Ordering::SeqCst) {
-                let instance = instance_uid(uid, at);
-                if request
-                    .scope
-                    .instance()
-                    .is_some_and(|asked| *asked != instance)
-                {
-                    continue;
-                }
-                tokio::select! {
-                    permit = self.send.acquire() => permit.unwrap().forget(),
-                    () = cancel.cancelled() => {
-                        self.cancelled.fetch_add(1, Ordering::SeqCst);
-                        return Err(ArchiveError::Cancelled);
-                    }
-                }
-                let sent = self.send_one(&*sink, instance, self.object(uid, at)).await;
-                if *self.breaks_off.lock() {
-                    return Err(ArchiveError::Cancelled);
-                }
-                sent.unwrap();
-                delivered += 1;
-            }
-        }
-        Ok(RetrieveReport { delivered })
+#[tokio::test]
+async fn what_the_archive_says_now_and_does_not_send_is_missing() {
+    // An instance less than it says, and a series that it does not send at all.
+    for (count, withheld) in [(2, 1), (1, 1)] {
+        let pacs = FakePacs::with(&[("1.1", 3), ("1.2", 2)]);
+        let bench = known(&pacs).await;
+        pacs.series.lock()[1].1 = count;
+        pacs.withheld.store(withheld, Ordering::SeqCst);
+        pacs.send.add_permits(10);
+        let reader = bench.studies.open(&study()).await.unwrap();
+        let error = all(reader).await.err();
+        assert!(
+            matches!(
+                &error,
+                Some(StudiesError::Archive(ArchiveError::Incomplete { .. }))
+            ),
+            "{error:?}"
+        );
+        bench.settle().await;
+        assert_eq!(bench.cache.size(), (0, 0));
     }
 }
 
-impl Archive for FakePacs {
-    fn verify(&self) -> BoxFuture<'_, Result<(), ArchiveError>> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn find(&self, _: FindRequest) -> BoxFuture<'_, Result<Matches, ArchiveError>> {
-        async move {
-            if *self.away.lock() {
-                let (address, detail) = ("pacs:104".to_owned(), "refused".to_owned());
-                return Err(ArchiveError::Unreachable { address, detail });
-            }
-            let series = self.series.lock().clone();
-            let items = series.iter().map(|(uid, count)| {
-                let data = Writer::new(Encoding::ExplicitLittle)
-                    .put((0x0008, 0x0060), VR::CS, b"CT")
-                    .put((0x0020, 0x000D), VR::UI, study_uid().as_str().as_bytes())
-                    .put((0x0020, 0x000E), VR::UI, uid.as_bytes())
-                    .put((0x0020, 0x1209), VR::IS, count.to_string().as_bytes())
-                    .bytes;
-                crate::archive::Match {
-                    data: data.into(),
-                    transfer_syntax: TransferSyntaxUid::parse(EXPLICIT_LE).unwrap(),
-                }
-            });
-            Ok(Matches {
-                items: items.collect(),
-                truncated: false,
-            })
-        }
-        .boxed()
-    }
-
-    fn anticipate(&self, modalities: &[String]) {
-        self.anticipated.lock().push(modalities.to_vec());
-    }
-
-    fn retrieve(
-        &self,
-        request: RetrieveRequest,
-        sink: Arc<dyn InstanceSink>,
-        cancel: CancellationToken,
-    ) -> BoxFuture<'_, Result<RetrieveReport, ArchiveError>> {
-        async move {
-            let outcome = self.send_all(request, sink, cancel).await;
-            let _ = self.ends.send(());
-            outcome
-        }
-        .boxed()
-    }
-
-    fn store(
-        &self,
-        _: Vec<OutgoingInstance>,
-    ) -> BoxFuture<'_, Result<Vec<StoreOutcome>, ArchiveError>> {
-        async { Ok(Vec::new()) }.boxed()
-    }
-}
-
-fn study_uid() -> StudyUid {
-    StudyUid::parse("1.2.3").unwrap()
-}
-
-fn series_uid(uid: &str) -> SeriesUid {
-    SeriesUid::parse(uid).unwrap()
-}
-
-fn instance_uid(series: &str, at: usize) -> InstanceUid {
-    InstanceUid::parse(&format!("{series}.{at}")).unwrap()
-}
-
-fn study() -> Scope {
-    Scope::Study(study_uid())
-}
-
-fn series(uid: &str) -> Scope {
-    Scope::Series(study_uid(), series_uid(uid))
-}
-
-fn data_set(study: &str, series: &str, instance: &str) -> Vec<u8> {
-    data_set_with(study, series, instance, &[7; 64])
-}
-
-fn data_set_with(study: &str, series: &str, instance: &str, pixels: &[u8]) -> Vec<u8> {
-    Writer::new(Encoding::ExplicitLittle)
-        .put((0x0008, 0x0016), VR::UI, b"1.2.840.10008.5.1.4.1.1.2")
-        .put((0x0008, 0x0018), VR::UI, instance.as_bytes())
-        .put((0x0020, 0x000D), VR::UI, study.as_bytes())
-        .put((0x0020, 0x000E), VR::UI, series.as_bytes())
-        .put((0x7FE0, 0x0010), VR::OW, pixels)
-        .bytes
+#[tokio::test]
+async fn a_study_that_was_removed_is_not_found_though_it_was_known() {
+    let pacs = FakePacs::with(&[("1.1", 1)]);
+    let bench = known(&pacs).await;
+    pacs.series.lock().clear();
+    let reader = bench.studies.open(&study()).await.unwrap();
+    let error = all(reader).await.err();
+    assert!(matches!(error, Some(StudiesError::NotFound)), "{error:?}");
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use dicom_dictionary_std::uids;
 
+use super::negotiation::QueryAbilities;
 use super::upper_layer::ProposedContext;
 
 /// Verification SOP class (PS3.4 annex A).
@@ -288,16 +289,21 @@ pub fn storage_statement() -> (
 }
 
 /// The contexts of queries and verification, for one association that serves them all.
+///
+/// What is accepted holds for every query of the association: names are matched by their meaning on
+/// associations of their own.
 #[must_use]
-pub fn query() -> Vec<ProposedContext> {
-    [STUDY_ROOT_FIND, PATIENT_ROOT_FIND, VERIFICATION]
-        .into_iter()
-        .map(|sop_class| ProposedContext {
-            abstract_syntax: Cow::Borrowed(sop_class),
-            transfer_syntaxes: vec![EXPLICIT_LE, IMPLICIT_LE],
-            peer_sends: false,
-        })
-        .collect()
+pub fn query(relational: bool, fuzzy_names: bool) -> Vec<ProposedContext> {
+    let abilities = QueryAbilities {
+        relational,
+        date_time: true,
+        fuzzy_names,
+    };
+    let find = [STUDY_ROOT_FIND, PATIENT_ROOT_FIND].map(|sop_class| ProposedContext {
+        extended: Some(abilities),
+        ..service(sop_class)
+    });
+    find.into_iter().chain([service(VERIFICATION)]).collect()
 }
 
 /// The context of C-MOVE.
@@ -379,6 +385,7 @@ pub fn storing(pairs: &BTreeSet<(String, &'static str)>) -> Vec<ProposedContext>
             abstract_syntax: Cow::Owned(sop_class.clone()),
             transfer_syntaxes: vec![syntax],
             peer_sends: false,
+            extended: None,
         })
         .collect()
 }
@@ -441,6 +448,7 @@ fn service(sop_class: &'static str) -> ProposedContext {
         abstract_syntax: Cow::Borrowed(sop_class),
         transfer_syntaxes: vec![EXPLICIT_LE, IMPLICIT_LE],
         peer_sends: false,
+        extended: None,
     }
 }
 
@@ -452,6 +460,7 @@ fn storage(
         abstract_syntax: sop_class.clone(),
         transfer_syntaxes: vec![syntax],
         peer_sends: true,
+        extended: None,
     })
 }
 
