@@ -239,6 +239,12 @@ impl Orthanc {
         &mut self.process
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Stores these DICOM files.
     ///
     /// # Errors

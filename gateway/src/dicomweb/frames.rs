@@ -113,7 +113,8 @@ pub struct FrameEncoding {
 }
 
 /// The media type of a frame in the transfer syntax it is stored in (PS3.18 §8.7.3.3).
-fn media_type_of(stored: &TransferSyntaxUid) -> &'static str {
+#[must_use]
+pub fn media_type_of(stored: &TransferSyntaxUid) -> &'static str {
     let code = stored
         .as_str()
         .strip_prefix("1.2.840.10008.1.2.")

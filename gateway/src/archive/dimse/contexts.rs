@@ -251,6 +251,47 @@ pub fn every_class() -> impl Iterator<Item = &'static str> {
     classes.chain(COMMON).map(|(sop_class, _)| *sop_class)
 }
 
+/// The UID of a storage class, and a word for what it holds.
+#[cfg(test)]
+pub type ClassAndContent = (&'static str, &'static str);
+/// A name, and the transfer syntaxes that are proposed under it.
+#[cfg(test)]
+pub type SyntaxGroup = (&'static str, &'static [&'static str]);
+
+/// Every storage class known here, in the order of their UIDs, with what it holds and the transfer
+/// syntaxes proposed for it; and those proposed where there is room. The conformance statement
+/// lists them.
+#[cfg(test)]
+#[must_use]
+pub fn storage_statement() -> (Vec<ClassAndContent>, [SyntaxGroup; 4]) {
+    let mut classes: Vec<(&str, &str)> = MODALITIES
+        .iter()
+        .filter_map(|modality| classes_of(modality))
+        .flatten()
+        .chain(COMMON)
+        .map(|(sop_class, content)| {
+            let holds = match content {
+                Data => "data",
+                Image => "image",
+                Video => "image or video",
+            };
+            (*sop_class, holds)
+        })
+        .collect();
+    classes.sort_by_key(|(uid, _)| {
+        let numbers = uid.split('.').map(|part| part.parse().unwrap_or(u64::MAX));
+        numbers.collect::<Vec<_>>()
+    });
+    classes.dedup();
+    let syntaxes = [
+        ("data", DATA),
+        ("image", IMAGE),
+        ("video", VIDEO),
+        ("room", RARE),
+    ];
+    (classes, syntaxes)
+}
+
 /// The contexts of queries and verification, for one association that serves them all.
 ///
 /// What is accepted holds for every query of the association: names are matched by their meaning on
