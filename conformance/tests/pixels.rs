@@ -25,7 +25,7 @@ use drimbox::pixels::{
     transcode,
 };
 use support::compare::Part10;
-use support::pair::Pair;
+use support::pair::{Pair, is_web};
 use support::{AS_STORED, exam, exams, folder, metric, run};
 
 /// One instance of each kind of image among the samples.
@@ -407,7 +407,11 @@ fn a_frame_of_an_image_that_is_not_cached_fetches_no_other() {
         let instance = exam.instances().next().unwrap();
         let (parts, bytes) = pair.frames(instance, "1", OCTETS).await;
         assert_eq!((parts.len(), bytes.is_empty()), (1, false));
-        let received = "drimbox_dimse_instances_received_total";
+        let received = if is_web() {
+            "drimbox_upstream_instances_received_total"
+        } else {
+            "drimbox_dimse_instances_received_total"
+        };
         assert_eq!(metric(&pair.gateway, received, &[]).await, 1);
     });
 }
@@ -439,7 +443,7 @@ fn what_is_no_frame_or_no_image_is_told() {
             (image, "/rendered?window=1", "image/png", 400),
             (image, "/frames/2/rendered", "image/png", 404),
             (text, "/frames/1", OCTETS, 404),
-            (text, "/rendered", "image/png", 404),
+            (text, "/rendered", "image/png", 406),
         ] {
             let answer = pair.get(instance, below, accept).await;
             assert_eq!(answer.status(), status, "{below} {accept}");

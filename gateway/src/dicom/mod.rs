@@ -14,6 +14,7 @@ pub mod json;
 pub mod part10;
 pub mod path;
 pub mod reader;
+pub mod report;
 pub mod scan;
 pub mod syntax;
 #[cfg(test)]

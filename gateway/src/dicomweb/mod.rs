@@ -9,6 +9,7 @@ pub mod body;
 mod bulk;
 mod capabilities;
 mod conditional;
+mod documents;
 pub mod frames;
 mod gzip;
 mod metadata;

@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use super::accept::{Accept, MediaRange, MediaType, Weight};
 use super::answer::{no_store, open_one};
 use super::conditional::Variant;
+use super::documents::{self, Kind};
 use super::frames::{Image, failed, open};
 use super::pictures::{self, Source};
 use super::problem::Problem;
@@ -42,13 +43,23 @@ pub async fn answer(
     thumbnail: bool,
 ) -> Result<Response, Problem> {
     let query = call.uri.query().unwrap_or_default();
-    let asked = Asked::parse(query, &call.accept, thumbnail)?;
+    let asked = Asked::parse(query, &call.accept, thumbnail);
+    // What is no image has formats of its own, which only the object tells.
+    let may_be_document = scope.instance().is_some() && frames.is_empty() && !thumbnail;
+    if !may_be_document && let Err(problem) = asked {
+        return Err(problem);
+    }
     let scope = if thumbnail {
         pictures::representative(call, scope).await?
     } else {
         scope
     };
     let batches = open_one(call, &scope).await?;
+    let kind = batches.first().first().and_then(Kind::of);
+    if may_be_document && let Some(kind) = kind {
+        return documents::answer(call, kind, batches).await;
+    }
+    let asked = asked?;
     if scope.instance().is_none() {
         return pictures::answer(call, Source::items(batches), asked).await;
     }
