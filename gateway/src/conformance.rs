@@ -69,7 +69,7 @@ fn implementation() -> String {
 
 fn services() -> String {
     let get: Vec<ProposedContext> = contexts::getting(&["CT".to_owned()], false).unwrap();
-    let proposed = contexts::query()
+    let proposed = contexts::query(true, true)
         .into_iter()
         .chain(contexts::moving())
         .chain(get.into_iter().filter(|context| !context.peer_sends));
