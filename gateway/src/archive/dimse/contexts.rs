@@ -251,15 +251,11 @@ pub fn every_class() -> impl Iterator<Item = &'static str> {
     classes.chain(COMMON).map(|(sop_class, _)| *sop_class)
 }
 
-/// Every storage class known here, in the order of their UIDs, with what it holds and the transfer
-/// syntaxes proposed for it; and those proposed where there is room. The conformance statement
-/// lists them.
+/// Every storage class known here, in the order of their UIDs, with what it holds: a list of the
+/// conformance statement.
 #[cfg(test)]
 #[must_use]
-pub fn storage_statement() -> (
-    Vec<(&'static str, &'static str)>,
-    [(&'static str, &'static [&'static str]); 4],
-) {
+pub fn storage_classes() -> Vec<(&'static str, &'static str)> {
     let mut classes: Vec<(&str, &str)> = MODALITIES
         .iter()
         .filter_map(|modality| classes_of(modality))
@@ -279,13 +275,15 @@ pub fn storage_statement() -> (
         numbers.collect::<Vec<_>>()
     });
     classes.dedup();
-    let syntaxes = [
-        ("data", DATA),
-        ("image", IMAGE),
-        ("video", VIDEO),
-        ("room", RARE),
-    ];
-    (classes, syntaxes)
+    classes
+}
+
+/// The transfer syntaxes proposed for each kind of content, and those proposed where there is room:
+/// a list of the conformance statement.
+#[cfg(test)]
+#[must_use]
+pub fn storage_syntaxes() -> [&'static [&'static str]; 4] {
+    [DATA, IMAGE, VIDEO, RARE]
 }
 
 /// The contexts of queries and verification, for one association that serves them all.
