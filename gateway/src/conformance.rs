@@ -69,7 +69,7 @@ fn implementation() -> String {
 
 fn services() -> String {
     let get: Vec<ProposedContext> = contexts::getting(&["CT".to_owned()], false).unwrap();
-    let proposed = contexts::query(true, true)
+    let proposed = contexts::query(true, false)
         .into_iter()
         .chain(contexts::moving())
         .chain(get.into_iter().filter(|context| !context.peer_sends));
@@ -92,14 +92,21 @@ fn services() -> String {
 }
 
 fn storage_classes() -> String {
-    let classes = contexts::storage_classes().into_iter();
+    let (classes, _) = contexts::storage_statement();
     table(
         &["SOP class", "UID", "content"],
-        classes.map(|(uid, content)| vec![class_name(uid), uid.into(), content.into()]),
+        classes
+            .into_iter()
+            .map(|(uid, content)| vec![class_name(uid), uid.to_owned(), content.to_owned()]),
     )
 }
 
 fn transfer_syntaxes() -> String {
+    let (_, groups) = contexts::storage_statement();
+    let holds = |name: &str, uid: &str| {
+        let group = groups.iter().find(|(group, _)| *group == name).unwrap();
+        if group.1.contains(&uid) { "yes" } else { "" }.to_owned()
+    };
     table(
         &[
             "transfer syntax",
@@ -110,9 +117,9 @@ fn transfer_syntaxes() -> String {
             "where contexts are left",
         ],
         syntaxes().into_iter().map(|uid| {
+            let columns = ["data", "image", "video", "room"].map(|group| holds(group, uid));
             let mut row = vec![syntax_name(uid), uid.to_owned()];
-            let proposed = contexts::storage_syntaxes().map(|group| group.contains(&uid));
-            row.extend(proposed.map(|yes| if yes { "yes" } else { "" }.to_owned()));
+            row.extend(columns);
             row
         }),
     )
@@ -120,13 +127,17 @@ fn transfer_syntaxes() -> String {
 
 /// Every transfer syntax that is negotiated, in the order of their UIDs.
 fn syntaxes() -> Vec<&'static str> {
-    let groups = contexts::storage_syntaxes();
-    let mut all: Vec<&str> = groups.into_iter().flatten().copied().collect();
+    let (_, groups) = contexts::storage_statement();
+    let all: BTreeSet<&str> = groups
+        .iter()
+        .flat_map(|(_, group)| *group)
+        .copied()
+        .collect();
+    let mut all: Vec<&str> = all.into_iter().collect();
     all.sort_by_key(|uid| {
         let numbers = uid.split('.').map(|part| part.parse().unwrap_or(u64::MAX));
         numbers.collect::<Vec<_>>()
     });
-    all.dedup();
     all
 }
 

@@ -66,7 +66,7 @@ fn read(boundary: &str, body: &[u8], pieces: usize) -> Option<(Vec<Vec<u8>>, boo
     let (mut contents, mut current) = (Vec::new(), Vec::new());
     for piece in body.chunks(pieces) {
         parts.push(Bytes::copy_from_slice(piece));
-        while let Some(event) = parts.next().ok()? {
+        while let Some(event) = parts.event().ok()? {
             match event {
                 Event::Part => current.clear(),
                 Event::Content(bytes) => current.extend_from_slice(&bytes),

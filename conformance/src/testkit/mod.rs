@@ -21,7 +21,7 @@ pub mod web;
 
 pub use dcmqrscp::Dcmqrscp;
 pub use error::KitError;
-pub use gateway::{Gateway, GatewayConfig, PacsConfig};
+pub use gateway::{Gateway, GatewayConfig, PacsConfig, binary};
 pub use http::{Client, ClientBuilder, Protocol, Response};
 pub use nginx::Nginx;
 pub use orthanc::Orthanc;

@@ -1,18 +1,14 @@
 //! The dicomweb-client of PyPI.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use conformance::samples::{Exam, Instance};
 use conformance::testkit::http::sha256;
 use serde_json::{Value as Json, json};
 
 use crate::support::compare::sent_syntax;
-use crate::support::{exam, exams, run};
-use crate::{
-    HOST, answer, frames_of, installed, instances, output, questions, site, sorted,
-    studies_of_patient,
-};
+use crate::support::{exam, exams, python as pypi, run};
+use crate::{HOST, frames_of, instances, questions, site, sorted, studies_of_patient};
 
 /// What is installed; another list makes another environment.
 const PACKAGES: [&str; 2] = ["dicomweb-client==0.61.2", "pydicom==3.0.2"];
@@ -21,28 +17,11 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/ask.py"
 
 /// The Python of the environment; `None` when the stories are to be left out.
 fn python() -> Option<PathBuf> {
-    if std::env::var_os("DRIMBOX_SKIP_PYTHON").is_some() {
-        eprintln!("DRIMBOX_SKIP_PYTHON is set: nothing is shown with dicomweb-client of PyPI");
-        return None;
-    }
-    let name = format!("python-{}", PACKAGES.join("-").replace("==", "-"));
-    let environment = installed(&name, |folder| {
-        let what = "make a Python environment (Debian package python3-venv)";
-        let mut venv = Command::new("python3");
-        output(what, venv.args(["-m", "venv"]).arg(folder));
-        let mut pip = Command::new(folder.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check"])
-            .args(PACKAGES);
-        let what = "install dicomweb-client from PyPI (DRIMBOX_SKIP_PYTHON=1 to leave out)";
-        output(what, &mut pip);
-    });
-    Some(environment.join("bin/python"))
+    pypi::environment("dicomweb-client of PyPI", &PACKAGES)
 }
 
 async fn ask(python: &Path, asked: Json) -> Json {
-    let mut client = Command::new(python);
-    client.arg(SCRIPT).arg(asked.to_string());
-    answer("dicomweb-client of PyPI", client).await
+    pypi::ask(python, SCRIPT, &asked.to_string()).await
 }
 
 fn assert_instances<'a>(answer: &Json, expected: impl Iterator<Item = &'a Instance>, name: &str) {

@@ -13,6 +13,7 @@ pub mod compare;
 pub mod json;
 pub mod objects;
 pub mod pair;
+pub mod python;
 pub mod search;
 
 use std::fs::File;

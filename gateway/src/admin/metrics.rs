@@ -96,7 +96,7 @@ fn describe() {
 }
 
 /// Every metric the gateway records, in the order of `docs/metrics.md`.
-pub const METRICS: [Metric; 39] = [
+pub const METRICS: [Metric; 42] = [
     Metric {
         name: "drimbox_http_connections",
         kind: Kind::Gauge,
@@ -201,6 +201,21 @@ pub const METRICS: [Metric; 39] = [
         name: "drimbox_cache_degraded",
         kind: Kind::Gauge,
         help: "1 while images pass through without being kept, else 0.",
+    },
+    Metric {
+        name: "drimbox_codec_processes_started_total",
+        kind: Kind::Counter,
+        help: "Processes started for the JPEG-LS and JPEG 2000 codecs.",
+    },
+    Metric {
+        name: "drimbox_codec_processes_busy",
+        kind: Kind::Gauge,
+        help: "Codec processes at work.",
+    },
+    Metric {
+        name: "drimbox_codec_processes_lost_total",
+        kind: Kind::Counter,
+        help: "Codec processes lost with the image they worked on, by codec and cause.",
     },
     Metric {
         name: "drimbox_dimse_associations",

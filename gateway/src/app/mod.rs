@@ -21,21 +21,20 @@ use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::cache::{Bounds, Cache};
 use crate::cli::{Service, Verdict};
-use crate::config::{Config, Pacs, PacsDimse, UnnamedSyntax, Upstream};
+use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
 use crate::dicomweb::transcoded::Transcoding;
 use crate::net::{self, Capacity, Listener, ListenerKind, Security};
+use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
+use crate::pixels::worker::{Codecs, WorkerSettings, Workers};
 use crate::store::{ListingStore, SledStore};
 use crate::studies::{self, Studies};
 use crate::{notify, telemetry};
 use health::Health;
-
-/// Bytes that images may take together while they are decoded: the smallest machine has 2 GiB.
-const DECODING_MEMORY: u64 = 512 << 20;
 
 /// The gateway itself.
 #[derive(Debug, Clone, Copy)]
@@ -158,10 +157,7 @@ impl Parts {
                 },
             );
         }
-        let pixels = Pool::new(PoolLimits {
-            memory: DECODING_MEMORY,
-            ..PoolLimits::default()
-        });
+        let pixels = pool(&config.pixels);
         let service = Arc::new(service::Service {
             pacs: served,
             access: access(config)?,
@@ -189,6 +185,30 @@ impl Parts {
             capacity,
         })
     }
+}
+
+/// Where pixels are decoded; codecs that are not Rust in processes of their own.
+fn pool(config: &Pixels) -> Pool {
+    let mut limits = PoolLimits {
+        queue: config.max_waiting,
+        memory: config.max_memory_bytes,
+        ..PoolLimits::default()
+    };
+    if let Some(jobs) = config.jobs {
+        limits.workers = jobs;
+    }
+    let pixels = PixelLimits {
+        frame_bytes: config.max_frame_bytes,
+        stored_frame_bytes: config.max_frame_bytes,
+        ..PixelLimits::default()
+    };
+    let settings = WorkerSettings::of_this_program(
+        limits.workers.get(),
+        config.max_memory_bytes,
+        config.codec_timeout,
+    );
+    let workers = Arc::new(Workers::new(settings));
+    Pool::new(limits).with(pixels, Codecs::Workers(workers))
 }
 
 /// The archive of a PACS.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub dicomweb: Dicomweb,
     /// `[limits]`
     pub limits: Limits,
+    /// `[pixels]`
+    pub pixels: Pixels,
     /// `[[pacs]]`, at least one, with distinct names and host names.
     pub pacs: Vec<Pacs>,
 }
@@ -182,6 +185,22 @@ pub struct Limits {
     pub max_matches: usize,
     /// Bytes of one instance without its bulk data (metadata, search answers).
     pub max_head_bytes: usize,
+}
+
+/// `[pixels]`: decoding, transcoding and pictures.
+#[derive(Debug, Clone)]
+pub struct Pixels {
+    /// Images worked on at once; `None`: one for each processor.
+    pub jobs: Option<NonZeroUsize>,
+    /// Images that wait for their turn at most; beyond: 503 with `Retry-After`.
+    pub max_waiting: usize,
+    /// Bytes that the images worked on take together, as estimated from their heads; also what one
+    /// process of a codec may take.
+    pub max_memory_bytes: u64,
+    /// Bytes of one frame, decoded or as it is stored.
+    pub max_frame_bytes: u64,
+    /// Time for a codec process to decode or encode one frame.
+    pub codec_timeout: Duration,
 }
 
 /// An application entity title (PS3.8 §9.3.2): 1 to 16 characters, printable ASCII without

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
     Admin, AeTitle, Cache, ClientTls, Config, Dicomweb, Dimse, Limits, LocalListener, Log,
-    LogFormat, Pacs, PacsDimse, PeerListener, Quirks, Resource, RetrieveMethod, ServerIdentity,
-    UnnamedSyntax, Upstream,
+    LogFormat, Pacs, PacsDimse, PeerListener, Pixels, Quirks, Resource, RetrieveMethod,
+    ServerIdentity, UnnamedSyntax, Upstream,
 };
 use super::section::Section;
 use super::{files, names, pacs_dicomweb, rules};
@@ -37,6 +38,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let cache = cache(root.section("cache"), &data_dir);
     let dicomweb = dicomweb(root.section("dicomweb"));
     let limits = limits(root.section("limits"));
+    let pixels = pixels(root.section("pixels"));
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
         .pacs
@@ -69,6 +71,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         cache,
         dicomweb,
         limits,
+        pixels,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })
 }
@@ -256,6 +259,24 @@ fn limits(section: Section<'_>) -> Limits {
     };
     section.finish();
     limits
+}
+
+fn pixels(section: Section<'_>) -> Pixels {
+    let jobs: Option<usize> = section.optional("jobs", |v| v.integer(1..=256));
+    let pixels = Pixels {
+        jobs: jobs.and_then(NonZeroUsize::new),
+        max_waiting: section.or("max_waiting", 256, |v| v.integer(0..=100_000)),
+        // The smallest machine has 2 GiB.
+        max_memory_bytes: section.or("max_memory_bytes", 512 * MIB, |v| {
+            v.bytes(64 * MIB..=64 * GIB)
+        }),
+        max_frame_bytes: section.or("max_frame_bytes", 256 * MIB, |v| v.bytes(MIB..=GIB)),
+        codec_timeout: section.or("codec_timeout_seconds", Duration::from_secs(60), |v| {
+            v.seconds(0.1..=3_600.0)
+        }),
+    };
+    section.finish();
+    pixels
 }
 
 fn pacs(section: &Section<'_>, calling: Option<&AeTitle>) -> Option<Pacs> {

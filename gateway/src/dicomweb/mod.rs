@@ -16,6 +16,7 @@ pub mod multipart;
 pub mod negotiate;
 mod object;
 pub mod path;
+pub mod pictures;
 pub mod problem;
 pub mod query;
 pub mod rendered;

@@ -1,7 +1,7 @@
 //! Reads `multipart/related` (RFC 2046 §5.1, RFC 2387) as it arrives, in memory that does not grow
 //! with the parts.
 //!
-//! Bytes go in with [`Parts::push`] in pieces of any size, events come out of [`Parts::next`]. The
+//! Bytes go in with [`Parts::push`] in pieces of any size, events come out of [`Parts::event`]. The
 //! content of a part is handed on in slices of what was pushed; what may be the start of a boundary
 //! waits for the next piece.
 
@@ -100,7 +100,7 @@ impl Parts {
         self.state == State::Closed
     }
 
-    /// Takes the next bytes of the body. Call [`Self::next`] until it gives nothing before the next
+    /// Takes the next bytes of the body. Call [`Self::event`] until it gives nothing before the next
     /// push: what is not taken out is kept.
     pub fn push(&mut self, bytes: Bytes) {
         if self.buffer.is_empty() {
@@ -117,7 +117,7 @@ impl Parts {
     ///
     /// # Errors
     /// [`MultipartError`]; the body cannot be read further.
-    pub fn next(&mut self) -> Result<Option<Event>, MultipartError> {
+    pub fn event(&mut self) -> Result<Option<Event>, MultipartError> {
         loop {
             match self.state {
                 State::Preamble(skipped) => {
@@ -261,7 +261,7 @@ mod tests {
             let length = lengths.next().unwrap_or(usize::MAX).clamp(1, rest.len());
             parts.push(Bytes::copy_from_slice(&rest[..length]));
             rest = &rest[length..];
-            while let Some(event) = parts.next()? {
+            while let Some(event) = parts.event()? {
                 match event {
                     Event::Part => assert!(open.replace(Vec::new()).is_none()),
                     Event::Content(bytes) => {

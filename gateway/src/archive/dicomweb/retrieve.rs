@@ -138,7 +138,7 @@ impl Run<'_> {
                 return Err(answer.closed(STAGE));
             };
             parts.push(bytes);
-            while let Some(event) = parts.next().map_err(|error| answer.protocol(error))? {
+            while let Some(event) = parts.event().map_err(|error| answer.protocol(error))? {
                 match event {
                     Event::Part => file = IncomingFile::new(),
                     Event::Content(bytes) => self.content(&mut file, bytes).await?,

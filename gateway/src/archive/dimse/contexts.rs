@@ -251,11 +251,19 @@ pub fn every_class() -> impl Iterator<Item = &'static str> {
     classes.chain(COMMON).map(|(sop_class, _)| *sop_class)
 }
 
-/// Every storage class known here, in the order of their UIDs, with what it holds: a list of the
-/// conformance statement.
+/// The UID of a storage class, and a word for what it holds.
+#[cfg(test)]
+pub type ClassAndContent = (&'static str, &'static str);
+/// A name, and the transfer syntaxes that are proposed under it.
+#[cfg(test)]
+pub type SyntaxGroup = (&'static str, &'static [&'static str]);
+
+/// Every storage class known here, in the order of their UIDs, with what it holds and the transfer
+/// syntaxes proposed for it; and those proposed where there is room. The conformance statement
+/// lists them.
 #[cfg(test)]
 #[must_use]
-pub fn storage_classes() -> Vec<(&'static str, &'static str)> {
+pub fn storage_statement() -> (Vec<ClassAndContent>, [SyntaxGroup; 4]) {
     let mut classes: Vec<(&str, &str)> = MODALITIES
         .iter()
         .filter_map(|modality| classes_of(modality))
@@ -275,15 +283,13 @@ pub fn storage_classes() -> Vec<(&'static str, &'static str)> {
         numbers.collect::<Vec<_>>()
     });
     classes.dedup();
-    classes
-}
-
-/// The transfer syntaxes proposed for each kind of content, and those proposed where there is room:
-/// a list of the conformance statement.
-#[cfg(test)]
-#[must_use]
-pub fn storage_syntaxes() -> [&'static [&'static str]; 4] {
-    [DATA, IMAGE, VIDEO, RARE]
+    let syntaxes = [
+        ("data", DATA),
+        ("image", IMAGE),
+        ("video", VIDEO),
+        ("room", RARE),
+    ];
+    (classes, syntaxes)
 }
 
 /// The contexts of queries and verification, for one association that serves them all.
