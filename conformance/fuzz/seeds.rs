@@ -48,17 +48,44 @@ fn main() -> io::Result<()> {
     let request = [&[1], &titles[..], &[0; 32], &items[..]].concat();
     write(&corpus, "pdu", "association", &request)?;
 
-    write(&corpus, "json", "explicit", &[&[0x18], explicit.as_slice()].concat())?;
-    write(&corpus, "json", "utf8", &[&[0], explicit.as_slice()].concat())?;
-    write(&corpus, "multipart", "parts", b"https://h/1ABCDEFGHIJ\0x\r\ny: zABCDEFG\0")?;
+    write(
+        &corpus,
+        "json",
+        "explicit",
+        &[&[0x18], explicit.as_slice()].concat(),
+    )?;
+    write(
+        &corpus,
+        "json",
+        "utf8",
+        &[&[0], explicit.as_slice()].concat(),
+    )?;
+    write(
+        &corpus,
+        "multipart",
+        "parts",
+        b"https://h/1ABCDEFGHIJ\0x\r\ny: zABCDEFG\0",
+    )?;
     for (name, choices, pixels) in frames() {
         write(&corpus, "frames", name, &[&choices[..], &pixels].concat())?;
     }
 
     for (target, name, text) in [
-        ("path", "metadata", "/studies/1.2.3/series/1.2.4/instances/1.2.5/metadata"),
-        ("path", "frames", "/studies/1.2.3/series/1.2.4/instances/1.2.5/frames/1,3"),
-        ("path", "rendered", "/studies/1.2.3/series/1.2.4/instances/1.2.5/frames/1/rendered"),
+        (
+            "path",
+            "metadata",
+            "/studies/1.2.3/series/1.2.4/instances/1.2.5/metadata",
+        ),
+        (
+            "path",
+            "frames",
+            "/studies/1.2.3/series/1.2.4/instances/1.2.5/frames/1,3",
+        ),
+        (
+            "path",
+            "rendered",
+            "/studies/1.2.3/series/1.2.4/instances/1.2.5/frames/1/rendered",
+        ),
         (
             "path",
             "bulk",

@@ -5,7 +5,9 @@
 use drimbox::dicom::uid::TransferSyntaxUid;
 use drimbox::dicomweb::accept::{Accept, Weight};
 use drimbox::dicomweb::frames::negotiate_frames;
-use drimbox::dicomweb::negotiate::{Retrieved, negotiate_bulk, negotiate_instances, negotiate_model};
+use drimbox::dicomweb::negotiate::{
+    Retrieved, negotiate_bulk, negotiate_instances, negotiate_model,
+};
 use drimbox::dicomweb::rendered::Asked;
 use libfuzzer_sys::fuzz_target;
 
@@ -36,7 +38,10 @@ fuzz_target!(|input: &[u8]| {
 
     let _ = Asked::parse("", &accept, false);
     let refused = !accept.entries.is_empty()
-        && accept.entries.iter().all(|entry| entry.weight == Weight::NONE);
+        && accept
+            .entries
+            .iter()
+            .all(|entry| entry.weight == Weight::NONE);
     assert!(!refused || negotiate_model(&accept).is_err());
     assert!(!refused || negotiate_bulk(&accept).is_err());
     for stored in STORED {

@@ -85,7 +85,12 @@ fn file(choices: &[u8], pixels: &[u8]) -> Vec<u8> {
         (true, 0) => "YBR_FULL",
         (true, _) => "RGB",
     };
-    put_element(&mut out, Tag(0x0028, 0x0004), VR::CS, photometric.as_bytes());
+    put_element(
+        &mut out,
+        Tag(0x0028, 0x0004),
+        VR::CS,
+        photometric.as_bytes(),
+    );
     let mut short = |element: u16, value: u16| {
         put_element(&mut out, Tag(0x0028, element), VR::US, &value.to_le_bytes());
     };

@@ -14,8 +14,8 @@ fuzz_target!(|input: &[u8]| {
             assert!(!list.is_empty() && list.iter().all(|number| *number > 0));
             assert!(text.starts_with(&path_of(&scope)), "{text}");
         }
-        Ok(Target::Rendered { scope, frame, .. }) => {
-            assert_ne!(frame, Some(0));
+        Ok(Target::Rendered { scope, frames, .. }) => {
+            assert!(!frames.contains(&0));
             assert!(text.starts_with(&path_of(&scope)), "{text}");
         }
         Ok(Target::Metadata(scope)) => {
