@@ -23,6 +23,7 @@ use crate::cache::{Bounds, Cache};
 use crate::cli::{Service, Verdict};
 use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
+use crate::dicomweb::images::Images;
 use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
@@ -168,6 +169,7 @@ impl Parts {
                 pool: pixels.clone(),
                 spool: config.cache.dir.clone(),
             },
+            images: Images::new(pixels.clone()),
             pixels,
             unnamed: match config.dicomweb.unnamed_transfer_syntax {
                 UnnamedSyntax::ExplicitVrLittleEndian => Unnamed::ExplicitVrLittleEndian,

@@ -94,7 +94,7 @@ pub async fn answer(call: &Call<'_>, kind: Kind, batches: Batches) -> Result<Res
         .map_err(unreadable)?;
     let mut answer = match kind {
         Kind::Video(_) => {
-            let image = frames::open(&call.service.pixels, &item).await?;
+            let image = call.service.images.open(&item).await?;
             let stream = frames::frame(&call.service.pixels, &image, 0, false).await;
             let stream = Bulk::Memory(stream.map_err(frames::failed)?);
             ranged(call, stream, batches)?

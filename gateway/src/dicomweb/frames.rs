@@ -75,7 +75,7 @@ async fn respond(
     if let Some(unchanged) = call.unchanged(variant.as_ref()) {
         return Ok(unchanged);
     }
-    let image = open(&call.service.pixels, item).await?;
+    let image = call.service.images.open(item).await?;
     let frames = image.index().frames();
     let mut numbers: VecDeque<u32> = match list {
         Some(list) => list.iter().map(|number| number.saturating_sub(1)).collect(),
@@ -264,16 +264,7 @@ impl ReadAt for ItemSource {
 /// An instance of the cache whose frames can be read.
 pub type Image = Arc<StoredImage<ItemSource>>;
 
-/// Opens the image of an item, off the async threads.
-///
-/// # Errors
-/// A problem with the status for it: no pixels, no room, damaged.
-pub async fn open(pool: &Pool, item: &Item) -> Result<Image, Problem> {
-    let opened = open_in(pool, item).await;
-    opened.map_err(failed)?.ok_or_else(passes_by)
-}
-
-/// As [`open`]; `None` for an instance that only flows by.
+/// Opens the image of an item, off the async threads; `None` for an instance that only flows by.
 ///
 /// # Errors
 /// [`PoolError`].

@@ -12,6 +12,7 @@ mod conditional;
 mod documents;
 pub mod frames;
 mod gzip;
+pub mod images;
 mod metadata;
 pub mod multipart;
 pub mod negotiate;

@@ -11,7 +11,7 @@ use super::accept::{Accept, MediaRange, MediaType, Weight};
 use super::answer::{no_store, open_one};
 use super::conditional::Variant;
 use super::documents::{self, Kind};
-use super::frames::{Image, failed, open};
+use super::frames::{Image, failed};
 use super::pictures::{self, Source};
 use super::problem::Problem;
 use super::query;
@@ -70,7 +70,7 @@ pub async fn answer(
     if let Some(unchanged) = call.unchanged(variant.as_ref()) {
         return Ok(unchanged);
     }
-    let image = open(&call.service.pixels, item).await?;
+    let image = call.service.images.open(item).await?;
     let mut numbers = frames.iter().map(|number| number.saturating_sub(1));
     let beyond = numbers
         .clone()

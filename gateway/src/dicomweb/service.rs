@@ -14,6 +14,7 @@ use super::accept::Accept;
 use super::answer::no_store;
 use super::capabilities::cors;
 use super::conditional::Variant;
+use super::images::Images;
 use super::negotiate::Unnamed;
 use super::path::{self, PathError, Target};
 use super::problem::Problem;
@@ -44,6 +45,8 @@ pub struct Service {
     pub max_matches: usize,
     /// Where pixels are decoded.
     pub pixels: Pool,
+    /// The images that frames were asked of a moment ago.
+    pub images: Images,
     /// Where instances are transcoded.
     pub transcoding: Transcoding,
     /// What a client that names no transfer syntax is sent.

@@ -187,6 +187,12 @@ impl<S: ReadAt> StoredImage<S> {
         &self.shape
     }
 
+    /// Bytes of its head, which are in memory.
+    #[must_use]
+    pub fn head_bytes(&self) -> u64 {
+        self.object.head.len() as u64
+    }
+
     /// The transfer syntax the object is stored in.
     #[must_use]
     pub fn transfer_syntax(&self) -> &TransferSyntaxUid {
