@@ -4,6 +4,7 @@
 //! `auth_time`, `at_hash`, `azp`, `typ`, and tolerance for clocks that differ. It refuses a token with two `acr`; such
 //! a token is given to it with one, after the signature over the original was verified.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,8 +20,8 @@ use crate::jws::{Jws, SigningKeys, is_hash_of};
 use crate::settings::Settings;
 use crate::token_fault::TokenFault;
 
-/// Who logged in, as the id_token says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Who logged in, as the id_token says. `Debug` shows no name.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LoggedIn {
     /// Technical subject, unique at PSC.
@@ -37,6 +38,16 @@ pub struct LoggedIn {
     pub given_name: Option<String>,
     /// Family name.
     pub family_name: Option<String>,
+}
+
+impl fmt::Debug for LoggedIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoggedIn")
+            .field("national_id", &self.national_id)
+            .field("acr", &self.acr)
+            .field("auth_time", &self.auth_time)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What this id_token must fit.

@@ -3,6 +3,8 @@
 //! RS256 alone is accepted, whatever the discovery document offers. The cryptography is that of
 //! `openidconnect`.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use openidconnect::JsonWebKey;
@@ -104,8 +106,14 @@ pub(crate) fn is_hash_of(hash: &str, access_token: &str) -> bool {
 }
 
 /// The keys that PSC signs with.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct SigningKeys(Vec<CoreJsonWebKey>);
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKeys({})", self.0.len())
+    }
+}
 
 impl SigningKeys {
     const MOST: usize = 64;

@@ -2,13 +2,14 @@
 //! the *situation d'exercice*.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde_json::Value;
 
 use crate::user_info::{Lenient, text};
 
-/// An exercise: one profession of a professional. Empty texts of PSC are `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// An exercise: one profession of a professional. Empty texts of PSC are `None`; `Debug` shows no name.
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exercice {
     /// `codeProfession`, table TRE_G15: 10 is a physician.
@@ -29,8 +30,9 @@ pub struct Exercice {
     pub activities: Vec<Activity>,
 }
 
-/// An activity: one place and way of working. Empty texts of PSC are `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// An activity: one place and way of working. Empty texts of PSC are `None`; `Debug` shows no name: a practice often
+/// has its owner's.
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Activity {
     /// `codeModeExercice`: L liberal, S employed, B voluntary.
@@ -65,6 +67,27 @@ pub struct Activity {
     pub town: Option<String>,
     /// `autoriteDenregistrement`.
     pub registrar: Option<String>,
+}
+
+impl fmt::Debug for Exercice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exercice")
+            .field("profession", &self.profession)
+            .field("category", &self.category)
+            .field("skill", &self.skill)
+            .field("activities", &self.activities)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Activity")
+            .field("mode", &self.mode)
+            .field("sector", &self.sector)
+            .field("finess", &self.finess)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Exercice {
@@ -143,8 +166,8 @@ pub struct SituationId {
     activity: Option<usize>,
 }
 
-impl std::fmt::Display for SituationId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for SituationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.activity {
             Some(activity) => write!(f, "{}-{activity}", self.exercice),
             None => write!(f, "{}", self.exercice),

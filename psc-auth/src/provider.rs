@@ -89,15 +89,23 @@ impl Provider {
         {
             return Ok(known);
         }
-        let mut reading = self.reading.lock().await;
         let now = self.clock.now();
+        let usable = |known: &Arc<Known>| now.since(known.read_at) < self.settings.metadata_stale;
+        let mut reading = match self.known.load_full().filter(usable) {
+            // One task renews it; meanwhile the others use what there is.
+            Some(known) => match self.reading.try_lock() {
+                Ok(reading) => reading,
+                Err(_) => return Ok(known),
+            },
+            None => self.reading.lock().await,
+        };
         let kept = self.known.load_full();
         if let Some(known) = &kept
             && now.since(known.read_at) < self.settings.metadata_refresh
         {
             return Ok(Arc::clone(known));
         }
-        let usable = kept.filter(|known| now.since(known.read_at) < self.settings.metadata_stale);
+        let usable = kept.filter(usable);
         if let Some(wait) = self.wait_left(&reading, now) {
             return usable.ok_or_else(|| reading.backing_off(wait));
         }

@@ -15,7 +15,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
@@ -306,7 +306,11 @@ impl Pool {
             .with_tls_config(config)
             .https_only()
             .enable_http1();
-        let client = Client::builder(TokioExecutor::new());
+        let mut client = Client::builder(TokioExecutor::new());
+        // A connection that the other side is about to close would lose a code or a refresh token.
+        client
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(15));
         Ok(match &settings.proxy {
             None => Self::Direct(client.build(https.wrap_connector(tcp))),
             Some(proxy) => {

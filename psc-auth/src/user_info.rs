@@ -1,6 +1,8 @@
 //! UserInfo: what PSC says of a professional. Every field is optional, an odd type makes a field absent and never
 //! the whole answer; but the answer must be of the user it was asked for.
 
+use std::fmt;
+
 use http::header;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -13,8 +15,8 @@ use crate::practice::{Exercice, Situation, SituationId, situations};
 use crate::provider::Provider;
 use crate::token_fault::{TokenFault, TokenKind};
 
-/// A professional. Empty texts of PSC are `None`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A professional. Empty texts of PSC are `None`; `Debug` shows no name.
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UserInfo {
     /// Technical subject.
@@ -41,6 +43,15 @@ pub struct UserInfo {
     pub title: Option<String>,
     /// `SubjectRefPro.exercices`.
     pub exercices: Vec<Exercice>,
+}
+
+impl fmt::Debug for UserInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserInfo")
+            .field("national_id", &self.national_id)
+            .field("exercices", &self.exercices)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One of `otherIds`.
