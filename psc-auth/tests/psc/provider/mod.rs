@@ -64,6 +64,8 @@ pub struct Knobs {
     pub inactive: bool,
     pub introspection: Option<Change>,
     pub ciba_answers: Vec<&'static str>,
+    /// Told when the token endpoint has received a request, before it answers.
+    pub arrived: Option<Arc<tokio::sync::Notify>>,
 }
 
 /// What the provider remembers.

@@ -136,6 +136,11 @@ async fn handle(
             .get(asked.path.as_str())
             .cloned()
     };
+    if asked.path == "token"
+        && let Some(arrived) = &state.knobs.lock().unwrap().arrived
+    {
+        arrived.notify_one();
+    }
     let answer = match instead {
         Some(instead) => instead(&asked),
         None => state.answer(&asked),
