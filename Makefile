@@ -40,6 +40,8 @@ build:
 test: export PROPTEST_RNG_SEED ?= 20261
 test: setup build
 	$(CARGO) test --locked --workspace
+	DRIMBOX_TEST_UPSTREAM=dicomweb $(CARGO) test --locked -p conformance \
+		--test metadata --test bulkdata --test transcoding --test pixels --test documents
 
 lint: $(TOOLS)/bin/cargo-deny
 	$(CARGO) fmt --all --check

@@ -18,6 +18,9 @@ need orthanc-dicomweb /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 need dcmtk /usr/bin/dcmqrscp
 need nginx-light /usr/sbin/nginx
 need libgdcm-tools /usr/bin/gdcmconv
+need dicom3tools /usr/bin/dciodvfy
+need nodejs /usr/bin/node
+need npm /usr/bin/npm
 need build-essential /usr/bin/cc
 need cmake /usr/bin/cmake
 need curl /usr/bin/curl

@@ -48,25 +48,82 @@ fn main() -> io::Result<()> {
     let request = [&[1], &titles[..], &[0; 32], &items[..]].concat();
     write(&corpus, "pdu", "association", &request)?;
 
-    for (name, text) in [
+    write(
+        &corpus,
+        "json",
+        "explicit",
+        &[&[0x18], explicit.as_slice()].concat(),
+    )?;
+    write(
+        &corpus,
+        "json",
+        "utf8",
+        &[&[0], explicit.as_slice()].concat(),
+    )?;
+    write(
+        &corpus,
+        "multipart",
+        "parts",
+        b"https://h/1ABCDEFGHIJ\0x\r\ny: zABCDEFG\0",
+    )?;
+    for (name, choices, pixels) in frames() {
+        write(&corpus, "frames", name, &[&choices[..], &pixels].concat())?;
+    }
+
+    for (target, name, text) in [
         (
             "path",
+            "metadata",
             "/studies/1.2.3/series/1.2.4/instances/1.2.5/metadata",
         ),
         (
+            "path",
+            "frames",
+            "/studies/1.2.3/series/1.2.4/instances/1.2.5/frames/1,3",
+        ),
+        (
+            "path",
+            "rendered",
+            "/studies/1.2.3/series/1.2.4/instances/1.2.5/frames/1/rendered",
+        ),
+        (
+            "path",
+            "bulk",
+            "/studies/1.2.3/series/1.2.4/instances/1.2.5/bulkdata/00400555/1/0040A160",
+        ),
+        ("path", "search", "/studies/1.2.3/instances"),
+        (
             "query",
+            "keys",
             "PatientName=A*&StudyDate=20260101-&includefield=00081030&limit=5&offset=2",
         ),
         (
+            "query",
             "sequence",
             "RequestAttributesSequence.ScheduledProcedureStepID=1&00100020=*",
         ),
         (
+            "query",
+            "lists",
+            "StudyInstanceUID=1.2%5C1.3,1.4&StudyTime=10-11&fuzzymatching=true&includefield=all",
+        ),
+        (
             "accept",
+            "weights",
             "multipart/related; type=\"application/dicom\"; transfer-syntax=1.2.840.10008.1.2.4.80;q=0.9, */*;q=0.1",
         ),
+        (
+            "accept",
+            "lines",
+            "transfer-syntax=1.2.840.10008.1.2.1;q=0.5;boundary=**,\nimage/jpeg;q=.2",
+        ),
+        (
+            "accept",
+            "viewer",
+            "application/dicom+json, multipart/related; type=application/octet-stream; transfer-syntax=*",
+        ),
     ] {
-        write(&corpus, "request", name, text.as_bytes())?;
+        write(&corpus, target, name, text.as_bytes())?;
     }
 
     for (name, set, text) in [
@@ -109,6 +166,33 @@ fn write(corpus: &Path, target: &str, name: &str, bytes: &[u8]) -> io::Result<()
     let folder = corpus.join(target);
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join(name), bytes)
+}
+
+/// Choices and pixels for the target of that name: native, 1 bit, fragments with and without
+/// offset table, RLE.
+fn frames() -> Vec<(&'static str, [u8; 8], Vec<u8>)> {
+    let item = |bytes: &[u8]| {
+        let mut out = b"\xfe\xff\x00\xe0".to_vec();
+        out.extend((bytes.len() as u32).to_le_bytes());
+        out.extend_from_slice(bytes);
+        out
+    };
+    let end = b"\xfe\xff\xdd\xe0\0\0\0\0";
+    // One segment of RLE (PS3.5 §G.5): a run of four.
+    let mut rle = vec![1, 0, 0, 0, 64, 0, 0, 0];
+    rle.resize(64, 0);
+    rle.extend([0xFD, 7]);
+    let offsets = [0_u32, rle.len() as u32 + 8].map(u32::to_le_bytes).concat();
+    let rle = item(&rle);
+    let fragments = |table: &[u8]| [&item(table)[..], &rle, &rle, &end[..]].concat();
+    vec![
+        ("native", [0, 1, 2, 0, 2, 2, 2, 0], vec![1; 8]),
+        ("words", [0, 2, 0, 0, 1, 2, 2, 0x84], vec![1; 8]),
+        ("bits", [0, 0, 2, 0, 3, 3, 3, 0], vec![0xA5; 4]),
+        ("planes", [0, 1, 3, 1, 1, 2, 2, 0], vec![1; 12]),
+        ("rle", [1, 1, 2, 0, 2, 2, 2, 0], fragments(&offsets)),
+        ("no-table", [1, 1, 2, 0, 2, 2, 2, 0], fragments(b"")),
+    ]
 }
 
 fn explicit() -> Vec<u8> {

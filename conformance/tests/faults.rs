@@ -19,7 +19,7 @@ use conformance::testkit::{
     Client, Fault, FaultProxy, FaultyPacs, Gateway, GatewayConfig, PacsConfig,
 };
 use support::compare::assert_study;
-use support::{ask, exam, files, folder, metric, retrieve, run, study_path, until};
+use support::{Seen, exam, files, folder, look, metric, retrieve, run, study_path, until};
 
 /// The study that is asked for, and one that is not.
 const STUDY: &str = "ct300";
@@ -32,17 +32,6 @@ const PATIENCE: f64 = 1.0;
 enum Way {
     Get,
     Move,
-}
-
-/// What a client sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// A status instead of images.
-    Status(u16),
-    /// Images, then a cut.
-    Cut,
-    /// The whole study.
-    Whole,
 }
 
 /// A counter and one of its labels.
@@ -90,28 +79,7 @@ async fn pair(way: Way, name: &str, change: impl FnOnce(PacsConfig) -> PacsConfi
 impl Pair {
     /// Asks for the study and compares what comes, if something comes.
     async fn look(&self, study: &str, into: &Path) -> Seen {
-        let exam = exam(study);
-        let url = self.gateway.local_url() + &study_path(exam);
-        let answer = ask(&self.client, &url).await;
-        let status = answer.status().as_u16();
-        if status != 200 {
-            assert_eq!(answer.header("content-type"), "application/problem+json");
-            if status == 503 {
-                assert!(answer.header("retry-after").parse::<u32>().unwrap() >= 1);
-            }
-            let problem = answer.json().await.unwrap();
-            assert_eq!(problem["status"], status);
-            assert!(!problem["detail"].as_str().unwrap().is_empty());
-            return Seen::Status(status);
-        }
-        let body = answer.multipart_to(into).await.unwrap();
-        if body.is_complete() {
-            assert_study(exam, &body, into);
-            return Seen::Whole;
-        }
-        assert!(!body.is_closed, "a closing boundary, and then a cut");
-        assert!(body.broken.is_some(), "the body just ends");
-        Seen::Cut
+        look(&self.client, &self.gateway, exam(study), into).await
     }
 }
 

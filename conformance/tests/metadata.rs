@@ -20,6 +20,7 @@ use dicom_object::InMemDicomObject;
 use serde_json::Value as Json;
 use support::compare::{Part10, sent_syntax};
 use support::objects;
+use support::pair;
 use support::{
     JSON, exam, exams, files, folder, instance_path, json, metric, run, series_path, study_path,
 };
@@ -44,8 +45,8 @@ async fn shared() -> &'static Shared {
             let orthanc = Orthanc::builder(&folder("orthanc")).start().await.unwrap();
             orthanc.upload(exams().files().collect()).await.unwrap();
             let config = GatewayConfig::new(&folder("gateway")).unwrap();
-            let pacs = PacsConfig::new("pacs", orthanc.ae_title(), orthanc.dicom_port());
-            let gateway = Gateway::start(config.pacs(pacs)).await.unwrap();
+            let gateway = Gateway::start(config.pacs(pair::entry(&orthanc)));
+            let gateway = gateway.await.unwrap();
             Shared {
                 _orthanc: orthanc,
                 gateway,

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use conformance::samples::Instance;
+use conformance::testkit::Response;
 use dicom_dictionary_std::{tags, uids};
 use drimbox::dicom::uid::TransferSyntaxUid;
 use drimbox::pixels::render::{PictureFormat, RenderOptions, render};
@@ -24,7 +25,7 @@ use drimbox::pixels::{
     transcode,
 };
 use support::compare::Part10;
-use support::pair::Pair;
+use support::pair::{Pair, is_web};
 use support::{AS_STORED, exam, exams, folder, metric, run};
 
 /// One instance of each kind of image among the samples.
@@ -406,7 +407,11 @@ fn a_frame_of_an_image_that_is_not_cached_fetches_no_other() {
         let instance = exam.instances().next().unwrap();
         let (parts, bytes) = pair.frames(instance, "1", OCTETS).await;
         assert_eq!((parts.len(), bytes.is_empty()), (1, false));
-        let received = "drimbox_dimse_instances_received_total";
+        let received = if is_web() {
+            "drimbox_upstream_instances_received_total"
+        } else {
+            "drimbox_dimse_instances_received_total"
+        };
         assert_eq!(metric(&pair.gateway, received, &[]).await, 1);
     });
 }
@@ -438,7 +443,7 @@ fn what_is_no_frame_or_no_image_is_told() {
             (image, "/rendered?window=1", "image/png", 400),
             (image, "/frames/2/rendered", "image/png", 404),
             (text, "/frames/1", OCTETS, 404),
-            (text, "/rendered", "image/png", 404),
+            (text, "/rendered", "image/png", 406),
         ] {
             let answer = pair.get(instance, below, accept).await;
             assert_eq!(answer.status(), status, "{below} {accept}");
@@ -475,5 +480,81 @@ fn pictures_have_the_format_and_the_size_that_were_asked_for() {
             .await;
         assert_eq!(jpeg.header("content-type"), "image/jpeg");
         assert!(jpeg.bytes().await.unwrap().starts_with(&[0xFF, 0xD8, 0xFF]));
+    });
+}
+
+#[test]
+fn a_series_and_a_list_of_frames_are_answered_as_pictures_in_parts() {
+    run(async {
+        let exam = exam("ct");
+        let series = &exam.series[0];
+        let text = exams()
+            .instances()
+            .find(|instance| instance.frames == 0)
+            .unwrap();
+        let mut files: Vec<PathBuf> = exam.instances().map(|i| exams().path(i)).collect();
+        files.push(exams().path(text));
+        let cine = exams()
+            .instances()
+            .find(|instance| {
+                instance.frames >= 3 && is_decodable(&uid(&instance.transfer_syntax_uid))
+            })
+            .unwrap();
+        files.push(exams().path(cine));
+        let pair = Pair::over("pictures", files).await;
+        let get = async |path: String, accept: &str| {
+            let url = pair.gateway.local_url() + &path;
+            pair.client.get(&url).accept(accept).send().await.unwrap()
+        };
+        let parts = async |answer: Response| {
+            assert_eq!(answer.status(), 200);
+            assert!(
+                answer
+                    .header("content-type")
+                    .starts_with("multipart/related; type=\"image/png\"")
+            );
+            let into = folder("pictures-parts");
+            let body = answer.multipart_to(&into).await.unwrap();
+            assert!(body.is_complete());
+            for part in &body.parts {
+                assert_eq!(part.content_type(), "image/png");
+            }
+            (0..body.parts.len())
+                .map(|part| fs::read(into.join(format!("{part}.part"))).unwrap())
+                .collect::<Vec<_>>()
+        };
+
+        let path = support::series_path(exam, series);
+        let whole = parts(get(format!("{path}/rendered"), "image/png").await).await;
+        assert_eq!(whole.len(), series.instances.len());
+        assert!(whole.iter().all(|part| part.starts_with(b"\x89PNG")));
+        let study = support::study_path(exam);
+        let all = parts(get(format!("{study}/rendered"), "image/png").await).await;
+        assert_eq!(all.len(), exam.instances().count());
+
+        let only = "multipart/related; type=\"image/png\"";
+        let three = parts(pair.get(cine, "/frames/3,1,3/rendered", only).await).await;
+        assert_eq!((three.len(), three[0] == three[2]), (3, true));
+        let one = parts(pair.get(cine, "/frames/3/rendered", only).await).await;
+        assert!(one[0] == three[0]);
+        let beyond = format!("/frames/1,{}/rendered", cine.frames + 1);
+        assert_eq!(pair.get(cine, &beyond, only).await.status(), 404);
+
+        for path in [path, study] {
+            let answer = get(format!("{path}/thumbnail"), "image/png").await;
+            assert_eq!(answer.status(), 200, "{path}");
+            assert_eq!(answer.header("content-type"), "image/png");
+        }
+        let exam_of_text = exams()
+            .exams
+            .iter()
+            .find(|exam| {
+                let mut all = exam.instances();
+                all.any(|one| one.sop_instance_uid == text.sop_instance_uid)
+            })
+            .unwrap();
+        let of_text = support::study_path(exam_of_text);
+        let answer = get(format!("{of_text}/rendered"), "image/png").await;
+        assert_eq!(answer.status(), 406);
     });
 }

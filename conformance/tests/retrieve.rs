@@ -28,6 +28,8 @@ struct Archive {
     _process: Peer,
     ae_title: String,
     port: u16,
+    /// Root of its DICOMweb service.
+    web: Option<String>,
     /// AE titles and ports left for gateways that are sent images by C-MOVE.
     destinations: std::sync::Mutex<Vec<(String, u16)>>,
 }
@@ -44,6 +46,7 @@ enum Peer {
 enum Way {
     Get,
     Move,
+    Web,
 }
 
 async fn orthanc() -> &'static Archive {
@@ -62,6 +65,7 @@ async fn orthanc() -> &'static Archive {
             Archive {
                 ae_title: orthanc.ae_title().to_owned(),
                 port: orthanc.dicom_port(),
+                web: Some(orthanc.dicomweb_url()),
                 _process: Peer::Orthanc(orthanc),
                 destinations: destinations.into(),
             }
@@ -91,6 +95,7 @@ async fn start_dcmqrscp(name: &str, arguments: &[&str], exams: &[&str]) -> Archi
     Archive {
         ae_title: pacs.ae_title().to_owned(),
         port: pacs.port(),
+        web: None,
         _process: Peer::Dcmqrscp(pacs),
         destinations: destinations.into(),
     }
@@ -115,6 +120,10 @@ impl Archive {
         let pacs = PacsConfig::new("pacs", &self.ae_title, self.port);
         match way {
             Way::Get => (config, pacs),
+            Way::Web => {
+                let url = self.web.as_deref().unwrap();
+                (config, PacsConfig::dicomweb("pacs", url))
+            }
             Way::Move => {
                 let (title, port) = self.destinations.lock().unwrap().pop().unwrap();
                 let listen = format!("127.0.0.1:{port}");
@@ -125,6 +134,12 @@ impl Archive {
             }
         }
     }
+}
+
+/// Instances that the PACS sent, whatever the way.
+async fn received(gateway: &Gateway) -> u64 {
+    metric(gateway, "drimbox_dimse_instances_received_total", &[]).await
+        + metric(gateway, "drimbox_upstream_instances_received_total", &[]).await
 }
 
 /// Retrieves a study and compares it with its source.
@@ -152,16 +167,16 @@ async fn a_study_comes_whole_from_the_pacs_and_again_from_the_cache(
         let exam = exam(name);
         let cold = assert_whole(&gateway, exam).await;
         instances += exam.instances().count() as u64;
-        let received = metric(&gateway, "drimbox_dimse_instances_received_total", &[]).await;
         assert_eq!(
-            received, instances,
+            received(&gateway).await,
+            instances,
             "instances received once {name} is here"
         );
         let warm = assert_whole(&gateway, exam).await;
         assert_eq!(cold, warm, "the cache gives other bytes of {name}");
-        let received = metric(&gateway, "drimbox_dimse_instances_received_total", &[]).await;
         assert_eq!(
-            received, instances,
+            received(&gateway).await,
+            instances,
             "{name} came a second time from the PACS"
         );
     }
@@ -177,8 +192,6 @@ async fn a_series_and_an_instance_are_retrieved_at_their_own_level(
     let client = Client::plain().unwrap();
     let exam = exam(name);
     let series = &exam.series[0];
-    let received = "drimbox_dimse_instances_received_total";
-
     let url = gateway.local_url() + &instance_path(exam, series, 1);
     let answer = client.get(&url).accept(SINGLE).send().await.unwrap();
     assert_eq!(answer.status(), 200);
@@ -193,16 +206,12 @@ async fn a_series_and_an_instance_are_retrieved_at_their_own_level(
     let into = folder(&format!("level-{}", gateway.pid()));
     let body = retrieve(&client, &url, &into).await;
     assert_parts([&series.instances[1]], &body, &into);
-    assert_eq!(
-        metric(&gateway, received, &[]).await,
-        1,
-        "retrieved more than once"
-    );
+    assert_eq!(received(&gateway).await, 1, "retrieved more than once");
 
     let url = gateway.local_url() + &series_path(exam, series);
     let body = retrieve(&client, &url, &into).await;
     assert_parts(&series.instances, &body, &into);
-    let so_far = metric(&gateway, received, &[]).await;
+    let so_far = received(&gateway).await;
     assert!(
         so_far <= 1 + series.count as u64,
         "{so_far} instances for a series"
@@ -321,6 +330,7 @@ const EVERY_KIND: [&str; 17] = [
 
 over!(orthanc_get, orthanc, Way::Get, EVERY_KIND, "ct");
 over!(orthanc_move, orthanc, Way::Move, EVERY_KIND, "ct");
+over!(orthanc_web, orthanc, Way::Web, EVERY_KIND, "ct");
 
 const NOT_COMPRESSED: [&str; 7] = [
     "multiframe",
@@ -347,7 +357,7 @@ fn compressed_images_come_as_stored_from_a_pacs_that_proposes_them_first() {
 #[test]
 fn a_study_of_more_classes_and_syntaxes_than_an_association_holds_comes_whole() {
     run(async {
-        for way in [Way::Get, Way::Move] {
+        for way in [Way::Get, Way::Move, Way::Web] {
             let gateway = orthanc().await.gateway(way, "classes").await;
             assert_whole(&gateway, exam("many-classes")).await;
             let contexts: std::collections::HashSet<_> = exam("many-classes")

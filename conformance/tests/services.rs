@@ -1,5 +1,5 @@
-//! The DIMSE services of the gateway's archive, called as the gateway calls them, against DCMTK,
-//! Orthanc and the simulator: verification, queries of both information models, storage, TLS with
+//! The services of the gateway's archives, DIMSE and DICOMweb, called as the gateway calls them,
+//! against DCMTK, Orthanc and the simulators: verification, queries of both information models, storage, TLS with
 //! client certificates, retrievals given up on the way.
 
 #![allow(
@@ -18,16 +18,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use conformance::samples::{self, Exam, Manifest, Profile};
 use conformance::testkit::pacs::Asked;
-use conformance::testkit::{Dcmqrscp, FaultyPacs, Orthanc, Pki};
+use conformance::testkit::{Dcmqrscp, FaultyPacs, FaultyWeb, Orthanc, Pki, WebFault};
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use drimbox::archive::dimse::pool::Tls;
+use drimbox::archive::dicomweb::DicomwebArchive;
+use drimbox::archive::dicomweb::client::Credentials;
 use drimbox::archive::dimse::{DimseArchive, Moves, StorageScp};
+use drimbox::archive::socket::Tls;
 use drimbox::archive::{
     Archive, ArchiveError, FindRequest, Identifier, IncomingInstance, InstanceSink, InstanceWriter,
     Level, OutgoingInstance, RetrieveRequest, Scope, SinkError, StoreOutcome,
 };
-use drimbox::config::{AeTitle, Pacs, PacsDimse, Quirks, RetrieveMethod};
+use drimbox::config::{AeTitle, Authentication, PacsDicomweb, PacsDimse, Quirks, RetrieveMethod};
 use drimbox::dicom::part10;
 use drimbox::dicom::uid::StudyUid;
 use futures_util::future::BoxFuture;
@@ -82,7 +84,33 @@ async fn what_is_stored_in_orthanc_is_there_afterwards() {
         .start()
         .await
         .unwrap();
-    let archive = archive(pacs.ae_title(), pacs.dicom_port(), None);
+    let dimse = archive(pacs.ae_title(), pacs.dicom_port(), None);
+    what_is_stored_is_there_afterwards(&dimse, &exams, exam).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_in_orthanc_by_dicomweb_is_there_afterwards() {
+    let place = TempDir::new().unwrap();
+    let exams = samples::generate(Profile::Small, &place.path().join("samples")).unwrap();
+    let pacs = Orthanc::builder(&place.path().join("pacs"))
+        .start()
+        .await
+        .unwrap();
+    let web = web_archive(&pacs.dicomweb_url());
+    web.verify().await.unwrap();
+    let exam = exams.exam("ct").unwrap();
+    what_is_stored_is_there_afterwards(&web, &exams, exam).await;
+    let mut broken = outgoing(&exams.path(exams.exam("mr").unwrap().instances().next().unwrap()));
+    broken.data = futures_util::stream::iter([Ok(Bytes::from_static(b"no data set"))]).boxed();
+    let outcomes = web.store(vec![broken]).await;
+    assert!(
+        matches!(outcomes.as_deref(), Ok([StoreOutcome::Failed { .. }]))
+            || matches!(outcomes, Err(ArchiveError::Status { .. })),
+        "{outcomes:?}"
+    );
+}
+
+async fn what_is_stored_is_there_afterwards(archive: &dyn Archive, exams: &Manifest, exam: &Exam) {
     let outgoing: Vec<OutgoingInstance> = exam
         .series
         .iter()
@@ -99,7 +127,7 @@ async fn what_is_stored_in_orthanc_is_there_afterwards() {
             exam.study_instance_uid.as_str(),
         )
         .with(tags::SOP_INSTANCE_UID, VR::UI, "");
-    assert_eq!(find(&archive, Level::Image, images).await, sent);
+    assert_eq!(find(archive, Level::Image, images).await, sent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +186,14 @@ async fn a_search_beyond_its_limit_is_cancelled_and_says_so() {
         .await
         .unwrap();
     pacs.upload(exams.files().collect()).await.unwrap();
-    let archive = archive(pacs.ae_title(), pacs.dicom_port(), None);
+    let dimse = archive(pacs.ae_title(), pacs.dicom_port(), None);
+    let web = web_archive(&pacs.dicomweb_url());
+    for archive in [&dimse as &dyn Archive, &web] {
+        a_search_beyond_its_limit_says_so(archive, exams.exams.len()).await;
+    }
+}
+
+async fn a_search_beyond_its_limit_says_so(archive: &dyn Archive, studies: usize) {
     let request = |max_matches| FindRequest {
         level: Level::Study,
         identifier: Identifier::default().with(tags::STUDY_INSTANCE_UID, VR::UI, ""),
@@ -168,7 +203,9 @@ async fn a_search_beyond_its_limit_is_cancelled_and_says_so() {
     assert_eq!((cut.items.len(), cut.truncated), (3, true));
     // The association served on: what was cancelled left nothing behind.
     let all = archive.find(request(10_000)).await.unwrap();
-    assert_eq!((all.items.len(), all.truncated), (exams.exams.len(), false));
+    assert_eq!((all.items.len(), all.truncated), (studies, false));
+    let exact = archive.find(request(studies)).await.unwrap();
+    assert_eq!((exact.items.len(), exact.truncated), (studies, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,6 +274,44 @@ async fn a_retrieval_whose_sink_gives_up_is_cancelled_before_its_association_end
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retrieval_by_dicomweb_whose_sink_gives_up_leaves_its_place_to_the_next() {
+    let place = TempDir::new().unwrap();
+    let exams = samples::generate(Profile::Small, &place.path().join("samples")).unwrap();
+    let exam = exams.exam("ct300").unwrap();
+    let pacs = Orthanc::builder(&place.path().join("pacs"))
+        .start()
+        .await
+        .unwrap();
+    pacs.upload(files(&exams, exam)).await.unwrap();
+    let server = FaultyWeb::start(&pacs.dicomweb_url()).await.unwrap();
+    let archive = web_archive(&server.url());
+    // Nothing ends a retrieval but what its sink does at the second image.
+    server.behave(|b| b.retrieve = Some(WebFault::StallAfter(500_000)));
+    for when in [GivesUp::AtTheBeginning, GivesUp::AtTheEnd] {
+        // As many as there are places.
+        for _ in 0..2 {
+            let cancel = CancellationToken::new();
+            let request = RetrieveRequest {
+                scope: Scope::Study(StudyUid::parse(&exam.study_instance_uid).unwrap()),
+                modalities: Vec::new(),
+                expected: None,
+            };
+            let sink = Arc::new(OneImage {
+                when,
+                taken: AtomicBool::new(false),
+                cancel: cancel.clone(),
+            });
+            let outcome = archive.retrieve(request, sink, cancel).await;
+            assert!(
+                matches!(outcome, Err(ArchiveError::Cancelled)),
+                "{when:?}: {outcome:?}"
+            );
+        }
+    }
+    archive.verify().await.unwrap();
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GivesUp {
     AtTheBeginning,
@@ -286,7 +361,7 @@ impl InstanceWriter for Image {
     }
 }
 
-async fn find(archive: &DimseArchive, level: Level, identifier: Identifier) -> usize {
+async fn find(archive: &dyn Archive, level: Level, identifier: Identifier) -> usize {
     let request = FindRequest {
         level,
         identifier,
@@ -307,36 +382,50 @@ fn archive_with(
     retrieve: RetrieveMethod,
     moves: Arc<Moves>,
 ) -> DimseArchive {
-    let pacs = Pacs {
-        name: "pacs".into(),
-        db_host: None,
-        db_tls: None,
-        vi_host: None,
-        dimse: PacsDimse {
-            host: "127.0.0.1".into(),
-            port,
-            ae_title: AeTitle::parse(ae_title).unwrap(),
-            calling_ae_title: moves.ae_title().clone(),
-            retrieve,
-            tls: None,
-            max_associations: 2,
-            idle_timeout: Duration::from_secs(5),
-            connect_timeout: Duration::from_secs(10),
-            response_timeout: Duration::from_secs(60),
-            max_pdu: 131_072,
-            max_waiting: 8,
-        },
-        quirks: Quirks {
-            relational_queries: true,
-            related_counts: true,
-            max_results: None,
-            charset: None,
-            charset_overrides: false,
-            send_charset: true,
-            uncompressed_only: false,
-        },
+    let settings = PacsDimse {
+        host: "127.0.0.1".into(),
+        port,
+        ae_title: AeTitle::parse(ae_title).unwrap(),
+        calling_ae_title: moves.ae_title().clone(),
+        retrieve,
+        tls: None,
+        max_associations: 2,
+        idle_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(10),
+        response_timeout: Duration::from_secs(60),
+        max_pdu: 131_072,
+        max_waiting: 8,
     };
-    DimseArchive::new(&pacs, tls, moves)
+    DimseArchive::new("pacs", &settings, &QUIRKS, tls, moves)
+}
+
+/// None.
+const QUIRKS: Quirks = Quirks {
+    relational_queries: true,
+    related_counts: true,
+    max_results: None,
+    charset: None,
+    charset_overrides: false,
+    send_charset: true,
+    uncompressed_only: false,
+    decodes_queries: true,
+};
+
+fn web_archive(root: &str) -> DicomwebArchive {
+    let url = url::Url::parse(root).unwrap();
+    let settings = PacsDicomweb {
+        root: root.to_owned(),
+        host: "127.0.0.1".into(),
+        port: url.port().unwrap(),
+        tls: None,
+        authentication: Authentication::None,
+        max_requests: 2,
+        idle_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(10),
+        response_timeout: Duration::from_secs(60),
+        max_waiting: 8,
+    };
+    DicomwebArchive::new("pacs", &settings, &QUIRKS, None, Credentials::None)
 }
 
 fn connector(ca: &Path, identity: Option<(&Path, &Path)>) -> Tls {

@@ -9,6 +9,8 @@ pub mod archive;
 pub mod cache;
 pub mod cli;
 pub mod config;
+#[cfg(test)]
+mod conformance;
 pub mod dicom;
 pub mod dicomweb;
 pub mod net;

@@ -7,6 +7,7 @@
 pub mod dcmtk;
 pub mod fetch;
 mod http1;
+mod images;
 pub mod load;
 pub mod machine;
 pub mod report;

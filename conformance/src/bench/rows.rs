@@ -15,12 +15,15 @@ use super::stage::{AS_STORED, JSON, Stage, address, dicomweb};
 use super::verify::{self, Outcome};
 
 /// The measures by name, in the order in which they are made.
-pub const KEYS: [&str; 18] = [
+pub const KEYS: [&str; 23] = [
     "warm-study",
     "warm-series",
     "warm-instance",
     "warm-8-same",
     "warm-8-different",
+    "warm-frame",
+    "frame-of-120",
+    "rendered",
     "metadata",
     "search-patient",
     "search-month",
@@ -30,14 +33,16 @@ pub const KEYS: [&str; 18] = [
     "cold-study-nagle",
     "cold-first-byte",
     "cold-instance",
+    "cold-frame",
     "cold-8-same",
+    "transcoding",
     "rss-one",
     "rss-eight",
     "lost",
 ];
 
 /// Requests for an instance in one run.
-const REQUESTS: usize = 50;
+pub(super) const REQUESTS: usize = 50;
 /// Runs of a measure whose peer takes minutes, or that is no time.
 const FEW: usize = 3;
 /// Resident memory above idle that a retrieval may take, in bytes.
@@ -96,6 +101,9 @@ impl Bench {
             "warm-instance" => self.warm_instance().await?,
             "warm-8-same" => self.warm_eight_same()?,
             "warm-8-different" => self.warm_eight_different()?,
+            "warm-frame" => self.warm_frame()?,
+            "frame-of-120" => self.frame_of_120()?,
+            "rendered" => self.rendered()?,
             "metadata" => self.metadata()?,
             "search-patient" => self.search_patient()?,
             "search-month" => self.search_month()?,
@@ -105,7 +113,9 @@ impl Bench {
             "cold-study-nagle" => self.cold_study_nagle().await?,
             "cold-first-byte" => self.cold_first_byte().await?,
             "cold-instance" => self.cold_instance().await?,
+            "cold-frame" => self.cold_frame().await?,
             "cold-8-same" => self.cold_eight().await?,
+            "transcoding" => self.transcoding()?,
             "rss-one" => {
                 let exams = [self.stage.ct.clone()];
                 let what = "peak RSS over idle, one study (cold, then warm)";
@@ -207,9 +217,9 @@ impl Bench {
         row.peer_name = "nginx, the same bytes as a static file".into();
         row.note = format!("each run is the median of {REQUESTS} requests on one connection");
         for _ in 0..self.runs {
-            row.ours.push(in_a_row(&drimbox, &path)?);
-            row.peer.push(in_a_row(&stage.nginx, &file)?);
-            row.orthanc.push(in_a_row(&orthanc, &path)?);
+            row.ours.push(in_a_row(&drimbox, &path, AS_STORED)?);
+            row.peer.push(in_a_row(&stage.nginx, &file, AS_STORED)?);
+            row.orthanc.push(in_a_row(&orthanc, &path, AS_STORED)?);
         }
         Ok(row)
     }
@@ -565,7 +575,7 @@ impl Bench {
     }
 
     /// The longest series of the 1 300-image study, with its place.
-    fn first_series(&self) -> Result<(usize, &Series), KitError> {
+    pub(super) fn first_series(&self) -> Result<(usize, &Series), KitError> {
         let all = self.stage.ct.series.iter().enumerate();
         all.max_by_key(|(_, series)| series.count).ok_or_else(none)
     }
@@ -575,11 +585,15 @@ fn study(exam: &Exam) -> String {
     format!("/studies/{}", exam.study_instance_uid)
 }
 
-fn series(exam: &Exam, series: &Series) -> String {
+pub(super) fn series(exam: &Exam, series: &Series) -> String {
     format!("{}/series/{}", study(exam), series.series_instance_uid)
 }
 
-fn instance(exam: &Exam, (_, chosen): (usize, &Series), at: usize) -> Result<String, KitError> {
+pub(super) fn instance(
+    exam: &Exam,
+    (_, chosen): (usize, &Series),
+    at: usize,
+) -> Result<String, KitError> {
     let object = chosen.instances.get(at).ok_or_else(none)?;
     let series = series(exam, chosen);
     Ok(format!("{series}/instances/{}", object.sop_instance_uid))
@@ -594,7 +608,7 @@ fn get_study(pacs: &Orthanc, exam: &Exam) -> Tool {
 }
 
 /// Something that the stage was to have is not there.
-fn none() -> KitError {
+pub(super) fn none() -> KitError {
     KitError::Invalid {
         what: "the stage".into(),
         reason: "it lacks what this measure needs".into(),
@@ -602,7 +616,7 @@ fn none() -> KitError {
 }
 
 /// One request on a connection of its own, in seconds.
-fn seconds(server: &Server, path: &str, accept: &str) -> Result<f64, KitError> {
+pub(super) fn seconds(server: &Server, path: &str, accept: &str) -> Result<f64, KitError> {
     Ok(fetch::fetch(server, path, accept)?.total.as_secs_f64())
 }
 
@@ -632,12 +646,12 @@ fn together(server: &Server, paths: &[String], bytes: Option<u64>) -> Result<f64
 }
 
 /// Requests one after the other on one connection; the median time of one, in seconds.
-fn in_a_row(server: &Server, path: &str) -> Result<f64, KitError> {
+pub(super) fn in_a_row(server: &Server, path: &str, accept: &str) -> Result<f64, KitError> {
     let mut connection = Connection::open(server)?;
     let mut times = Vec::new();
     for _ in 0..REQUESTS {
         let mut all = |_: &[u8]| ControlFlow::Continue(());
-        let answer = connection.get(path, AS_STORED, &mut all)?;
+        let answer = connection.get(path, accept, &mut all)?;
         let answer = fetch::expect_ok(server, path, answer)?;
         times.push(Duration::as_secs_f64(&answer.total));
     }

@@ -21,6 +21,11 @@ use super::fetch::{self, Server};
 pub const AS_STORED: &str = "multipart/related; type=\"application/dicom\"; transfer-syntax=*";
 /// `Accept` of searches and metadata.
 pub const JSON: &str = "application/dicom+json";
+/// Frames as they are stored, in the words of viewers.
+pub const FRAMES: &str = "multipart/related; type=application/octet-stream; transfer-syntax=*";
+/// Images that are not compressed.
+pub const EXPLICIT: &str =
+    "multipart/related; type=\"application/dicom\"; transfer-syntax=1.2.840.10008.1.2.1";
 
 /// Transfer syntax of the CT exams, JPEG-LS lossless.
 const STORED: &str = "1.2.840.10008.1.2.4.80";
@@ -41,6 +46,8 @@ pub struct Stage {
     pub ct: Exam,
     /// The study of one series of 300 images.
     pub ct300: Exam,
+    /// One object of 120 frames, JPEG-LS.
+    pub frames: Exam,
     /// Studies like `ct300` under other UIDs.
     pub copies: Vec<Exam>,
     /// The PACS whose associations set `TCP_NODELAY`.
@@ -74,7 +81,7 @@ impl Stage {
                     reason: format!("no exam {name}"),
                 })
         };
-        let (ct, ct300) = (exam("ct")?, exam("ct300")?);
+        let (ct, ct300, frames) = (exam("ct")?, exam("ct300")?, exam("enhanced-ct")?);
         let copies = (1..=COPIES)
             .map(|number| copy(&manifest, &ct300, number))
             .collect::<Result<Vec<_>, _>>()?;
@@ -94,7 +101,7 @@ impl Stage {
         eprintln!("loading the PACS");
         let pacs = orthanc(&run.join("pacs"), true).await?;
         let many = manifest.set("many-studies").flat_map(Exam::instances);
-        let exams = [&ct, &ct300].into_iter().chain(&copies);
+        let exams = [&ct, &ct300, &frames].into_iter().chain(&copies);
         let instances = exams.flat_map(Exam::instances).chain(many);
         pacs.upload(instances.map(|instance| manifest.path(instance)).collect())
             .await?;
@@ -124,6 +131,7 @@ impl Stage {
             server,
             ct,
             ct300,
+            frames,
             copies,
             pacs,
             nagle,

@@ -31,7 +31,7 @@ pub use part10::pixel_digest;
 use plan::ExamPlan;
 
 /// Version of what is generated: raised when a file changes, so that old files are made again.
-pub const GENERATOR_VERSION: u32 = 1;
+pub const GENERATOR_VERSION: u32 = 2;
 
 /// How much to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

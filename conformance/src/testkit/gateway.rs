@@ -127,6 +127,16 @@ impl PacsConfig {
         .set("dimse.ae_title", ae_title)
     }
 
+    /// A PACS asked by DICOMweb; `url` is the root of its service.
+    #[must_use]
+    pub fn dicomweb(name: &str, url: &str) -> Self {
+        Self {
+            table: Table::new(),
+        }
+        .set("name", name)
+        .set("dicomweb.url", url)
+    }
+
     /// Gives it a `db` host name with its certificate.
     #[must_use]
     pub fn db_host(self, host: &str, identity: &Identity) -> Self {
@@ -145,6 +155,12 @@ impl PacsConfig {
         self.set("dimse.tls.ca_file", ca_file.display().to_string())
             .set("dimse.tls.server_name", server_name)
             .identity("dimse.tls.identity", identity)
+    }
+
+    /// Client certificate towards a PACS asked by DICOMweb.
+    #[must_use]
+    pub fn client_identity(self, identity: &Identity) -> Self {
+        self.identity("dicomweb.identity", identity)
     }
 
     /// Sets any key, by its dotted path: `set("quirks.related_counts", false)`.

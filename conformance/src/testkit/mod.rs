@@ -17,10 +17,11 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod web;
 
 pub use dcmqrscp::Dcmqrscp;
 pub use error::KitError;
-pub use gateway::{Gateway, GatewayConfig, PacsConfig};
+pub use gateway::{Gateway, GatewayConfig, PacsConfig, binary};
 pub use http::{Client, ClientBuilder, Protocol, Response};
 pub use nginx::Nginx;
 pub use orthanc::Orthanc;
@@ -29,3 +30,4 @@ pub use pki::{Identity, Pki};
 pub use ports::free_port;
 pub use process::{Process, Program};
 pub use proxy::{Fault, FaultProxy};
+pub use web::{FaultyWeb, WebFault};

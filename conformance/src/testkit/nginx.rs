@@ -1,4 +1,5 @@
-//! nginx as a server of static files over TLS: the measure of what the machine can send.
+//! nginx over TLS: as a server of static files, the measure of what the machine can send; as the
+//! reverse proxy that administrators put in front of a PACS.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,12 +23,41 @@ impl Nginx {
     /// # Errors
     /// When it is not installed, or does not start; then with the end of its log.
     pub async fn start(folder: &Path, files: &Path, identity: &Identity) -> Result<Self, KitError> {
-        let port = free_port()?;
         let files = std::path::absolute(files).map_err(KitError::io("find", files))?;
+        Self::serve(folder, &format!("root \"{}\";", files.display()), identity).await
+    }
+
+    /// Passes every request on to `server` (scheme, host, port), from clients whose certificate
+    /// chains to an authority of `client_ca` only.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn proxy(
+        folder: &Path,
+        server: &str,
+        identity: &Identity,
+        client_ca: &Path,
+    ) -> Result<Self, KitError> {
+        let client_ca = client_ca.display();
+        let content = format!(
+            r#"ssl_client_certificate "{client_ca}";
+        ssl_verify_client on;
+        location / {{
+            proxy_pass {server};
+            proxy_http_version 1.1;
+            proxy_buffering off;
+            client_max_body_size 0;
+        }}"#
+        );
+        Self::serve(folder, &content, identity).await
+    }
+
+    async fn serve(folder: &Path, content: &str, identity: &Identity) -> Result<Self, KitError> {
+        let port = free_port()?;
         let folder = std::path::absolute(folder).map_err(KitError::io("find", folder))?;
         std::fs::create_dir_all(&folder).map_err(KitError::io("create", &folder))?;
         let file = folder.join("nginx.conf");
-        let text = configuration(&folder, &files, identity, port);
+        let text = configuration(&folder, content, identity, port);
         std::fs::write(&file, text).map_err(KitError::io("write", &file))?;
         let mut process = Program::new("nginx", PathBuf::from(BINARY), &folder)
             .arg("-c")
@@ -64,9 +94,8 @@ impl Nginx {
     }
 }
 
-fn configuration(folder: &Path, files: &Path, identity: &Identity, port: u16) -> String {
+fn configuration(folder: &Path, content: &str, identity: &Identity, port: u16) -> String {
     let folder = folder.display();
-    let files = files.display();
     let certificate = identity.certificate_file.display();
     let key = identity.key_file.display();
     // Workers read what the test wrote, whoever runs it.
@@ -102,7 +131,7 @@ http {{
         ssl_protocols TLSv1.2 TLSv1.3;
         ssl_prefer_server_ciphers on;
         ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256;
-        root "{files}";
+        {content}
     }}
 }}
 "#

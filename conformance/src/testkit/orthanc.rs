@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::{Client, Identity, KitError, Process, Program, free_port};
@@ -24,6 +26,7 @@ pub struct OrthancBuilder {
     http_port: Option<u16>,
     nodelay: bool,
     verbose: bool,
+    account: Option<(String, String)>,
     modalities: Map<String, Value>,
     settings: Map<String, Value>,
 }
@@ -77,6 +80,14 @@ impl OrthancBuilder {
             .setting("DicomTlsPrivateKey", json!(identity.key_file))
             .setting("DicomTlsTrustedCertificates", json!(ca))
             .setting("DicomTlsRemoteCertificateRequired", json!(true))
+    }
+
+    /// Its HTTP server knows this user only.
+    #[must_use]
+    pub fn account(mut self, user: &str, password: &str) -> Self {
+        self.account = Some((user.to_owned(), password.to_owned()));
+        self.setting("AuthenticationEnabled", json!(true))
+            .setting("RegisteredUsers", json!({ user: password }))
     }
 
     /// Any key of Orthanc's configuration file, over what the kit chooses.
@@ -154,9 +165,14 @@ impl OrthancBuilder {
                         .is_ok()
             })
             .await?;
+        let authorization = self.account.map(|(user, password)| {
+            let pair = STANDARD.encode(format!("{user}:{password}"));
+            format!("Basic {pair}")
+        });
         Ok(Orthanc {
             process,
             client,
+            authorization,
             ae_title: self.ae_title,
             dicom_port,
             http_url,
@@ -169,6 +185,8 @@ impl OrthancBuilder {
 pub struct Orthanc {
     process: Process,
     client: Client,
+    /// `Authorization` of the kit's own requests.
+    authorization: Option<String>,
     ae_title: String,
     dicom_port: u16,
     http_url: String,
@@ -186,6 +204,7 @@ impl Orthanc {
             http_port: None,
             nodelay: true,
             verbose: true,
+            account: None,
             modalities: Map::new(),
             settings: Map::new(),
         }
@@ -220,6 +239,12 @@ impl Orthanc {
         &mut self.process
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Stores these DICOM files.
     ///
     /// # Errors
@@ -229,6 +254,7 @@ impl Orthanc {
         let mut uploads = tokio::task::JoinSet::new();
         for _ in 0..UPLOADS {
             let (queue, client) = (queue.clone(), self.client.clone());
+            let authorization = self.authorization.clone();
             let url = format!("{}/instances", self.http_url);
             uploads.spawn(async move {
                 loop {
@@ -240,11 +266,11 @@ impl Orthanc {
                     let content = tokio::fs::read(&file)
                         .await
                         .map_err(KitError::io("read", &file))?;
-                    let answer = client
-                        .request(http::Method::POST, &url)
-                        .body(content)
-                        .send()
-                        .await?;
+                    let mut call = client.request(http::Method::POST, &url).body(content);
+                    if let Some(value) = &authorization {
+                        call = call.header("authorization", value);
+                    }
+                    let answer = call.send().await?;
                     let status = answer.status();
                     let text = answer.text().await?;
                     if !status.is_success() {

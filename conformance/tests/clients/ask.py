@@ -1,7 +1,8 @@
 """Asks a DICOMweb service with dicomweb-client and prints what came as JSON.
 
-Arguments: one JSON object with `url`, `study`, `series`, `instance`, `patient`, and for a service
-behind mutual TLS `ca`, `certificate`, `key`, `host` and `address`, where `host` is found at `address`.
+Arguments: one JSON object with `url`, `study`, `series` and `instance`; for searches `patient`; for
+frames and pictures `frames` and `media_type`, what the frames are stored as; for a service behind
+mutual TLS `ca`, `certificate`, `key`, `host` and `address`, where `host` is found at `address`.
 """
 
 import hashlib
@@ -45,6 +46,10 @@ def described(data_sets):
     }
 
 
+def digests(parts):
+    return [hashlib.sha256(part).hexdigest() for part in parts]
+
+
 def uids(objects, tag):
     return sorted(found[tag]["Value"][0] for found in objects)
 
@@ -80,18 +85,55 @@ def main():
         ]["Value"],
     }
     if asked.get("patient"):
-        answer["found_studies"] = uids(
-            client.search_for_studies(search_filters={"PatientID": asked["patient"]}),
-            "0020000D",
-        )
-        answer["found_page"] = len(
-            client.search_for_studies(limit=3, offset=1, fields=["StudyDescription"])
-        )
-        answer["found_series"] = uids(client.search_for_series(study), "0020000E")
-        answer["found_instances"] = uids(
-            client.search_for_instances(study, series), "00080018"
-        )
+        answer.update(found(client, study, series, asked["patient"]))
+    if asked.get("frames"):
+        answer.update(seen(client, (study, series, instance), asked))
     json.dump(answer, sys.stdout)
+
+
+def found(client, study, series, patient):
+    """What searches find."""
+    one = {"search_filters": {"PatientID": patient}}
+    page = client.search_for_studies(limit=3, offset=1, fields=["StudyDescription"])
+    return {
+        "found_studies": uids(client.search_for_studies(**one), "0020000D"),
+        "found_fuzzy": uids(
+            client.search_for_studies(fuzzymatching=True, **one), "0020000D"
+        ),
+        "found_page": [sorted(study) for study in page],
+        "found_by_pages": uids(
+            client.search_for_studies(limit=7, get_remaining=True), "0020000D"
+        ),
+        "found_series": uids(client.search_for_series(study), "0020000E"),
+        "found_instances": uids(
+            client.search_for_instances(study, series), "00080018"
+        ),
+    }
+
+
+def seen(client, instance, asked):
+    """Digests of frames, and how pictures start."""
+    frames = asked["frames"]
+    stored = (tuple(asked["media_type"]),)
+    octets = ("application/octet-stream",)
+    pixels = client.retrieve_instance_metadata(*instance)["7FE00010"]["BulkDataURI"]
+    return {
+        "bulk": digests(client.retrieve_bulkdata(pixels, media_types=octets)),
+        "bulk_any": digests(client.iter_bulkdata(pixels)),
+        "frames_stored": digests(
+            client.retrieve_instance_frames(*instance, frames, media_types=stored)
+        ),
+        "frames_any": digests(client.retrieve_instance_frames(*instance, frames)),
+        "frames_octets": digests(
+            client.iter_instance_frames(*instance, frames, media_types=octets)
+        ),
+        "rendered_head": client.retrieve_instance_rendered(
+            *instance, media_types=("image/jpeg",)
+        )[:3].hex(),
+        "rendered_frame_head": client.retrieve_instance_frames_rendered(
+            *instance, frames[:1], media_types=("image/png",)
+        )[:3].hex(),
+    }
 
 
 main()

@@ -13,6 +13,8 @@ pub mod compare;
 pub mod json;
 pub mod objects;
 pub mod pair;
+pub mod python;
+pub mod search;
 
 use std::fs::File;
 use std::future::Future;
@@ -114,6 +116,42 @@ pub async fn retrieve(client: &Client, url: &str, into: &Path) -> Multipart {
         panic!("{url}: {status}: {}", answer.text().await.unwrap());
     }
     answer.multipart_to(into).await.unwrap()
+}
+
+/// What a client sees of a study behind a PACS that may misbehave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// A status instead of images.
+    Status(u16),
+    /// Images, then a cut.
+    Cut,
+    /// The whole study.
+    Whole,
+}
+
+/// Asks for a study and compares what comes, if something comes.
+pub async fn look(client: &Client, gateway: &Gateway, exam: &Exam, into: &Path) -> Seen {
+    let url = gateway.local_url() + &study_path(exam);
+    let answer = ask(client, &url).await;
+    let status = answer.status().as_u16();
+    if status != 200 {
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        if status == 503 {
+            assert!(answer.header("retry-after").parse::<u32>().unwrap() >= 1);
+        }
+        let problem = answer.json().await.unwrap();
+        assert_eq!(problem["status"], status);
+        assert!(!problem["detail"].as_str().unwrap().is_empty());
+        return Seen::Status(status);
+    }
+    let body = answer.multipart_to(into).await.unwrap();
+    if body.is_complete() {
+        compare::assert_study(exam, &body, into);
+        return Seen::Whole;
+    }
+    assert!(!body.is_closed, "a closing boundary, and then a cut");
+    assert!(body.broken.is_some(), "the body just ends");
+    Seen::Cut
 }
 
 /// The digests of the parts of a body, sorted: the order of instances is nobody's promise.

@@ -25,9 +25,8 @@ impl Pair {
             .unwrap();
         orthanc.upload(files).await.unwrap();
         let config = GatewayConfig::new(&folder(name)).unwrap();
-        let entry = PacsConfig::new("pacs", orthanc.ae_title(), orthanc.dicom_port());
         Self {
-            gateway: Gateway::start(config.pacs(entry)).await.unwrap(),
+            gateway: Gateway::start(config.pacs(entry(&orthanc))).await.unwrap(),
             client: Client::plain().unwrap(),
             _orthanc: orthanc,
         }
@@ -37,6 +36,23 @@ impl Pair {
     pub async fn get(&self, instance: &Instance, below: &str, accept: &str) -> Response {
         let url = self.gateway.local_url() + &path_of(instance) + below;
         self.client.get(&url).accept(accept).send().await.unwrap()
+    }
+}
+
+/// The variable that chooses how the gateway reaches an Orthanc: `dicomweb`, or else DIMSE.
+pub const UPSTREAM: &str = "DRIMBOX_TEST_UPSTREAM";
+
+/// Whether the PACS of the stories is reached by DICOMweb.
+pub fn is_web() -> bool {
+    std::env::var(UPSTREAM).is_ok_and(|upstream| upstream == "dicomweb")
+}
+
+/// An Orthanc as the PACS `pacs` of a gateway.
+pub fn entry(orthanc: &Orthanc) -> PacsConfig {
+    if is_web() {
+        PacsConfig::dicomweb("pacs", &orthanc.dicomweb_url()).set("quirks.decodes_queries", false)
+    } else {
+        PacsConfig::new("pacs", orthanc.ae_title(), orthanc.dicom_port())
     }
 }
 

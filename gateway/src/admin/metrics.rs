@@ -96,7 +96,7 @@ fn describe() {
 }
 
 /// Every metric the gateway records, in the order of `docs/metrics.md`.
-pub const METRICS: [Metric; 32] = [
+pub const METRICS: [Metric; 42] = [
     Metric {
         name: "drimbox_http_connections",
         kind: Kind::Gauge,
@@ -203,6 +203,21 @@ pub const METRICS: [Metric; 32] = [
         help: "1 while images pass through without being kept, else 0.",
     },
     Metric {
+        name: "drimbox_codec_processes_started_total",
+        kind: Kind::Counter,
+        help: "Processes started for the JPEG-LS and JPEG 2000 codecs.",
+    },
+    Metric {
+        name: "drimbox_codec_processes_busy",
+        kind: Kind::Gauge,
+        help: "Codec processes at work.",
+    },
+    Metric {
+        name: "drimbox_codec_processes_lost_total",
+        kind: Kind::Counter,
+        help: "Codec processes lost with the image they worked on, by codec and cause.",
+    },
+    Metric {
         name: "drimbox_dimse_associations",
         kind: Kind::Gauge,
         help: "Associations at work with a PACS, by pacs.",
@@ -253,9 +268,44 @@ pub const METRICS: [Metric; 32] = [
         help: "1 while a PACS is left alone after repeated failures, else 0, by pacs.",
     },
     Metric {
+        name: "drimbox_upstream_exchanges",
+        kind: Kind::Gauge,
+        help: "DICOMweb exchanges under way with a PACS, by pacs.",
+    },
+    Metric {
+        name: "drimbox_upstream_operations_total",
+        kind: Kind::Counter,
+        help: "DICOMweb operations ended, by pacs, service and outcome.",
+    },
+    Metric {
+        name: "drimbox_upstream_errors_total",
+        kind: Kind::Counter,
+        help: "Failures of DICOMweb exchanges with a PACS, by pacs and cause.",
+    },
+    Metric {
+        name: "drimbox_upstream_instances_received_total",
+        kind: Kind::Counter,
+        help: "Instances received from a PACS by DICOMweb, by pacs.",
+    },
+    Metric {
+        name: "drimbox_upstream_bytes_received_total",
+        kind: Kind::Counter,
+        help: "Bytes of DICOM files received from a PACS by DICOMweb, by pacs.",
+    },
+    Metric {
+        name: "drimbox_upstream_instances_refused_total",
+        kind: Kind::Counter,
+        help: "Instances received by DICOMweb that were refused, by pacs and cause.",
+    },
+    Metric {
+        name: "drimbox_upstream_breaker_open",
+        kind: Kind::Gauge,
+        help: "1 while a PACS asked by DICOMweb is left alone after repeated failures, else 0, by pacs.",
+    },
+    Metric {
         name: "drimbox_pacs_up",
         kind: Kind::Gauge,
-        help: "1 while a PACS answers C-ECHO, else 0, by pacs.",
+        help: "1 while a PACS answers a C-ECHO or a small search, else 0, by pacs.",
     },
 ];
 

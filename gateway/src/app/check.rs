@@ -15,7 +15,7 @@ use crate::archive::{
     Level, RetrieveRequest, Scope, SinkError,
 };
 use crate::cli::Verdict;
-use crate::config::{Config, Pacs, RetrieveMethod};
+use crate::config::{Config, Pacs, RetrieveMethod, Upstream};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
 const STUDY_UID: Tag = Tag(0x0020, 0x000D);
@@ -40,14 +40,18 @@ async fn steps(config: &Config, pacs: &Pacs, verdicts: &mut Vec<Verdict>) -> Res
         Ok(archive) => archive,
         Err(error) => {
             verdicts.push(Verdict::failed(
-                "TLS",
+                "TLS et authentification",
                 format!("{error:#}"),
-                "corriger [pacs.dimse.tls] : autorités, certificat et clé",
+                "corriger dans la section du PACS les fichiers nommés : autorités, certificat, clé, \
+                 mot de passe, jeton",
             ));
             return Err(());
         }
     };
-    let step = "Association et C-ECHO";
+    let step = match pacs.upstream {
+        Upstream::Dimse(_) => "Association et C-ECHO",
+        Upstream::Dicomweb(_) => "Connexion et authentification (QIDO-RS)",
+    };
     match timed(archive.verify()).await {
         (Ok(()), time) => verdicts.push(Verdict::ok(step, format!("le PACS répond ({time})"))),
         (Err(error), _) => {
@@ -57,7 +61,7 @@ async fn steps(config: &Config, pacs: &Pacs, verdicts: &mut Vec<Verdict>) -> Res
             }
         }
     }
-    let found = query(&archive, verdicts).await?;
+    let found = query(&*archive, verdicts).await?;
     let Some(instance) = found else {
         verdicts.push(Verdict::warning(
             "Récupération",
@@ -66,12 +70,12 @@ async fn steps(config: &Config, pacs: &Pacs, verdicts: &mut Vec<Verdict>) -> Res
         ));
         return Ok(());
     };
-    retrieve(config, pacs, &moves, &archive, instance, verdicts).await
+    retrieve(config, pacs, &moves, &*archive, instance, verdicts).await
 }
 
 /// Looks for any one image, level by level as every PACS must allow.
 async fn query(archive: &dyn Archive, verdicts: &mut Vec<Verdict>) -> Result<Option<Found>, ()> {
-    let step = "Recherche (C-FIND)";
+    let step = "Recherche";
     let study = first(
         archive,
         Level::Study,
@@ -90,7 +94,7 @@ async fn query(archive: &dyn Archive, verdicts: &mut Vec<Verdict>) -> Result<Opt
             verdicts.push(Verdict::warning(
                 step,
                 "le PACS répond mais ne montre aucun examen",
-                "vérifier que le PACS autorise la passerelle à voir les examens (droits de son AE title)",
+                "vérifier que le PACS autorise la passerelle à voir les examens (droits de son AE title ou de son compte)",
             ));
             return Ok(None);
         }
@@ -111,7 +115,7 @@ async fn query(archive: &dyn Archive, verdicts: &mut Vec<Verdict>) -> Result<Opt
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
         Err(error) => {
-            verdicts.push(failure("Recherche des séries (C-FIND)", &error));
+            verdicts.push(failure("Recherche des séries", &error));
             return Err(());
         }
     };
@@ -139,7 +143,7 @@ async fn query(archive: &dyn Archive, verdicts: &mut Vec<Verdict>) -> Result<Opt
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
         Err(error) => {
-            verdicts.push(failure("Recherche des images (C-FIND)", &error));
+            verdicts.push(failure("Recherche des images", &error));
             return Err(());
         }
     };
@@ -163,12 +167,14 @@ async fn retrieve(
     found: Found,
     verdicts: &mut Vec<Verdict>,
 ) -> Result<(), ()> {
-    let step = match pacs.dimse.retrieve {
-        RetrieveMethod::Get => "Récupération d'une image (C-GET)",
-        RetrieveMethod::Move => "Récupération d'une image (C-MOVE)",
+    let method = pacs.dimse().map(|dimse| dimse.retrieve);
+    let step = match method {
+        Some(RetrieveMethod::Get) => "Récupération d'une image (C-GET)",
+        Some(RetrieveMethod::Move) => "Récupération d'une image (C-MOVE)",
+        None => "Récupération d'une image (WADO-RS)",
     };
     let stop = CancellationToken::new();
-    let scp = if pacs.dimse.retrieve == RetrieveMethod::Move {
+    let scp = if method == Some(RetrieveMethod::Move) {
         match listen(config, moves, &stop).await {
             Ok(running) => Some(running),
             Err(detail) => {
@@ -259,7 +265,7 @@ async fn timed<T>(work: impl Future<Output = T>) -> (T, String) {
 fn failure(step: &'static str, error: &ArchiveError) -> Verdict {
     let remedy = match error {
         ArchiveError::Unreachable { .. } => {
-            "vérifier host et port dans [pacs.dimse], que le PACS est démarré, et que le pare-feu laisse passer"
+            "vérifier host et port dans [pacs.dimse], ou url dans [pacs.dicomweb], que le PACS est démarré, et que le pare-feu laisse passer"
         }
         ArchiveError::Tls { .. } => {
             "vérifier que le PACS attend bien TLS sur ce port, et les certificats des deux côtés"
@@ -268,7 +274,7 @@ fn failure(step: &'static str, error: &ArchiveError) -> Verdict {
             "déclarer l'AE title de la passerelle (calling_ae_title) dans le PACS et vérifier ae_title dans [pacs.dimse]"
         }
         ArchiveError::TimedOut { .. } => {
-            "vérifier que le PACS n'est pas surchargé ; sinon augmenter les délais dans [pacs.dimse]"
+            "vérifier que le PACS n'est pas surchargé ; sinon augmenter les délais dans [pacs.dimse] ou [pacs.dicomweb]"
         }
         ArchiveError::NotOffered { .. } => {
             "activer ce service dans le PACS, ou changer retrieve (\"get\" ou \"move\") dans [pacs.dimse]"
@@ -276,6 +282,20 @@ fn failure(step: &'static str, error: &ArchiveError) -> Verdict {
         ArchiveError::Failed { .. } => {
             "chercher ce code d'état dans le journal du PACS ; voir aussi [pacs.quirks]"
         }
+        ArchiveError::Status { status: 401, .. } => {
+            "vérifier username et password_file, ou token_file, ou identity, dans [pacs.dicomweb]"
+        }
+        ArchiveError::Status { status: 403, .. } => {
+            "autoriser dans le PACS le compte de la passerelle à lire les examens"
+        }
+        ArchiveError::Status {
+            status: 300..=399, ..
+        } => "mettre dans url l'adresse finale : les redirections ne sont pas suivies",
+        ArchiveError::Status {
+            status: 404 | 405 | 501,
+            ..
+        } => "vérifier le chemin de url, et que le PACS offre QIDO-RS et WADO-RS",
+        ArchiveError::Status { .. } => "chercher cette requête dans le journal du PACS",
         ArchiveError::Incomplete { .. } => {
             "vérifier dans le PACS que l'image est lisible et que le service accepte la passerelle ; \
              avec C-MOVE, que le PACS connaît l'adresse et le port de la passerelle"

@@ -1,6 +1,7 @@
 //! The composition root: builds every part, starts and stops listeners in order.
 
 mod check;
+mod credentials;
 mod health;
 mod tls;
 
@@ -16,24 +17,24 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{Access, Tokens};
 use crate::admin::{self, Metrics};
 use crate::archive::Archive;
+use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::cache::{Bounds, Cache};
 use crate::cli::{Service, Verdict};
-use crate::config::{Config, Pacs, UnnamedSyntax};
+use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
 use crate::dicomweb::transcoded::Transcoding;
 use crate::net::{self, Capacity, Listener, ListenerKind, Security};
+use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
+use crate::pixels::worker::{Codecs, WorkerSettings, Workers};
 use crate::store::{ListingStore, SledStore};
 use crate::studies::{self, Studies};
 use crate::{notify, telemetry};
 use health::Health;
-
-/// Bytes that images may take together while they are decoded: the smallest machine has 2 GiB.
-const DECODING_MEMORY: u64 = 512 << 20;
 
 /// The gateway itself.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +99,7 @@ impl Service for App {
 struct Parts {
     cache: Arc<Cache>,
     moves: Arc<Moves>,
-    archives: Vec<Arc<DimseArchive>>,
+    archives: Vec<Arc<dyn Archive>>,
     studies: HashMap<Arc<str>, Arc<Studies>>,
     service: Arc<service::Service>,
     capacity: Capacity,
@@ -131,7 +132,7 @@ impl Parts {
         let mut fronts = HashMap::new();
         let mut served = HashMap::new();
         for pacs in &config.pacs {
-            let archive = Arc::new(archive(pacs, &moves)?);
+            let archive = archive(pacs, &moves)?;
             let name: Arc<str> = pacs.name.as_str().into();
             let settings = studies::Settings {
                 pacs: pacs.name.clone(),
@@ -144,7 +145,7 @@ impl Parts {
                     ..Limits::default()
                 },
             };
-            let upstream = Arc::clone(&archive) as Arc<dyn Archive>;
+            let upstream = Arc::clone(&archive);
             let front = Studies::new(settings, upstream, Arc::clone(&cache), Arc::clone(&store));
             archives.push(archive);
             fronts.insert(Arc::clone(&name), Arc::clone(&front));
@@ -156,10 +157,7 @@ impl Parts {
                 },
             );
         }
-        let pixels = Pool::new(PoolLimits {
-            memory: DECODING_MEMORY,
-            ..PoolLimits::default()
-        });
+        let pixels = pool(&config.pixels);
         let service = Arc::new(service::Service {
             pacs: served,
             access: access(config)?,
@@ -189,16 +187,59 @@ impl Parts {
     }
 }
 
+/// Where pixels are decoded; codecs that are not Rust in processes of their own.
+fn pool(config: &Pixels) -> Pool {
+    let mut limits = PoolLimits {
+        queue: config.max_waiting,
+        memory: config.max_memory_bytes,
+        ..PoolLimits::default()
+    };
+    if let Some(jobs) = config.jobs {
+        limits.workers = jobs;
+    }
+    let pixels = PixelLimits {
+        frame_bytes: config.max_frame_bytes,
+        stored_frame_bytes: config.max_frame_bytes,
+        ..PixelLimits::default()
+    };
+    let settings = WorkerSettings::of_this_program(
+        limits.workers.get(),
+        config.max_memory_bytes,
+        config.codec_timeout,
+    );
+    let workers = Arc::new(Workers::new(settings));
+    Pool::new(limits).with(pixels, Codecs::Workers(workers))
+}
+
 /// The archive of a PACS.
-fn archive(pacs: &Pacs, moves: &Arc<Moves>) -> anyhow::Result<DimseArchive> {
+fn archive(pacs: &Pacs, moves: &Arc<Moves>) -> anyhow::Result<Arc<dyn Archive>> {
     let tls =
-        match &pacs.dimse.tls {
+        match pacs.tls() {
             Some(settings) => Some(tls::connector(settings).with_context(|| {
                 format!("TLS towards the PACS {:?} cannot be set up", pacs.name)
             })?),
             None => None,
         };
-    Ok(DimseArchive::new(pacs, tls, Arc::clone(moves)))
+    Ok(match &pacs.upstream {
+        Upstream::Dimse(dimse) => Arc::new(DimseArchive::new(
+            &pacs.name,
+            dimse,
+            &pacs.quirks,
+            tls,
+            Arc::clone(moves),
+        )),
+        Upstream::Dicomweb(web) => {
+            let credentials = credentials::load(&web.authentication)
+                .with_context(|| format!("credentials for the PACS {:?}", pacs.name))?;
+            Arc::new(DicomwebArchive::new(
+                &pacs.name,
+                web,
+                &pacs.quirks,
+                tls,
+                credentials,
+            ))
+        }
+    })
 }
 
 fn access(config: &Config) -> anyhow::Result<Access> {
@@ -335,17 +376,11 @@ async fn storage_listener(address: std::net::SocketAddr) -> anyhow::Result<TcpLi
 }
 
 fn storage_scp(config: &Config, moves: &Arc<Moves>) -> anyhow::Result<StorageScp> {
-    let callers: HashSet<String> = config
-        .pacs
-        .iter()
-        .map(|pacs| pacs.dimse.ae_title.to_string())
-        .collect();
-    let widest = config.pacs.iter().map(|pacs| pacs.dimse.max_pdu).max();
-    let longest = config
-        .pacs
-        .iter()
-        .map(|pacs| pacs.dimse.response_timeout)
-        .max();
+    let dimse = || config.pacs.iter().filter_map(Pacs::dimse);
+    let title = |pacs: &PacsDimse| pacs.ae_title.to_string();
+    let callers: HashSet<String> = dimse().map(title).collect();
+    let widest = dimse().map(|pacs| pacs.max_pdu).max();
+    let longest = dimse().map(|pacs| pacs.response_timeout).max();
     Ok(StorageScp {
         moves: Arc::clone(moves),
         callers: Arc::new(callers),

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::archive::dimse::pool::Tls;
+use crate::archive::socket::Tls;
 use crate::config::{ClientTls, Dimse};
 use crate::net;
 

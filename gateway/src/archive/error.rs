@@ -90,6 +90,16 @@ pub enum ArchiveError {
         /// The status in words.
         meaning: &'static str,
     },
+    /// An HTTP status that is no success.
+    #[error("{service} at {address} was answered with HTTP status {status}. {}", remedy(*.status))]
+    Status {
+        /// `host:port`.
+        address: String,
+        /// Service, for example `QIDO-RS`.
+        service: &'static str,
+        /// Status (RFC 9110 §15).
+        status: u16,
+    },
     /// Sub-operations failed, or fewer instances came than were announced.
     #[error("{missing} of {expected} instances did not come")]
     Incomplete {
@@ -134,6 +144,10 @@ impl ArchiveError {
             Self::Protocol { .. } => "protocol",
             Self::NotOffered { .. } => "not_offered",
             Self::Failed { .. } => "failed",
+            Self::Status {
+                status: 401 | 403, ..
+            } => "unauthorized",
+            Self::Status { .. } => "status",
             Self::Incomplete { .. } => "incomplete",
             Self::Busy { .. } => "busy",
             Self::BackingOff { .. } => "backing_off",
@@ -154,6 +168,24 @@ impl ArchiveError {
                 | Self::Closed { .. }
                 | Self::Aborted { .. }
                 | Self::BackingOff { .. }
+                | Self::Status {
+                    status: 401 | 429 | 502 | 503 | 504,
+                    ..
+                }
         )
+    }
+}
+
+/// What to do about a status that is no success.
+fn remedy(status: u16) -> &'static str {
+    match status {
+        300..=399 => "Redirections are not followed: put the final address in `url`",
+        401 => "Check the user name and password, or the token",
+        403 => "Allow this account to read images in the PACS",
+        404 | 405 | 501 => "Check the path of `url` and that the PACS offers this service",
+        406 => "The PACS cannot send images as they are stored",
+        429 | 503 => "The PACS is overloaded: lower `max_requests`, or try later",
+        502 | 504 => "Check what stands between the gateway and the PACS",
+        _ => "Look into the log of the PACS",
     }
 }

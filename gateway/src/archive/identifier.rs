@@ -7,11 +7,23 @@ use dicom_core::{Tag, VR};
 use crate::dicom::charset::{CharacterSet, Repertoire};
 use crate::dicom::has_short_length;
 
-/// Keys of a query, in tag order.
+/// Keys of a query, in tag order, and how they are meant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Identifier {
     keys: BTreeMap<Tag, Key>,
+    fuzzy_names: bool,
 }
+
+/// Dates and the times that go with them, for combined matching (PS3.4 §C.2.2.2.5).
+const DATES_WITH_TIMES: &[(Tag, Tag)] = &[
+    (Tag(0x0008, 0x0020), Tag(0x0008, 0x0030)),
+    (Tag(0x0008, 0x0021), Tag(0x0008, 0x0031)),
+    (Tag(0x0008, 0x0022), Tag(0x0008, 0x0032)),
+    (Tag(0x0008, 0x0023), Tag(0x0008, 0x0033)),
+    (Tag(0x0010, 0x0030), Tag(0x0010, 0x0032)),
+    (Tag(0x0040, 0x0244), Tag(0x0040, 0x0245)),
+    (Tag(0x0040, 0x0250), Tag(0x0040, 0x0251)),
+];
 
 /// One key of a query.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,6 +32,17 @@ pub enum Key {
     Value(VR, String),
     /// Keys within the item of a sequence; empty for a return key.
     Sequence(Identifier),
+}
+
+impl Key {
+    /// Whether the key asks for a value, itself or within the sequence.
+    #[must_use]
+    pub fn is_matching(&self) -> bool {
+        match self {
+            Self::Value(_, value) => !value.is_empty(),
+            Self::Sequence(inner) => inner.has_matching_keys(),
+        }
+    }
 }
 
 impl Identifier {
@@ -86,6 +109,38 @@ impl Identifier {
             Some(Key::Value(_, value)) if !value.is_empty() => Some(value),
             _ => None,
         }
+    }
+
+    /// Wants names of persons matched by their meaning (PS3.4 §C.2.2.2.1): how they sound, in which
+    /// order their parts stand. An archive that cannot matches them literally.
+    pub fn match_names_fuzzily(&mut self) {
+        self.fuzzy_names = true;
+    }
+
+    /// Whether names of persons shall be matched by their meaning.
+    #[must_use]
+    pub fn wants_fuzzy_names(&self) -> bool {
+        self.fuzzy_names
+    }
+
+    /// Pairs of a date and its time that are both matched by a range of the same form, and so mean
+    /// one range from a moment to another (PS3.4 §C.2.2.2.5, combined datetime matching).
+    #[must_use]
+    pub fn combined_ranges(&self) -> Vec<(Tag, Tag)> {
+        let form = |tag| {
+            let (from, to) = self.value(tag)?.split_once('-')?;
+            Some((from.is_empty(), to.is_empty()))
+        };
+        let pairs = DATES_WITH_TIMES.iter().copied();
+        pairs
+            .filter(|&(date, time)| form(date).is_some() && form(date) == form(time))
+            .collect()
+    }
+
+    /// Whether a key asks for a value, here or within a sequence.
+    #[must_use]
+    pub fn has_matching_keys(&self) -> bool {
+        self.keys.values().any(Key::is_matching)
     }
 
     /// All keys in tag order.

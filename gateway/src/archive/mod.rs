@@ -1,12 +1,16 @@
 //! Upstreams that hold images: one trait, [`Archive`], whatever the protocol behind it.
 //!
 //! An archive finds, retrieves and stores; it decides nothing about who may see what, keeps no
-//! image, and knows neither HTTP nor the cache. [`dimse`] is a PACS spoken to with DIMSE services;
-//! a DICOMweb upstream and peer DRIMboxes stand behind the same trait.
+//! image, and knows nothing of the cache. [`dimse`] is a PACS spoken to with DIMSE services,
+//! [`dicomweb`] one spoken to with DICOMweb; peer DRIMboxes stand behind the same trait.
 
+pub mod dicomweb;
 pub mod dimse;
 mod error;
+pub mod gate;
 mod identifier;
+mod listing;
+pub mod socket;
 
 pub use error::ArchiveError;
 pub use identifier::{Identifier, Key};
@@ -49,6 +53,11 @@ pub trait Archive: Send + Sync + 'static {
         sink: Arc<dyn InstanceSink>,
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<RetrieveReport, ArchiveError>>;
+
+    /// Keeps what the archive needs open tidy until `stop`, then closes what is idle.
+    fn maintain(&self, stop: CancellationToken) -> BoxFuture<'_, ()> {
+        Box::pin(async move { stop.cancelled().await })
+    }
 
     /// Sends instances to the archive; the outcome is per instance, in the order given.
     fn store(
@@ -101,6 +110,11 @@ pub struct Matches {
     pub items: Vec<Match>,
     /// True when the search was stopped, or stopped itself, before its last answer.
     pub truncated: bool,
+    /// True when names of persons were matched by their meaning, as the identifier wanted.
+    pub fuzzy_names: bool,
+    /// True when an answer lacks an attribute that was searched by: the archive may not have
+    /// compared it.
+    pub unchecked: bool,
 }
 
 /// One answer of a search: an encoded data set.
@@ -234,6 +248,30 @@ pub enum SinkError {
     /// The instance cannot be kept: no space, no memory within the limits.
     #[error("no room for the instance: {0}")]
     NoRoom(String),
+}
+
+impl SinkError {
+    /// A short fixed word for metrics; `None` when our own side went away and nothing is wrong with
+    /// the instance.
+    #[must_use]
+    pub fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::NotAskedFor => Some("not_asked_for"),
+            Self::Malformed(_) => Some("malformed"),
+            Self::NoRoom(_) => Some("no_room"),
+            Self::Abandoned => None,
+        }
+    }
+
+    /// What ends a whole retrieval rather than one instance.
+    #[must_use]
+    pub fn ends_retrieval(&self) -> Option<ArchiveError> {
+        match self {
+            Self::Abandoned => Some(ArchiveError::Cancelled),
+            Self::NoRoom(detail) => Some(ArchiveError::Sink(detail.clone())),
+            Self::NotAskedFor | Self::Malformed(_) => None,
+        }
+    }
 }
 
 /// Where retrieved instances go. Calls may come from several associations at once.

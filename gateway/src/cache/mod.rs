@@ -10,11 +10,13 @@
 //! All functions that touch files block: callers run them off the async threads.
 
 mod index;
+mod peek;
 mod staging;
 #[cfg(test)]
 mod tests;
 
 pub use index::Entry;
+pub use peek::Peek;
 pub use staging::{LargeObject, Object, Staging};
 
 use std::collections::{HashMap, VecDeque};

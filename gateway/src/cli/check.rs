@@ -11,7 +11,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Verdict;
-use crate::config::{Config, ServerIdentity};
+use crate::config::{Config, ServerIdentity, Upstream};
 
 /// A certificate with less than this left is worth a warning, days.
 const SOON_DAYS: i64 = 30;
@@ -39,11 +39,7 @@ pub fn check_config(config: &Config, now: SystemTime) -> Vec<Verdict> {
                 tls,
             )
         });
-        let client = pacs
-            .dimse
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.identity.as_ref());
+        let client = pacs.tls().and_then(|tls| tls.identity.as_ref());
         let client = client.map(|tls| (format!("client vers {}", pacs.name), None, tls));
         db.into_iter().chain(client)
     });
@@ -80,12 +76,12 @@ fn listeners(config: &Config) -> Verdict {
 }
 
 fn pacs(config: &Config) -> Verdict {
-    let pacs = config.pacs.iter().map(|pacs| {
-        let dimse = &pacs.dimse;
-        format!(
+    let pacs = config.pacs.iter().map(|pacs| match &pacs.upstream {
+        Upstream::Dimse(dimse) => format!(
             "{} ({} à {}:{})",
             pacs.name, dimse.ae_title, dimse.host, dimse.port
-        )
+        ),
+        Upstream::Dicomweb(web) => format!("{} ({})", pacs.name, web.root),
     });
     Verdict::ok("PACS", pacs.collect::<Vec<_>>().join(", "))
 }

@@ -30,7 +30,10 @@ pub(super) fn write(mut program: Command, out: &mut impl std::io::Write) -> std:
 /// The commands that do something, in order.
 fn leaves(command: &Command) -> Vec<&Command> {
     let mut found = Vec::new();
-    for child in command.get_subcommands() {
+    for child in command
+        .get_subcommands()
+        .filter(|child| !child.is_hide_set())
+    {
         if child.has_subcommands() {
             found.extend(leaves(child));
         } else {

@@ -17,6 +17,7 @@ use std::time::SystemTime;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError};
+use crate::pixels::worker;
 
 pub use check::check_config;
 pub use verdict::{Outcome, Verdict, print_verdicts};
@@ -74,6 +75,14 @@ enum Command {
     },
     #[command(about = "Écrire la page de manuel (roff)")]
     Manpage,
+    /// Started by the service itself: see [`worker`].
+    #[command(name = worker::COMMAND, hide = true)]
+    CodecWorker {
+        /// Bytes that jobs may take.
+        memory: u64,
+        /// Seconds of processor time for one job.
+        seconds: u64,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -167,6 +176,9 @@ fn execute(
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "drimbox", &mut script);
             out.write_all(&script).map(|()| 0)
+        }
+        Command::CodecWorker { memory, seconds } => {
+            worker::start(worker::ChildLimits { memory, seconds }).map(|()| 0)
         }
         Command::Manpage => manual::write(Arguments::command(), out).map(|()| 0),
     }

@@ -178,6 +178,7 @@ fn version_completions_and_manual_are_printed() {
         completions.out
     );
     let manual = drimbox(&service, &["manpage"]);
+    assert!(!manual.out.contains("codec-worker"), "{}", manual.out);
     for part in [
         ".TH drimbox 1",
         "drimbox check pacs",

@@ -70,6 +70,21 @@ pub(super) fn secrets(value: &Value<'_>) -> Result<PathBuf, Fault> {
     Ok(path)
 }
 
+/// A file whose first line is a secret, closed to group and others.
+pub(super) fn secret(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    let path = value.path()?;
+    let (metadata, content) = read(&path)?;
+    closed(&path, &metadata)?;
+    let line = content.split(|byte| *byte == b'\n').next();
+    if line.unwrap_or_default().trim_ascii().is_empty() {
+        return Err(Fault::new(
+            "la première ligne de ce fichier est vide",
+            "y mettre le mot de passe ou le jeton, seul sur la première ligne",
+        ));
+    }
+    Ok(path)
+}
+
 fn read(path: &Path) -> Result<(Metadata, Vec<u8>), Fault> {
     let unreadable = |error: std::io::Error| {
         let remedy = match error.kind() {

@@ -8,6 +8,7 @@ mod error;
 mod files;
 mod model;
 mod names;
+mod pacs_dicomweb;
 mod read;
 mod rules;
 mod section;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub dicomweb: Dicomweb,
     /// `[limits]`
     pub limits: Limits,
+    /// `[pixels]`
+    pub pixels: Pixels,
     /// `[[pacs]]`, at least one, with distinct names and host names.
     pub pacs: Vec<Pacs>,
 }
@@ -184,6 +187,22 @@ pub struct Limits {
     pub max_head_bytes: usize,
 }
 
+/// `[pixels]`: decoding, transcoding and pictures.
+#[derive(Debug, Clone)]
+pub struct Pixels {
+    /// Images worked on at once; `None`: one for each processor.
+    pub jobs: Option<NonZeroUsize>,
+    /// Images that wait for their turn at most; beyond: 503 with `Retry-After`.
+    pub max_waiting: usize,
+    /// Bytes that the images worked on take together, as estimated from their heads; also what one
+    /// process of a codec may take.
+    pub max_memory_bytes: u64,
+    /// Bytes of one frame, decoded or as it is stored.
+    pub max_frame_bytes: u64,
+    /// Time for a codec process to decode or encode one frame.
+    pub codec_timeout: Duration,
+}
+
 /// An application entity title (PS3.8 §9.3.2): 1 to 16 characters, printable ASCII without
 /// backslash, no space at either end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -225,10 +244,83 @@ pub struct Pacs {
     pub db_tls: Option<ServerIdentity>,
     /// Host name of the viewer link; kept for the viewer, no listener uses it yet.
     pub vi_host: Option<String>,
-    /// `[pacs.dimse]`
-    pub dimse: PacsDimse,
+    /// How it is reached: `[pacs.dimse]` or `[pacs.dicomweb]`.
+    pub upstream: Upstream,
     /// `[pacs.quirks]`
     pub quirks: Quirks,
+}
+
+impl Pacs {
+    /// The PACS as a DICOM application entity, when it is reached so.
+    #[must_use]
+    pub fn dimse(&self) -> Option<&PacsDimse> {
+        match &self.upstream {
+            Upstream::Dimse(dimse) => Some(dimse),
+            Upstream::Dicomweb(_) => None,
+        }
+    }
+
+    /// TLS towards the PACS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&ClientTls> {
+        match &self.upstream {
+            Upstream::Dimse(dimse) => dimse.tls.as_ref(),
+            Upstream::Dicomweb(web) => web.tls.as_ref(),
+        }
+    }
+}
+
+/// How a PACS is reached.
+#[derive(Debug, Clone)]
+pub enum Upstream {
+    /// DIMSE services.
+    Dimse(PacsDimse),
+    /// DICOMweb services.
+    Dicomweb(PacsDicomweb),
+}
+
+/// `[pacs.dicomweb]`: the PACS as a DICOMweb origin server (PS3.18).
+#[derive(Debug, Clone)]
+pub struct PacsDicomweb {
+    /// Root of its service, without a slash at the end: scheme, host, port and path.
+    pub root: String,
+    /// Host name or address in `root`.
+    pub host: String,
+    /// TCP port in `root`, or that of its scheme.
+    pub port: u16,
+    /// TLS; `None` for a root in `http`.
+    pub tls: Option<ClientTls>,
+    /// Who the gateway says it is.
+    pub authentication: Authentication,
+    /// Requests under way at once.
+    pub max_requests: usize,
+    /// Time an idle connection is kept for the next request.
+    pub idle_timeout: Duration,
+    /// Time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// Time without any byte from the PACS while an answer is due.
+    pub response_timeout: Duration,
+    /// Requests that wait for their turn at most; beyond: 503.
+    pub max_waiting: usize,
+}
+
+/// Who the gateway says it is to a DICOMweb server, besides its client certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authentication {
+    /// Nobody.
+    None,
+    /// A user with a password (RFC 7617).
+    Basic {
+        /// User name.
+        username: String,
+        /// File whose first line is the password, readable by the service alone.
+        password_file: PathBuf,
+    },
+    /// A token (RFC 6750).
+    Bearer {
+        /// File whose first line is the token, readable by the service alone.
+        token_file: PathBuf,
+    },
 }
 
 /// `[pacs.dimse]`: the PACS as a DICOM application entity.
@@ -298,4 +390,7 @@ pub struct Quirks {
     pub send_charset: bool,
     /// True: images are asked for uncompressed only, for a PACS that fails to send compressed.
     pub uncompressed_only: bool,
+    /// False: a DICOMweb server that does not undo percent-encoding (RFC 3986 §2.1) in values to
+    /// match; what needs it is asked for with the wildcard `?` in its place.
+    pub decodes_queries: bool,
 }

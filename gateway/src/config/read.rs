@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
     Admin, AeTitle, Cache, ClientTls, Config, Dicomweb, Dimse, Limits, LocalListener, Log,
-    LogFormat, Pacs, PacsDimse, PeerListener, Quirks, Resource, RetrieveMethod, ServerIdentity,
-    UnnamedSyntax,
+    LogFormat, Pacs, PacsDimse, PeerListener, Pixels, Quirks, Resource, RetrieveMethod,
+    ServerIdentity, UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{files, names, rules};
+use super::{files, names, pacs_dicomweb, rules};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -37,6 +38,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let cache = cache(root.section("cache"), &data_dir);
     let dicomweb = dicomweb(root.section("dicomweb"));
     let limits = limits(root.section("limits"));
+    let pixels = pixels(root.section("pixels"));
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
         .pacs
@@ -69,6 +71,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         cache,
         dicomweb,
         limits,
+        pixels,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })
 }
@@ -163,7 +166,7 @@ fn peer(section: &Section<'_>) -> Option<PeerListener> {
 }
 
 /// A certificate and its key, both or neither.
-fn identity(section: Section<'_>) -> Option<ServerIdentity> {
+pub(super) fn identity(section: Section<'_>) -> Option<ServerIdentity> {
     let identity = section.is_present().then(|| {
         let certificate_file = section.required(
             "certificate_file",
@@ -258,6 +261,24 @@ fn limits(section: Section<'_>) -> Limits {
     limits
 }
 
+fn pixels(section: Section<'_>) -> Pixels {
+    let jobs: Option<usize> = section.optional("jobs", |v| v.integer(1..=256));
+    let pixels = Pixels {
+        jobs: jobs.and_then(NonZeroUsize::new),
+        max_waiting: section.or("max_waiting", 256, |v| v.integer(0..=100_000)),
+        // The smallest machine has 2 GiB.
+        max_memory_bytes: section.or("max_memory_bytes", 512 * MIB, |v| {
+            v.bytes(64 * MIB..=64 * GIB)
+        }),
+        max_frame_bytes: section.or("max_frame_bytes", 256 * MIB, |v| v.bytes(MIB..=GIB)),
+        codec_timeout: section.or("codec_timeout_seconds", Duration::from_secs(60), |v| {
+            v.seconds(0.1..=3_600.0)
+        }),
+    };
+    section.finish();
+    pixels
+}
+
 fn pacs(section: &Section<'_>, calling: Option<&AeTitle>) -> Option<Pacs> {
     let name = section.required(
         "name",
@@ -267,19 +288,37 @@ fn pacs(section: &Section<'_>, calling: Option<&AeTitle>) -> Option<Pacs> {
     let db_host = section.optional("db_host", names::host_name);
     let db_tls = identity(section.section("db_tls"));
     let vi_host = section.optional("vi_host", names::host_name);
-    let dimse = pacs_dimse(section.section("dimse"), calling);
-    let quirks = quirks(section.section("quirks"));
+    let upstream = upstream(section, calling);
+    let quirks = quirks(section.section("quirks"), section.has("dicomweb"));
     Some(Pacs {
         name: name?,
         db_host,
         db_tls,
         vi_host,
-        dimse: dimse?,
+        upstream: upstream?,
         quirks,
     })
 }
 
+/// `[pacs.dimse]` or `[pacs.dicomweb]`, exactly one.
+fn upstream(section: &Section<'_>, calling: Option<&AeTitle>) -> Option<Upstream> {
+    let (dimse, web) = (section.section("dimse"), section.section("dicomweb"));
+    match (dimse.is_present(), web.is_present()) {
+        (true, true) => section.fault("dicomweb", rules::two_upstreams()),
+        (false, false) if !section.has("dimse") && !section.has("dicomweb") => {
+            section.fault("dimse", rules::no_upstream());
+        }
+        _ => {}
+    }
+    let dimse = pacs_dimse(dimse, calling).map(Upstream::Dimse);
+    let web = pacs_dicomweb::read(web).map(Upstream::Dicomweb);
+    dimse.or(web)
+}
+
 fn pacs_dimse(section: Section<'_>, calling: Option<&AeTitle>) -> Option<PacsDimse> {
+    if !section.is_present() {
+        return None;
+    }
     let host = section.required(
         "host",
         "indiquer le nom ou l'adresse du PACS dans [pacs.dimse]",
@@ -325,7 +364,7 @@ fn pacs_dimse(section: Section<'_>, calling: Option<&AeTitle>) -> Option<PacsDim
     })
 }
 
-fn client_tls(section: Section<'_>, host: Option<&str>) -> Option<ClientTls> {
+pub(super) fn client_tls(section: Section<'_>, host: Option<&str>) -> Option<ClientTls> {
     let tls = section.is_present().then(|| {
         let ca_file = section.required(
             "ca_file",
@@ -344,7 +383,7 @@ fn client_tls(section: Section<'_>, host: Option<&str>) -> Option<ClientTls> {
     tls.flatten()
 }
 
-fn quirks(section: Section<'_>) -> Quirks {
+fn quirks(section: Section<'_>, is_dicomweb: bool) -> Quirks {
     let quirks = Quirks {
         relational_queries: section.or("relational_queries", true, |v| v.boolean()),
         related_counts: section.or("related_counts", true, |v| v.boolean()),
@@ -353,9 +392,13 @@ fn quirks(section: Section<'_>) -> Quirks {
         charset_overrides: section.or("charset_overrides", false, |v| v.boolean()),
         send_charset: section.or("send_charset", true, |v| v.boolean()),
         uncompressed_only: section.or("uncompressed_only", false, |v| v.boolean()),
+        decodes_queries: section.or("decodes_queries", true, |v| v.boolean()),
     };
     if quirks.charset_overrides && quirks.charset.is_none() {
         section.fault("charset_overrides", rules::needs_charset());
+    }
+    if quirks.charset_overrides && is_dicomweb {
+        section.fault("charset_overrides", rules::json_is_utf8());
     }
     section.finish();
     quirks

@@ -37,13 +37,38 @@ pub(super) fn needs_charset() -> Fault {
     )
 }
 
+/// A PACS that is described twice.
+pub(super) fn two_upstreams() -> Fault {
+    Fault::new(
+        "ce PACS est décrit deux fois, par [pacs.dimse] et par [pacs.dicomweb]",
+        "garder l'une des deux sections : la passerelle n'en utilise qu'une",
+    )
+}
+
+/// A PACS without a way to reach it.
+pub(super) fn no_upstream() -> Fault {
+    Fault::new(
+        "ni [pacs.dimse] ni [pacs.dicomweb] ne dit comment joindre ce PACS",
+        "ajouter [pacs.dimse] avec host et ae_title, ou [pacs.dicomweb] avec url",
+    )
+}
+
+/// Another character set for answers that are UTF-8 by definition.
+pub(super) fn json_is_utf8() -> Fault {
+    Fault::new(
+        "les réponses d'un service DICOMweb sont toujours en UTF-8",
+        "retirer charset_overrides ; charset sert encore aux images qui ne déclarent rien",
+    )
+}
+
 fn at_least_one_of_each(parts: &Parts<'_, '_>) {
     if !parts.root.has("pacs") {
         parts.root.fault(
             "pacs",
             Fault::new(
                 "aucun PACS n'est décrit",
-                "ajouter une section [[pacs]] avec name, et [pacs.dimse] avec host et ae_title",
+                "ajouter une section [[pacs]] avec name, et [pacs.dimse] avec host et ae_title ou \
+                 [pacs.dicomweb] avec url",
             ),
         );
     }
@@ -192,7 +217,10 @@ fn storage_scp(parts: &Parts<'_, '_>) {
         return;
     }
     for (section, pacs) in parts.sections.pacs.iter().zip(parts.pacs) {
-        let moves = |p: &Pacs| p.dimse.retrieve == RetrieveMethod::Move;
+        let moves = |p: &Pacs| {
+            p.dimse()
+                .is_some_and(|d| d.retrieve == RetrieveMethod::Move)
+        };
         if pacs.as_ref().is_some_and(moves) {
             section.section("dimse").fault(
                 "retrieve",

@@ -76,9 +76,15 @@ fn a_pacs_and_an_empty_local_section_are_enough() {
     assert_eq!(local.resources, [Resource::Wado, Resource::Qido].into());
     assert!(config.peer.is_none());
     assert_eq!(config.cache.dir, Path::new("/var/lib/drimbox/cache"));
-    assert_eq!(config.pacs[0].dimse.port, 104);
-    assert_eq!(config.pacs[0].dimse.calling_ae_title.as_str(), "DRIMBOX");
-    assert_eq!(config.pacs[0].dimse.retrieve, RetrieveMethod::Get);
+    assert_eq!(config.pacs[0].dimse().unwrap().port, 104);
+    assert_eq!(
+        config.pacs[0].dimse().unwrap().calling_ae_title.as_str(),
+        "DRIMBOX"
+    );
+    assert_eq!(
+        config.pacs[0].dimse().unwrap().retrieve,
+        RetrieveMethod::Get
+    );
 }
 
 #[test]
@@ -317,4 +323,97 @@ proptest::proptest! {
     fn any_text_is_read_or_refused_without_panic(text in "[\\[\\]a-z_.=\" \n0-9é]{0,200}") {
         let _ = parse(&text, Path::new("/nonexistent"));
     }
+}
+
+/// A PACS reached by DICOMweb, with these lines.
+fn web(lines: &str) -> String {
+    format!("[local]\n[[pacs]]\nname = \"web\"\n[pacs.dicomweb]\n{lines}\n")
+}
+
+#[test]
+fn a_pacs_is_reached_by_dicomweb_where_its_url_says() {
+    let text =
+        web("url = \"https://PACS.centre.fr:8443/orthanc/dicom-web/\"\nca_file = \"ca.pem\"");
+    let config = Folder::new().load(&text).unwrap();
+    let Upstream::Dicomweb(web) = &config.pacs[0].upstream else {
+        panic!("{:?}", config.pacs[0].upstream)
+    };
+    assert_eq!(web.root, "https://pacs.centre.fr:8443/orthanc/dicom-web");
+    assert_eq!((web.host.as_str(), web.port), ("pacs.centre.fr", 8443));
+    assert_eq!(web.tls.as_ref().unwrap().server_name, "pacs.centre.fr");
+    assert_eq!(web.authentication, Authentication::None);
+    assert!(config.pacs[0].dimse().is_none());
+}
+
+#[test]
+fn a_pacs_is_described_by_exactly_one_way_to_reach_it() {
+    let both = format!("[local]\n{PACS}[pacs.dicomweb]\nurl = \"http://127.0.0.1/\"\n");
+    let refused = problem(&both);
+    assert_eq!(refused.key, "pacs[scanner].dicomweb");
+    assert!(refused.what.contains("deux fois"), "{refused}");
+    let none = problem("[local]\n[[pacs]]\nname = \"scanner\"\n");
+    assert_eq!(none.key, "pacs[scanner].dimse");
+    assert!(none.remedy.contains("[pacs.dicomweb]"), "{none}");
+}
+
+#[test]
+fn clear_text_on_a_network_must_be_wanted() {
+    let clear = "url = \"http://10.1.4.20:8042/dicom-web\"";
+    let refused = problem(&web(clear));
+    assert_eq!(refused.key, "pacs[web].dicomweb.url");
+    assert!(refused.remedy.contains("allow_clear"), "{refused}");
+    Folder::new()
+        .load(&web(&format!("{clear}\nallow_clear = true")))
+        .unwrap();
+    for local in ["127.0.0.1:8042", "[::1]", "localhost"] {
+        let text = web(&format!("url = \"http://{local}/dicom-web\""));
+        Folder::new().load(&text).unwrap();
+    }
+}
+
+#[test]
+fn what_a_dicomweb_upstream_lacks_or_has_too_much_of_is_said() {
+    let https = "url = \"https://pacs.centre.fr/rs\"\nca_file = \"ca.pem\"";
+    let http = "url = \"http://localhost/rs\"";
+    for (lines, key) in [
+        (String::new(), "url"),
+        ("url = \"https://pacs.centre.fr/rs\"".to_owned(), "ca_file"),
+        ("url = \"ftp://pacs/\"".to_owned(), "url"),
+        (
+            "url = \"https://u:p@pacs/\"\nca_file = \"ca.pem\"".to_owned(),
+            "url",
+        ),
+        (
+            "url = \"https://pacs/?a=b\"\nca_file = \"ca.pem\"".to_owned(),
+            "url",
+        ),
+        (format!("{http}\nca_file = \"ca.pem\""), "ca_file"),
+        (format!("{https}\nusername = \"a\""), "password_file"),
+        (format!("{https}\npassword_file = \"tokens\""), "username"),
+        (
+            format!("{https}\nusername = \"a:b\"\npassword_file = \"tokens\""),
+            "username",
+        ),
+        (
+            format!("{https}\npassword_file = \"ca.pem\"\nusername = \"a\""),
+            "password_file",
+        ),
+        (
+            format!(
+                "{https}\nusername = \"a\"\npassword_file = \"tokens\"\ntoken_file = \"tokens\""
+            ),
+            "token_file",
+        ),
+        (format!("{https}\nae_title = \"PACS\""), "ae_title"),
+    ] {
+        let refused = problem(&web(&lines));
+        assert_eq!(refused.key, format!("pacs[web].dicomweb.{key}"), "{lines}");
+        assert!(!refused.remedy.is_empty());
+    }
+    let overrides =
+        format!("{https}\n[pacs.quirks]\ncharset = \"ISO_IR 100\"\ncharset_overrides = true");
+    assert_eq!(
+        problem(&web(&overrides)).key,
+        "pacs[web].quirks.charset_overrides"
+    );
 }

@@ -1,5 +1,7 @@
 //! The DICOM JSON Model (PS3.18 annex F), written straight from the bytes of a data set.
 
+pub mod read;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -296,7 +298,7 @@ impl Writer<'_, '_> {
     }
 
     fn is_inline(&self, tag: Tag, bytes: &[u8]) -> bool {
-        let pixels = is_pixel_data(tag);
+        let pixels = is_pixel_data(tag) && self.path.is_top();
         self.in_place
             || self.options.bulk_uri.is_none()
             || (bytes.len() <= self.options.inline_max && !pixels)

@@ -5,6 +5,7 @@
 //! is read here, under [limits](reader) that hold before anything is allocated.
 
 pub mod charset;
+pub mod compose;
 pub mod convert;
 pub mod edit;
 mod error;
@@ -13,6 +14,7 @@ pub mod json;
 pub mod part10;
 pub mod path;
 pub mod reader;
+pub mod report;
 pub mod scan;
 pub mod syntax;
 #[cfg(test)]

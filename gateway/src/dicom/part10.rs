@@ -126,6 +126,25 @@ pub fn parse(file: &[u8]) -> Result<FileMeta, Part10Error> {
     })
 }
 
+/// Reads the beginning of a file that is still arriving; `None` while the first element after the
+/// meta information has not begun.
+///
+/// # Errors
+/// [`Part10Error`], never [`Part10Error::Truncated`].
+pub fn parse_arriving(file: &[u8]) -> Result<Option<FileMeta>, Part10Error> {
+    if file.len() < META_START {
+        return Ok(None);
+    }
+    if file.get(PREAMBLE..META_START) != Some(b"DICM") {
+        return Err(Part10Error::NotPart10);
+    }
+    match meta_end(file) {
+        Ok(end) if end < file.len() => parse(file).map(Some),
+        Ok(_) | Err(Part10Error::Truncated) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Where the first element that is not of group 0002 begins.
 fn meta_end(file: &[u8]) -> Result<usize, Part10Error> {
     let mut at = META_START;
@@ -222,6 +241,22 @@ mod tests {
         w.header((0x0002, 0x0102), VR::OB, 0x6169_6465);
         long.extend_from_slice(&w.bytes);
         assert_eq!(parse(&long), Err(Part10Error::TooLong));
+    }
+
+    #[test]
+    fn a_file_that_arrives_byte_by_byte_is_read_once_its_data_set_begins() {
+        let mut file = meta();
+        let offset = file.len();
+        file.extend_from_slice(b"\x08\x00\x05\x00CS\x00\x00");
+        for end in 0..=file.len() {
+            let read = parse_arriving(&file[..end]).unwrap();
+            assert_eq!(
+                read.map(|meta| meta.data_set_offset),
+                (end >= offset + 2).then_some(offset),
+                "{end} bytes"
+            );
+        }
+        assert_eq!(parse_arriving(&[0; 132]), Err(Part10Error::NotPart10));
     }
 
     /// A file whose data set goes out of step after (0008,0032): text of a PDF spells a length of

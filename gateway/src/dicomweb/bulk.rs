@@ -74,7 +74,6 @@ pub async fn answer(
     let Some(bulk) = bulk else {
         return Err(Problem::not_found("the instance has no such value"));
     };
-    let length = bulk.length();
     let mut answer = Response::new(Body::empty());
     let headers = answer.headers_mut();
     no_store(headers);
@@ -88,40 +87,81 @@ pub async fn answer(
             *answer.body_mut() = Body::from_stream(part(bulk, boundary, batches));
         }
         BulkForm::SinglePart => {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(OCTETS));
-            headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-            let bytes = match conditional::range(call.headers, length) {
-                Asked::Whole => 0..length,
-                Asked::Part(bytes) => {
-                    let text = format!("bytes {}-{}/{length}", bytes.start, bytes.end - 1);
-                    headers.insert(CONTENT_RANGE, value(&text));
-                    bytes
-                }
-                Asked::Unsatisfiable => return Err(Problem::range_not_satisfiable(length)),
-            };
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.end - bytes.start));
-            if headers.contains_key(CONTENT_RANGE) {
-                *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
-            }
-            *answer.body_mut() = Body::from_stream(pieces(bulk, bytes, batches));
+            let mut part = ranged(call, bulk, batches)?;
+            part.headers_mut().extend(std::mem::take(headers));
+            part.headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static(OCTETS));
+            return Ok(part);
         }
     }
     Ok(answer)
 }
 
+/// Answers with a value alone, or the range of it that is asked for (RFC 9110 §14).
+///
+/// # Errors
+/// 416 for a range outside it.
+pub fn ranged(call: &Call<'_>, bulk: Bulk, batches: Batches) -> Result<Response, Problem> {
+    let length = bulk.length();
+    let mut answer = Response::new(Body::empty());
+    let headers = answer.headers_mut();
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let bytes = match conditional::range(call.headers, length) {
+        Asked::Whole => 0..length,
+        Asked::Part(bytes) => {
+            let text = format!("bytes {}-{}/{length}", bytes.start, bytes.end - 1);
+            headers.insert(CONTENT_RANGE, value(&text));
+            bytes
+        }
+        Asked::Unsatisfiable => return Err(Problem::range_not_satisfiable(length)),
+    };
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.end - bytes.start));
+    if headers.contains_key(CONTENT_RANGE) {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    *answer.body_mut() = Body::from_stream(pieces(bulk, bytes, batches));
+    Ok(answer)
+}
+
 /// A value: in memory, or somewhere in its instance.
-enum Bulk {
+pub enum Bulk {
+    /// At hand.
     Memory(Bytes),
+    /// In the file of its instance.
     Within {
+        /// The file.
         source: std::sync::Arc<ItemSource>,
         /// First byte in the Part 10 file.
         at: u64,
+        /// Its bytes.
         length: u64,
     },
 }
 
 impl Bulk {
-    fn length(&self) -> u64 {
+    /// The first `length` bytes of it.
+    #[must_use]
+    pub fn shortened(self, length: u64) -> Self {
+        match self {
+            Self::Memory(mut bytes) => {
+                bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+                Self::Memory(bytes)
+            }
+            Self::Within {
+                source,
+                at,
+                length: whole,
+            } => Self::Within {
+                source,
+                at,
+                length: length.min(whole),
+            },
+        }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
             Self::Within { length, .. } => *length,
@@ -156,7 +196,10 @@ impl Bulk {
 }
 
 /// Looks a value up; `None` when there is none, or it holds items. Blocks.
-fn find(item: &Item, path: &AttributePath, limits: Limits) -> Result<Option<Bulk>, BodyError> {
+///
+/// # Errors
+/// [`BodyError::Unreadable`] for a damaged object, or one beyond the limits.
+pub fn find(item: &Item, path: &AttributePath, limits: Limits) -> Result<Option<Bulk>, BodyError> {
     let found = |object: &Object| {
         object.with(|elements| {
             let element = path.find(elements)?;

@@ -43,6 +43,10 @@ const BULK: &[&str] = &[
     "application/octet-stream",
 ];
 const PICTURES: &[&str] = &["image/jpeg", "image/png"];
+const PICTURES_IN_PARTS: &[&str] = &[
+    "multipart/related; type=\"image/jpeg\"",
+    "multipart/related; type=\"image/png\"",
+];
 
 const SEARCH: &[&str] = &["limit", "offset", "fuzzymatching", "includefield"];
 const RENDERED: &[&str] = &["window", "viewport", "quality"];
@@ -128,6 +132,30 @@ const RETRIEVALS: &[Row] = &[
         "RetrieveBulkdata",
         BULK,
         &[],
+    ),
+    (
+        "studies/{study}/rendered",
+        "RetrieveRenderedStudy",
+        PICTURES_IN_PARTS,
+        RENDERED,
+    ),
+    (
+        "studies/{study}/series/{series}/rendered",
+        "RetrieveRenderedSeries",
+        PICTURES_IN_PARTS,
+        RENDERED,
+    ),
+    (
+        "studies/{study}/thumbnail",
+        "RetrieveStudyThumbnail",
+        PICTURES,
+        RENDERED,
+    ),
+    (
+        "studies/{study}/series/{series}/thumbnail",
+        "RetrieveSeriesThumbnail",
+        PICTURES,
+        RENDERED,
     ),
     (
         "studies/{study}/series/{series}/instances/{instance}/rendered",

@@ -26,7 +26,7 @@ use super::status::no_resource;
 use crate::archive::Scope;
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::pixels::pool::{Pool, PoolError};
-use crate::pixels::{PixelError, PixelLimits, ReadAt, StoredImage, is_decodable};
+use crate::pixels::{PixelError, ReadAt, StoredImage, is_decodable};
 use crate::studies::Item;
 
 /// The media type of samples that are not compressed.
@@ -113,7 +113,8 @@ pub struct FrameEncoding {
 }
 
 /// The media type of a frame in the transfer syntax it is stored in (PS3.18 §8.7.3.3).
-fn media_type_of(stored: &TransferSyntaxUid) -> &'static str {
+#[must_use]
+pub fn media_type_of(stored: &TransferSyntaxUid) -> &'static str {
     let code = stored
         .as_str()
         .strip_prefix("1.2.840.10008.1.2.")
@@ -278,10 +279,12 @@ pub async fn open(pool: &Pool, item: &Item) -> Result<Image, Problem> {
 /// [`PoolError`].
 pub async fn open_in(pool: &Pool, item: &Item) -> Result<Option<Image>, PoolError> {
     let item = item.clone();
+    let (limits, codecs) = (pool.pixel_limits(), pool.codecs());
     let opened = pool.run(OPENING, move || {
         ItemSource::of(&item)
-            .map(|source| StoredImage::open(source, PixelLimits::default()).map(Arc::new))
+            .map(|source| StoredImage::open(source, limits))
             .transpose()
+            .map(|image| image.map(|image| Arc::new(image.with_codecs(codecs))))
     });
     opened.await
 }
@@ -364,7 +367,7 @@ pub fn failed(error: PoolError) -> Problem {
             | PixelError::Missing { .. }
             | PixelError::Shape(_)
             | PixelError::FramesUnknown { .. } => Problem::not_acceptable(text, REMEDY),
-            PixelError::Io(_) | PixelError::Output(_) => {
+            PixelError::Io(_) | PixelError::Output(_) | PixelError::NoWorker(_) => {
                 tracing::error!("{text}");
                 Problem::internal()
             }

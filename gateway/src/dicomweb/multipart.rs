@@ -77,6 +77,13 @@ impl Boundary {
         text.into()
     }
 
+    /// What stands before a part that is no DICOM instance, as [`Boundary::open`].
+    #[must_use]
+    pub fn open_plain(&self, media_type: &'static str, first: bool) -> Bytes {
+        let before = if first { "" } else { "\r\n" };
+        format!("{before}--{}\r\nContent-Type: {media_type}\r\n\r\n", self.0).into()
+    }
+
     /// What stands after the last part. An answer without it is incomplete.
     #[must_use]
     pub fn close(&self) -> Bytes {

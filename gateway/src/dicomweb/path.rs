@@ -28,12 +28,12 @@ pub enum Target {
     Metadata(Scope),
     /// `…/frames/{list}` of an instance: numbers from 1, in the order asked for.
     Frames(Scope, Vec<u32>),
-    /// `…/rendered` and `…/thumbnail` of an instance, or of one of its frames.
+    /// `…/rendered` and `…/thumbnail`.
     Rendered {
-        /// The instance.
+        /// The study, series or instance.
         scope: Scope,
-        /// The frame, from 1; `None` for the one that stands for the instance.
-        frame: Option<u32>,
+        /// Frames of an instance, from 1; none for the one that stands for it.
+        frames: Vec<u32>,
         /// A small picture.
         thumbnail: bool,
     },
@@ -131,10 +131,8 @@ fn below(scope: Scope, rest: &[&str]) -> Result<Target, PathError> {
     match rest {
         [] => Ok(Target::Retrieve(scope)),
         ["metadata"] => Ok(Target::Metadata(scope)),
-        ["rendered"] if scope.instance().is_some() => Ok(rendered(scope, None, false)),
-        ["thumbnail"] if scope.instance().is_some() => Ok(rendered(scope, None, true)),
-        ["rendered"] => Ok(Target::NotOffered("rendered series and studies")),
-        ["thumbnail"] => Ok(Target::NotOffered("thumbnails of series and studies")),
+        ["rendered"] => Ok(rendered(scope, Vec::new(), false)),
+        ["thumbnail"] => Ok(rendered(scope, Vec::new(), true)),
         ["bulkdata", rest @ ..] if scope.instance().is_some() && !rest.is_empty() => {
             let path = rest
                 .join("/")
@@ -149,13 +147,10 @@ fn below(scope: Scope, rest: &[&str]) -> Result<Target, PathError> {
         )),
         ["frames", list, rest @ ..] if scope.instance().is_some() => {
             let frames = frame_list(list)?;
-            match (rest, frames.as_slice()) {
-                ([], _) => Ok(Target::Frames(scope, frames)),
-                (["rendered"], [frame]) => Ok(rendered(scope, Some(*frame), false)),
-                (["thumbnail"], [frame]) => Ok(rendered(scope, Some(*frame), true)),
-                (["rendered" | "thumbnail"], _) => {
-                    Ok(Target::NotOffered("pictures of several frames at once"))
-                }
+            match rest {
+                [] => Ok(Target::Frames(scope, frames)),
+                ["rendered"] => Ok(rendered(scope, frames, false)),
+                ["thumbnail"] => Ok(rendered(scope, frames, true)),
                 _ => Err(PathError::Unknown),
             }
         }
@@ -163,10 +158,10 @@ fn below(scope: Scope, rest: &[&str]) -> Result<Target, PathError> {
     }
 }
 
-fn rendered(scope: Scope, frame: Option<u32>, thumbnail: bool) -> Target {
+fn rendered(scope: Scope, frames: Vec<u32>, thumbnail: bool) -> Target {
     Target::Rendered {
         scope,
-        frame,
+        frames,
         thumbnail,
     }
 }
@@ -261,6 +256,32 @@ mod tests {
         assert_eq!(
             list(&vec!["1"; MAX_FRAMES + 1].join(",")),
             Err(PathError::BadFrames)
+        );
+    }
+
+    #[test]
+    fn pictures_are_of_every_level_and_of_lists_of_frames() {
+        let study = StudyUid::parse("1.2").unwrap();
+        let series = SeriesUid::parse("1.3").unwrap();
+        let instance = InstanceUid::parse("1.4").unwrap();
+        let picture = |scope, frames, thumbnail| {
+            Ok(Target::Rendered {
+                scope,
+                frames,
+                thumbnail,
+            })
+        };
+        assert_eq!(
+            parse("/studies/1.2/rendered"),
+            picture(Scope::Study(study.clone()), vec![], false)
+        );
+        assert_eq!(
+            parse("/studies/1.2/series/1.3/thumbnail"),
+            picture(Scope::Series(study.clone(), series.clone()), vec![], true)
+        );
+        assert_eq!(
+            parse("/studies/1.2/series/1.3/instances/1.4/frames/3,1/rendered"),
+            picture(Scope::Instance(study, series, instance), vec![3, 1], false)
         );
     }
 

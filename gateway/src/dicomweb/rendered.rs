@@ -7,16 +7,18 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
-use super::accept::{Accept, Weight};
+use super::accept::{Accept, MediaRange, MediaType, Weight};
 use super::answer::{no_store, open_one};
 use super::conditional::Variant;
+use super::documents::{self, Kind};
 use super::frames::{Image, failed, open};
+use super::pictures::{self, Source};
 use super::problem::Problem;
 use super::query;
 use super::service::Call;
 use super::status::no_resource;
 use crate::archive::Scope;
-use crate::pixels::pool::Pool;
+use crate::pixels::pool::{Pool, PoolError};
 use crate::pixels::render::{
     PictureFormat, Region, RenderOptions, Viewport, VoiFunction, Window, memory, render,
     representative_frame,
@@ -29,29 +31,61 @@ const MAX_SIDE: u16 = 8192;
 /// Pixels along one side of a thumbnail.
 const THUMBNAIL: u16 = 256;
 
-/// Answers a request for a picture of an instance, or of one of its frames, numbered from 1.
+/// Answers a request for pictures: of one frame as it is, of several as the parts of one answer. Frames
+/// are numbered from 1; none are named for a study, a series, or the frame that stands for an instance.
 ///
 /// # Errors
 /// A problem.
 pub async fn answer(
     call: &Call<'_>,
     scope: Scope,
-    frame: Option<u32>,
+    frames: &[u32],
     thumbnail: bool,
 ) -> Result<Response, Problem> {
     let query = call.uri.query().unwrap_or_default();
-    let asked = Asked::parse(query, &call.accept, thumbnail)?;
+    let asked = Asked::parse(query, &call.accept, thumbnail);
+    // What is no image has formats of its own, which only the object tells.
+    let may_be_document = scope.instance().is_some() && frames.is_empty() && !thumbnail;
+    if !may_be_document && let Err(problem) = asked {
+        return Err(problem);
+    }
+    let scope = if thumbnail {
+        pictures::representative(call, scope).await?
+    } else {
+        scope
+    };
     let batches = open_one(call, &scope).await?;
+    let kind = batches.first().first().and_then(Kind::of);
+    if may_be_document && let Some(kind) = kind {
+        return documents::answer(call, kind, batches).await;
+    }
+    let asked = asked?;
+    if scope.instance().is_none() {
+        return pictures::answer(call, Source::items(batches), asked).await;
+    }
     let item = batches.first().first().ok_or_else(no_resource)?;
-    let frame_text = format!("{frame:?} {thumbnail}");
+    let frame_text = format!("{frames:?} {thumbnail} {}", asked.multipart);
     let variant = Variant::of(Some(std::slice::from_ref(item)))
         .map(|variant| variant.with(&[asked.media_type(), query, &frame_text]));
     if let Some(unchanged) = call.unchanged(variant.as_ref()) {
         return Ok(unchanged);
     }
     let image = open(&call.service.pixels, item).await?;
-    let frame = frame.map(|number| number.saturating_sub(1));
-    let picture = picture(&call.service.pixels, &image, frame, asked).await?;
+    let mut numbers = frames.iter().map(|number| number.saturating_sub(1));
+    let beyond = numbers
+        .clone()
+        .find(|number| *number >= image.index().frames());
+    if beyond.is_none() && !thumbnail && (asked.multipart || frames.len() > 1) {
+        let numbers: Vec<u32> = match frames {
+            [] => vec![representative_frame(&image).map_err(|error| failed(error.into()))?],
+            _ => numbers.collect(),
+        };
+        return pictures::answer(call, Source::frames(image, numbers, batches), asked).await;
+    }
+    let frame = beyond.or_else(|| numbers.next());
+    let picture = picture(&call.service.pixels, &image, frame, asked)
+        .await
+        .map_err(failed)?;
     let mut answer = Response::new(Body::from(picture));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(asked.media_type()));
@@ -69,6 +103,8 @@ pub struct Asked {
     pub options: RenderOptions,
     /// File format.
     pub format: PictureFormat,
+    /// Whether the client takes the format in parts only.
+    pub multipart: bool,
 }
 
 impl Asked {
@@ -101,7 +137,17 @@ impl Asked {
             });
         }
         let format = format(accept, quality)?;
-        Ok(Self { options, format })
+        let mut asked = Self {
+            options,
+            format,
+            multipart: false,
+        };
+        let kind = asked.media_type();
+        let takes = |entry: &&MediaRange| entry.weight > Weight::NONE && covers(entry, kind, true);
+        let mut taking = accept.entries.iter().filter(takes).peekable();
+        asked.multipart =
+            taking.peek().is_some() && !taking.any(|entry| covers(entry, kind, false));
+        Ok(asked)
     }
 
     /// The value of `Content-Type`.
@@ -117,13 +163,13 @@ impl Asked {
 /// Makes the picture of a frame (from 0), or of the one that stands for the image.
 ///
 /// # Errors
-/// A problem with the status for it.
+/// [`PoolError`].
 pub async fn picture(
     pool: &Pool,
     image: &Image,
     frame: Option<u32>,
     asked: Asked,
-) -> Result<Bytes, Problem> {
+) -> Result<Bytes, PoolError> {
     let needed = memory(image.shape(), asked.options.viewport.as_ref());
     let image = Image::clone(image);
     let made = pool.run(needed, move || {
@@ -133,7 +179,20 @@ pub async fn picture(
         };
         render(&image, frame, &asked.options)?.encode(asked.format)
     });
-    made.await.map(Bytes::from).map_err(failed)
+    made.await.map(Bytes::from)
+}
+
+/// Whether an entry takes pictures of this media type: as they are, or, with `parts`, as the parts of
+/// an answer too.
+fn covers(entry: &MediaRange, kind: &str, parts: bool) -> bool {
+    let Some((main, sub)) = kind.split_once('/') else {
+        return false;
+    };
+    let within = |range: &MediaType| range.covers(main, sub);
+    within(&entry.media)
+        || (parts
+            && entry.media.covers("multipart", "related")
+            && entry.parts.as_ref().is_none_or(within))
 }
 
 fn format(accept: &Accept, quality: u8) -> Result<PictureFormat, Problem> {
@@ -141,12 +200,13 @@ fn format(accept: &Accept, quality: u8) -> Result<PictureFormat, Problem> {
         if accept.entries.is_empty() {
             return Some(Weight::BEST);
         }
-        let covering = accept
-            .entries
-            .iter()
-            .filter(|e| e.media.covers("image", sub));
+        let kind = format!("image/{sub}");
+        let covering = accept.entries.iter().filter(|e| covers(e, &kind, true));
         covering
-            .map(|entry| (entry.media.precision(), entry.weight))
+            .map(|entry| {
+                let range = entry.parts.as_ref().unwrap_or(&entry.media);
+                (range.precision(), entry.weight)
+            })
             .max()
             .map(|(_, weight)| weight)
             .filter(|weight| *weight > Weight::NONE)
@@ -301,6 +361,12 @@ mod tests {
         ] {
             assert_eq!(asked("", accept).unwrap().format, format, "{accept}");
         }
+        let parts = "multipart/related; type=\"image/png\"";
+        let only = asked("", parts).unwrap();
+        assert_eq!((only.format, only.multipart), (PictureFormat::Png, true));
+        let both = asked("", &format!("{parts}, image/png")).unwrap();
+        assert_eq!((both.format, both.multipart), (PictureFormat::Png, false));
+        assert!(!asked("", "").unwrap().multipart && !asked("", "*/*").unwrap().multipart);
         assert_eq!(asked("", "image/gif").err(), Some(406));
         assert_eq!(asked("", "image/jpeg;q=0").err(), Some(406));
     }

@@ -20,11 +20,14 @@ use super::query::{IncludeFields, Level, Query, Scope};
 use super::service::{Call, Pacs, Texts};
 use super::status::failed;
 use crate::archive::{self, FindRequest, Identifier, Match};
+use crate::dicom::charset::Repertoire;
+use crate::dicom::compose::{Composed, Reading};
 use crate::dicom::json::{Attribute, JsonOptions, write_object};
-use crate::dicom::reader::Elements;
-use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::dicom::reader::{DataSet, Limits};
+use crate::dicom::syntax::Encoding;
 use crate::dicom::xml::{self, XmlError};
-use crate::studies::{Counts, Studies, StudiesError};
+use crate::studies::search::Wanted;
+use crate::studies::{Studies, StudiesError};
 
 /// What `includefield=all` adds to the attributes of each level: what archives commonly index.
 const ALL_OF_STUDY: &[Tag] = &[
@@ -73,14 +76,17 @@ const NOT_ASKED: &[Tag] = &[
     tags::TIMEZONE_OFFSET_FROM_UTC,
 ];
 
-/// Matches of a page that the gateway counts for an archive that does not.
-const MAX_COUNTED: usize = 100;
-
-/// PS3.18 §8.3.4.4 and §8.3.4.2, texts of the standard.
+/// Texts of the standard: PS3.18 §8.3.4.4, §8.3.4.2, §8.3.4.5, §8.3.4.6.
 const MORE_RESULTS: &str = "There are additional results that can be requested";
 const TOO_MANY: &str = "The number of results exceeded the maximum supported by the server. Additional results can be requested.";
 const NOT_FUZZY: &str =
     "The fuzzymatching parameter is not supported. Only literal matching has been performed.";
+const NOT_EMPTY: &str = "The emptyvaluematching parameter is not supported. Empty Value Matching has not been performed.";
+const NOT_MULTIPLE: &str = "The multiplevaluematching parameter is not supported. Multiple Value Matching has not been performed.";
+const UNCHECKED: &str =
+    "The archive did not return every attribute that was searched by: some results may not match";
+const INCOMPLETE: &str =
+    "Some counts or attributes could not be found out in time and were left empty";
 const IGNORED: &str = "One or more query parameters were not recognized and were ignored";
 
 /// A page of matches, ready to send.
@@ -90,6 +96,25 @@ pub struct Page {
     pub body: Vec<u8>,
     /// Texts of `Warning` fields (RFC 9111 §5.5, code 299).
     pub warnings: Vec<&'static str>,
+}
+
+/// A page of matches, whatever it is written as.
+#[derive(Debug)]
+pub struct Found {
+    /// The matches in their stable order.
+    pub matches: Vec<Described>,
+    /// Texts of `Warning` fields (RFC 9111 §5.5, code 299).
+    pub warnings: Vec<&'static str>,
+}
+
+/// One match: what it holds, and what the gateway adds.
+#[derive(Debug)]
+pub struct Described {
+    /// A data set in Explicit VR Little Endian; its texts are in Unicode.
+    pub data_set: Vec<u8>,
+    /// Attributes of the service itself: where the resource is, whether it is at hand, and those
+    /// that a match must have though nothing is known of them.
+    pub extra: BTreeMap<Tag, Attribute>,
 }
 
 /// Answers a search.
@@ -157,118 +182,105 @@ pub async fn run(
     max_matches: usize,
     root: &str,
 ) -> Result<Page, StudiesError> {
-    let mut warnings = Vec::new();
-    if query.fuzzy {
-        warnings.push(NOT_FUZZY);
-    }
-    if query.ignored {
-        warnings.push(IGNORED);
-    }
+    let found = find(studies, texts, query, max_matches, root).await?;
+    Ok(Page {
+        body: write_json(found.matches)?,
+        warnings: found.warnings,
+    })
+}
+
+/// The page of matches that a search asks for.
+///
+/// # Errors
+/// The archive's.
+pub async fn find(
+    studies: &Studies,
+    texts: &Texts,
+    query: &Query,
+    max_matches: usize,
+    root: &str,
+) -> Result<Found, StudiesError> {
+    let mut found = Found {
+        matches: Vec::new(),
+        warnings: warnings_of(query),
+    };
     if query.nothing_matches {
-        return Ok(Page {
-            body: b"[]".to_vec(),
-            warnings,
-        });
+        return Ok(found);
     }
+    let reading = Reading {
+        fallback: texts.fallback,
+        replaces: texts.replaces.as_ref(),
+    };
+    let level = level_of(query.level);
+    let identifier = identify(query);
     let request = FindRequest {
-        level: level_of(query.level),
-        identifier: identify(query),
+        level,
+        identifier: identifier.clone(),
         max_matches,
     };
-    let matches = studies.search(request, query.offset == 0).await?;
+    let matches = studies.search(request, reading, query.offset == 0).await?;
+    if query.fuzzy && !matches.fuzzy_names {
+        found.warnings.push(NOT_FUZZY);
+    }
+    if matches.unchecked {
+        found.warnings.push(UNCHECKED);
+    }
     let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
     let limit = query.limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
     });
     let page: Vec<&Match> = matches.items.iter().skip(offset).take(limit).collect();
     if matches.items.len() > offset.saturating_add(page.len()) {
-        warnings.push(MORE_RESULTS);
+        found.warnings.push(MORE_RESULTS);
     } else if matches.truncated {
-        warnings.push(TOO_MANY);
+        found.warnings.push(TOO_MANY);
     }
-    let mut body = Vec::with_capacity(page.len() * 1500 + 2);
+    let wanted = Wanted {
+        level,
+        identifier: &identifier,
+        reading,
+    };
+    let completed = studies.complete(&page, wanted).await?;
+    if completed.partial {
+        found.warnings.push(INCOMPLETE);
+    }
+    let described = completed.matches.iter();
+    found.matches = described
+        .map(|composed| describe(composed, query, root))
+        .collect();
+    Ok(found)
+}
+
+fn warnings_of(query: &Query) -> Vec<&'static str> {
+    let told = [
+        (query.ignored, IGNORED),
+        (query.empty_values, NOT_EMPTY),
+        (query.multiple_values, NOT_MULTIPLE),
+    ];
+    let told = told.into_iter().filter(|(is_told, _)| *is_told);
+    told.map(|(_, text)| text).collect()
+}
+
+fn write_json(matches: Vec<Described>) -> Result<Vec<u8>, StudiesError> {
+    let mut body = Vec::with_capacity(matches.len() * 1500 + 2);
     body.push(b'[');
-    for (at, item) in page.into_iter().enumerate() {
+    for (at, Described { data_set, extra }) in matches.into_iter().enumerate() {
         if at > 0 {
             body.push(b',');
         }
-        let counts = if at < MAX_COUNTED {
-            counted(studies, item, query).await?
-        } else {
-            None
+        let set = DataSet::parse(&data_set, Encoding::ExplicitLittle, Limits::default())
+            .map_err(|error| StudiesError::Internal(format!("a match: {error}")))?;
+        let options = JsonOptions {
+            fallback: Repertoire::Utf8,
+            charset_override: None,
+            inline_max: usize::MAX,
+            bulk_uri: None,
+            extra,
         };
-        describe(&mut body, item, query, texts, root, counts)?;
+        write_object(&mut body, set.elements(), &options);
     }
     body.push(b']');
-    Ok(Page { body, warnings })
-}
-
-/// The counts of a match that its archive left out, or is not believed about; `None` when there is
-/// nothing to count.
-async fn counted(
-    studies: &Studies,
-    item: &Match,
-    query: &Query,
-) -> Result<Option<Counts>, StudiesError> {
-    let (study, series) = {
-        let Ok(data_set) = item.data_set() else {
-            return Ok(None);
-        };
-        let elements = data_set.elements();
-        let required: &[Tag] = match query.level {
-            Level::Study => &[
-                tags::NUMBER_OF_STUDY_RELATED_SERIES,
-                tags::NUMBER_OF_STUDY_RELATED_INSTANCES,
-                tags::MODALITIES_IN_STUDY,
-            ],
-            Level::Series => &[tags::NUMBER_OF_SERIES_RELATED_INSTANCES],
-            Level::Instance => return Ok(None),
-        };
-        let complete = required.iter().all(|tag| !is_empty(elements, *tag));
-        if complete && studies.counts_are_trusted() {
-            return Ok(None);
-        }
-        let study = elements.uid(tags::STUDY_INSTANCE_UID).map(StudyUid::from);
-        let series = match query.level {
-            Level::Series => elements.uid(tags::SERIES_INSTANCE_UID).map(SeriesUid::from),
-            _ => None,
-        };
-        (study.or_else(|| query.scope.study.clone()), series)
-    };
-    let Some(study) = study else { return Ok(None) };
-    match studies.count(&study, series.as_ref()).await {
-        Ok(counts) => Ok(Some(counts)),
-        // Gone since the archive answered.
-        Err(StudiesError::NotFound) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn add_counts(extra: &mut BTreeMap<Tag, Attribute>, level: Level, counts: Counts) {
-    let number = |count: u64| {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        Attribute::Numbers(VR::IS, vec![count])
-    };
-    match level {
-        Level::Study => {
-            extra.insert(tags::NUMBER_OF_STUDY_RELATED_SERIES, number(counts.series));
-            extra.insert(
-                tags::NUMBER_OF_STUDY_RELATED_INSTANCES,
-                number(counts.instances),
-            );
-            if !counts.modalities.is_empty() {
-                let modalities = Attribute::Strings(VR::CS, counts.modalities);
-                extra.insert(tags::MODALITIES_IN_STUDY, modalities);
-            }
-        }
-        Level::Series => {
-            extra.insert(
-                tags::NUMBER_OF_SERIES_RELATED_INSTANCES,
-                number(counts.instances),
-            );
-        }
-        Level::Instance => {}
-    }
+    Ok(body)
 }
 
 fn level_of(level: Level) -> archive::Level {
@@ -283,6 +295,9 @@ fn level_of(level: Level) -> archive::Level {
 /// was asked for besides.
 fn identify(query: &Query) -> Identifier {
     let mut identifier = Identifier::default();
+    if query.fuzzy {
+        identifier.match_names_fuzzily();
+    }
     // The unique keys of the level and of those above are always there (PS3.4 §C.6.2.1).
     identifier.want(tags::STUDY_INSTANCE_UID, VR::UI);
     if query.level >= Level::Series {
@@ -345,43 +360,27 @@ fn vr_of(tag: Tag) -> VR {
         .map_or(VR::UN, |entry| entry.vr().relaxed())
 }
 
-/// One match as a JSON object: what the archive answered, `RetrieveURL` of ours, and every required
-/// attribute, empty where the archive left it out.
-fn describe(
-    out: &mut Vec<u8>,
-    item: &Match,
-    query: &Query,
-    texts: &Texts,
-    root: &str,
-    counts: Option<Counts>,
-) -> Result<(), StudiesError> {
-    let data_set = item
-        .data_set()
-        .map_err(|error| StudiesError::Internal(format!("an answer of the PACS: {error}")))?;
-    let elements = data_set.elements();
+/// One match: what is known of it, `RetrieveURL` of ours, and every required attribute, empty where
+/// nothing is known.
+fn describe(composed: &Composed, query: &Query, root: &str) -> Described {
     let mut extra = BTreeMap::from([
-        (Tag(0x0008, 0x0052), Attribute::Absent),
+        (tags::QUERY_RETRIEVE_LEVEL, Attribute::Absent),
         (tags::RETRIEVE_AE_TITLE, Attribute::Absent),
     ]);
     for tag in query.return_attributes() {
-        if !NOT_ASKED.contains(&tag) && elements.find(tag).is_none() {
-            extra.insert(tag, empty(tag));
+        if !NOT_ASKED.contains(&tag) && !composed.contains(tag) {
+            extra.insert(tag, Attribute::Strings(vr_of(tag), Vec::new()));
         }
     }
-    if let Some(counts) = counts {
-        add_counts(&mut extra, query.level, counts);
-    }
-    if is_empty(elements, tags::INSTANCE_AVAILABILITY) {
+    if composed.is_empty(tags::INSTANCE_AVAILABILITY) {
         extra.insert(
             tags::INSTANCE_AVAILABILITY,
             Attribute::text(VR::CS, "ONLINE"),
         );
     }
-    let uid = |tag| elements.uid(tag).map(|uid| uid.to_string());
-    let study = uid(tags::STUDY_INSTANCE_UID)
-        .or_else(|| query.scope.study.as_ref().map(ToString::to_string));
-    let series = uid(tags::SERIES_INSTANCE_UID)
-        .or_else(|| query.scope.series.as_ref().map(ToString::to_string));
+    let uid = |tag| composed.uid(tag);
+    let study = uid(tags::STUDY_INSTANCE_UID);
+    let series = uid(tags::SERIES_INSTANCE_UID);
     let instance = uid(tags::SOP_INSTANCE_UID);
     let url = match (query.level, study, series, instance) {
         (Level::Study, Some(study), ..) => Some(format!("{root}/studies/{study}")),
@@ -393,27 +392,10 @@ fn describe(
         )),
         _ => None,
     };
-    if let Some(url) = url {
-        extra.insert(tags::RETRIEVE_URL, Attribute::text(VR::UR, url));
-    }
-    let options = JsonOptions {
-        fallback: texts.fallback,
-        charset_override: texts.replaces.as_ref(),
-        inline_max: usize::MAX,
-        bulk_uri: None,
+    let url = url.map_or(Attribute::Absent, |url| Attribute::text(VR::UR, url));
+    extra.insert(tags::RETRIEVE_URL, url);
+    Described {
+        data_set: composed.encode(),
         extra,
-    };
-    write_object(out, elements, &options);
-    Ok(())
-}
-
-fn is_empty(elements: Elements<'_>, tag: Tag) -> bool {
-    elements
-        .find(tag)
-        .and_then(|element| element.bytes())
-        .is_none_or(<[u8]>::is_empty)
-}
-
-fn empty(tag: Tag) -> Attribute {
-    Attribute::Strings(vr_of(tag), Vec::new())
+    }
 }

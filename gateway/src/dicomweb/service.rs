@@ -230,11 +230,11 @@ impl Service {
             Target::Bulk(scope, path) => ("bulkdata", bulk::answer(&call, scope, path).await),
             Target::Rendered {
                 scope,
-                frame,
+                frames,
                 thumbnail,
             } => (
                 "rendered",
-                rendered::answer(&call, scope, frame, thumbnail).await,
+                rendered::answer(&call, scope, &frames, thumbnail).await,
             ),
             Target::Search {
                 level,

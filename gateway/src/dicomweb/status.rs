@@ -31,7 +31,10 @@ pub fn failed(error: StudiesError) -> Problem {
         StudiesError::Archive(error) => {
             tracing::warn!(cause = error.cause(), "{error}");
             match error {
-                ArchiveError::Busy { .. } => Problem::unavailable("the PACS is busy", BUSY),
+                ArchiveError::Busy { .. }
+                | ArchiveError::Status {
+                    status: 429 | 503, ..
+                } => Problem::unavailable("the PACS is busy", BUSY),
                 ArchiveError::BackingOff { retry_after, .. } => {
                     Problem::unavailable("the PACS does not answer", retry_after)
                 }

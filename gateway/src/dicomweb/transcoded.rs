@@ -20,7 +20,7 @@ use super::problem::Problem;
 use crate::dicom::edit::Edit;
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::pixels::pool::{Pool, PoolError};
-use crate::pixels::{PixelError, PixelLimits, TranscodeOptions, can_transcode, transcode_image};
+use crate::pixels::{PixelError, TranscodeOptions, can_transcode, transcode_image};
 use crate::studies::Item;
 use crate::studies::bytes::ItemBytes;
 
@@ -117,9 +117,8 @@ impl Transcoding {
         let memory = image.shape().working_memory() + IN_MEMORY as u64;
         let transfer_syntax = target.clone();
         let options = TranscodeOptions {
-            limits: PixelLimits::default(),
             edits: wish.edits,
-            ..TranscodeOptions::default()
+            ..self.pool.transcoding()
         };
         let made = self.pool.run(memory, move || {
             let mut out = Measured {

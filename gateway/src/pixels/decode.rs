@@ -6,6 +6,7 @@ use super::codec::{jpeg, jpeg2000, jpegls, rle};
 use super::colour;
 use super::error::{Codec, PixelError};
 use super::shape::{ImageShape, Photometric};
+use super::worker::Codecs;
 use crate::dicom::syntax::{
     DEFLATED_EXPLICIT_LITTLE, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, RLE,
 };
@@ -85,6 +86,7 @@ pub fn decode(
     stored: Vec<u8>,
     shape: &ImageShape,
     syntax: &TransferSyntaxUid,
+    codecs: &Codecs,
 ) -> Result<Frame, PixelError> {
     let coding = Coding::of(syntax).ok_or_else(|| PixelError::Unsupported(syntax.clone()))?;
     let same = |samples| (samples, shape.photometric.clone(), false);
@@ -92,13 +94,13 @@ pub fn decode(
         Coding::Native | Coding::EncapsulatedNative => native(stored, shape)?,
         Coding::Deflated => native(inflate(&stored, shape)?, shape)?,
         Coding::Rle => same(rle::decode(&stored, shape)?),
-        Coding::JpegLs => same(jpegls::decode(stored, shape)?),
+        Coding::JpegLs => same(jpegls::decode(stored, shape, codecs)?),
         Coding::Jpeg => {
             let (samples, photometric) = jpeg::decode(&stored, shape)?;
             (samples, photometric, false)
         }
         Coding::Jpeg2000 => {
-            let (samples, photometric) = jpeg2000::decode(&stored, shape)?;
+            let (samples, photometric) = jpeg2000::decode(&stored, shape, codecs)?;
             (samples, photometric, false)
         }
     };
@@ -171,7 +173,8 @@ mod tests {
     #[test]
     fn a_syntax_without_a_decoder_is_named() {
         let video = uid("1.2.840.10008.1.2.4.102");
-        let error = decode(vec![0; 10], &shape(2, 2, 1, 8), &video).unwrap_err();
+        let error =
+            decode(vec![0; 10], &shape(2, 2, 1, 8), &video, &Codecs::InProcess).unwrap_err();
         assert!(matches!(error, PixelError::Unsupported(syntax) if syntax == video));
     }
 
@@ -180,13 +183,19 @@ mod tests {
         let mut shape = shape(1, 2, 3, 8);
         shape.photometric = Photometric::YbrFull422;
         let explicit = uid(EXPLICIT_LITTLE);
-        let frame = decode(vec![1, 2, 8, 9], &shape, &explicit).unwrap();
+        let frame = decode(vec![1, 2, 8, 9], &shape, &explicit, &Codecs::InProcess).unwrap();
         assert_eq!(frame.samples, [1, 8, 9, 2, 8, 9]);
         assert_eq!(frame.shape.photometric, Photometric::YbrFull);
-        let frame = decode(vec![1, 8, 9, 2, 8, 9], &shape, &explicit).unwrap();
+        let frame = decode(
+            vec![1, 8, 9, 2, 8, 9],
+            &shape,
+            &explicit,
+            &Codecs::InProcess,
+        )
+        .unwrap();
         assert_eq!(frame.samples, [1, 8, 9, 2, 8, 9]);
         assert_eq!(frame.shape.photometric, Photometric::YbrFull);
-        assert!(decode(vec![1, 2, 8], &shape, &explicit).is_err());
+        assert!(decode(vec![1, 2, 8], &shape, &explicit, &Codecs::InProcess).is_err());
     }
 
     #[test]
@@ -195,7 +204,13 @@ mod tests {
             flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
         deflate.write_all(&vec![7; 1 << 20]).unwrap();
         let stored = deflate.finish().unwrap();
-        let frame = decode(stored, &shape(2, 2, 1, 8), &uid("1.2.840.10008.1.2.8.1")).unwrap();
+        let frame = decode(
+            stored,
+            &shape(2, 2, 1, 8),
+            &uid("1.2.840.10008.1.2.8.1"),
+            &Codecs::InProcess,
+        )
+        .unwrap();
         assert_eq!(frame.samples, [7; 4]);
     }
 }

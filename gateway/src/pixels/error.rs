@@ -56,6 +56,21 @@ pub enum Codec {
     Png,
 }
 
+impl Codec {
+    /// A fixed word for metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rle => "rle",
+            Self::Jpeg => "jpeg",
+            Self::JpegLs => "jpeg-ls",
+            Self::Jpeg2000 => "jpeg-2000",
+            Self::Deflate => "deflate",
+            Self::Png => "png",
+        }
+    }
+}
+
 impl std::fmt::Display for Codec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -155,6 +170,19 @@ pub enum PixelError {
     /// A codec failed in a way that it should not.
     #[error("the {0} codec stopped without an answer; ask for the object as it is stored")]
     Panicked(Codec),
+    /// The process of a codec ended while it worked on the image.
+    #[error(
+        "the image cannot be decoded or encoded: the {0} codec broke down on it, and was started anew; ask for the object as it is stored"
+    )]
+    CodecEnded(Codec),
+    /// The process of a codec gave no result in time.
+    #[error(
+        "the image cannot be decoded or encoded: the {0} codec gave no result in time, and was started anew; ask for the object as it is stored, and if it is genuine raise the time for decoding"
+    )]
+    CodecTimedOut(Codec),
+    /// The process of a codec could not be started.
+    #[error("the process of a codec cannot be started: {0}")]
+    NoWorker(#[source] io::Error),
     /// An image could not be encoded.
     #[error("{codec}: the image cannot be encoded: {reason}")]
     Encode {

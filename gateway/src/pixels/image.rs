@@ -5,6 +5,7 @@ use super::error::{PixelError, PixelLimits};
 use super::frames::{FrameIndex, PixelSpan};
 use super::shape::ImageShape;
 use super::source::{DataSetBytes, ReadAt, STEP};
+use super::worker::Codecs;
 use crate::dicom::part10::{self, FileMeta};
 use crate::dicom::reader::{DataSet, Limits};
 use crate::dicom::scan::{HeadScanner, PixelElement};
@@ -125,6 +126,7 @@ pub(super) fn fill<S: ReadAt + ?Sized>(
 pub struct StoredImage<S> {
     pub(super) object: StoredObject<S>,
     pub(super) limits: PixelLimits,
+    pub(super) codecs: Codecs,
     shape: ImageShape,
     index: FrameIndex,
 }
@@ -167,9 +169,16 @@ impl<S: ReadAt> StoredImage<S> {
         Ok(Self {
             object,
             limits,
+            codecs: Codecs::InProcess,
             shape,
             index,
         })
+    }
+
+    /// The same image, whose frames are decoded there.
+    #[must_use]
+    pub fn with_codecs(self, codecs: Codecs) -> Self {
+        Self { codecs, ..self }
     }
 
     /// The form of the frames as they are stored.
@@ -219,6 +228,7 @@ impl<S: ReadAt> StoredImage<S> {
             self.stored_frame(frame)?,
             &self.shape,
             self.transfer_syntax(),
+            &self.codecs,
         )
     }
 }

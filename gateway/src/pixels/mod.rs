@@ -18,6 +18,7 @@ mod source;
 #[cfg(test)]
 mod testdata;
 mod transcode;
+pub mod worker;
 
 pub use decode::{Frame, decode, is_decodable};
 pub use error::{Codec, PixelError, PixelLimits};

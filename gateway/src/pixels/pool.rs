@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::PixelError;
+use super::error::{PixelError, PixelLimits};
+use super::transcode::TranscodeOptions;
+use super::worker::Codecs;
 
 /// Memory is counted in pieces of this size.
 const PIECE: u64 = 64 << 10;
@@ -64,6 +66,8 @@ pub enum PoolError {
 /// The pool; clones share it.
 #[derive(Debug, Clone)]
 pub struct Pool {
+    codecs: Codecs,
+    pixels: PixelLimits,
     workers: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
@@ -79,6 +83,8 @@ impl Pool {
             .unwrap_or(u32::MAX)
             .clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
         Self {
+            codecs: Codecs::InProcess,
+            pixels: PixelLimits::default(),
             workers: Arc::new(Semaphore::new(
                 limits.workers.get().min(Semaphore::MAX_PERMITS),
             )),
@@ -86,6 +92,40 @@ impl Pool {
             waiting: Arc::new(AtomicUsize::new(0)),
             limits,
             pieces,
+        }
+    }
+
+    /// The same pool, whose jobs are to keep these bounds and use codecs there.
+    #[must_use]
+    pub fn with(self, pixels: PixelLimits, codecs: Codecs) -> Self {
+        Self {
+            codecs,
+            pixels,
+            ..self
+        }
+    }
+
+    /// Where jobs of this pool run codecs written in C and C++: hand it to
+    /// [`StoredImage::with_codecs`](super::StoredImage::with_codecs) and
+    /// [`TranscodeOptions`](super::TranscodeOptions).
+    #[must_use]
+    pub fn codecs(&self) -> Codecs {
+        self.codecs.clone()
+    }
+
+    /// The bounds on one object for jobs of this pool.
+    #[must_use]
+    pub fn pixel_limits(&self) -> PixelLimits {
+        self.pixels
+    }
+
+    /// How jobs of this pool transcode.
+    #[must_use]
+    pub fn transcoding(&self) -> TranscodeOptions {
+        TranscodeOptions {
+            limits: self.pixels,
+            codecs: self.codecs.clone(),
+            ..TranscodeOptions::default()
         }
     }
 

@@ -272,9 +272,10 @@ impl ImageShape {
     /// decoders keep beside the result, and the result.
     #[must_use]
     pub fn working_memory(&self) -> u64 {
-        // OpenJPEG holds 32 bits per sample twice over, the JPEG decoder 16 and 32 bits.
+        // OpenJPEG holds 32 bits per sample twice over, the JPEG decoder 16 and 32 bits; the result is
+        // there twice when it comes from another process.
         let samples = self.pixels() * u64::from(self.samples);
-        samples.saturating_mul(10) + self.frame_bytes().saturating_mul(2) + (1 << 20)
+        samples.saturating_mul(10) + self.frame_bytes().saturating_mul(3) + (1 << 20)
     }
 }
 

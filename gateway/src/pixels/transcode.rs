@@ -17,6 +17,7 @@ use super::shape::{
     ImageShape, PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION, Photometric, SampleKind,
 };
 use super::source::{ReadAt, STEP};
+use super::worker::Codecs;
 use crate::dicom::charset::CharacterSet;
 use crate::dicom::convert::Converter;
 use crate::dicom::edit::{Edit, edit_head};
@@ -40,12 +41,14 @@ const EXTENDED_LENGTHS: Tag = Tag(0x7FE0, 0x0002);
 const VALUE_MAX: u64 = u32::MAX as u64 - 1;
 
 /// How an object is to be transcoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct TranscodeOptions {
     /// Bounds on the work.
     pub limits: PixelLimits,
     /// Quality of lossy results, 1 to 100.
     pub quality: u8,
+    /// Where codecs written in C and C++ run, for an object that is no image yet.
+    pub codecs: Codecs,
     /// Changes to the head of the result, besides those that its pixels require.
     pub edits: Arc<[Edit]>,
 }
@@ -55,6 +58,7 @@ impl Default for TranscodeOptions {
         Self {
             limits: PixelLimits::default(),
             quality: 90,
+            codecs: Codecs::InProcess,
             edits: Arc::default(),
         }
     }
@@ -185,14 +189,15 @@ pub fn transcode<S: ReadAt, W: Write>(
         return convert(&object, target, options, out);
     }
     transcode_image(
-        &StoredImage::of(object, options.limits)?,
+        &StoredImage::of(object, options.limits)?.with_codecs(options.codecs.clone()),
         target,
         options,
         out,
     )
 }
 
-/// Writes the object of an image in another transfer syntax than its own: see [`transcode`].
+/// Writes the object of an image in another transfer syntax than its own: see [`transcode`]. Codecs
+/// run where those of the image do.
 ///
 /// # Errors
 /// As [`transcode`].
@@ -398,7 +403,7 @@ impl<S: ReadAt> Transcoder<'_, S> {
         let photometric = frame.shape.photometric.clone();
         let bytes = match self.form {
             Target::ExplicitLittle => std::mem::take(&mut frame.samples),
-            Target::JpegLs => jpegls::encode(&frame.samples, &frame.shape)?,
+            Target::JpegLs => jpegls::encode(&frame.samples, &frame.shape, &self.image.codecs)?,
             Target::Rle => rle::encode(&frame.samples, &frame.shape)?,
             Target::JpegBaseline => return self.lossy(frame),
         };

@@ -12,7 +12,7 @@ mod flowing;
 mod ingest;
 mod listing;
 mod reader;
-mod search;
+pub mod search;
 #[cfg(test)]
 mod tests;
 
@@ -162,7 +162,7 @@ impl Studies {
     ) -> Arc<Self> {
         Arc::new(Self {
             listings: Listings::new(&settings.pacs, settings.revalidate_after, store),
-            searches: Searches::new(),
+            searches: Searches::new(settings.revalidate_after),
             settings,
             archive,
             cache,

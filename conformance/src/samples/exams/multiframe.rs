@@ -16,7 +16,7 @@ use crate::samples::plan::{ExamPlan, InstancePlan, Layout, Name};
 pub(super) fn exams(profile: Profile) -> Vec<ExamPlan> {
     let (sections, side, frames) = match profile {
         Profile::Small => (4, 128, 20),
-        Profile::Bench => (4, 512, 1200),
+        Profile::Bench => (120, 512, 1200),
         Profile::Large => (60, 512, 1200),
     };
     let patient = || Name::ascii("FICTIF^CHLOE");

@@ -28,6 +28,15 @@ pub struct Behaviour {
     pub without_related_counts: bool,
     /// Refuses queries below the study level that do not name their parents (0xA900).
     pub without_relational_queries: bool,
+    /// Compares no key but UIDs, and answers with everything else.
+    pub ignores_keys: bool,
+    /// Answers attributes of the level asked for, and those of no level above.
+    pub own_level_only: bool,
+    /// Answers in another order each time.
+    pub shuffles: bool,
+    /// What it takes of the SOP class extended negotiation of queries (PS3.4 §C.5.1.1.1); `None`: it
+    /// does not answer it.
+    pub abilities: Option<Abilities>,
     /// Answers text in ISO 8859-1 without (0008,0005); else in UTF-8, declared.
     pub undeclared_latin1: bool,
 
@@ -72,6 +81,10 @@ impl Default for Behaviour {
             max_results: None,
             without_related_counts: false,
             without_relational_queries: false,
+            ignores_keys: false,
+            own_level_only: false,
+            shuffles: false,
+            abilities: None,
             undeclared_latin1: false,
             store: BTreeMap::new(),
             hold_before: None,
@@ -86,6 +99,42 @@ impl Default for Behaviour {
             pdu_length: 64 * 1024,
             nodelay: true,
         }
+    }
+}
+
+/// What a PACS does in queries once it was agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Abilities {
+    /// Queries that do not name every parent.
+    pub relational: bool,
+    /// A range of dates and one of times as one range of moments.
+    pub date_time: bool,
+    /// Names of persons by how they sound: without vowels, in any order of their parts.
+    pub fuzzy_names: bool,
+}
+
+impl Abilities {
+    /// Both sides' abilities.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            relational: self.relational && other.relational,
+            date_time: self.date_time && other.date_time,
+            fuzzy_names: self.fuzzy_names && other.fuzzy_names,
+        }
+    }
+
+    pub(super) fn parse(fields: &[u8]) -> Self {
+        let field = |at: usize| fields.get(at) == Some(&1);
+        Self {
+            relational: field(0),
+            date_time: field(1),
+            fuzzy_names: field(2),
+        }
+    }
+
+    pub(super) fn fields(self) -> Vec<u8> {
+        let fields = [self.relational, self.date_time, self.fuzzy_names];
+        fields.map(u8::from).to_vec()
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-pub use behaviour::{Behaviour, FindFault, Rejection, StoreFault};
+pub use behaviour::{Abilities, Behaviour, FindFault, Rejection, StoreFault};
 pub use object::Object;
 
 use super::KitError;

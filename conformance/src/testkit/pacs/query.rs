@@ -12,7 +12,7 @@ use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
 use super::object::Object;
-use super::{Behaviour, Identifier};
+use super::{Abilities, Behaviour, Identifier};
 
 /// What one of the four levels is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,10 +79,12 @@ pub(super) fn select<'a>(
     objects: &'a [Object],
     identifier: &Identifier,
     level: Level,
+    behaviour: &Behaviour,
+    abilities: Abilities,
 ) -> Vec<Vec<&'a Object>> {
     let mut groups: Vec<(String, Vec<&Object>)> = Vec::new();
     for object in objects {
-        if !matches(objects, object, identifier) {
+        if !matches(objects, object, identifier, behaviour, abilities) {
             continue;
         }
         let key = object.text(level.key());
@@ -94,8 +96,27 @@ pub(super) fn select<'a>(
     groups.into_iter().map(|(_, group)| group).collect()
 }
 
-fn matches(objects: &[Object], object: &Object, identifier: &Identifier) -> bool {
+fn matches(
+    objects: &[Object],
+    object: &Object,
+    identifier: &Identifier,
+    behaviour: &Behaviour,
+    abilities: Abilities,
+) -> bool {
+    let moments = abilities.date_time && is_range_of_moments(identifier);
+    if moments && !is_within(object, identifier) {
+        return false;
+    }
     identifier.keys.iter().all(|(tag, wanted)| {
+        if behaviour.ignores_keys && vr(*tag) != VR::UI {
+            return true;
+        }
+        if moments && [tags::STUDY_DATE, tags::STUDY_TIME].contains(tag) {
+            return true;
+        }
+        if abilities.fuzzy_names && vr(*tag) == VR::PN && !wanted.is_empty() {
+            return sound(wanted) == sound(&object.text(*tag));
+        }
         if wanted.is_empty() || *tag == tags::SPECIFIC_CHARACTER_SET || computed(*tag) {
             return true;
         }
@@ -107,6 +128,72 @@ fn matches(objects: &[Object], object: &Object, identifier: &Identifier) -> bool
             tag => matches_value(tag, wanted, &object.text(tag)),
         }
     })
+}
+
+/// Study Date and Study Time are both ranges (PS3.4 §C.2.2.2.5).
+fn is_range_of_moments(identifier: &Identifier) -> bool {
+    [tags::STUDY_DATE, tags::STUDY_TIME]
+        .iter()
+        .all(|tag| identifier.key(*tag).is_some_and(|key| key.contains('-')))
+}
+
+fn is_within(object: &Object, identifier: &Identifier) -> bool {
+    let ends = |tag| identifier.key(tag).and_then(|key| key.split_once('-'));
+    let (Some(date), Some(time)) = (ends(tags::STUDY_DATE), ends(tags::STUDY_TIME)) else {
+        return true;
+    };
+    let (from, until) = (
+        format!("{}{}", date.0, time.0),
+        format!("{}{}", date.1, time.1),
+    );
+    let moment = object.text(tags::STUDY_DATE) + &object.text(tags::STUDY_TIME);
+    let last = moment.get(..until.len()).unwrap_or(&moment);
+    (from.is_empty() || moment >= from) && (until.is_empty() || last <= until.as_str())
+}
+
+/// The parts of a name without vowels, in the order of the alphabet.
+fn sound(name: &str) -> Vec<String> {
+    let silent = |c: &char| !matches!(c.to_ascii_uppercase(), 'A' | 'E' | 'I' | 'O' | 'U' | 'Y');
+    let parts = name.split(['^', ' ']).filter(|part| !part.is_empty());
+    let mut parts: Vec<String> = parts
+        .map(|part| {
+            part.chars()
+                .filter(silent)
+                .collect::<String>()
+                .to_ascii_uppercase()
+        })
+        .collect();
+    parts.sort();
+    parts
+}
+
+/// Attributes of studies and their patients that are commonly asked for (PS3.4 tables C.6-1, C.6-2).
+fn is_of_study(tag: Tag) -> bool {
+    tag.group() == 0x0010
+        || [
+            tags::STUDY_DATE,
+            tags::STUDY_TIME,
+            tags::ACCESSION_NUMBER,
+            tags::MODALITIES_IN_STUDY,
+            tags::REFERRING_PHYSICIAN_NAME,
+            tags::STUDY_DESCRIPTION,
+            tags::STUDY_ID,
+            tags::NUMBER_OF_STUDY_RELATED_SERIES,
+            tags::NUMBER_OF_STUDY_RELATED_INSTANCES,
+        ]
+        .contains(&tag)
+}
+
+/// Attributes of series, likewise (PS3.4 table C.6-3).
+fn is_of_series(tag: Tag) -> bool {
+    [
+        tags::MODALITY,
+        tags::SERIES_DESCRIPTION,
+        tags::SERIES_NUMBER,
+        tags::NUMBER_OF_SERIES_RELATED_INSTANCES,
+        tags::REQUEST_ATTRIBUTES_SEQUENCE,
+    ]
+    .contains(&tag)
 }
 
 fn matches_value(tag: Tag, wanted: &str, found: &str) -> bool {
@@ -172,6 +259,12 @@ pub(super) fn answer(
     for (tag, _) in &identifier.keys {
         let element = match *tag {
             tags::SPECIFIC_CHARACTER_SET => continue,
+            tag if behaviour.own_level_only
+                && (is_of_study(tag) && identifier.level != "STUDY"
+                    || is_of_series(tag) && identifier.level == "IMAGE") =>
+            {
+                continue;
+            }
             tag if computed(tag) => {
                 let count = if behaviour.without_related_counts {
                     String::new()

@@ -16,7 +16,7 @@ use super::object::Object;
 use super::query::{self, Level};
 use super::scp::{Association, GARBAGE, pdu_limit, stall};
 use super::wire::{ANNOUNCED_PDU, End, Message, Wire};
-use super::{Asked, Behaviour, Identifier};
+use super::{Abilities, Asked, Behaviour, Identifier};
 
 const PENDING: u16 = 0xFF00;
 const SUCCESS: u16 = 0x0000;
@@ -42,10 +42,16 @@ pub(super) async fn run(
         return respond(association, request, status, &Counts::default()).await;
     }
     let objects = association.shared.objects.clone();
-    let asked: Vec<&Object> = query::select(&objects, identifier, level)
-        .into_iter()
-        .flatten()
-        .collect();
+    let asked: Vec<&Object> = query::select(
+        &objects,
+        identifier,
+        level,
+        &Behaviour::default(),
+        Abilities::default(),
+    )
+    .into_iter()
+    .flatten()
+    .collect();
     let is_asked = |object: &Object| {
         let same = |other: &&Object| other.sop_instance == object.sop_instance;
         asked.iter().any(same)

@@ -16,7 +16,7 @@ use super::command::{C_CANCEL_RQ, C_ECHO_RQ, C_FIND_RQ, C_GET_RQ, C_MOVE_RQ, Com
 use super::query::{self, Level};
 use super::retrieve;
 use super::wire::{ANNOUNCED_PDU, End, Message, Wire};
-use super::{Asked, Behaviour, Identifier, Shared};
+use super::{Abilities, Asked, Behaviour, Identifier, Shared};
 
 /// Bytes of another protocol: what a wrong port answers.
 pub(super) const GARBAGE: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n<html>";
@@ -44,6 +44,8 @@ pub(super) struct Association {
     pub(super) wire: Wire,
     pub(super) contexts: HashMap<u8, Context>,
     pub(super) calling: String,
+    /// What was agreed on for queries.
+    abilities: Abilities,
     /// Largest PDU that the requestor takes; 0: any.
     peer_max_pdu: u32,
 }
@@ -140,6 +142,12 @@ fn accept(request: &AssociationRQ, behaviour: &Behaviour) -> AssociationAC {
         .iter()
         .filter(|variable| matches!(variable, UserVariableItem::ScuScpRoleSelectionSubItem(..)));
     user_variables.extend(roles.cloned());
+    if let Some(abilities) = behaviour.abilities {
+        user_variables.extend(extended(request).map(|(sop_class, asked)| {
+            let fields = asked.and(abilities).fields();
+            UserVariableItem::SopClassExtendedNegotiationSubItem(sop_class, fields)
+        }));
+    }
     AssociationAC {
         protocol_version: 1,
         calling_ae_title: request.calling_ae_title.clone(),
@@ -148,6 +156,17 @@ fn accept(request: &AssociationRQ, behaviour: &Behaviour) -> AssociationAC {
         presentation_contexts: contexts(request, behaviour).map(result).collect(),
         user_variables,
     }
+}
+
+/// What the request asks for in the extended negotiation of each SOP class.
+fn extended(request: &AssociationRQ) -> impl Iterator<Item = (String, Abilities)> {
+    let variables = request.user_variables.iter();
+    variables.filter_map(|variable| match variable {
+        UserVariableItem::SopClassExtendedNegotiationSubItem(sop_class, fields) => {
+            Some((uid(sop_class), Abilities::parse(fields)))
+        }
+        _ => None,
+    })
 }
 
 /// What becomes of each context that the request proposes.
@@ -257,12 +276,18 @@ fn rejection(why: Rejection) -> AssociationRJ {
 
 impl Association {
     fn new(shared: Shared, wire: Wire, request: &AssociationRQ) -> Self {
-        let contexts = contexts(request, &shared.behaviour()).collect();
+        let behaviour = shared.behaviour();
+        let contexts = contexts(request, &behaviour).collect();
+        let asked = extended(request).next().map(|(_, asked)| asked);
+        let abilities = asked
+            .zip(behaviour.abilities)
+            .map(|(asked, own)| asked.and(own));
         Self {
             shared,
             wire,
             contexts,
             calling: request.calling_ae_title.clone(),
+            abilities: abilities.unwrap_or_default(),
             peer_max_pdu: max_pdu(request),
         }
     }
@@ -350,7 +375,15 @@ impl Association {
         }
         let objects = self.shared.objects.clone();
         let syntax = self.transfer_syntax(message.context);
-        let answers: Vec<_> = query::select(&objects, &identifier, level)
+        let mut selected = query::select(&objects, &identifier, level, &behaviour, self.abilities);
+        if behaviour.shuffles && !selected.is_empty() {
+            let turn = self.shared.asked.borrow().len() % selected.len();
+            selected.rotate_left(turn);
+            if turn % 2 == 1 {
+                selected.reverse();
+            }
+        }
+        let answers: Vec<_> = selected
             .iter()
             .take(behaviour.max_results.unwrap_or(usize::MAX))
             .map(|group| {

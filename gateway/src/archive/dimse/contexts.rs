@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use dicom_dictionary_std::uids;
 
+use super::negotiation::QueryAbilities;
 use super::upper_layer::ProposedContext;
 
 /// Verification SOP class (PS3.4 annex A).
@@ -250,17 +251,63 @@ pub fn every_class() -> impl Iterator<Item = &'static str> {
     classes.chain(COMMON).map(|(sop_class, _)| *sop_class)
 }
 
-/// The contexts of queries and verification, for one association that serves them all.
+/// The UID of a storage class, and a word for what it holds.
+#[cfg(test)]
+pub type ClassAndContent = (&'static str, &'static str);
+/// A name, and the transfer syntaxes that are proposed under it.
+#[cfg(test)]
+pub type SyntaxGroup = (&'static str, &'static [&'static str]);
+
+/// Every storage class known here, in the order of their UIDs, with what it holds and the transfer
+/// syntaxes proposed for it; and those proposed where there is room. The conformance statement
+/// lists them.
+#[cfg(test)]
 #[must_use]
-pub fn query() -> Vec<ProposedContext> {
-    [STUDY_ROOT_FIND, PATIENT_ROOT_FIND, VERIFICATION]
-        .into_iter()
-        .map(|sop_class| ProposedContext {
-            abstract_syntax: Cow::Borrowed(sop_class),
-            transfer_syntaxes: vec![EXPLICIT_LE, IMPLICIT_LE],
-            peer_sends: false,
+pub fn storage_statement() -> (Vec<ClassAndContent>, [SyntaxGroup; 4]) {
+    let mut classes: Vec<(&str, &str)> = MODALITIES
+        .iter()
+        .filter_map(|modality| classes_of(modality))
+        .flatten()
+        .chain(COMMON)
+        .map(|(sop_class, content)| {
+            let holds = match content {
+                Data => "data",
+                Image => "image",
+                Video => "image or video",
+            };
+            (*sop_class, holds)
         })
-        .collect()
+        .collect();
+    classes.sort_by_key(|(uid, _)| {
+        let numbers = uid.split('.').map(|part| part.parse().unwrap_or(u64::MAX));
+        numbers.collect::<Vec<_>>()
+    });
+    classes.dedup();
+    let syntaxes = [
+        ("data", DATA),
+        ("image", IMAGE),
+        ("video", VIDEO),
+        ("room", RARE),
+    ];
+    (classes, syntaxes)
+}
+
+/// The contexts of queries and verification, for one association that serves them all.
+///
+/// What is accepted holds for every query of the association: names are matched by their meaning on
+/// associations of their own.
+#[must_use]
+pub fn query(relational: bool, fuzzy_names: bool) -> Vec<ProposedContext> {
+    let abilities = QueryAbilities {
+        relational,
+        date_time: true,
+        fuzzy_names,
+    };
+    let find = [STUDY_ROOT_FIND, PATIENT_ROOT_FIND].map(|sop_class| ProposedContext {
+        extended: Some(abilities),
+        ..service(sop_class)
+    });
+    find.into_iter().chain([service(VERIFICATION)]).collect()
 }
 
 /// The context of C-MOVE.
@@ -342,6 +389,7 @@ pub fn storing(pairs: &BTreeSet<(String, &'static str)>) -> Vec<ProposedContext>
             abstract_syntax: Cow::Owned(sop_class.clone()),
             transfer_syntaxes: vec![syntax],
             peer_sends: false,
+            extended: None,
         })
         .collect()
 }
@@ -404,6 +452,7 @@ fn service(sop_class: &'static str) -> ProposedContext {
         abstract_syntax: Cow::Borrowed(sop_class),
         transfer_syntaxes: vec![EXPLICIT_LE, IMPLICIT_LE],
         peer_sends: false,
+        extended: None,
     }
 }
 
@@ -415,6 +464,7 @@ fn storage(
         abstract_syntax: sop_class.clone(),
         transfer_syntaxes: vec![syntax],
         peer_sends: true,
+        extended: None,
     })
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::command::{Command, field};
 use super::contexts::{PATIENT_ROOT_FIND, STUDY_ROOT_FIND};
+use super::negotiation::QueryAbilities;
 use super::pool::{Lease, Pool};
 use super::status;
 use super::upper_layer::ProposedContext;
@@ -66,13 +67,17 @@ async fn exchange(
     let message_id = pool.next_message_id();
     let explicit =
         transfer_syntax.as_str() != dicom_dictionary_std::uids::IMPLICIT_VR_LITTLE_ENDIAN;
-    let identifier = encode(request, explicit, quirks);
+    let abilities = association.abilities(sop_class);
+    let identifier = encode(request, explicit, abilities, quirks);
     let command = Command::request(field::C_FIND_RQ, message_id, sop_class);
     association
         .send(context.id, &command, Some(&identifier))
         .await?;
 
-    let mut matches = Matches::default();
+    let mut matches = Matches {
+        fuzzy_names: abilities.fuzzy_names && request.identifier.wants_fuzzy_names(),
+        ..Matches::default()
+    };
     let mut bytes = 0_usize;
     let mut cancelled = false;
     loop {
@@ -133,8 +138,20 @@ async fn exchange(
     }
 }
 
-fn encode(request: &FindRequest, explicit: bool, quirks: &Quirks) -> Vec<u8> {
+fn encode(
+    request: &FindRequest,
+    explicit: bool,
+    abilities: QueryAbilities,
+    quirks: &Quirks,
+) -> Vec<u8> {
     let mut identifier = request.identifier.clone();
+    if !abilities.date_time {
+        // The PACS would match the time on every day of the range (PS3.4 §C.2.2.2.5): it gets the
+        // days, and whoever asked compares the moments.
+        for (_, time) in identifier.combined_ranges() {
+            identifier.set(time, VR::TM, "");
+        }
+    }
     identifier.set(Tag(0x0008, 0x0052), VR::CS, request.level.as_str());
     let ascii = identifier.is_ascii();
     let charset = match &quirks.charset {

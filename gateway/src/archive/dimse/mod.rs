@@ -8,13 +8,12 @@ pub mod command;
 pub mod contexts;
 mod find;
 mod moves;
-mod negotiation;
+pub mod negotiation;
 pub mod pool;
 mod receive;
 mod retrieve;
 mod scp;
 mod send;
-pub mod socket;
 pub mod status;
 pub mod upper_layer;
 
@@ -29,11 +28,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::socket::Tls;
 use super::{
     Archive, ArchiveError, FindRequest, InstanceSink, Matches, OutgoingInstance, RetrieveReport,
     RetrieveRequest, SinkError, StoreOutcome,
 };
-use crate::config::{Pacs, Quirks, RetrieveMethod};
+use crate::config::{PacsDimse, Quirks, RetrieveMethod};
 use command::{Command, field};
 use pool::Pool;
 use upper_layer::ProposedContext;
@@ -44,30 +44,26 @@ pub struct DimseArchive {
     quirks: Quirks,
     moves: Arc<Moves>,
     query_contexts: Arc<[ProposedContext]>,
+    fuzzy_contexts: Arc<[ProposedContext]>,
 }
 
 impl DimseArchive {
-    /// The archive of one configured PACS. `moves` is shared by all PACS of the gateway.
+    /// The archive of the configured PACS of this name. `moves` is shared by all PACS of the gateway.
     #[must_use]
-    pub fn new(pacs: &Pacs, tls: Option<pool::Tls>, moves: Arc<Moves>) -> Self {
+    pub fn new(
+        name: &str,
+        settings: &PacsDimse,
+        quirks: &Quirks,
+        tls: Option<Tls>,
+        moves: Arc<Moves>,
+    ) -> Self {
         Self {
-            pool: Pool::new(&pacs.name, pacs.dimse.clone(), tls),
-            quirks: pacs.quirks.clone(),
+            pool: Pool::new(name, settings.clone(), tls),
+            quirks: quirks.clone(),
             moves,
-            query_contexts: contexts::query().into(),
+            query_contexts: contexts::query(quirks.relational_queries, false).into(),
+            fuzzy_contexts: contexts::query(quirks.relational_queries, true).into(),
         }
-    }
-
-    /// Keeps the pool tidy until `stop`, then releases what is idle.
-    pub async fn maintain(&self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(Duration::from_secs(5));
-        loop {
-            tokio::select! {
-                _ = tick.tick() => self.pool.sweep().await,
-                () = stop.cancelled() => break,
-            }
-        }
-        self.pool.close().await;
     }
 
     fn first_contexts(&self, modalities: &[String]) -> Option<Arc<[ProposedContext]>> {
@@ -89,7 +85,12 @@ impl DimseArchive {
     }
 
     async fn find_now(&self, request: &FindRequest) -> Result<Matches, ArchiveError> {
-        find::find(&self.pool, &self.query_contexts, request, &self.quirks).await
+        let contexts = if request.identifier.wants_fuzzy_names() {
+            &self.fuzzy_contexts
+        } else {
+            &self.query_contexts
+        };
+        find::find(&self.pool, contexts, request, &self.quirks).await
     }
 
     fn count_instance(&self) {
@@ -104,7 +105,7 @@ impl DimseArchive {
     /// Notes a refused instance; `Err` when going on makes no sense.
     fn refused(&self, error: &SinkError) -> Result<(), ArchiveError> {
         count_refused(self.pool.name(), error);
-        fatal(error).map_or(Ok(()), Err)
+        error.ends_retrieval().map_or(Ok(()), Err)
     }
 
     fn name(&self) -> String {
@@ -181,25 +182,10 @@ impl DimseArchive {
 
 /// Counts an instance that the gateway did not take.
 fn count_refused(pacs: &str, error: &SinkError) {
-    let cause = match error {
-        SinkError::NotAskedFor => "not_asked_for",
-        SinkError::Malformed(_) => "malformed",
-        SinkError::NoRoom(_) => "no_room",
-        // Our own side went away: nothing is wrong with the instance.
-        SinkError::Abandoned => return,
-    };
+    let Some(cause) = error.cause() else { return };
     metrics::counter!("drimbox_dimse_instances_refused_total", "pacs" => pacs.to_owned(), "cause" => cause)
         .increment(1);
     tracing::warn!(%pacs, "an instance was refused: {error}");
-}
-
-/// What ends a whole retrieval rather than one instance.
-fn fatal(error: &SinkError) -> Option<ArchiveError> {
-    match error {
-        SinkError::Abandoned => Some(ArchiveError::Cancelled),
-        SinkError::NoRoom(detail) => Some(ArchiveError::Sink(detail.clone())),
-        SinkError::NotAskedFor | SinkError::Malformed(_) => None,
-    }
 }
 
 impl Archive for DimseArchive {
@@ -215,6 +201,20 @@ impl Archive for DimseArchive {
         async move {
             let outcome = self.find_now(&request).await;
             self.count("find", outcome)
+        }
+        .boxed()
+    }
+
+    fn maintain(&self, stop: CancellationToken) -> BoxFuture<'_, ()> {
+        async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(5));
+            loop {
+                tokio::select! {
+                    _ = tick.tick() => self.pool.sweep().await,
+                    () = stop.cancelled() => break,
+                }
+            }
+            self.pool.close().await;
         }
         .boxed()
     }

@@ -219,7 +219,7 @@ impl ActiveMove {
 
     fn refused(&self, error: &SinkError) {
         super::count_refused(&self.pacs, error);
-        if let Some(fatal) = super::fatal(error) {
+        if let Some(fatal) = error.ends_retrieval() {
             self.fatal.lock().get_or_insert(fatal);
         }
         self.refused.fetch_add(1, Ordering::Release);

@@ -7,9 +7,51 @@ use dicom_ul::pdu::{
     PresentationContextProposed, RequestorRoles, UserVariableItem,
 };
 
-use super::upper_layer::{APPLICATION_CONTEXT, Local, MAX_SENT_PDU, ProposedContext};
+use super::upper_layer::{APPLICATION_CONTEXT, Local, MAX_SENT_PDU, ProposedContext, trim_uid};
 use crate::config::AeTitle;
 use crate::dicom::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
+
+/// What a query may use, asked for and answered in the SOP class extended negotiation (PS3.7
+/// §D.3.3.5, fields of PS3.4 §C.5.1.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct QueryAbilities {
+    /// Queries that do not name every parent.
+    pub relational: bool,
+    /// A range of dates and one of times as one range of moments.
+    pub date_time: bool,
+    /// Names of persons by their meaning.
+    pub fuzzy_names: bool,
+}
+
+impl QueryAbilities {
+    fn encode(self) -> Vec<u8> {
+        [self.relational, self.date_time, self.fuzzy_names]
+            .map(u8::from)
+            .to_vec()
+    }
+
+    /// Fields may be left out at the end; a value that is not defined is no ability.
+    fn decode(fields: &[u8]) -> Self {
+        let field = |at: usize| fields.get(at) == Some(&1);
+        Self {
+            relational: field(0),
+            date_time: field(1),
+            fuzzy_names: field(2),
+        }
+    }
+}
+
+/// What the acceptor said of the SOP classes it answered for.
+pub(super) fn peer_abilities(variables: &[UserVariableItem]) -> Vec<(String, QueryAbilities)> {
+    let answers = variables.iter().filter_map(|item| match item {
+        UserVariableItem::SopClassExtendedNegotiationSubItem(sop_class, fields) => Some((
+            trim_uid(sop_class).to_owned(),
+            QueryAbilities::decode(fields),
+        )),
+        _ => None,
+    });
+    answers.collect()
+}
 
 /// The A-ASSOCIATE-RQ that proposes these contexts (PS3.8 §9.3.2).
 pub(super) fn association_request(
@@ -30,6 +72,14 @@ pub(super) fn association_request(
             variables.push(UserVariableItem::ScuScpRoleSelectionSubItem(
                 context.abstract_syntax.to_string(),
                 roles,
+            ));
+        }
+    }
+    for context in proposed {
+        if let Some(abilities) = context.extended {
+            variables.push(UserVariableItem::SopClassExtendedNegotiationSubItem(
+                context.abstract_syntax.to_string(),
+                abilities.encode(),
             ));
         }
     }
@@ -98,5 +148,32 @@ pub(super) fn explain_rejection(
             "Lower `max_associations` of this PACS, or raise the PACS's limit",
         ),
         other => (other.to_string(), "Look into the log of the PACS"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_peer_leaves_out_it_does_not_do() {
+        let all = QueryAbilities {
+            relational: true,
+            date_time: true,
+            fuzzy_names: true,
+        };
+        assert_eq!(QueryAbilities::decode(&all.encode()), all);
+        assert_eq!(
+            QueryAbilities::decode(&[1]),
+            QueryAbilities {
+                relational: true,
+                ..QueryAbilities::default()
+            }
+        );
+        assert_eq!(QueryAbilities::decode(&[]), QueryAbilities::default());
+        assert_eq!(
+            QueryAbilities::decode(&[0, 2, 0xFF, 1, 1]),
+            QueryAbilities::default()
+        );
     }
 }

@@ -2,41 +2,26 @@
 //! leave a failing PACS alone for a while.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
-use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
-use super::socket::{PromptTcp, Socket};
 use super::upper_layer::{Association, Local, ProposedContext};
 use crate::archive::ArchiveError;
+use crate::archive::gate::{Gate, GateLimits, Place};
+use crate::archive::socket::{Socket, Tls};
 use crate::config::PacsDimse;
-
-/// Failures in a row after which no new association is tried for a while.
-const FAILURES_BEFORE_BACK_OFF: u32 = 3;
-/// First pause; doubled at every further failure.
-const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
-/// Longest pause.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
-
-/// TLS towards the PACS: connector and expected name.
-pub type Tls = (TlsConnector, ServerName<'static>);
 
 /// Associations with one PACS.
 pub struct Pool {
-    name: Arc<str>,
+    gate: Gate,
     settings: PacsDimse,
     tls: Option<Tls>,
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
     idle: Mutex<Vec<Idle>>,
     coming: Mutex<Vec<Coming>>,
-    breaker: Mutex<Breaker>,
     message_id: AtomicU16,
 }
 
@@ -54,34 +39,30 @@ struct Coming {
     here: watch::Receiver<()>,
 }
 
-#[derive(Default)]
-struct Breaker {
-    failures: u32,
-    pause: Option<(Instant, ArchiveError)>,
-}
-
 /// An association in use; dropped without [`Lease::keep`] it is aborted.
 pub struct Lease {
     association: Option<Association>,
     contexts: Arc<[ProposedContext]>,
     pool: Arc<Pool>,
     reused: bool,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Pool {
     /// A pool without any association yet.
     #[must_use]
     pub fn new(name: &str, settings: PacsDimse, tls: Option<Tls>) -> Arc<Self> {
+        let limits = GateLimits {
+            places: settings.max_associations,
+            max_waiting: settings.max_waiting,
+            patience: settings.response_timeout,
+        };
         Arc::new(Self {
-            name: name.into(),
-            permits: Arc::new(Semaphore::new(settings.max_associations)),
+            gate: Gate::new(name, limits, "drimbox_dimse_breaker_open"),
             settings,
             tls,
-            waiting: AtomicUsize::new(0),
             idle: Mutex::new(Vec::new()),
             coming: Mutex::new(Vec::new()),
-            breaker: Mutex::new(Breaker::default()),
             message_id: AtomicU16::new(1),
         })
     }
@@ -89,7 +70,7 @@ impl Pool {
     /// Name of the PACS in the configuration.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.gate.name()
     }
 
     /// The PACS as configured.
@@ -111,27 +92,27 @@ impl Pool {
         self: &Arc<Self>,
         contexts: &Arc<[ProposedContext]>,
     ) -> Result<Lease, ArchiveError> {
-        let permit = self.permit().await?;
+        let place = self.gate.enter().await?;
         if let Some(association) = self.take_idle(contexts) {
-            return Ok(self.lease(association, contexts, permit, true));
+            return Ok(self.lease(association, contexts, place, true));
         }
         if let Some(mut here) = self.coming(contexts) {
             // It closes at the latest when the association times out.
             let _ = here.changed().await;
             if let Some(association) = self.take_idle(contexts) {
-                return Ok(self.lease(association, contexts, permit, true));
+                return Ok(self.lease(association, contexts, place, true));
             }
         }
-        self.open(contexts, permit).await
+        self.open(contexts, place).await
     }
 
     /// Opens an association that will be needed in a moment, unless there is one already or the
     /// places are taken. A failure is noted like any other, and left to the request that follows.
     pub fn anticipate(self: &Arc<Self>, contexts: Arc<[ProposedContext]>) {
-        if self.check_breaker().is_err() || self.has_idle(&contexts) {
+        if self.gate.check().is_err() || self.has_idle(&contexts) {
             return;
         }
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let Some(place) = self.gate.try_enter() else {
             return;
         };
         let (done, here) = watch::channel(());
@@ -145,7 +126,7 @@ impl Pool {
         }
         let pool = Arc::clone(self);
         tokio::spawn(async move {
-            if let Ok(lease) = pool.open(&contexts, permit).await {
+            if let Ok(lease) = pool.open(&contexts, place).await {
                 lease.keep();
             }
             pool.coming
@@ -163,8 +144,8 @@ impl Pool {
         self: &Arc<Self>,
         contexts: &Arc<[ProposedContext]>,
     ) -> Result<Lease, ArchiveError> {
-        let permit = self.permit().await?;
-        self.open(contexts, permit).await
+        let place = self.gate.enter().await?;
+        self.open(contexts, place).await
     }
 
     /// Releases idle associations past their time; called now and then.
@@ -185,24 +166,6 @@ impl Pool {
         let all = std::mem::take(&mut *self.idle.lock());
         for entry in all {
             entry.association.release().await;
-        }
-    }
-
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, ArchiveError> {
-        self.check_breaker()?;
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(permit);
-        }
-        let _waiting = Waiting::enter(&self.waiting, self.settings.max_waiting)?;
-        let waited = timeout(
-            self.settings.response_timeout,
-            Arc::clone(&self.permits).acquire_owned(),
-        );
-        match waited.await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(ArchiveError::Busy {
-                waiting: self.waiting.load(Ordering::Relaxed),
-            }),
         }
     }
 
@@ -232,9 +195,9 @@ impl Pool {
     async fn open(
         self: &Arc<Self>,
         contexts: &Arc<[ProposedContext]>,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<Lease, ArchiveError> {
-        self.check_breaker()?;
+        self.gate.check()?;
         self.make_room().await;
         let limit = self.settings.connect_timeout;
         let outcome = match timeout(limit, self.associate(contexts)).await {
@@ -246,31 +209,13 @@ impl Pool {
             }),
         };
         self.record(&outcome);
-        outcome.map(|association| self.lease(association, contexts, permit, false))
+        outcome.map(|association| self.lease(association, contexts, place, false))
     }
 
     async fn associate(&self, contexts: &[ProposedContext]) -> Result<Association, ArchiveError> {
         let address = self.address();
-        let target = (self.settings.host.as_str(), self.settings.port);
-        let unreachable = |error: std::io::Error| ArchiveError::Unreachable {
-            address: self.address(),
-            detail: error.to_string(),
-        };
-        let tcp = TcpStream::connect(target).await.map_err(unreachable)?;
-        let tcp = PromptTcp::new(tcp).map_err(unreachable)?;
-        let socket = match &self.tls {
-            None => Socket::Plain(tcp),
-            Some((connector, name)) => {
-                let stream = connector
-                    .connect(name.clone(), tcp)
-                    .await
-                    .map_err(|error| ArchiveError::Tls {
-                        address: self.address(),
-                        detail: error.to_string(),
-                    })?;
-                Socket::Tls(Box::new(stream.into()))
-            }
-        };
+        let (host, port) = (self.settings.host.as_str(), self.settings.port);
+        let socket = Socket::connect(host, port, self.tls.as_ref()).await?;
         let local = Local {
             ae_title: &self.settings.calling_ae_title,
             max_pdu: self.settings.max_pdu,
@@ -283,23 +228,23 @@ impl Pool {
         self: &Arc<Self>,
         association: Association,
         contexts: &Arc<[ProposedContext]>,
-        permit: OwnedSemaphorePermit,
+        place: Place,
         reused: bool,
     ) -> Lease {
-        metrics::gauge!("drimbox_dimse_associations", "pacs" => self.name.to_string())
+        metrics::gauge!("drimbox_dimse_associations", "pacs" => self.name().to_owned())
             .increment(1.0);
         Lease {
             association: Some(association),
             contexts: Arc::clone(contexts),
             pool: Arc::clone(self),
             reused,
-            _permit: permit,
+            _place: place,
         }
     }
 
     /// The PACS counts idle associations too: the oldest gives way to a new one.
     async fn make_room(&self) {
-        let in_use = self.settings.max_associations - self.permits.available_permits();
+        let in_use = self.gate.in_use();
         let surplus = {
             let mut idle = self.idle.lock();
             let oldest = idle.iter().enumerate().min_by_key(|(_, entry)| entry.since);
@@ -315,47 +260,12 @@ impl Pool {
         }
     }
 
-    fn check_breaker(&self) -> Result<(), ArchiveError> {
-        let breaker = self.breaker.lock();
-        match &breaker.pause {
-            Some((until, last)) => {
-                let retry_after = until.saturating_duration_since(Instant::now());
-                if retry_after.is_zero() {
-                    return Ok(());
-                }
-                Err(ArchiveError::BackingOff {
-                    retry_after,
-                    last: Box::new(last.clone()),
-                })
-            }
-            None => Ok(()),
-        }
-    }
-
     fn record(&self, outcome: &Result<Association, ArchiveError>) {
-        let mut breaker = self.breaker.lock();
-        match outcome {
-            Ok(_) => {
-                metrics::counter!("drimbox_dimse_associations_opened_total", "pacs" => self.name.to_string())
-                    .increment(1);
-                if breaker.failures > 0 {
-                    tracing::info!(pacs = %self.name, "the PACS answers again");
-                }
-                *breaker = Breaker::default();
-            }
-            Err(error) => {
-                breaker.failures = breaker.failures.saturating_add(1);
-                tracing::warn!(pacs = %self.name, failures = breaker.failures, "{error}");
-                if let Some(step) = breaker.failures.checked_sub(FAILURES_BEFORE_BACK_OFF) {
-                    let pause = FIRST_BACK_OFF
-                        .saturating_mul(1_u32.checked_shl(step).unwrap_or(u32::MAX))
-                        .min(LONGEST_BACK_OFF);
-                    breaker.pause = Some((Instant::now() + pause, error.clone()));
-                }
-            }
+        if outcome.is_ok() {
+            metrics::counter!("drimbox_dimse_associations_opened_total", "pacs" => self.name().to_owned())
+                .increment(1);
         }
-        let paused = if breaker.pause.is_some() { 1.0 } else { 0.0 };
-        metrics::gauge!("drimbox_dimse_breaker_open", "pacs" => self.name.to_string()).set(paused);
+        self.gate.record(outcome.as_ref().map(|_| ()));
     }
 
     fn address(&self) -> String {
@@ -393,32 +303,12 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        metrics::gauge!("drimbox_dimse_associations", "pacs" => self.pool.name.to_string())
+        metrics::gauge!("drimbox_dimse_associations", "pacs" => self.pool.name().to_owned())
             .decrement(1.0);
         if let Some(association) = self.association.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(association.abort());
         }
-    }
-}
-
-/// A place in the queue for a permit.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(counter: &'a AtomicUsize, most: usize) -> Result<Self, ArchiveError> {
-        let before = counter.fetch_add(1, Ordering::Relaxed);
-        let place = Self(counter);
-        if before >= most {
-            return Err(ArchiveError::Busy { waiting: before });
-        }
-        Ok(place)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -20,24 +20,20 @@ use super::moves::ActiveMove;
 use super::receive::{Received, receive_instance};
 use super::status;
 use super::upper_layer::{Association, ProposedContext};
+use crate::archive::listing::{self, Listed, identifier_of};
 use crate::archive::{
-    ArchiveError, FindRequest, Identifier, IncomingInstance, InstanceSink, InstanceWriter, Level,
+    ArchiveError, Identifier, IncomingInstance, InstanceSink, InstanceWriter, Level,
     RetrieveReport, RetrieveRequest, Scope, SinkError,
 };
 use crate::config::RetrieveMethod;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
-const SOP_CLASS_UID: Tag = Tag(0x0008, 0x0016);
 const SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x0018);
-const STUDY_INSTANCE_UID: Tag = Tag(0x0020, 0x000D);
-const SERIES_INSTANCE_UID: Tag = Tag(0x0020, 0x000E);
 
 /// Bytes of the identifier of a response (a list of failed instances).
 const MAX_RESPONSE: usize = 8 * 1024 * 1024;
 /// Instances named in one request of the second pass: the list fits in one PDU of any PACS.
 const INSTANCES_PER_REQUEST: usize = 100;
-/// Instances of one series listed at most.
-const MAX_LISTED: usize = 100_000;
 /// Time a PACS gets to stop after C-CANCEL before the association is aborted.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 
@@ -96,7 +92,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn fetch_what_is_missing(&mut self, scope: &Scope) -> Result<(), ArchiveError> {
-        let listed = list(self.dimse, scope).await?;
+        let listed = listing::list(self.dimse, scope).await?;
         let expected = listed.len() as u64;
         let missing: Vec<Listed> = listed
             .into_iter()
@@ -418,72 +414,6 @@ async fn send_request(
     let data = identifier.encode(explicit, "ISO_IR 6");
     association.send(context.id, command, Some(&data)).await?;
     Ok(context.id)
-}
-
-fn identifier_of(scope: &Scope) -> (Level, Identifier) {
-    let mut identifier =
-        Identifier::default().with(STUDY_INSTANCE_UID, VR::UI, scope.study().as_str());
-    if let Some(series) = scope.series() {
-        identifier.set(SERIES_INSTANCE_UID, VR::UI, series.as_str());
-    }
-    if let Some(instance) = scope.instance() {
-        identifier.set(SOP_INSTANCE_UID, VR::UI, instance.as_str());
-    }
-    (scope.level(), identifier)
-}
-
-/// An instance of the scope, as the PACS lists it.
-struct Listed {
-    series: SeriesUid,
-    instance: InstanceUid,
-    sop_class: Option<String>,
-}
-
-/// Lists the instances of a scope, series by series, so that no relational query is needed.
-async fn list(dimse: &DimseArchive, scope: &Scope) -> Result<Vec<Listed>, ArchiveError> {
-    let series: Vec<SeriesUid> = match scope.series() {
-        Some(series) => vec![series.clone()],
-        None => {
-            let identifier = identifier_of(scope).1.with(SERIES_INSTANCE_UID, VR::UI, "");
-            let found = query(dimse, Level::Series, identifier).await?;
-            found
-                .iter()
-                .filter_map(|answer| answer.uid(SERIES_INSTANCE_UID))
-                .map(Into::into)
-                .collect()
-        }
-    };
-    let mut listed = Vec::new();
-    let instance = scope.instance().map_or("", InstanceUid::as_str);
-    for series in series {
-        let identifier = identifier_of(&Scope::Series(scope.study().clone(), series.clone()))
-            .1
-            .with(SOP_INSTANCE_UID, VR::UI, instance)
-            .with(SOP_CLASS_UID, VR::UI, "");
-        for answer in query(dimse, Level::Image, identifier).await? {
-            if let Some(instance) = answer.uid(SOP_INSTANCE_UID) {
-                listed.push(Listed {
-                    series: series.clone(),
-                    instance: instance.into(),
-                    sop_class: answer.uid(SOP_CLASS_UID).map(|uid| uid.to_string()),
-                });
-            }
-        }
-    }
-    Ok(listed)
-}
-
-async fn query(
-    dimse: &DimseArchive,
-    level: Level,
-    identifier: Identifier,
-) -> Result<Vec<crate::archive::Match>, ArchiveError> {
-    let request = FindRequest {
-        level,
-        identifier,
-        max_matches: MAX_LISTED,
-    };
-    Ok(dimse.find_now(&request).await?.items)
 }
 
 /// Refuses everything: what a PACS still sends after C-CANCEL.

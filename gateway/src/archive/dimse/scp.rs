@@ -17,9 +17,9 @@ use super::command::{Command, field};
 use super::contexts;
 use super::moves::Moves;
 use super::receive::receive_instance;
-use super::socket::{PromptTcp, Socket};
 use super::status;
 use super::upper_layer::{Association, Local, Rejection, trim_uid};
+use crate::archive::socket::{PromptTcp, Socket};
 use crate::archive::{ArchiveError, IncomingInstance, InstanceSink, InstanceWriter, SinkError};
 
 /// Time to negotiate an association.

@@ -20,9 +20,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::command::Command;
-use super::negotiation::{association_request, explain_rejection, peer_max_pdu, user_variables};
-use super::socket::Socket;
+use super::negotiation::{
+    QueryAbilities, association_request, explain_rejection, peer_abilities, peer_max_pdu,
+    user_variables,
+};
 use crate::archive::ArchiveError;
+use crate::archive::socket::Socket;
 use crate::config::AeTitle;
 
 /// DICOM application context name (PS3.7 annex A).
@@ -61,6 +64,8 @@ pub struct ProposedContext {
     pub transfer_syntaxes: Vec<&'static str>,
     /// True when the peer will send on this context (C-GET): we take the SCP role.
     pub peer_sends: bool,
+    /// What is asked for in the SOP class extended negotiation.
+    pub extended: Option<QueryAbilities>,
 }
 
 /// A presentation data value (PS3.8 §9.3.5.1): a piece of a message as it came.
@@ -84,6 +89,7 @@ pub struct Association {
     buffer: BytesMut,
     pending: VecDeque<Pdv>,
     contexts: Vec<AcceptedContext>,
+    abilities: Vec<(String, QueryAbilities)>,
     peer_ae_title: String,
     local_max_pdu: usize,
     peer_max_pdu: usize,
@@ -119,6 +125,7 @@ impl Association {
         match this.receive_control("association").await? {
             Pdu::AssociationAC(ac) => {
                 this.peer_max_pdu = peer_max_pdu(&ac.user_variables);
+                this.abilities = peer_abilities(&ac.user_variables);
                 this.peer_ae_title = called.as_str().to_owned();
                 this.contexts = ac
                     .presentation_contexts
@@ -245,6 +252,7 @@ impl Association {
             buffer: BytesMut::with_capacity(READ_SIZE),
             pending: VecDeque::new(),
             contexts: Vec::new(),
+            abilities: Vec::new(),
             peer_ae_title: String::new(),
             local_max_pdu: usize::try_from(local.max_pdu).unwrap_or(MAX_SENT_PDU),
             peer_max_pdu: 16_384,
@@ -270,6 +278,16 @@ impl Association {
         self.contexts
             .iter()
             .find(|context| context.abstract_syntax == abstract_syntax)
+    }
+
+    /// What the peer said it does in queries of this SOP class; nothing when it did not say.
+    #[must_use]
+    pub fn abilities(&self, abstract_syntax: &str) -> QueryAbilities {
+        let found = self
+            .abilities
+            .iter()
+            .find(|(sop_class, _)| sop_class == abstract_syntax);
+        found.map(|(_, abilities)| *abilities).unwrap_or_default()
     }
 
     /// `host:port` of the peer, for messages.

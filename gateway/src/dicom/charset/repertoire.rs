@@ -42,7 +42,8 @@ pub enum Repertoire {
 }
 
 impl Repertoire {
-    const ALL: [(Self, &'static str); 16] = [
+    /// All of them, each with its defined term.
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::Ascii, "ISO_IR 6"),
         (Self::Latin1, "ISO_IR 100"),
         (Self::Latin2, "ISO_IR 101"),

@@ -84,6 +84,10 @@ pub struct Query {
     pub include: IncludeFields,
     /// `fuzzymatching`.
     pub fuzzy: bool,
+    /// `emptyvaluematching` was asked for.
+    pub empty_values: bool,
+    /// `multiplevaluematching` was asked for.
+    pub multiple_values: bool,
     /// `limit`.
     pub limit: Option<u32>,
     /// `offset`, 0 unless given.
@@ -154,6 +158,8 @@ impl Query {
             keys: Vec::new(),
             include: IncludeFields::Listed(Vec::new()),
             fuzzy: false,
+            empty_values: false,
+            multiple_values: false,
             limit: None,
             offset: 0,
             ignored: false,
@@ -162,11 +168,15 @@ impl Query {
         let mut given = Given::default();
         for (name, value) in parameters(raw)? {
             match &*decode(name, Plus::Space)? {
-                "fuzzymatching" => given.fuzzy.set("fuzzymatching", value, |text| match text {
-                    "true" => Ok(true),
-                    "false" => Ok(false),
-                    _ => Err("write true or false"),
-                })?,
+                "fuzzymatching" => given.fuzzy.set("fuzzymatching", value, yes_or_no)?,
+                "emptyvaluematching" => {
+                    given.empty.set("emptyvaluematching", value, yes_or_no)?;
+                }
+                "multiplevaluematching" => {
+                    given
+                        .multiple
+                        .set("multiplevaluematching", value, yes_or_no)?;
+                }
                 "limit" => given.limit.set("limit", value, whole_number)?,
                 "offset" => given.offset.set("offset", value, whole_number)?,
                 "includefield" => query.add_include_fields(&decode(value, Plus::Space)?)?,
@@ -176,9 +186,12 @@ impl Query {
             }
         }
         query.fuzzy = given.fuzzy.0.unwrap_or(false);
+        query.empty_values = given.empty.0.unwrap_or(false);
+        query.multiple_values = given.multiple.0.unwrap_or(false);
         query.limit = given.limit.0;
         query.offset = given.offset.0.unwrap_or(0);
         query.take_scope_out_of_keys();
+        query.check_combinations()?;
         Ok(query)
     }
 
@@ -250,6 +263,23 @@ impl Query {
                     });
                 }
             },
+        }
+        Ok(())
+    }
+
+    fn check_combinations(&self) -> Result<(), QueryError> {
+        let mut combinations = 1_usize;
+        for key in &self.keys {
+            if let Matching::AnyOf(codes) = &key.value {
+                combinations = combinations.saturating_mul(codes.len());
+                if combinations > values::MAX_CODES {
+                    return Err(QueryError::Value {
+                        parameter: path_name(&key.path),
+                        repeated: false,
+                        remedy: values::FEWER_CODES,
+                    });
+                }
+            }
         }
         Ok(())
     }
@@ -366,6 +396,8 @@ pub fn pairs(raw: &str) -> Result<Vec<(String, String)>, QueryError> {
 #[derive(Default)]
 struct Given {
     fuzzy: Once<bool>,
+    empty: Once<bool>,
+    multiple: Once<bool>,
     limit: Once<u32>,
     offset: Once<u32>,
 }
@@ -398,6 +430,14 @@ impl<T: PartialEq> Once<T> {
                 Ok(())
             }
         }
+    }
+}
+
+fn yes_or_no(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("write true or false"),
     }
 }
 

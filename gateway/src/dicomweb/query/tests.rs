@@ -344,7 +344,102 @@ fn the_accept_parameter_keeps_its_plus() {
     assert_eq!(accept_parameter("accept=%ff"), Err(QueryError::Encoding));
 }
 
+#[test]
+fn lists_of_codes_are_bounded_all_together() {
+    let codes = |count: usize| {
+        let codes: Vec<String> = (0..count).map(|n| format!("C{n}")).collect();
+        codes.join(",")
+    };
+    assert_eq!(
+        studies(&format!("ModalitiesInStudy={}", codes(32)))
+            .keys
+            .len(),
+        1
+    );
+    for raw in [
+        format!("ModalitiesInStudy={}", codes(33)),
+        format!("ModalitiesInStudy={}&PatientSex={}", codes(12), codes(3)),
+    ] {
+        assert!(matches!(refusal(&raw), QueryError::Value { .. }), "{raw}");
+    }
+}
+
+#[test]
+fn forms_of_matching_that_are_optional_are_known_by_name() {
+    let query = studies("emptyvaluematching=true&multiplevaluematching=true");
+    assert!(query.empty_values && query.multiple_values && !query.ignored);
+    let query = studies("emptyvaluematching=false");
+    assert!(!query.empty_values && !query.multiple_values);
+    assert!(matches!(
+        refusal("emptyvaluematching=1"),
+        QueryError::Value { .. }
+    ));
+}
+
+/// A query string that means the query.
+fn rebuilt(query: &Query) -> String {
+    let encode = |text: &str| {
+        percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+    };
+    let mut parameters: Vec<String> = query
+        .keys
+        .iter()
+        .map(|key| {
+            format!(
+                "{}={}",
+                path_name(&key.path),
+                encode(&key.value.to_identifier())
+            )
+        })
+        .collect();
+    match &query.include {
+        IncludeFields::All => parameters.push("includefield=all".into()),
+        IncludeFields::Listed(paths) => parameters.extend(
+            paths
+                .iter()
+                .map(|path| format!("includefield={}", path_name(path))),
+        ),
+    }
+    parameters.extend(query.limit.map(|limit| format!("limit={limit}")));
+    parameters.push(format!("offset={}", query.offset));
+    parameters.push(format!("fuzzymatching={}", query.fuzzy));
+    parameters.push(format!("emptyvaluematching={}", query.empty_values));
+    parameters.push(format!("multiplevaluematching={}", query.multiple_values));
+    if query.ignored {
+        parameters.push("notknown=1".into());
+    }
+    parameters.join("&")
+}
+
+fn parameter() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "(PatientName|00100010|StudyDescription)=[A-Za-zÀ-ÿ^*?. ]{1,12}"
+            .prop_map(|raw| raw.replace(' ', "+")),
+        "(StudyDate|00080020)=2025010[1-9](-2025020[1-9])?",
+        "StudyTime=(0[89](-1[0-9])?|-1[0-9]|1[0-9]-)",
+        "(StudyInstanceUID|0020000d)=1\\.[1-9](,1\\.[1-9][0-9]|%5C1\\.3){0,3}",
+        "ModalitiesInStudy=(CT|C\\*|CT,MR)",
+        "(RequestAttributesSequence|00400275)\\.(00400009|RequestedProcedureID)=[A-Z0-9]{1,5}",
+        "includefield=(all|StudyDescription|00400275\\.00400009|PatientAge,00100040|00091001)",
+        "(limit|offset)=[0-9]{1,4}",
+        "(fuzzymatching|emptyvaluematching|multiplevaluematching)=(true|false)",
+        "unknown[a-z]{0,3}=[a-z0-9]{0,4}",
+    ]
+}
+
 proptest! {
+    #[test]
+    fn a_query_that_is_written_again_is_the_same_query(
+        parameters in prop::collection::vec(parameter(), 0..8),
+    ) {
+        let raw = parameters.join("&");
+        let parse = |raw: &str| Query::parse(Level::Study, Scope::default(), raw);
+        if let Ok(query) = parse(&raw) {
+            let again = rebuilt(&query);
+            prop_assert_eq!(parse(&again), Ok(query), "{} as {}", raw, again);
+        }
+    }
+
     #[test]
     fn no_text_makes_it_fail_otherwise_than_by_an_error(raw in "\\PC*") {
         let _ = Query::parse(Level::Series, Scope::default(), &raw);

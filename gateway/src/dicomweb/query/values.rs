@@ -10,6 +10,10 @@ use crate::dicom::uid::Uid;
 /// Characters of a value at most; the longest short text of PS3.5 has as many.
 const MAX_CHARACTERS: usize = 1024;
 
+/// Codes of one key, and combinations of the codes of all keys: the archive is asked for each.
+pub(super) const MAX_CODES: usize = 32;
+pub(super) const FEWER_CODES: &str = "ask for fewer values at a time";
+
 /// What the value of a key asks for (PS3.4 §C.2.2.2). Texts are as written, in Unicode; no
 /// wildcard was added or taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,8 +125,8 @@ fn uids(value: &str) -> Result<Matching, &'static str> {
 fn codes(value: &str) -> Result<Matching, &'static str> {
     let mut list = Vec::new();
     for part in value.split([',', '\\']).map(|part| part.trim_matches(' ')) {
-        if list.len() == MAX_VALUES {
-            return Err("ask for fewer values at a time");
+        if list.len() == MAX_CODES {
+            return Err(FEWER_CODES);
         }
         if part.is_empty() || (part.contains(['*', '?']) && part != value) {
             return Err(

@@ -1,24 +1,21 @@
 //! JPEG-LS (ISO/IEC 14495-1; PS3.5 §A.4.3, §8.2.3) through CharLS.
 
-use charls::{CharLS, FrameInfo, InterleaveMode};
-
+use super::fit;
+use super::foreign::{Job, Task};
 use super::header::StreamHeader;
-use super::{fit, guarded};
 use crate::pixels::error::{Codec, PixelError};
 use crate::pixels::shape::{ImageShape, SampleKind};
+use crate::pixels::worker::Codecs;
 
 const PLANES: u8 = 0;
 const END_OF_IMAGE: [u8; 2] = [0xFF, 0xD9];
 
-fn damaged(reason: impl ToString) -> PixelError {
-    PixelError::Damaged {
-        codec: Codec::JpegLs,
-        reason: reason.to_string(),
-    }
-}
-
 /// Decodes a lossless or near-lossless frame.
-pub(crate) fn decode(mut bytes: Vec<u8>, shape: &ImageShape) -> Result<Vec<u8>, PixelError> {
+pub(crate) fn decode(
+    mut bytes: Vec<u8>,
+    shape: &ImageShape,
+    codecs: &Codecs,
+) -> Result<Vec<u8>, PixelError> {
     let header = StreamHeader::jpeg(Codec::JpegLs, &bytes)?;
     header.check(Codec::JpegLs, shape)?;
     if header.process != 55 {
@@ -30,21 +27,29 @@ pub(crate) fn decode(mut bytes: Vec<u8>, shape: &ImageShape) -> Result<Vec<u8>, 
     // CharLS 2.4 reads zeros without end after a scan that is cut inside a long code; it stops at a
     // marker. What follows the end of a whole stream it does not read.
     bytes.extend_from_slice(&END_OF_IMAGE);
-    let samples = guarded(Codec::JpegLs, || {
-        CharLS::default().decode(&bytes).map_err(damaged)
-    })?;
+    let job = Job {
+        bits: header.precision,
+        ..job(Task::DecodeJpegLs, shape)
+    };
+    let samples = codecs.run(&job, &bytes)?;
     let have = if header.precision <= 8 { 1 } else { 2 };
-    let count = shape.pixels() * u64::from(shape.samples);
-    if samples.len() as u64 != count * have {
-        return Err(damaged("the frame has another size than its header says"));
-    }
-    let have = usize::try_from(have).unwrap_or(1);
     let samples = if header.components > 1 && header.interleave == PLANES {
         interleave(&samples, usize::from(header.components), have)
     } else {
         samples
     };
     Ok(fit(samples, have, header.precision, shape))
+}
+
+fn job(task: Task, shape: &ImageShape) -> Job {
+    Job {
+        task,
+        width: shape.columns,
+        height: shape.rows,
+        components: shape.samples,
+        bits: 0,
+        signed: shape.is_signed(),
+    }
 }
 
 /// Planes to pixels.
@@ -68,36 +73,23 @@ pub(crate) fn interleave(planes: &[u8], samples: usize, width: usize) -> Vec<u8>
 /// # Errors
 /// [`PixelError::UnsupportedForm`] for samples that are not whole numbers of 8 or 16 bits;
 /// [`PixelError::Encode`] for a frame that would be larger than it is: noise that fills all bits.
-pub(crate) fn encode(samples: &[u8], shape: &ImageShape) -> Result<Vec<u8>, PixelError> {
+pub(crate) fn encode(
+    samples: &[u8],
+    shape: &ImageShape,
+    codecs: &Codecs,
+) -> Result<Vec<u8>, PixelError> {
     if !can_encode(shape) {
         return Err(PixelError::UnsupportedForm {
             codec: Codec::JpegLs,
             what: "samples that are not whole numbers of 8 or 16 bits",
         });
     }
-    let wide = shape.bits_allocated == 16;
     let (bits, masked) = precision(samples, shape);
-    let samples = masked.as_deref().unwrap_or(samples);
-    let failed = |error: charls::Error| PixelError::Encode {
-        codec: Codec::JpegLs,
-        reason: error.to_string(),
+    let job = Job {
+        bits: u8::try_from(bits).unwrap_or(u8::MAX),
+        ..job(Task::EncodeJpegLs, shape)
     };
-    guarded(Codec::JpegLs, || {
-        let mut encoder = CharLS::default();
-        if shape.samples > 1 {
-            encoder
-                .set_interleave_mode(InterleaveMode::Line)
-                .map_err(failed)?;
-        }
-        let info = FrameInfo {
-            width: u32::from(shape.columns),
-            height: u32::from(shape.rows),
-            bits_per_sample: i32::from(bits),
-            component_count: i32::from(shape.samples),
-        };
-        debug_assert!(wide || bits <= 8);
-        encoder.encode(info, 0, samples).map_err(failed)
-    })
+    codecs.run(&job, masked.as_deref().unwrap_or(samples))
 }
 
 /// True when frames of this form can be encoded.
@@ -189,20 +181,20 @@ mod tests {
                 };
                 value.to_le_bytes().into_iter().take(width)
             }).collect();
-            let stream = encode(&pixels, &shape).unwrap();
-            prop_assert_eq!(decode(stream, &shape).unwrap(), pixels);
+            let stream = encode(&pixels, &shape, &Codecs::InProcess).unwrap();
+            prop_assert_eq!(decode(stream, &shape, &Codecs::InProcess).unwrap(), pixels);
         }
 
         #[test]
         fn no_change_to_a_stream_makes_it_panic(at in 0_usize..400, to in any::<u8>()) {
             let shape = shape(16, 16, 1, 16);
             let pixels: Vec<u8> = (0..512_u32).map(|v| (v * v).to_le_bytes()[0]).collect();
-            let mut stream = encode(&pixels, &shape).unwrap();
+            let mut stream = encode(&pixels, &shape, &Codecs::InProcess).unwrap();
             let at = at % stream.len();
             stream[at] = to;
-            let _ = decode(stream.clone(), &shape);
+            let _ = decode(stream.clone(), &shape, &Codecs::InProcess);
             stream.truncate(at);
-            let _ = decode(stream, &shape);
+            let _ = decode(stream, &shape, &Codecs::InProcess);
         }
     }
 
@@ -216,19 +208,22 @@ mod tests {
             .iter()
             .flat_map(|v| v.to_le_bytes())
             .collect();
-        let stream = encode(&pixels, &shape).unwrap();
+        let stream = encode(&pixels, &shape, &Codecs::InProcess).unwrap();
         let header = StreamHeader::jpeg(Codec::JpegLs, &stream).unwrap();
         assert_eq!(header.precision, 12);
-        assert_eq!(decode(stream, &shape).unwrap(), pixels);
+        assert_eq!(decode(stream, &shape, &Codecs::InProcess).unwrap(), pixels);
     }
 
     #[test]
     fn a_stream_cut_anywhere_ends_in_an_error() {
         let shape = shape(16, 16, 1, 16);
         let pixels: Vec<u8> = (0..512_u32).map(|v| (v * v).to_le_bytes()[0]).collect();
-        let stream = encode(&pixels, &shape).unwrap();
+        let stream = encode(&pixels, &shape, &Codecs::InProcess).unwrap();
         for end in 0..stream.len() - 2 {
-            assert!(decode(stream[..end].to_vec(), &shape).is_err(), "{end}");
+            assert!(
+                decode(stream[..end].to_vec(), &shape, &Codecs::InProcess).is_err(),
+                "{end}"
+            );
         }
     }
 
@@ -249,13 +244,13 @@ mod tests {
         };
         let (full, twelve) = (noise(0xFF), noise(0x0F));
         assert!(matches!(
-            encode(&full, &shape),
+            encode(&full, &shape, &Codecs::InProcess),
             Err(PixelError::Encode { .. })
         ));
         shape.bits_stored = 12;
         shape.high_bit = 11;
-        let stream = encode(&twelve, &shape).unwrap();
-        assert_eq!(decode(stream, &shape).unwrap(), twelve);
+        let stream = encode(&twelve, &shape, &Codecs::InProcess).unwrap();
+        assert_eq!(decode(stream, &shape, &Codecs::InProcess).unwrap(), twelve);
     }
 
     #[test]

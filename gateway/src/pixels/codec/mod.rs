@@ -2,6 +2,7 @@
 //!
 //! Each is given a stream whose header was compared with the image it must hold.
 
+pub(super) mod foreign;
 pub(super) mod header;
 pub(super) mod jpeg;
 pub(super) mod jpeg2000;

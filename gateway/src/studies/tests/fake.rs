@@ -280,7 +280,7 @@ impl Archive for FakePacs {
             });
             Ok(Matches {
                 items: items.collect(),
-                truncated: false,
+                ..Matches::default()
             })
         }
         .boxed()

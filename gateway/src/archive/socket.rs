@@ -1,4 +1,5 @@
-//! The socket under an association: TCP or TLS, tuned for request-response traffic.
+//! The socket under an association or an HTTP connection: TCP or TLS, tuned for request-response
+//! traffic.
 //!
 //! A DIMSE retrieval alternates one message each way. With Nagle's algorithm at either end and
 //! delayed acknowledgements at the other, every image costs up to 40 ms. `TCP_NODELAY` cures our
@@ -9,8 +10,15 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::ArchiveError;
+
+/// TLS towards an archive: connector and expected name.
+pub type Tls = (TlsConnector, ServerName<'static>);
 
 /// A TCP stream that sends and acknowledges at once.
 #[derive(Debug)]
@@ -74,7 +82,7 @@ impl AsyncWrite for PromptTcp {
     }
 }
 
-/// The stream of an association.
+/// The stream of an association or of an HTTP connection.
 #[derive(Debug)]
 pub enum Socket {
     /// Clear TCP.
@@ -84,6 +92,31 @@ pub enum Socket {
 }
 
 impl Socket {
+    /// Connects to `host` and `port`, and does the TLS handshake where there is one.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Unreachable`] and [`ArchiveError::Tls`].
+    pub async fn connect(host: &str, port: u16, tls: Option<&Tls>) -> Result<Self, ArchiveError> {
+        let address = || format!("{host}:{port}");
+        let unreachable = |error: io::Error| ArchiveError::Unreachable {
+            address: address(),
+            detail: error.to_string(),
+        };
+        let tcp = TcpStream::connect((host, port))
+            .await
+            .map_err(unreachable)?;
+        let tcp = PromptTcp::new(tcp).map_err(unreachable)?;
+        let Some((connector, name)) = tls else {
+            return Ok(Self::Plain(tcp));
+        };
+        let stream = connector.connect(name.clone(), tcp).await;
+        let stream = stream.map_err(|error| ArchiveError::Tls {
+            address: address(),
+            detail: error.to_string(),
+        })?;
+        Ok(Self::Tls(Box::new(stream.into())))
+    }
+
     /// See [`PromptTcp::is_stale`].
     #[must_use]
     pub fn is_stale(&self) -> bool {
