@@ -37,7 +37,7 @@ impl Bench {
             "frame-of-120",
             format!("frame 60 of {frames} of one object, warm, on an open connection"),
             Unit::Time,
-            Bar::TimesPeer(1.5),
+            Bar::None,
         );
         self.frame(row, &format!("{object}/frames/60"))
     }
