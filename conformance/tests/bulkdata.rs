@@ -393,6 +393,8 @@ fn head_gives_the_fields_of_get_and_no_body() {
             ),
             (format!("{root}/studies/1.2.3/metadata"), JSON),
         ];
+        // What has just arrived has no tag yet.
+        cached(&pair, &format!("{instance}/metadata")).await;
         for (url, accept) in cases {
             let get = get(&pair.client, &url, accept).await;
             let call = pair.client.request(Method::HEAD, &url).accept(accept);
