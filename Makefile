@@ -40,7 +40,7 @@ build:
 test: export PROPTEST_RNG_SEED ?= 20261
 test: setup build
 	$(CARGO) test --locked --workspace
-	DRIMBOX_TEST_UPSTREAM=dicomweb $(CARGO) test --locked -p conformance \
+	DRIMBOX_TEST_UPSTREAM=dicomweb $(CARGO) test --locked --workspace \
 		--test metadata --test bulkdata --test transcoding --test pixels --test documents
 
 # A cargo-deny that is there serves; building one takes minutes.
