@@ -21,7 +21,6 @@ mod support;
 mod viewers;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use conformance::samples::{Exam, Instance};
@@ -29,6 +28,7 @@ use conformance::testkit::{Gateway, GatewayConfig, Orthanc, PacsConfig, Pki};
 use serde_json::{Value as Json, json};
 use tokio::sync::OnceCell;
 
+use support::foreign::output;
 use support::{exams, folder};
 
 /// The name of the peer listener's PACS.
@@ -64,32 +64,6 @@ async fn site() -> &'static Site {
         }
     })
     .await
-}
-
-/// A folder of the build that is filled once, whatever the number of programs that want it.
-fn installed(name: &str, install: impl FnOnce(&Path)) -> PathBuf {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let folder = root.join(name);
-    let lock = File::create(root.join(format!("{name}.lock"))).unwrap();
-    lock.lock().unwrap();
-    let complete = folder.join("complete");
-    if !complete.exists() {
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        install(&folder);
-        File::create(complete).unwrap();
-    }
-    folder
-}
-
-/// What a program prints; it must end well.
-fn output(what: &str, command: &mut Command) -> Vec<u8> {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{what}: {}\n{said}", output.status);
-    output.stdout
 }
 
 /// The JSON that a client prints, run off the threads of the other tasks.

@@ -9,10 +9,11 @@ use conformance::testkit::http::sha256;
 use serde_json::{Value as Json, json};
 
 use crate::support::compare::{Part10, assert_same};
+use crate::support::foreign::{installed, output};
 use crate::support::{exam, folder, run};
 use crate::{
-    answer, assert_jpeg, frames_of, installed, instances, output, png_size, questions, site,
-    sorted, studies_of_patient,
+    answer, assert_jpeg, frames_of, instances, png_size, questions, site, sorted,
+    studies_of_patient,
 };
 
 /// The folder of the script and of the list of packages, which fixes their digests.

@@ -10,6 +10,7 @@
 )]
 
 pub mod compare;
+pub mod foreign;
 pub mod json;
 pub mod objects;
 pub mod pair;

@@ -214,11 +214,8 @@ pub fn instances(
                     Part::Transcoded(_) => {
                         let made = ahead.next().await?;
                         yield opening(&boundary, &made.transfer_syntax, first);
-                        let (mut left, mut bytes) = (made.length, made.bytes());
-                        while left > 0 {
-                            let piece = bytes.next(left).await?;
-                            left -= piece.len() as u64;
-                            yield piece;
+                        for await piece in self::made(made) {
+                            yield piece?;
                         }
                     }
                 }
