@@ -50,6 +50,9 @@ impl Service for App {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
 
+        for place in certs::place::places(&config) {
+            certs::install::recover(&place)?;
+        }
         let parts = Parts::build(&config).await?;
         let stop = CancellationToken::new();
         let background = CancellationToken::new();

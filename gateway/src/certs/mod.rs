@@ -3,11 +3,15 @@
 //! A [`Place`](place::Place) is where a certificate is used; the [`inventory`] examines each, and
 //! [`follow_up`] compares it with the list that IGC Santé exports.
 
+pub mod container;
 pub mod facts;
+mod files;
 pub mod follow_up;
+pub mod install;
 pub mod inventory;
 pub mod place;
 pub mod report;
+pub mod request;
 pub mod structure;
 #[cfg(test)]
 pub(crate) mod testdata;
