@@ -164,9 +164,7 @@ impl Accounts {
         let _one = self.making.lock().await;
         let exchange = Exchange::new(Arc::clone(&self.transport));
         let opened = match self.kept(authority).await? {
-            None if authority.external_account.is_some() => {
-                self.bind(authority, &exchange).await?
-            }
+            None if authority.external_account.is_some() => self.bind(authority, &exchange).await?,
             None => {
                 let (_, key) = Key::generate_pkcs8()
                     .map_err(|error| self.failure(&error, &exchange, authority))?;
@@ -199,7 +197,10 @@ impl Accounts {
         let key = kept.pkcs8()?;
         let made = Key::from_pkcs8_der(key.clone_key()).map_err(failed)?;
         let known = Account::builder_with_http(Box::new(exchange.clone()))
-            .from_key((made, PrivateKeyDer::Pkcs8(key)), authority.directory.clone())
+            .from_key(
+                (made, PrivateKeyDer::Pkcs8(key)),
+                authority.directory.clone(),
+            )
             .await;
         match known {
             Err(instant_acme::Error::Api(problem))
@@ -324,7 +325,9 @@ impl Kept {
 fn damaged(reason: &str) -> Failure {
     Failure::new(
         Cause::Store,
-        &format!("the record of the account is damaged: {reason}. Remove it: a new account is made"),
+        &format!(
+            "the record of the account is damaged: {reason}. Remove it: a new account is made"
+        ),
     )
 }
 

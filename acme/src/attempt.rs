@@ -4,7 +4,7 @@ use crate::account::Authority;
 use crate::certificate::Issued;
 use crate::failure::{Cause, Failure};
 use crate::lifecycle::{Parts, Settings};
-use crate::order::{Ordering, drop_order};
+use crate::order::{Ordering, withdraw};
 use crate::record::{Record, Records, Slot};
 use crate::schedule::Age;
 
@@ -57,7 +57,10 @@ impl Attempt<'_> {
         let Some(staged) = self.records.certificate(Slot::Staged).await? else {
             return Ok(None);
         };
-        if staged.check(&self.settings.name, self.parts.clock.now()).is_ok() {
+        if staged
+            .check(&self.settings.name, self.parts.clock.now())
+            .is_ok()
+        {
             return Ok(Some(staged));
         }
         self.records.clear(Slot::Staged).await?;
@@ -120,7 +123,10 @@ impl Attempt<'_> {
     /// and two certificates where one is enough count against limits. Without a certificate to serve there is no
     /// choice.
     fn may_leave(&self, record: &Record, current: Option<&Issued>) -> bool {
-        let finalised = record.order.as_ref().is_some_and(|pending| pending.finalised);
+        let finalised = record
+            .order
+            .as_ref()
+            .is_some_and(|pending| pending.finalised);
         let now = self.parts.clock.now();
         let age = current
             .and_then(|current| current.validity().ok())
@@ -139,13 +145,15 @@ impl Attempt<'_> {
         self.settle(record).await
     }
 
-    /// Nothing is under way any more, and nothing of the old certificate's schedule counts.
+    /// Nothing is under way any more, and nothing of the old certificate's schedule counts: both in one write, or the
+    /// new certificate would be renewed when the old one was due.
     async fn settle(&self, record: &mut Record) -> Result<(), Failure> {
-        drop_order(self.parts, self.records, record).await?;
+        withdraw(self.parts, record).await?;
         *record = Record {
             blocked: std::mem::take(&mut record.blocked),
             ..Record::default()
         };
-        self.records.save(record).await
+        self.records.save(record).await?;
+        self.records.clear_key().await
     }
 }

@@ -123,7 +123,11 @@ impl Issued {
         let chain = self.chain()?;
         with_leaf(&chain, |leaf| {
             let found = names(leaf);
-            if found.len() != 1 || !found.iter().all(|one| one.eq_ignore_ascii_case(name.as_str())) {
+            if found.len() != 1
+                || !found
+                    .iter()
+                    .all(|one| one.eq_ignore_ascii_case(name.as_str()))
+            {
                 return Err(NotUsable::Names {
                     wanted: name.to_string(),
                     found,
@@ -147,9 +151,7 @@ impl Issued {
 pub(crate) fn new_key(kind: KeyType) -> Result<Zeroizing<String>, rcgen::Error> {
     let key = match kind {
         KeyType::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?,
-        KeyType::Rsa2048 => {
-            KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)?
-        }
+        KeyType::Rsa2048 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)?,
     };
     Ok(Zeroizing::new(key.serialize_pem()))
 }
@@ -178,7 +180,9 @@ fn with_leaf<T>(
     look: impl FnOnce(&X509Certificate<'_>) -> Result<T, NotUsable>,
 ) -> Result<T, NotUsable> {
     let unreadable = |reason: String| NotUsable::Unreadable(reason);
-    let leaf = chain.first().ok_or_else(|| unreadable("it is empty".to_owned()))?;
+    let leaf = chain
+        .first()
+        .ok_or_else(|| unreadable("it is empty".to_owned()))?;
     let (_, leaf) =
         X509Certificate::from_der(leaf).map_err(|error| unreadable(error.to_string()))?;
     look(&leaf)
@@ -232,9 +236,15 @@ mod tests {
         assert!(good.check(&name, now).is_ok());
 
         let more = issued(&["vi1.centre.example", "vi2.centre.example"], &key, None);
-        assert!(matches!(more.check(&name, now), Err(NotUsable::Names { .. })));
+        assert!(matches!(
+            more.check(&name, now),
+            Err(NotUsable::Names { .. })
+        ));
         let wild = issued(&["*.centre.example"], &key, None);
-        assert!(matches!(wild.check(&name, now), Err(NotUsable::Names { .. })));
+        assert!(matches!(
+            wild.check(&name, now),
+            Err(NotUsable::Names { .. })
+        ));
         let other = new_key(KeyType::P256).unwrap();
         let foreign = issued(&["vi1.centre.example"], &key, Some(&other));
         assert_eq!(foreign.check(&name, now), Err(NotUsable::Key));

@@ -156,7 +156,10 @@ impl Failure {
                 Some(lost) => Self::from_transport(lost),
                 None => Self::new(
                     Cause::AuthorityFault,
-                    &format!("its answer is not one of ACME (status {}): {error}", shown(noticed)),
+                    &format!(
+                        "its answer is not one of ACME (status {}): {error}",
+                        shown(noticed)
+                    ),
                 ),
             },
         };
@@ -186,10 +189,13 @@ impl Failure {
         let cause = match kind(problem) {
             "caa" => Cause::Caa,
             "rateLimited" => Cause::RateLimited,
-            "accountDoesNotExist" | "invalidContact" | "unsupportedContact"
-            | "userActionRequired" | "badPublicKey" | "badSignatureAlgorithm" | "unauthorized" => {
-                Cause::Account
-            }
+            "accountDoesNotExist"
+            | "invalidContact"
+            | "unsupportedContact"
+            | "userActionRequired"
+            | "badPublicKey"
+            | "badSignatureAlgorithm"
+            | "unauthorized" => Cause::Account,
             "externalAccountRequired" => Cause::ExternalAccount,
             "rejectedIdentifier" | "unsupportedIdentifier" => Cause::NameRefused,
             "badCSR" => Cause::RequestRefused,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use instant_acme::{CertificateIdentifier, Error as AcmeError, RevocationReason, RevocationRequest};
+use instant_acme::{
+    CertificateIdentifier, Error as AcmeError, RevocationReason, RevocationRequest,
+};
 use thiserror::Error;
 use tokio::sync::{Mutex, Notify};
 
@@ -226,7 +228,12 @@ impl Lifecycle {
         if let Some(current) = &current
             && !self.served.load(Ordering::Relaxed)
         {
-            match self.parts.installer.install(&self.settings.name, current).await {
+            match self
+                .parts
+                .installer
+                .install(&self.settings.name, current)
+                .await
+            {
                 Ok(()) => self.served.store(true, Ordering::Relaxed),
                 Err(error) => met.push(Failure::new(Cause::Install, &error.0)),
             }

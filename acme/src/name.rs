@@ -12,7 +12,9 @@ pub struct DnsName(String);
 
 /// Why a text cannot be the name of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` cannot be the name of a public certificate: give one full host name, without wildcard")]
+#[error(
+    "`{0}` cannot be the name of a public certificate: give one full host name, without wildcard"
+)]
 pub struct NotAName(String);
 
 impl DnsName {
@@ -25,7 +27,9 @@ impl DnsName {
         let labels: Vec<&str> = name.split('.').collect();
         let is_label = |label: &&str| {
             (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
                 && !label.starts_with('-')
                 && !label.ends_with('-')
         };

@@ -117,11 +117,10 @@ impl Ordering<'_> {
                 let failure = self.failure(&error, &open.exchange);
                 let passing = matches!(
                     failure.cause,
-                    Cause::RateLimited
-                        | Cause::AuthorityUnreachable
-                        | Cause::AuthorityUntrusted
+                    Cause::RateLimited | Cause::AuthorityUnreachable | Cause::AuthorityUntrusted
                 );
-                let broken = matches!(&error, AcmeError::Api(problem) if kind(problem) == "serverInternal");
+                let broken =
+                    matches!(&error, AcmeError::Api(problem) if kind(problem) == "serverInternal");
                 if passing || broken || !matches!(error, AcmeError::Api(_)) {
                     return Err(failure);
                 }
@@ -256,8 +255,9 @@ impl Ordering<'_> {
                 "the key of the order under way is lost; a new order is made",
             ));
         };
-        let csr = certificate::request(&self.settings.name, &key)
-            .map_err(|error| Failure::new(Cause::Store, &format!("no request can be made: {error}")))?;
+        let csr = certificate::request(&self.settings.name, &key).map_err(|error| {
+            Failure::new(Cause::Store, &format!("no request can be made: {error}"))
+        })?;
         if let Some(pending) = &mut record.order
             && !pending.finalised
         {
@@ -286,7 +286,10 @@ impl Ordering<'_> {
         open.exchange.take();
         let pem = order.certificate().await.map_err(failed)?;
         let mut chain_pem = pem.ok_or_else(|| {
-            Failure::new(Cause::AuthorityFault, "the order is valid and has no certificate")
+            Failure::new(
+                Cause::AuthorityFault,
+                "the order is valid and has no certificate",
+            )
         })?;
         let alternates = open.exchange.take().chain.map(|(_, others)| others);
         if let Some(wanted) = &self.authority.preferred_chain
@@ -318,7 +321,10 @@ impl Ordering<'_> {
 
     /// What made the order invalid: the error of a challenge, seen together with what a probe sees from here.
     async fn why_invalid(&self, open: &Open, order: &Order, record: &Record) -> Failure {
-        let tokens = record.order.as_ref().map(|pending| pending.tokens.as_slice());
+        let tokens = record
+            .order
+            .as_ref()
+            .map(|pending| pending.tokens.as_slice());
         let seen = match tokens.and_then(<[String]>::first) {
             Some(token) => {
                 let expected = self.parts.tokens.answer(token).await.ok().flatten();
@@ -354,8 +360,12 @@ impl Ordering<'_> {
         Ok(general)
     }
 
+    /// Forgets the order under way, its challenges and its key.
     async fn drop_order(&self, record: &mut Record) -> Result<(), Failure> {
-        drop_order(self.parts, self.records, record).await
+        withdraw(self.parts, record).await?;
+        record.order = None;
+        self.records.save(record).await?;
+        self.records.clear_key().await
     }
 
     fn failure(&self, error: &AcmeError, exchange: &Exchange) -> Failure {
@@ -363,20 +373,13 @@ impl Ordering<'_> {
     }
 }
 
-/// Forgets the order under way, its challenges and its key.
-pub(crate) async fn drop_order(
-    parts: &Parts,
-    records: &Records,
-    record: &mut Record,
-) -> Result<(), Failure> {
-    let Some(pending) = record.order.take() else {
-        return Ok(());
-    };
-    for token in &pending.tokens {
+/// Takes back what was published for the order under way.
+pub(crate) async fn withdraw(parts: &Parts, record: &Record) -> Result<(), Failure> {
+    let published = record.order.iter().flat_map(|pending| &pending.tokens);
+    for token in published {
         parts.tokens.withdraw(token).await?;
     }
-    records.save(record).await?;
-    records.clear_key().await
+    Ok(())
 }
 
 /// Another chain of the same certificate.

@@ -116,7 +116,9 @@ impl Probe for SystemProbe {
                 let asked = ask(SocketAddr::new(*address, self.port), name, token);
                 let here = match tokio::time::timeout(self.timeout, asked).await {
                     Err(_) => Port80::Silent,
-                    Ok(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut => Port80::Silent,
+                    Ok(Err(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
+                        Port80::Silent
+                    }
                     Ok(Err(_)) => Port80::Refused,
                     Ok(Ok(body)) if body.trim_ascii_end() == expected.as_bytes() => Port80::Ours,
                     Ok(Ok(_)) => Port80::Other,
@@ -141,7 +143,10 @@ async fn ask(address: SocketAddr, name: &DnsName, token: &str) -> std::io::Resul
     );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    (&mut stream).take(MAX_ANSWER).read_to_end(&mut answer).await?;
+    (&mut stream)
+        .take(MAX_ANSWER)
+        .read_to_end(&mut answer)
+        .await?;
     let end_of_head = answer.windows(4).position(|four| four == b"\r\n\r\n");
     let body = end_of_head.and_then(|at| answer.get(at + 4..));
     Ok(body.unwrap_or_default().to_vec())

@@ -101,7 +101,10 @@ impl Records {
     }
 
     pub(crate) async fn put_key(&self, pem: &str) -> Result<(), Failure> {
-        Ok(self.store.write(&self.path("order-key"), pem.as_bytes()).await?)
+        Ok(self
+            .store
+            .write(&self.path("order-key"), pem.as_bytes())
+            .await?)
     }
 
     pub(crate) async fn clear_key(&self) -> Result<(), Failure> {

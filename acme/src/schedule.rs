@@ -79,7 +79,9 @@ impl Validity {
 
     /// From then on nothing else counts.
     pub(crate) fn emergency(&self) -> UnixTime {
-        self.not_before.plus(self.life() - self.life() / 20).plus(Duration::from_secs(1))
+        self.not_before
+            .plus(self.life() - self.life() / 20)
+            .plus(Duration::from_secs(1))
     }
 }
 
@@ -178,7 +180,10 @@ mod tests {
     #[test]
     fn waits_double_up_to_six_hours_and_shrink_when_time_is_short() {
         let wait = |failures, left| backoff(failures, left, &Fixed(0.0)).as_secs();
-        assert_eq!([wait(1, None), wait(2, None), wait(5, None)], [60, 120, 960]);
+        assert_eq!(
+            [wait(1, None), wait(2, None), wait(5, None)],
+            [60, 120, 960]
+        );
         assert_eq!([wait(10, None), wait(u32::MAX, None)], [21_600, 21_600]);
         assert_eq!(wait(10, Some(Duration::from_secs(8_000))), 1_000);
         assert_eq!(wait(10, Some(Duration::ZERO)), 60);

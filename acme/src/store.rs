@@ -16,7 +16,9 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// Why a record cannot be read or kept.
 #[derive(Debug, Clone, Error)]
-#[error("{path}: cannot be {action}: {reason}. Check that the service may write there and that the disk has room")]
+#[error(
+    "{path}: cannot be {action}: {reason}. Check that the service may write there and that the disk has room"
+)]
 pub struct StoreError {
     /// File or record.
     pub path: String,
@@ -32,11 +34,17 @@ pub struct StoreError {
 /// new one, never a part of it. Several nodes that share a store share accounts, orders and challenges.
 pub trait Store: Send + Sync + fmt::Debug {
     /// The record, or `None` when there is none.
-    fn read<'a>(&'a self, name: &'a str)
-    -> BoxFuture<'a, Result<Option<Zeroizing<Vec<u8>>>, StoreError>>;
+    fn read<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Zeroizing<Vec<u8>>>, StoreError>>;
 
     /// Puts a record in place of the one before.
-    fn write<'a>(&'a self, name: &'a str, content: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn write<'a>(
+        &'a self,
+        name: &'a str,
+        content: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Removes a record; none is no error.
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
@@ -101,7 +109,11 @@ impl Store for FileStore {
         Box::pin(self.at(name, "read", read))
     }
 
-    fn write<'a>(&'a self, name: &'a str, content: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn write<'a>(
+        &'a self,
+        name: &'a str,
+        content: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
         let content = Zeroizing::new(content.to_vec());
         Box::pin(self.at(name, "written", move |path| write(path, &content)))
     }
@@ -242,7 +254,10 @@ mod tests {
         assert!(store.read("names/a").await.unwrap().is_none());
         store.write("names/a", b"first").await.unwrap();
         store.write("names/a", b"2nd").await.unwrap();
-        assert_eq!(store.read("names/a").await.unwrap().unwrap().as_slice(), b"2nd");
+        assert_eq!(
+            store.read("names/a").await.unwrap().unwrap().as_slice(),
+            b"2nd"
+        );
         let mode = |path: &str| {
             let metadata = std::fs::metadata(folder.path().join(path)).unwrap();
             metadata.permissions().mode() & 0o777
@@ -260,8 +275,19 @@ mod tests {
         store.write("secret", b"key").await.unwrap();
         let tokens = Tokens::new(Arc::clone(&store));
         tokens.publish("aZ_-9", "aZ_-9.thumb").await.unwrap();
-        assert_eq!(tokens.answer("aZ_-9").await.unwrap().unwrap(), "aZ_-9.thumb");
-        for wrong in ["", "../secret", "..", "a/b", "aZ_-9.new", "%2e%2e", &"a".repeat(129)] {
+        assert_eq!(
+            tokens.answer("aZ_-9").await.unwrap().unwrap(),
+            "aZ_-9.thumb"
+        );
+        for wrong in [
+            "",
+            "../secret",
+            "..",
+            "a/b",
+            "aZ_-9.new",
+            "%2e%2e",
+            &"a".repeat(129),
+        ] {
             assert_eq!(tokens.answer(wrong).await.unwrap(), None, "{wrong}");
             assert!(tokens.publish(wrong, "x").await.is_err(), "{wrong}");
         }
