@@ -9,6 +9,7 @@ mod files;
 mod model;
 mod names;
 mod pacs_dicomweb;
+mod peer;
 mod read;
 mod rules;
 mod section;
