@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, RsaKeySize};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub enum KeyType {
     /// ECDSA on P-256: small and fast; every browser of the last ten years knows it.
     #[default]
     P256,
-    /// RSA of 2048 bits, for older clients.
+    /// RSA of 2048 bits, for older clients. Such keys can be made with aws-lc-rs only, not with ring.
     Rsa2048,
 }
 
@@ -151,7 +151,7 @@ impl Issued {
 pub(crate) fn new_key(kind: KeyType) -> Result<Zeroizing<String>, rcgen::Error> {
     let key = match kind {
         KeyType::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?,
-        KeyType::Rsa2048 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)?,
+        KeyType::Rsa2048 => KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256)?,
     };
     Ok(Zeroizing::new(key.serialize_pem()))
 }

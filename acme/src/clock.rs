@@ -86,7 +86,7 @@ impl Random for SystemRandom {
     fn fraction(&self) -> f64 {
         let mut bytes = [0; 4];
         // Without random numbers there is no jitter; nothing secret depends on it.
-        let filled = rustls::crypto::aws_lc_rs::default_provider()
+        let filled = crate::transport::cryptography()
             .secure_random
             .fill(&mut bytes);
         match filled {

@@ -146,6 +146,12 @@ impl Lifecycle {
         }
     }
 
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &DnsName {
+        &self.settings.name
+    }
+
     /// Does what is due, for ever, and reports after each step. Drop it to stop: what was begun goes on at the next
     /// start.
     pub async fn run(&self, report: impl Fn(&Status) + Send + Sync) {
@@ -169,6 +175,34 @@ impl Lifecycle {
             Ok(status) => status,
             Err(failure) => self.unreadable(failure, met),
         }
+    }
+
+    /// How things stand, from what is kept: nothing is done, nobody is asked.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn standing(&self) -> Result<Status, Failure> {
+        let _one = self.busy.lock().await;
+        let record = self.records.load().await?;
+        let current = self.records.certificate(Slot::Current).await?;
+        let validity = current.as_ref().and_then(|current| current.validity().ok());
+        let next = match (record.next_attempt, &record.window, record.due) {
+            (Some(at), _, _) => (at, Reason::Retry),
+            (None, Some(window), _) => (window.chosen, Reason::Suggested),
+            (None, None, Some(due)) => (due, Reason::TwoThirds),
+            (None, None, None) => (self.parts.clock.now(), Reason::Missing),
+        };
+        Ok(Status {
+            name: self.settings.name.clone(),
+            validity,
+            directory: current.map(|current| current.directory.clone()),
+            next,
+            wake: next.0,
+            failures: record.failures,
+            last_failure: record.last_failure,
+            renewed: false,
+            met: Vec::new(),
+        })
     }
 
     /// Renews at once, for example because the key may be known to others; back-off is forgotten.

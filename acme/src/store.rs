@@ -210,7 +210,10 @@ impl Tokens {
     }
 
     /// Answers `token` with `key_authorization` from now on.
-    pub(crate) async fn publish(
+    ///
+    /// # Errors
+    /// When the token is none of RFC 8555 §8.3, or the store cannot be written.
+    pub async fn publish(
         &self,
         token: &str,
         key_authorization: &str,
@@ -223,7 +226,11 @@ impl Tokens {
         self.store.write(&name, key_authorization.as_bytes()).await
     }
 
-    pub(crate) async fn withdraw(&self, token: &str) -> Result<(), StoreError> {
+    /// Does not answer `token` any more.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn withdraw(&self, token: &str) -> Result<(), StoreError> {
         match record(token) {
             Some(name) => self.store.remove(&name).await,
             None => Ok(()),

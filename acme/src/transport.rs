@@ -16,6 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
@@ -130,8 +131,7 @@ impl HttpsTransport {
         settings: TransportSettings,
         roots: RootCertStore,
     ) -> Result<Self, TransportSetupError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(cryptography())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -197,6 +197,19 @@ impl Transport for HttpsTransport {
         })
     }
 }
+
+#[cfg(feature = "aws_lc_rs")]
+pub(crate) fn cryptography() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+#[cfg(all(feature = "ring", not(feature = "aws_lc_rs")))]
+pub(crate) fn cryptography() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+#[cfg(not(any(feature = "aws_lc_rs", feature = "ring")))]
+compile_error!("choose a cryptographic provider: feature `aws_lc_rs` or `ring`");
 
 fn no_connection(error: &hyper_util::client::legacy::Error) -> TransportError {
     let said = chain_text(error);

@@ -149,7 +149,7 @@ impl Access {
                 };
                 (principal, &self.local, pacs)
             }
-            ListenerKind::Admin | ListenerKind::Viewer => return Err(Refusal::NotOffered),
+            ListenerKind::Admin | ListenerKind::Viewer | ListenerKind::Clear => return Err(Refusal::NotOffered),
         })
     }
 }

@@ -153,6 +153,31 @@ pub const METRICS: &[Metric] = &[
         help: "Certificates and authorities read again, by outcome.",
     },
     Metric {
+        name: "drimbox_market_certificate_not_after_seconds",
+        kind: Kind::Gauge,
+        help: "End of the market certificate of a vi name, seconds since 1970; 0 without one.",
+    },
+    Metric {
+        name: "drimbox_acme_next_attempt_seconds",
+        kind: Kind::Gauge,
+        help: "Next order of a market certificate, seconds since 1970.",
+    },
+    Metric {
+        name: "drimbox_acme_consecutive_failures",
+        kind: Kind::Gauge,
+        help: "Failed attempts to get a market certificate since the last success.",
+    },
+    Metric {
+        name: "drimbox_acme_failures_total",
+        kind: Kind::Counter,
+        help: "Failed attempts to get a market certificate, by cause.",
+    },
+    Metric {
+        name: "drimbox_acme_certificates_total",
+        kind: Kind::Counter,
+        help: "Market certificates obtained and put in service.",
+    },
+    Metric {
         name: "drimbox_http_connections_refused_total",
         kind: Kind::Counter,
         help: "Connections closed at once because their address had as many as it may.",

@@ -3,6 +3,7 @@
 mod check;
 mod credentials;
 mod health;
+mod market;
 mod names;
 pub mod psc;
 mod tls;
@@ -104,6 +105,10 @@ impl Service for App {
 
     async fn check_pacs(&self, config: &Config, name: &str) -> Vec<Verdict> {
         check::pacs(config, name).await
+    }
+
+    async fn check_acme(&self, config: &Config) -> Vec<Verdict> {
+        crate::certs::market::check::run(config).await
     }
 }
 
@@ -329,6 +334,7 @@ struct Listeners {
     admin: Option<Listener>,
     http: Vec<Listener>,
     names: Option<Names>,
+    market: Option<market::MarketParts>,
     dimse: Option<(TcpListener, StorageScp)>,
 }
 
@@ -336,7 +342,7 @@ impl Listeners {
     async fn bind(config: &Config, parts: &Parts) -> anyhow::Result<Self> {
         let admin =
             Listener::bind(ListenerKind::Admin, config.admin.listen, Security::Plain).await?;
-        let (mut http, mut names) = (Vec::new(), None);
+        let (mut http, mut names, mut market) = (Vec::new(), None, None);
         if let Some(local) = &config.local {
             let security = match &local.tls {
                 Some(identity) => Security::Tls(net::tls::server_config(identity)?),
@@ -347,6 +353,7 @@ impl Listeners {
         if let Some(peer) = &config.peer {
             let loaded = Names::load(config, peer)?;
             let security = Security::Named(Arc::clone(&loaded.configs));
+            market = market::bind(config, &loaded.configs).await?;
             names = Some(loaded);
             http.push(Listener::bind(ListenerKind::Peer, peer.listen, security).await?);
         }
@@ -361,6 +368,7 @@ impl Listeners {
             admin: Some(admin),
             http,
             names,
+            market,
             dimse,
         })
     }
@@ -382,6 +390,12 @@ impl Listeners {
             behind.spawn(async move {
                 admin.serve(router, capacity, background).await;
             });
+        }
+        if let Some(market) = self.market.take() {
+            market.start(config, background, behind);
+        }
+        if let Some(names) = &self.names {
+            market::watch_bought(config, &names.configs, background, behind);
         }
         if let Some((listener, scp)) = self.dimse.take() {
             behind.spawn(scp.run(listener, background.clone()));

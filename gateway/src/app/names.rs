@@ -40,6 +40,8 @@ impl Names {
             for (host, identity, clients) in [db, vi] {
                 let Some(host) = host else { continue };
                 let certificate = match identity {
+                    // One from the gateway itself, or soon.
+                    None if config.acme.is_some() && matches!(clients, Clients::Anybody) => None,
                     None => {
                         tracing::warn!(
                             host,

@@ -34,6 +34,8 @@ pub struct Config {
     pub pixels: Pixels,
     /// `[psc]`: Pro Santé Connect. Absent: nobody logs in, no token is accepted.
     pub psc: Option<super::Psc>,
+    /// `[acme]`: certificates of the `vi` names. Absent: none is obtained.
+    pub acme: Option<super::Acme>,
     /// `[login]`
     pub login: super::Login,
     /// `[[pacs]]`, at least one, with distinct names and host names.

@@ -12,7 +12,7 @@ use super::section::Section;
 use super::value::{Fault, Value};
 
 /// Where Debian and most distributions keep the public authorities.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(super) const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// `[psc]`
 #[derive(Debug, Clone)]
@@ -221,7 +221,7 @@ fn environment(section: &Section<'_>, word: Option<Word>) -> Option<PscEnvironme
     }
 }
 
-fn https(value: &Value<'_>) -> Result<(Url, String), Fault> {
+pub(super) fn https(value: &Value<'_>) -> Result<(Url, String), Fault> {
     let text = value.text()?;
     let url = Url::parse(text).ok().filter(|url| {
         let plain = url.username().is_empty() && url.password().is_none();
@@ -236,7 +236,7 @@ fn https(value: &Value<'_>) -> Result<(Url, String), Fault> {
     Ok((url, text.to_owned()))
 }
 
-fn proxy(value: &Value<'_>) -> Result<Url, Fault> {
+pub(super) fn proxy(value: &Value<'_>) -> Result<Url, Fault> {
     let url = Url::parse(value.text()?)
         .ok()
         .filter(|url| url.scheme() == "http" && url.has_host() && matches!(url.path(), "" | "/"));

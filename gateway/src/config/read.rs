@@ -12,7 +12,7 @@ use super::model::{
     UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{files, login, names, pacs_dicomweb, peer, psc, rules};
+use super::{acme, files, login, names, pacs_dicomweb, peer, psc, rules};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -30,6 +30,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         local: root.section("local"),
         peer: root.section("peer"),
         dimse: root.section("dimse"),
+        acme: root.section("acme"),
         pacs: root.sections("pacs"),
     };
     let data_dir = root.or("data_dir", PathBuf::from("/var/lib/drimbox"), |v| v.path());
@@ -50,6 +51,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         .collect();
     let local = local(&sections.local, &pacs);
     let peer = peer::read(&sections.peer);
+    let acme = acme::read(&sections.acme);
 
     let parts = rules::Parts {
         root: &root,
@@ -57,6 +59,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         admin: &admin,
         local: local.as_ref(),
         peer: peer.as_ref(),
+        acme: acme.as_ref(),
         dimse: dimse.as_ref(),
         pacs: &pacs,
     };
@@ -76,6 +79,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         limits,
         pixels,
         psc,
+        acme,
         login,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })
@@ -87,6 +91,7 @@ pub(super) struct Sections<'a> {
     pub(super) local: Section<'a>,
     pub(super) peer: Section<'a>,
     pub(super) dimse: Section<'a>,
+    pub(super) acme: Section<'a>,
     pub(super) pacs: Vec<Section<'a>>,
 }
 
@@ -97,9 +102,10 @@ impl Sections<'_> {
             local,
             peer,
             dimse,
+            acme,
             pacs,
         } = self;
-        for section in [admin, local, peer, dimse].into_iter().chain(pacs) {
+        for section in [admin, local, peer, dimse, acme].into_iter().chain(pacs) {
             section.finish();
         }
     }

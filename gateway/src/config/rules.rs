@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::acme::Acme;
 use super::model::{Admin, Dimse, LocalListener, Pacs, PeerListener, RetrieveMethod};
 use super::read::Sections;
 use super::section::Section;
@@ -16,6 +17,7 @@ pub(super) struct Parts<'p, 'a> {
     pub(super) local: Option<&'p LocalListener>,
     pub(super) peer: Option<&'p PeerListener>,
     pub(super) dimse: Option<&'p Dimse>,
+    pub(super) acme: Option<&'p Acme>,
     pub(super) pacs: &'p [Option<Pacs>],
 }
 
@@ -26,6 +28,7 @@ pub(super) fn check(parts: &Parts<'_, '_>) {
     local_listener_is_protected(parts);
     peers_have_certificates(parts);
     certificates_have_names(parts);
+    market_certificates_have_a_use(parts);
     storage_scp(parts);
     distinct_addresses(parts);
 }
@@ -205,6 +208,35 @@ fn certificates_have_names(parts: &Parts<'_, '_>) {
     }
 }
 
+fn market_certificates_have_a_use(parts: &Parts<'_, '_>) {
+    if !parts.sections.acme.is_present() {
+        return;
+    }
+    if !parts.sections.peer.is_present() {
+        parts.sections.acme.fault(
+            "listen",
+            Fault::new(
+                "[acme] obtient les certificats du point d'accès [peer], qui n'est pas demandé",
+                "ajouter la section [peer], ou retirer [acme]",
+            ),
+        );
+    }
+    for (section, pacs) in parts.sections.pacs.iter().zip(parts.pacs) {
+        let Some(host) = pacs.as_ref().and_then(|pacs| pacs.vi_host.as_ref()) else {
+            continue;
+        };
+        if acme::DnsName::parse(host).is_err() {
+            section.fault(
+                "vi_host",
+                Fault::new(
+                    "aucune autorité ne délivre de certificat public pour ce nom",
+                    "écrire le nom DNS public complet, par exemple \"vi.imagerie-exemple.fr\"",
+                ),
+            );
+        }
+    }
+}
+
 fn storage_scp(parts: &Parts<'_, '_>) {
     let section = &parts.sections.dimse;
     if let Some(dimse) = parts.dimse {
@@ -257,6 +289,7 @@ fn distinct_addresses(parts: &Parts<'_, '_>) {
         (&sections.local, parts.local.map(|local| local.listen)),
         (&sections.peer, parts.peer.map(|peer| peer.listen)),
         (&sections.dimse, parts.dimse.and_then(|dimse| dimse.listen)),
+        (&sections.acme, parts.acme.map(|acme| acme.listen)),
     ];
     let mut taken: Vec<SocketAddr> = Vec::new();
     for (section, address) in listeners {

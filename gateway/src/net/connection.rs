@@ -17,6 +17,8 @@ pub enum ListenerKind {
     Peer,
     /// Browsers, on the `vi` names.
     Viewer,
+    /// Anybody, in clear on port 80: challenges of certificate authorities and redirects.
+    Clear,
 }
 
 impl ListenerKind {
@@ -28,6 +30,7 @@ impl ListenerKind {
             Self::Local => "local",
             Self::Peer => "peer",
             Self::Viewer => "viewer",
+            Self::Clear => "clear",
         }
     }
 }

@@ -176,7 +176,7 @@ impl Listener {
             };
             // The centre's own network comes through one machine where a relay stands before us.
             let of_address = match kind {
-                ListenerKind::Peer => match capacity.per_address.take(remote.ip()) {
+                ListenerKind::Peer | ListenerKind::Clear => match capacity.per_address.take(remote.ip()) {
                     Some(of_address) => Some(of_address),
                     None => {
                         metrics::counter!(

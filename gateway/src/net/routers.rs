@@ -41,7 +41,10 @@ impl Routers {
     pub(super) fn of(&self, connection: &Connection) -> Router {
         match connection.listener {
             ListenerKind::Viewer => self.viewer.clone(),
-            ListenerKind::Admin | ListenerKind::Local | ListenerKind::Peer => self.main.clone(),
+            ListenerKind::Admin
+            | ListenerKind::Local
+            | ListenerKind::Peer
+            | ListenerKind::Clear => self.main.clone(),
         }
     }
 }

@@ -1,0 +1,3 @@
+//! The certificates that the gateway depends on.
+
+pub mod market;
