@@ -213,11 +213,7 @@ impl Tokens {
     ///
     /// # Errors
     /// When the token is none of RFC 8555 §8.3, or the store cannot be written.
-    pub async fn publish(
-        &self,
-        token: &str,
-        key_authorization: &str,
-    ) -> Result<(), StoreError> {
+    pub async fn publish(&self, token: &str, key_authorization: &str) -> Result<(), StoreError> {
         let name = record(token).ok_or_else(|| StoreError {
             path: "challenge".to_owned(),
             action: "written",

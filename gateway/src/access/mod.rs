@@ -149,7 +149,9 @@ impl Access {
                 };
                 (principal, &self.local, pacs)
             }
-            ListenerKind::Admin | ListenerKind::Viewer | ListenerKind::Clear => return Err(Refusal::NotOffered),
+            ListenerKind::Admin | ListenerKind::Viewer | ListenerKind::Clear => {
+                return Err(Refusal::NotOffered);
+            }
         })
     }
 }

@@ -153,11 +153,6 @@ pub const METRICS: &[Metric] = &[
         help: "Certificates and authorities read again, by outcome.",
     },
     Metric {
-        name: "drimbox_market_certificate_not_after_seconds",
-        kind: Kind::Gauge,
-        help: "End of the market certificate of a vi name, seconds since 1970; 0 without one.",
-    },
-    Metric {
         name: "drimbox_acme_next_attempt_seconds",
         kind: Kind::Gauge,
         help: "Next order of a market certificate, seconds since 1970.",
@@ -341,6 +336,16 @@ pub const METRICS: &[Metric] = &[
         name: "drimbox_pacs_up",
         kind: Kind::Gauge,
         help: "1 while a PACS answers a C-ECHO or a small search, else 0, by pacs.",
+    },
+    Metric {
+        name: "drimbox_certificate_not_after_seconds",
+        kind: Kind::Gauge,
+        help: "End of a certificate, Unix time.",
+    },
+    Metric {
+        name: "drimbox_certificate_findings",
+        kind: Kind::Gauge,
+        help: "1 for a certificate with something wrong of that severity, else 0.",
     },
 ];
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::certs::market::{self, Market, port80};
+use crate::certs::market::{Market, port80};
 use crate::config::Config;
 use crate::net::{Capacity, Listener, ListenerKind, NamedConfigs, Security};
 
@@ -60,23 +60,5 @@ impl MarketParts {
             listener.serve(router, capacity, stop).await;
         });
         behind.spawn(self.market.run(background.clone()));
-    }
-}
-
-/// Watches the certificates that were bought.
-pub(super) fn watch_bought(
-    config: &Config,
-    names: &Arc<NamedConfigs>,
-    background: &CancellationToken,
-    behind: &mut JoinSet<()>,
-) {
-    let bought = config.pacs.iter().filter(|pacs| pacs.vi_tls.is_some());
-    let hosts: Vec<String> = bought.filter_map(|pacs| pacs.vi_host.clone()).collect();
-    if !hosts.is_empty() {
-        behind.spawn(market::watch_bought(
-            hosts,
-            Arc::clone(names),
-            background.clone(),
-        ));
     }
 }

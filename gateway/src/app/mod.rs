@@ -23,6 +23,7 @@ use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::cache::{Bounds, Cache};
+use crate::certs;
 use crate::cli::{Service, Verdict};
 use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
@@ -65,6 +66,10 @@ impl Service for App {
         if let Some(psc) = parts.psc.clone() {
             behind.spawn(psc.follow_certificate(background.clone()));
         }
+        behind.spawn(certs::watch::run(
+            certs::place::places(&config),
+            background.clone(),
+        ));
         for archive in &parts.archives {
             let archive = Arc::clone(archive);
             let background = background.clone();
@@ -393,9 +398,6 @@ impl Listeners {
         }
         if let Some(market) = self.market.take() {
             market.start(config, background, behind);
-        }
-        if let Some(names) = &self.names {
-            market::watch_bought(config, &names.configs, background, behind);
         }
         if let Some((listener, scp)) = self.dimse.take() {
             behind.spawn(scp.run(listener, background.clone()));

@@ -3,6 +3,7 @@
 //! It parses, loads the configuration, calls [`Service`] and prints; it opens no socket itself.
 //! What an administrator reads is in French.
 
+mod certs;
 mod check;
 mod manual;
 mod verdict;
@@ -69,6 +70,11 @@ enum Command {
         #[command(subcommand)]
         what: Check,
     },
+    #[command(about = "Inventaire des certificats de la passerelle")]
+    Certs {
+        #[command(subcommand)]
+        what: certs::Certs,
+    },
     #[command(about = "Afficher la version")]
     Version,
     #[command(about = "Écrire le script de complétion d'un interpréteur de commandes")]
@@ -92,7 +98,9 @@ enum Command {
 enum Check {
     #[command(about = "Contrôler le fichier de configuration et les certificats qu'il nomme")]
     Config(ConfigFile),
-    #[command(about = "Contrôler les certificats publics (vi) et ce qu'il faut pour les renouveler")]
+    #[command(
+        about = "Contrôler les certificats publics (vi) et ce qu'il faut pour les renouveler"
+    )]
     Acme(ConfigFile),
     #[command(about = "Contrôler un PACS : association, C-ECHO, recherche, récupération")]
     Pacs {
@@ -182,6 +190,7 @@ fn execute(
             Ok(config) => check_acme(&config, service, out),
             Err(error) => refuse(&error, err),
         },
+        Command::Certs { what } => certs::execute(what, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -132,10 +132,9 @@ async fn handle(
     // Pages of other origins are a matter of the centre's own network.
     let origin = match connection.listener {
         ListenerKind::Local => cors::origin(&parts.headers, &service.cors_origins),
-        ListenerKind::Peer
-        | ListenerKind::Viewer
-        | ListenerKind::Admin
-        | ListenerKind::Clear => None,
+        ListenerKind::Peer | ListenerKind::Viewer | ListenerKind::Admin | ListenerKind::Clear => {
+            None
+        }
     };
     let preflight = origin
         .as_ref()

@@ -176,17 +176,19 @@ impl Listener {
             };
             // The centre's own network comes through one machine where a relay stands before us.
             let of_address = match kind {
-                ListenerKind::Peer | ListenerKind::Clear => match capacity.per_address.take(remote.ip()) {
-                    Some(of_address) => Some(of_address),
-                    None => {
-                        metrics::counter!(
+                ListenerKind::Peer | ListenerKind::Clear => {
+                    match capacity.per_address.take(remote.ip()) {
+                        Some(of_address) => Some(of_address),
+                        None => {
+                            metrics::counter!(
                             "drimbox_http_connections_refused_total", "listener" => kind.as_str()
                         )
                         .increment(1);
-                        tracing::debug!(listener = %kind, %remote, "too many connections of one address");
-                        continue;
+                            tracing::debug!(listener = %kind, %remote, "too many connections of one address");
+                            continue;
+                        }
                     }
-                },
+                }
                 ListenerKind::Admin | ListenerKind::Local | ListenerKind::Viewer => None,
             };
             let arrival = Arrival {

@@ -9,15 +9,15 @@ use acme::{
 
 use super::{Market, moment, words};
 use crate::cli::Verdict;
-use crate::config::{Config, Pacs};
-use crate::net::{Clients, NamedConfigs, NamedHost, tls};
+use crate::config::Config;
+use crate::net::{Clients, NamedConfigs, NamedHost};
 
 /// What the probe looks for; the service that runs finds it in the shared folder.
 const TOKEN: &str = "drimbox-check-acme";
 
 /// Looks at everything that a renewal needs. Orders nothing.
 pub async fn run(config: &Config) -> Vec<Verdict> {
-    let mut verdicts: Vec<Verdict> = config.pacs.iter().filter_map(bought).collect();
+    let mut verdicts = Vec::new();
     let Some(settings) = &config.acme else {
         let missing = config
             .pacs
@@ -34,7 +34,7 @@ pub async fn run(config: &Config) -> Vec<Verdict> {
         if verdicts.is_empty() {
             verdicts.push(Verdict::ok(
                 "Noms",
-                "aucun nom de visionneuse n'est configuré",
+                "rien à obtenir : les noms vi ont leur certificat (drimbox certs check), ou il n'y en a pas",
             ));
         }
         return verdicts;
@@ -67,7 +67,7 @@ impl Market {
         }
         let expected = format!("{TOKEN}.look");
         let published = self.tokens.publish(TOKEN, &expected).await;
-        for lifecycle in &self.lifecycles {
+        for (_, lifecycle) in &self.lifecycles {
             verdicts.push(stands(lifecycle).await);
             if published.is_ok() {
                 verdicts.push(from_here(probe, lifecycle.name(), &expected).await);
@@ -157,29 +157,6 @@ async fn stands(lifecycle: &Lifecycle) -> Verdict {
     } else {
         Verdict::failed(step, detail, remedy)
     }
-}
-
-/// A certificate bought by hand.
-fn bought(pacs: &Pacs) -> Option<Verdict> {
-    let (host, identity) = (pacs.vi_host.as_ref()?, pacs.vi_tls.as_ref()?);
-    let step = format!("Certificat de {host} (vi_tls)");
-    let validity = tls::certified_key(identity)
-        .ok()
-        .and_then(|certificate| super::installer::validity(&certificate));
-    let Some((age, shown)) = validity.map(|validity| dates(&validity)) else {
-        return Some(Verdict::failed(
-            step,
-            "il ne peut être lu avec sa clé",
-            "remplacer les fichiers de vi_tls",
-        ));
-    };
-    let remedy = "commander un nouveau certificat et remplacer les fichiers de vi_tls ; il est pris en \
-                  compte sans redémarrage";
-    Some(match age {
-        Age::Fresh => Verdict::ok(step, shown),
-        Age::Due | Age::Late => Verdict::warning(step, shown, remedy),
-        Age::Critical | Age::Emergency | Age::Expired => Verdict::failed(step, shown, remedy),
-    })
 }
 
 fn dates(validity: &acme::Validity) -> (Age, String) {

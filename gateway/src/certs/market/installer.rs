@@ -4,12 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use acme::{BoxFuture, DnsName, InstallError, Installer, Issued, UnixTime, Validity};
+use acme::{BoxFuture, DnsName, InstallError, Installer, Issued};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 use rustls_pki_types::ServerName;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::net::tls::provider;
 use crate::net::{NamedConfigs, usable};
@@ -45,17 +44,6 @@ impl Installer for MarketInstaller {
                 .map_err(|error| InstallError(error.to_string()))
         })
     }
-}
-
-/// When the leaf of a certificate is valid; `None` when it cannot be read.
-#[must_use]
-pub fn validity(certificate: &CertifiedKey) -> Option<Validity> {
-    let (_, leaf) = X509Certificate::from_der(certificate.cert.first()?).ok()?;
-    let dates = leaf.validity();
-    Some(Validity {
-        not_before: UnixTime::from_timestamp(dates.not_before.timestamp()),
-        not_after: UnixTime::from_timestamp(dates.not_after.timestamp()),
-    })
 }
 
 /// The certificate, ready for the listener, after a handshake with itself. One that has expired is not tried: it is

@@ -1,4 +1,5 @@
-//! The market certificates of the `vi` names: obtained and renewed over ACME, or bought by hand; watched in both cases.
+//! The market certificates of the `vi` names, obtained and renewed over ACME. Those that were bought by hand are places of
+//! the inventory like any other.
 //!
 //! What a certificate authority is asked and when is decided in the crate `acme`. Here are the folder it keeps its
 //! state in, the way of a certificate into the listener ([`installer`]), port 80 ([`port80`]), and what administrators
@@ -11,7 +12,6 @@ pub mod report;
 pub mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use acme::{
     Accounts, Authority, Clock, DnsName, FileStore, HttpsTransport, Lifecycle, Parts, Store,
@@ -26,13 +26,10 @@ use crate::net::{self, NamedConfigs};
 use installer::MarketInstaller;
 use report::Report;
 
-/// Time between two looks at the dates of certificates that were bought.
-const LOOK_EVERY: Duration = Duration::from_secs(3_600);
-
 /// The certificates of all `vi` names that the gateway gets itself, and what they share.
 pub struct Market {
-    /// One for each name.
-    pub lifecycles: Vec<Lifecycle>,
+    /// One for each name, with the place it has in the inventory: `vi:PACS`.
+    lifecycles: Vec<(String, Lifecycle)>,
     /// The answers to challenges.
     pub tokens: Tokens,
     transport: Arc<dyn Transport>,
@@ -90,7 +87,8 @@ impl Market {
                 authorities: authorities.clone(),
                 key_type: acme.key_type,
             };
-            lifecycles.push(Lifecycle::new(settings, parts.clone()));
+            let place = format!("vi:{}", pacs.name);
+            lifecycles.push((place, Lifecycle::new(settings, parts.clone())));
         }
         Ok(Self {
             lifecycles,
@@ -103,10 +101,10 @@ impl Market {
     /// Keeps every certificate in date until `stop`; what is under way then goes on at the next start.
     pub async fn run(self, stop: CancellationToken) {
         let mut names = JoinSet::new();
-        for lifecycle in self.lifecycles {
+        for (place, lifecycle) in self.lifecycles {
             let stop = stop.clone();
             names.spawn(async move {
-                let report = Report::default();
+                let report = Report::new(place);
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = lifecycle.run(|status| report.tell(status)) => {}
@@ -114,26 +112,6 @@ impl Market {
             });
         }
         while names.join_next().await.is_some() {}
-    }
-}
-
-/// Watches the dates of the certificates that were bought, until `stop`.
-pub async fn watch_bought(hosts: Vec<String>, names: Arc<NamedConfigs>, stop: CancellationToken) {
-    let reports: Vec<_> = hosts.iter().map(|_| Report::default()).collect();
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = looks.tick() => {}
-        }
-        for (host, report) in hosts.iter().zip(&reports) {
-            let validity = names
-                .certificate(host)
-                .and_then(|certificate| installer::validity(&certificate));
-            if let Some(validity) = validity {
-                report.dates(host, &validity, SystemClock.now());
-            }
-        }
     }
 }
 

@@ -2,18 +2,30 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use acme::{Age, Status, UnixTime, Validity};
+use acme::{Age, Clock as _, Status, SystemClock, UnixTime, Validity};
 
 use super::{moment, words};
+use crate::certs::place::Role;
 
 /// What was told of one name, so that nothing is told twice.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Report {
-    /// The last alert: 0 none, 1 due, 2 late, 3 critical, 4 expired.
+    /// The name's place in the inventory.
+    place: String,
+    /// The last alert: 0 none, 1 late, 2 critical, 3 expired.
     alert: AtomicU8,
 }
 
 impl Report {
+    /// Nothing was told yet of this place of the inventory.
+    #[must_use]
+    pub fn new(place: String) -> Self {
+        Self {
+            place,
+            alert: AtomicU8::new(0),
+        }
+    }
+
     /// One step in the life of a certificate.
     pub fn tell(&self, status: &Status) {
         let name = status.name.as_str();
@@ -41,24 +53,28 @@ impl Report {
                 "nouveau certificat public en service"
             );
         }
-        gauge("drimbox_acme_next_attempt_seconds", name, status.next.0);
+        metrics::gauge!("drimbox_acme_next_attempt_seconds", "fqdn" => name.to_owned())
+            .set(seconds(status.next.0));
         metrics::gauge!("drimbox_acme_consecutive_failures", "fqdn" => name.to_owned())
             .set(f64::from(status.failures));
-        match &status.validity {
-            Some(validity) => self.dates(name, validity, acme::Clock::now(&acme::SystemClock)),
-            None => gauge(NOT_AFTER, name, UnixTime::from_secs(0)),
+        if let Some(validity) = &status.validity {
+            metrics::gauge!(
+                "drimbox_certificate_not_after_seconds",
+                "place" => self.place.clone(), "role" => Role::Market.code()
+            )
+            .set(seconds(validity.not_after));
+            self.dates(name, validity, SystemClock.now());
         }
     }
 
     /// The dates of a certificate, with an alert when the last quarter of its life begins, the last tenth, and its end.
     /// Parts of its life, not days: it may last 397 days or 45.
-    pub fn dates(&self, name: &str, validity: &Validity, now: UnixTime) {
-        gauge(NOT_AFTER, name, validity.not_after);
+    fn dates(&self, name: &str, validity: &Validity, now: UnixTime) {
         let alert = match validity.age(now) {
             Age::Fresh | Age::Due => 0,
-            Age::Late => 2,
-            Age::Critical | Age::Emergency => 3,
-            Age::Expired => 4,
+            Age::Late => 1,
+            Age::Critical | Age::Emergency => 2,
+            Age::Expired => 3,
         };
         let before = self.alert.swap(alert, Ordering::Relaxed);
         if alert <= before {
@@ -66,12 +82,12 @@ impl Report {
         }
         let until = moment(validity.not_after);
         match alert {
-            2 => tracing::warn!(
+            1 => tracing::warn!(
                 fqdn = name,
                 "Le certificat public arrive au dernier quart de sa vie sans avoir été renouvelé ; il \
                  expire le {until}. Lancer drimbox check acme."
             ),
-            3 => tracing::error!(
+            2 => tracing::error!(
                 fqdn = name,
                 "Le certificat public expire le {until}. Lancer drimbox check acme sans attendre, ou en \
                  installer un par vi_tls."
@@ -85,12 +101,10 @@ impl Report {
     }
 }
 
-const NOT_AFTER: &str = "drimbox_market_certificate_not_after_seconds";
-
-fn gauge(metric: &'static str, name: &str, at: UnixTime) {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "seconds of this century are exact in a double"
-    )]
-    metrics::gauge!(metric, "fqdn" => name.to_owned()).set(at.as_secs() as f64);
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seconds of this century are exact in a double"
+)]
+fn seconds(at: UnixTime) -> f64 {
+    at.as_secs() as f64
 }
