@@ -395,17 +395,17 @@ async fn fetch(account: &Account, exchange: &Exchange, url: String) -> Option<St
 /// Puts together what the authority says of a validation (RFC 8555 §8.2) and what is seen from here.
 fn diagnose(problem: &Problem, seen: Option<&Seen>) -> Failure {
     let port80 = seen.map(|seen| seen.port80);
+    // Whoever could not connect, or got a wrong answer, has found an address: what cannot be resolved here is then no
+    // reason to doubt the name.
     let cause = match kind(problem) {
         "dns" => Cause::NameUnresolved,
         "caa" => Cause::Caa,
         "rateLimited" => Cause::RateLimited,
         "connection" | "tls" => match port80 {
-            Some(Port80::NotTried) => Cause::NameUnresolved,
             Some(Port80::Other) => Cause::AnsweredElsewhere,
             _ => Cause::PortBlocked,
         },
         "unauthorized" | "incorrectResponse" | "malformed" => match port80 {
-            Some(Port80::NotTried) => Cause::NameUnresolved,
             Some(Port80::Refused | Port80::Silent) => Cause::PortBlocked,
             _ => Cause::AnsweredElsewhere,
         },
@@ -423,7 +423,7 @@ fn describe(seen: &Seen) -> String {
     let addresses: Vec<String> = seen.addresses.iter().map(ToString::to_string).collect();
     let addresses = addresses.join(", ");
     match seen.port80 {
-        Port80::NotTried => "the name has no address".to_owned(),
+        Port80::NotTried => "no address is found for the name".to_owned(),
         Port80::Ours => format!("{addresses} answers as it should"),
         Port80::Other => format!("{addresses} gives another answer"),
         Port80::Refused => format!("{addresses} refuses connections on port 80"),

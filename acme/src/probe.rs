@@ -107,7 +107,9 @@ impl Probe for SystemProbe {
         expected: &'a str,
     ) -> BoxFuture<'a, Seen> {
         Box::pin(async move {
-            let mut addresses = self.resolver.addresses(name.as_str()).await;
+            let found = self.resolver.addresses(name.as_str());
+            let found = tokio::time::timeout(self.timeout, found).await;
+            let mut addresses = found.unwrap_or_default();
             addresses.truncate(MAX_ADDRESSES);
             addresses.sort_unstable();
             addresses.dedup();

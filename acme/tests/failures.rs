@@ -40,7 +40,7 @@ async fn failures_of_validation_are_told_apart_by_what_is_seen_from_both_sides()
         ("connection", 1, Port80::Silent, Cause::PortBlocked),
         ("connection", 1, Port80::Ours, Cause::PortBlocked),
         ("connection", 1, Port80::Other, Cause::AnsweredElsewhere),
-        ("connection", 0, Port80::NotTried, Cause::NameUnresolved),
+        ("connection", 0, Port80::NotTried, Cause::PortBlocked),
         ("unauthorized", 1, Port80::Other, Cause::AnsweredElsewhere),
         ("unauthorized", 1, Port80::Ours, Cause::AnsweredElsewhere),
         ("unauthorized", 1, Port80::Refused, Cause::PortBlocked),

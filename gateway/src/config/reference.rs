@@ -51,6 +51,9 @@ fn folder() -> tempfile::TempDir {
         fs::write(&path, pem).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
+    let key = folder.path().join("cle-eab");
+    fs::write(&key, "c2VjcmV0").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     folder
 }
 

@@ -8,4 +8,5 @@
 mod http;
 mod names;
 mod support;
+mod swaps;
 mod tls;
