@@ -188,6 +188,8 @@ impl Parts {
                 UnnamedSyntax::AsStored => Unnamed::AsStored,
             },
             cors_origins: config.dicomweb.cors_origins.clone(),
+            add_ins: config.peer.as_ref().is_some_and(|peer| peer.add_ins),
+            trail: None,
         });
         let capacity = Capacity::new(&config.limits);
         Ok(Self {
