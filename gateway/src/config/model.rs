@@ -22,6 +22,8 @@ pub struct Config {
     pub local: Option<LocalListener>,
     /// `[peer]`: DICOMweb for other DRIMboxes on the `db` names. Absent: no such listener.
     pub peer: Option<PeerListener>,
+    /// `[trust]`: which DRIMboxes are believed. Absent: no such decision.
+    pub trust: Option<super::Trust>,
     /// `[dimse]`: the gateway as a DICOM application entity.
     pub dimse: Dimse,
     /// `[cache]`
