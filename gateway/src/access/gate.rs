@@ -14,8 +14,8 @@ use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::refusal::Refusal;
 use super::Request;
+use super::refusal::Refusal;
 use crate::archive::Scope;
 use crate::dicom::uid::InstanceUid;
 use crate::source::{Exams, PublishedExam};

@@ -5,12 +5,11 @@
 //! here and nowhere else. What cannot be established is refused.
 
 mod gate;
+mod peers;
 mod refusal;
 mod tokens;
 
-pub use gate::{
-    Credentials, Known, NamedKos, NotAPeer, PeerDirectory, PeerGate, PeerIdentity,
-};
+pub use gate::{Credentials, Known, NamedKos, NotAPeer, PeerDirectory, PeerGate, PeerIdentity};
 pub use refusal::Refusal;
 pub use tokens::{TokenError, Tokens};
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod credentials;
+mod gate;
 mod health;
 mod names;
 pub mod psc;
@@ -21,6 +22,7 @@ use crate::admin::{self, AddressList, Metrics, Probe};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
+use crate::audit::Audit;
 use crate::cache::{Bounds, Cache};
 use crate::cli::{Service, Verdict};
 use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
@@ -29,13 +31,16 @@ use crate::dicomweb::images::Images;
 use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
+use crate::dicomweb::trail::Trail;
 use crate::dicomweb::transcoded::Transcoding;
 use crate::net::{self, Capacity, Listener, ListenerKind, Routers, Security};
 use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
 use crate::pixels::worker::{Codecs, WorkerSettings, Workers};
+use crate::source::Exams;
 use crate::store::{ListingStore, SledStore};
 use crate::studies::{self, Studies};
+use crate::trust::Trust;
 use crate::{notify, telemetry};
 use health::Health;
 use names::Names;
@@ -61,6 +66,9 @@ impl Service for App {
         let mut behind = JoinSet::new();
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
+        if let Some(trust) = parts.trust.clone() {
+            behind.spawn(trust.maintain(background.clone()));
+        }
         if let Some(psc) = parts.psc.clone() {
             behind.spawn(psc.follow_certificate(background.clone()));
         }
@@ -99,6 +107,7 @@ impl Service for App {
         while let Some(ended) = behind.join_next().await {
             ended.context("a part of the gateway failed while stopping")?;
         }
+        parts.audit.close().await;
         Ok(())
     }
 
@@ -115,6 +124,9 @@ struct Parts {
     studies: HashMap<Arc<str>, Arc<Studies>>,
     service: Arc<service::Service>,
     psc: Option<psc::PscParts>,
+    trust: Option<Trust>,
+    audit: Audit,
+    exams: Exams,
     capacity: Capacity,
 }
 
@@ -140,6 +152,12 @@ impl Parts {
                 config.data_dir.display()
             )
         })?);
+        let trust = gate::trust(config).await?;
+        let psc = psc::build(config)?;
+        let audit = gate::audit(&config.data_dir).await?;
+        let exams = gate::exams(&config.data_dir).await?;
+        let mut access = access(config)?;
+        access.gate = gate::peers(config, trust.as_ref(), psc.as_ref(), &exams)?;
         let moves = Moves::new(config.dimse.ae_title.clone());
         let mut archives = Vec::new();
         let mut fronts = HashMap::new();
@@ -173,7 +191,7 @@ impl Parts {
         let pixels = pool(&config.pixels);
         let service = Arc::new(service::Service {
             pacs: served,
-            access: access(config)?,
+            access,
             roots: roots(config),
             max_head_bytes: config.limits.max_head_bytes as u64,
             max_matches: config.limits.max_matches,
@@ -189,7 +207,7 @@ impl Parts {
             },
             cors_origins: config.dicomweb.cors_origins.clone(),
             add_ins: config.peer.as_ref().is_some_and(|peer| peer.add_ins),
-            trail: None,
+            trail: Some(Arc::new(Trail::new(audit.clone()))),
         });
         let capacity = Capacity::new(&config.limits);
         Ok(Self {
@@ -198,7 +216,10 @@ impl Parts {
             archives,
             studies: fronts,
             service,
-            psc: psc::build(config)?,
+            psc,
+            trust,
+            audit,
+            exams,
             capacity,
         })
     }
@@ -347,7 +368,7 @@ impl Listeners {
             http.push(Listener::bind(ListenerKind::Local, local.listen, security).await?);
         }
         if let Some(peer) = &config.peer {
-            let loaded = Names::load(config, peer)?;
+            let loaded = Names::load(config, peer, parts.trust.as_ref())?;
             let security = Security::Named(Arc::clone(&loaded.configs));
             names = Some(loaded);
             http.push(Listener::bind(ListenerKind::Peer, peer.listen, security).await?);

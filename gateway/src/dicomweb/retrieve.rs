@@ -73,10 +73,7 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
         )
         .into());
     }
-    let sending = Sending {
-        encoding,
-        edits,
-    };
+    let sending = Sending { encoding, edits };
     // The first instance that is transcoded decides on the status.
     let first = batches.first().first().cloned();
     let first = match first.and_then(|item| sending.part(item)) {

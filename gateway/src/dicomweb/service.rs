@@ -207,10 +207,7 @@ impl Service {
             return answer;
         };
         let recorded = match answer {
-            Ok(answer) => trail
-                .begun(asked.connection, &about, answer)
-                .await
-                .map(Ok),
+            Ok(answer) => trail.begun(asked.connection, &about, answer).await.map(Ok),
             Err(problem) => trail
                 .refused(asked.connection, &about, problem.status())
                 .await

@@ -45,12 +45,8 @@ pub fn refused(refusal: Refusal) -> Problem {
         | Refusal::SeriesNotNamed
         | Refusal::InstanceNotNamed
         | Refusal::WholeStudy => nothing_known(),
-        Refusal::PeersUnknown(_) | Refusal::ExamsUnknown => {
-            Problem::unavailable("not now", LATER)
-        }
-        Refusal::TokenUnchecked { retry_after, .. } => {
-            Problem::unavailable("not now", retry_after)
-        }
+        Refusal::PeersUnknown(_) | Refusal::ExamsUnknown => Problem::unavailable("not now", LATER),
+        Refusal::TokenUnchecked { retry_after, .. } => Problem::unavailable("not now", retry_after),
         // Whatever else there is: known, and not allowed.
         _ => Problem::forbidden(REFUSED),
     }
@@ -124,7 +120,10 @@ mod tests {
         for (group, status) in alike.iter().zip([401, 403, 404]) {
             for refusal in *group {
                 assert_eq!(seen(*refusal).0, status, "{refusal:?}");
-                assert_eq!(Some(seen(*refusal)), group.first().map(|first| seen(*first)));
+                assert_eq!(
+                    Some(seen(*refusal)),
+                    group.first().map(|first| seen(*first))
+                );
             }
         }
         // Nor an exam that is refused from one that the PACS does not have.

@@ -53,7 +53,10 @@ impl TokenGate for Psc {
     ) -> BoxFuture<'a, Result<Arc<CheckedToken>, GateError>> {
         Box::pin(async move {
             *self.asked.lock() += 1;
-            assert!(peer.is_some(), "the certificate of the peer was not handed on");
+            assert!(
+                peer.is_some(),
+                "the certificate of the peer was not handed on"
+            );
             if let Some(error) = &self.answer {
                 return Err(error.clone());
             }
@@ -171,7 +174,11 @@ impl Case {
             peer: self.access.recognise(&connection)?,
             person: None,
         };
-        let uid = self.kos.ok().flatten().map(|uid| InstanceUid::parse(uid).unwrap());
+        let uid = self
+            .kos
+            .ok()
+            .flatten()
+            .map(|uid| InstanceUid::parse(uid).unwrap());
         let kos = match (self.kos, &uid) {
             (Err(()), _) => NamedKos::Unreadable,
             (Ok(_), Some(uid)) => NamedKos::Kos(uid),
@@ -182,7 +189,9 @@ impl Case {
             kos,
         };
         let request = Request::Retrieve(&self.scope);
-        let decided = self.access.decide(&connection, credentials, None, request, &mut known);
+        let decided = self
+            .access
+            .decide(&connection, credentials, None, request, &mut known);
         let grant = decided.await?;
         assert!(known.peer.is_some() && known.person.is_some());
         Ok(grant)
@@ -229,7 +238,10 @@ async fn without_a_white_list_nobody_is_a_peer_for_now() {
         ours: true,
     });
     let case = good_with(Directory { refused }, physician(), exam()).await;
-    assert_eq!(case.ask().await, Err(Refusal::PeersUnknown("no_white_list")));
+    assert_eq!(
+        case.ask().await,
+        Err(Refusal::PeersUnknown("no_white_list"))
+    );
 }
 
 #[tokio::test]
@@ -246,7 +258,10 @@ async fn a_token_that_is_not_good_is_refused_for_its_own_reason() {
     let faults = [
         (GateError::Inactive, "token_inactive"),
         (GateError::Refused(TokenFault::Signature), "token_signature"),
-        (GateError::Refused(TokenFault::UnknownKey), "token_signature"),
+        (
+            GateError::Refused(TokenFault::UnknownKey),
+            "token_signature",
+        ),
         (
             GateError::Refused(TokenFault::Expired { seconds: 9 }),
             "token_expired",
@@ -273,7 +288,10 @@ async fn a_token_that_is_not_good_is_refused_for_its_own_reason() {
             answer: Some(answer),
             ..physician()
         };
-        good_with(Directory::default(), psc, exam()).await.refused(label).await;
+        good_with(Directory::default(), psc, exam())
+            .await
+            .refused(label)
+            .await;
     }
 }
 
@@ -339,7 +357,11 @@ async fn only_what_the_kos_names_is_opened() {
     case.refused("whole_study").await;
     let instance = |uid| {
         let (study, series) = (StudyUid::parse(STUDY), SeriesUid::parse(SERIES));
-        Scope::Instance(study.unwrap(), series.unwrap(), InstanceUid::parse(uid).unwrap())
+        Scope::Instance(
+            study.unwrap(),
+            series.unwrap(),
+            InstanceUid::parse(uid).unwrap(),
+        )
     };
     case.scope = instance("1.2.1.2");
     case.refused("instance_not_named").await;
@@ -370,7 +392,10 @@ async fn the_table_is_asked_anew_after_every_change() {
     let case = good().await;
     case.ask().await.unwrap();
     let exams = case.access.gate.as_ref().unwrap().exams.clone();
-    exams.remove("ct", &StudyUid::parse(STUDY).unwrap()).await.unwrap();
+    exams
+        .remove("ct", &StudyUid::parse(STUDY).unwrap())
+        .await
+        .unwrap();
     case.refused("not_published").await;
 }
 
@@ -417,7 +442,9 @@ async fn a_search_is_closed_to_peers_before_their_token_is_looked_at() {
             kos: NamedKos::Absent,
         };
         let mut known = Known::default();
-        let decided = case.access.decide(&connection, credentials, None, Request::Search, &mut known);
+        let decided =
+            case.access
+                .decide(&connection, credentials, None, Request::Search, &mut known);
         decided.await
     };
     assert_eq!(ask(None).await, Err(Refusal::NoToken));
