@@ -327,6 +327,16 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         help: "1 while a PACS answers a C-ECHO or a small search, else 0, by pacs.",
     },
+    Metric {
+        name: "drimbox_certificate_not_after_seconds",
+        kind: Kind::Gauge,
+        help: "End of a certificate, Unix time.",
+    },
+    Metric {
+        name: "drimbox_certificate_findings",
+        kind: Kind::Gauge,
+        help: "1 for a certificate with something wrong of that severity, else 0.",
+    },
 ];
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::audit::Audit;
 use crate::cache::{Bounds, Cache};
+use crate::certs;
 use crate::cli::{Service, Verdict};
 use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
@@ -72,6 +73,10 @@ impl Service for App {
         if let Some(psc) = parts.psc.clone() {
             behind.spawn(psc.follow_certificate(background.clone()));
         }
+        behind.spawn(certs::watch::run(
+            certs::place::places(&config),
+            background.clone(),
+        ));
         for archive in &parts.archives {
             let archive = Arc::clone(archive);
             let background = background.clone();
