@@ -570,8 +570,3 @@ fn load_anchors(
 fn host(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
-
-#[cfg(test)]
-mod testpki;
-#[cfg(test)]
-mod tests;

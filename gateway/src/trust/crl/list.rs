@@ -290,6 +290,3 @@ fn unwrap_pem(bytes: &[u8]) -> Result<Vec<u8>, CrlError> {
 fn malformed(reason: impl ToString) -> CrlError {
     CrlError::Malformed(reason.to_string())
 }
-
-#[cfg(test)]
-mod tests;

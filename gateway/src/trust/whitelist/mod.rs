@@ -202,6 +202,3 @@ pub fn inspect(
     signature::verify(&document, known)?;
     Ok(content.domains.len())
 }
-
-#[cfg(test)]
-mod tests;
