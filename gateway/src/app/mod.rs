@@ -3,6 +3,7 @@
 mod check;
 mod credentials;
 mod health;
+pub mod psc;
 mod tls;
 
 use std::collections::{HashMap, HashSet};
@@ -57,6 +58,9 @@ impl Service for App {
         let mut behind = JoinSet::new();
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
+        if let Some(psc) = parts.psc.clone() {
+            behind.spawn(psc.follow_certificate(background.clone()));
+        }
         for archive in &parts.archives {
             let archive = Arc::clone(archive);
             let background = background.clone();
@@ -103,6 +107,7 @@ struct Parts {
     archives: Vec<Arc<dyn Archive>>,
     studies: HashMap<Arc<str>, Arc<Studies>>,
     service: Arc<service::Service>,
+    psc: Option<psc::PscParts>,
     capacity: Capacity,
 }
 
@@ -184,6 +189,7 @@ impl Parts {
             archives,
             studies: fronts,
             service,
+            psc: psc::build(config)?,
             capacity,
         })
     }

@@ -6,9 +6,11 @@
 
 mod error;
 mod files;
+mod login;
 mod model;
 mod names;
 mod pacs_dicomweb;
+mod psc;
 mod read;
 mod rules;
 mod section;
@@ -20,7 +22,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Problem};
+pub use login::Login;
 pub use model::*;
+pub use psc::{Psc, PscEnvironment};
 
 /// Where the service reads its configuration unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/drimbox/drimbox.toml";

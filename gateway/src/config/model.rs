@@ -32,6 +32,10 @@ pub struct Config {
     pub limits: Limits,
     /// `[pixels]`
     pub pixels: Pixels,
+    /// `[psc]`: Pro Santé Connect. Absent: nobody logs in, no token is accepted.
+    pub psc: Option<super::Psc>,
+    /// `[login]`
+    pub login: super::Login,
     /// `[[pacs]]`, at least one, with distinct names and host names.
     pub pacs: Vec<Pacs>,
 }

@@ -12,7 +12,7 @@ use super::model::{
     ServerIdentity, UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{files, names, pacs_dicomweb, rules};
+use super::{files, login, names, pacs_dicomweb, psc, rules};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -39,6 +39,8 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let dicomweb = dicomweb(root.section("dicomweb"));
     let limits = limits(root.section("limits"));
     let pixels = pixels(root.section("pixels"));
+    let psc = psc::read(root.section("psc"));
+    let login = login::read(root.section("login"), &data_dir);
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
         .pacs
@@ -72,6 +74,8 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         dicomweb,
         limits,
         pixels,
+        psc,
+        login,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })
 }

@@ -417,3 +417,48 @@ fn what_a_dicomweb_upstream_lacks_or_has_too_much_of_is_said() {
         "pacs[web].quirks.charset_overrides"
     );
 }
+
+fn psc(lines: &str) -> String {
+    format!(
+        "[local]\n{PACS}\n[psc]\nclient_id = \"box\"\ncertificate_file = \"cert.pem\"\n\
+         key_file = \"key.pem\"\n{lines}"
+    )
+}
+
+#[test]
+fn pro_sante_connect_has_its_own_addresses_and_a_laboratory_gives_them() {
+    let folder = Folder::new();
+    let read = |lines: &str| folder.load(&psc(lines)).unwrap().psc.unwrap();
+    let production = read("environment = \"production\"");
+    assert_eq!(production.environment, PscEnvironment::Production);
+    assert_eq!(Vec::from_iter(production.professions), ["10", "40", "50"]);
+    let laboratory = read(
+        "environment = \"custom\"\nissuer = \"https://i.example/r\"\nradiographers = true\n\
+         http_proxy = \"http://proxy.example:3128\"",
+    );
+    let PscEnvironment::Custom { issuer, .. } = laboratory.environment else {
+        panic!("{:?}", laboratory.environment);
+    };
+    assert_eq!(issuer, "https://i.example/r");
+    assert!(laboratory.professions.contains("98"));
+}
+
+#[test]
+fn what_the_psc_section_lacks_or_has_too_much_of_is_said() {
+    let folder = Folder::new();
+    let keys = |text: &str| -> Vec<String> {
+        let problems = folder.problems(text);
+        problems.into_iter().map(|problem| problem.key).collect()
+    };
+    let required = ["environment", "client_id", "certificate_file", "key_file"];
+    let text = format!("[local]\n{PACS}\n[psc]\n");
+    assert_eq!(keys(&text), required.map(|key| format!("psc.{key}")));
+    assert_eq!(keys(&psc("environment = \"custom\"")), ["psc.issuer"]);
+    assert_eq!(
+        keys(&psc(
+            "environment = \"bas\"\nissuer = \"https://i.example\"\nhttp_proxy = \"https://p:1\"\n\
+             refuse_other_clients = true"
+        )),
+        ["psc.issuer", "psc.http_proxy", "psc.refuse_other_clients"]
+    );
+}
