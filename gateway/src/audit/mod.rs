@@ -18,7 +18,7 @@ mod writer;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -188,6 +188,19 @@ impl Audit {
         answered.await.map_err(|_| AuditError::Closed)?
     }
 
+    /// Keeps records after this one beyond their retention: a server has not got them yet.
+    pub fn hold_after(&self, sent: Sequence) {
+        self.inner.forwarded.store(sent.0, Ordering::Release);
+    }
+
+    /// Records that wait to be written.
+    #[cfg(test)]
+    fn waiting(&self) -> usize {
+        let jobs = self.inner.jobs.lock();
+        let jobs = jobs.as_ref();
+        jobs.map_or(0, |jobs| jobs.max_capacity() - jobs.capacity())
+    }
+
     /// The last acknowledged record.
     #[must_use]
     pub fn anchor(&self) -> Anchor {
@@ -213,3 +226,6 @@ impl std::fmt::Debug for Audit {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
