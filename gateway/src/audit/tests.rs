@@ -46,6 +46,7 @@ pub(super) fn settings(dir: &Path) -> Settings {
         dir: dir.to_owned(),
         segment_bytes: 1 << 20,
         retention: None,
+        targets: Vec::new(),
     }
 }
 

@@ -204,7 +204,7 @@ fn apply(harm: &Harm, all: &[String]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn no_harm_to_the_lines_stays_unseen(records in 1..24u64, harm in harm()) {
