@@ -8,6 +8,7 @@ pub mod app;
 pub mod archive;
 pub mod audit;
 pub mod cache;
+pub mod certs;
 pub mod cli;
 pub mod config;
 #[cfg(test)]
