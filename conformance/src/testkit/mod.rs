@@ -6,8 +6,10 @@
 
 pub mod dcmqrscp;
 pub mod error;
+pub mod gate;
 pub mod gateway;
 pub mod http;
+pub mod igc;
 pub mod metrics;
 pub mod multipart;
 pub mod nginx;
@@ -18,10 +20,13 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod psc;
 pub mod web;
+pub mod whitelist;
 
 pub use dcmqrscp::Dcmqrscp;
 pub use error::KitError;
+pub use gate::KnownTokens;
 pub use gateway::{Gateway, GatewayConfig, PacsConfig, binary};
 pub use http::{Client, ClientBuilder, Protocol, Response};
 pub use nginx::Nginx;
@@ -32,4 +37,5 @@ pub use pki::{Identity, Pki};
 pub use ports::free_port;
 pub use process::{Process, Program};
 pub use proxy::{Fault, FaultProxy};
+pub use psc::{PscClient, PscProvider};
 pub use web::{FaultyWeb, WebFault};

@@ -148,6 +148,16 @@ pub const METRICS: &[Metric] = &[
         help: "TLS handshakes that failed, by listener and cause.",
     },
     Metric {
+        name: "drimbox_peer_refusals_total",
+        kind: Kind::Counter,
+        help: "Requests of peers that were refused, by reason.",
+    },
+    Metric {
+        name: "drimbox_peer_refusals_unrecorded_total",
+        kind: Kind::Counter,
+        help: "Refusals without client certificate that are not in the audit trail, being too many.",
+    },
+    Metric {
         name: "drimbox_tls_reloads_total",
         kind: Kind::Counter,
         help: "Certificates and authorities read again, by outcome.",

@@ -2,6 +2,7 @@
 
 mod check;
 mod credentials;
+mod gate;
 mod health;
 mod market;
 mod names;
@@ -22,6 +23,7 @@ use crate::admin::{self, AddressList, Metrics, Probe};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
+use crate::audit::Audit;
 use crate::cache::{Bounds, Cache};
 use crate::certs;
 use crate::cli::{Service, Verdict};
@@ -31,13 +33,16 @@ use crate::dicomweb::images::Images;
 use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
+use crate::dicomweb::trail::Trail;
 use crate::dicomweb::transcoded::Transcoding;
 use crate::net::{self, Capacity, Listener, ListenerKind, Routers, Security};
 use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
 use crate::pixels::worker::{Codecs, WorkerSettings, Workers};
+use crate::source::Exams;
 use crate::store::{ListingStore, SledStore};
 use crate::studies::{self, Studies};
+use crate::trust::Trust;
 use crate::{notify, telemetry};
 use health::Health;
 use names::Names;
@@ -63,6 +68,9 @@ impl Service for App {
         let mut behind = JoinSet::new();
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
+        if let Some(trust) = parts.trust.clone() {
+            behind.spawn(trust.maintain(background.clone()));
+        }
         if let Some(psc) = parts.psc.clone() {
             behind.spawn(psc.follow_certificate(background.clone()));
         }
@@ -105,6 +113,7 @@ impl Service for App {
         while let Some(ended) = behind.join_next().await {
             ended.context("a part of the gateway failed while stopping")?;
         }
+        parts.audit.close().await;
         Ok(())
     }
 
@@ -125,6 +134,9 @@ struct Parts {
     studies: HashMap<Arc<str>, Arc<Studies>>,
     service: Arc<service::Service>,
     psc: Option<psc::PscParts>,
+    trust: Option<Trust>,
+    audit: Audit,
+    exams: Exams,
     capacity: Capacity,
 }
 
@@ -150,6 +162,12 @@ impl Parts {
                 config.data_dir.display()
             )
         })?);
+        let trust = gate::trust(config).await?;
+        let psc = psc::build(config)?;
+        let audit = gate::audit(&config.data_dir).await?;
+        let exams = gate::exams(&config.data_dir).await?;
+        let mut access = access(config)?;
+        access.gate = gate::peers(config, trust.as_ref(), psc.as_ref(), &exams)?;
         let moves = Moves::new(config.dimse.ae_title.clone());
         let mut archives = Vec::new();
         let mut fronts = HashMap::new();
@@ -183,7 +201,7 @@ impl Parts {
         let pixels = pool(&config.pixels);
         let service = Arc::new(service::Service {
             pacs: served,
-            access: access(config)?,
+            access,
             roots: roots(config),
             max_head_bytes: config.limits.max_head_bytes as u64,
             max_matches: config.limits.max_matches,
@@ -198,6 +216,8 @@ impl Parts {
                 UnnamedSyntax::AsStored => Unnamed::AsStored,
             },
             cors_origins: config.dicomweb.cors_origins.clone(),
+            add_ins: config.peer.as_ref().is_some_and(|peer| peer.add_ins),
+            trail: Some(Arc::new(Trail::new(audit.clone()))),
         });
         let capacity = Capacity::new(&config.limits);
         Ok(Self {
@@ -206,7 +226,10 @@ impl Parts {
             archives,
             studies: fronts,
             service,
-            psc: psc::build(config)?,
+            psc,
+            trust,
+            audit,
+            exams,
             capacity,
         })
     }
@@ -356,7 +379,7 @@ impl Listeners {
             http.push(Listener::bind(ListenerKind::Local, local.listen, security).await?);
         }
         if let Some(peer) = &config.peer {
-            let loaded = Names::load(config, peer)?;
+            let loaded = Names::load(config, peer, parts.trust.as_ref())?;
             let security = Security::Named(Arc::clone(&loaded.configs));
             market = market::bind(config, &loaded.configs).await?;
             names = Some(loaded);

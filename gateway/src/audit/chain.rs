@@ -3,8 +3,8 @@
 //! Reading needs nothing of the service: it may run beside it, on a copy, on another machine.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 
 use time::Date;
 
@@ -325,7 +325,6 @@ pub(super) enum Line {
 pub(super) struct Lines {
     reader: BufReader<File>,
     name: String,
-    pub(super) path: PathBuf,
     number: u64,
     /// Bytes of the whole lines read so far.
     pub(super) offset: u64,
@@ -336,10 +335,17 @@ impl Lines {
         Ok(Self {
             reader: BufReader::with_capacity(MAX_LINE, File::open(&segment.path)?),
             name: segment.name(),
-            path: segment.path.clone(),
             number: 0,
             offset: 0,
         })
+    }
+
+    /// Goes to where an earlier reading ended.
+    pub(super) fn at(segment: &Segment, offset: u64) -> io::Result<Self> {
+        let mut lines = Self::open(segment)?;
+        lines.reader.seek(SeekFrom::Start(offset))?;
+        lines.offset = offset;
+        Ok(lines)
     }
 
     /// The next line. What is longer than a record may be comes in pieces, none of which is one.

@@ -361,7 +361,7 @@ pub struct TrailNote {
 
 /// A text of bounded length without control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "String", into = "String")]
 pub struct Text(String);
 
 impl Text {
@@ -373,9 +373,14 @@ impl Text {
 }
 
 impl From<&str> for Text {
-    /// Control characters become U+FFFD; what is longer than 1 KiB is cut and ends in `…`.
+    /// Control characters and what XML cannot hold become U+FFFD; what is longer than 1 KiB is cut and
+    /// ends in `…`.
     fn from(text: &str) -> Self {
-        let clean = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
+        let clean = |c: char| match c {
+            '\u{FFFE}' | '\u{FFFF}' => '\u{FFFD}',
+            c if c.is_control() => '\u{FFFD}',
+            c => c,
+        };
         let mut kept = String::new();
         for c in text.chars().map(clean) {
             if kept.len() + c.len_utf8() > MAX_TEXT - '…'.len_utf8() {
@@ -391,6 +396,12 @@ impl From<&str> for Text {
 impl From<String> for Text {
     fn from(text: String) -> Self {
         Self::from(text.as_str())
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
     }
 }
 

@@ -9,16 +9,22 @@
 //! Events hold identities of professionals and UIDs of studies, and are the one place that does. The
 //! module knows neither HTTP nor DICOM nor the configuration.
 
+pub mod atna;
 mod chain;
 mod event;
 mod files;
+mod filter;
+mod follow;
+pub mod forward;
 mod record;
+pub mod stats;
+pub mod syslog;
 mod writer;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,6 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use chain::{Chain, Fault, Report, verify};
 pub use event::{Actor, Ending, Event, Kind, Object, Outcome, Peer, Person, Text, TrailNote};
+pub use filter::Filter;
 pub use record::{Anchor, Hash, NotARecord, Record, Sequence};
 
 use files::Segment;
@@ -54,6 +61,8 @@ pub struct Settings {
     /// How long records are kept at least; `None`: for ever. What a syslog server has not got yet is
     /// kept longer.
     pub retention: Option<Duration>,
+    /// Names of the syslog servers that get the records.
+    pub targets: Vec<String>,
 }
 
 /// Why a trail cannot be opened, or an event not be recorded.
@@ -140,7 +149,11 @@ impl Audit {
     }
 
     fn open_on(settings: &Settings, clock: Clock, disk: Box<dyn Disk>) -> Result<Self, AuditError> {
-        let forwarded = Arc::new(AtomicU64::new(u64::MAX));
+        let sent = settings.targets.iter().map(|target| {
+            let sent = follow::read_position(&settings.dir, target);
+            sent.map_or(0, |sent| sent.0)
+        });
+        let forwarded = Arc::new(AtomicU64::new(sent.min().unwrap_or(u64::MAX)));
         let writer = Writer::open(settings, Arc::clone(&clock), disk, Arc::clone(&forwarded))?;
         let acknowledged = writer.acknowledged();
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
@@ -188,10 +201,28 @@ impl Audit {
         answered.await.map_err(|_| AuditError::Closed)?
     }
 
+    /// Keeps records after this one beyond their retention: a server has not got them yet.
+    fn hold_after(&self, sent: Sequence) {
+        self.inner.forwarded.store(sent.0, Ordering::Release);
+    }
+
+    /// Records that wait to be written.
+    #[cfg(test)]
+    fn waiting(&self) -> usize {
+        let jobs = self.inner.jobs.lock();
+        let jobs = jobs.as_ref();
+        jobs.map_or(0, |jobs| jobs.max_capacity() - jobs.capacity())
+    }
+
     /// The last acknowledged record.
     #[must_use]
     pub fn anchor(&self) -> Anchor {
         *self.inner.acknowledged.borrow()
+    }
+
+    /// Follows the last acknowledged record.
+    fn acknowledged(&self) -> watch::Receiver<Anchor> {
+        self.inner.acknowledged.clone()
     }
 
     /// Waits until everything taken so far is on disk, and closes the trail: later events are
@@ -213,3 +244,6 @@ impl std::fmt::Debug for Audit {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

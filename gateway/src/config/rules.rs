@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::acme::Acme;
-use super::model::{Admin, Dimse, LocalListener, Pacs, PeerListener, RetrieveMethod};
+use super::model::{Admin, Dimse, Gate, LocalListener, Pacs, PeerListener, RetrieveMethod};
 use super::read::Sections;
 use super::section::Section;
 use super::value::Fault;
@@ -29,6 +29,7 @@ pub(super) fn check(parts: &Parts<'_, '_>) {
     peers_have_certificates(parts);
     certificates_have_names(parts);
     market_certificates_have_a_use(parts);
+    the_gate_has_its_parts(parts);
     storage_scp(parts);
     distinct_addresses(parts);
 }
@@ -190,6 +191,31 @@ fn peers_have_certificates(parts: &Parts<'_, '_>) {
                     "ajouter db_tls = { certificate_file = \"…\", key_file = \"…\" }",
                 ),
             );
+        }
+    }
+}
+
+fn the_gate_has_its_parts(parts: &Parts<'_, '_>) {
+    if parts.peer.is_none_or(|peer| peer.gate != Gate::Full) {
+        return;
+    }
+    let needs = [
+        (
+            "trust",
+            "les certificats des autres DRIMbox ne peuvent être vérifiés : [trust] manque",
+            "ajouter la section [trust] ; sur un banc d'essai seulement, écrire gate = \"none\" et \
+             client_ca_file dans [peer]",
+        ),
+        (
+            "psc",
+            "les jetons des professionnels ne peuvent être vérifiés : [psc] manque",
+            "ajouter la section [psc] ; sur un banc d'essai seulement, écrire gate = \"none\" et \
+             client_ca_file dans [peer]",
+        ),
+    ];
+    for (section, what, remedy) in needs {
+        if !parts.root.has(section) {
+            parts.sections.peer.fault("gate", Fault::new(what, remedy));
         }
     }
 }
