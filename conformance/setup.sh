@@ -19,6 +19,7 @@ need dcmtk /usr/bin/dcmqrscp
 need nginx-light /usr/sbin/nginx
 need libgdcm-tools /usr/bin/gdcmconv
 need dicom3tools /usr/bin/dciodvfy
+need pebble /usr/bin/pebble
 need nodejs /usr/bin/node
 need npm /usr/bin/npm
 need build-essential /usr/bin/cc

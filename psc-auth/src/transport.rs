@@ -16,6 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
@@ -287,8 +288,7 @@ impl Pool {
         roots: Arc<RootCertStore>,
         identity: Option<ClientIdentity>,
     ) -> Result<Self, TransportSetupError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(cryptography())
             .with_safe_default_protocol_versions()
             .map_err(TransportSetupError::Identity)?
             .with_root_certificates(roots);
@@ -324,6 +324,19 @@ impl Pool {
         })
     }
 }
+
+#[cfg(feature = "aws_lc_rs")]
+fn cryptography() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+#[cfg(all(feature = "ring", not(feature = "aws_lc_rs")))]
+fn cryptography() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+#[cfg(not(any(feature = "aws_lc_rs", feature = "ring")))]
+compile_error!("choose a cryptographic provider: feature `aws_lc_rs` or `ring`");
 
 fn no_connection(error: &hyper_util::client::legacy::Error) -> TransportError {
     let said = Said::new(&chain_text(error));

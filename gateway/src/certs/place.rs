@@ -110,6 +110,15 @@ pub fn places(config: &Config) -> Vec<Place> {
                 identity: identity.clone(),
             });
         }
+        if let Some(identity) = &pacs.vi_tls {
+            places.push(Place {
+                id: format!("vi:{}", pacs.name),
+                role: Role::Market,
+                user: user.clone(),
+                host: pacs.vi_host.clone(),
+                identity: identity.clone(),
+            });
+        }
         if let Some(identity) = pacs.tls().and_then(|tls| tls.identity.as_ref()) {
             places.push(Place {
                 id: format!("pacs:{}", pacs.name),

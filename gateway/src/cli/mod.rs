@@ -40,6 +40,9 @@ pub trait Service {
     /// Tries one PACS step by step; `name` is one of `config.pacs`. A step that makes the next ones
     /// meaningless ends the list.
     fn check_pacs(&self, config: &Config, name: &str) -> impl Future<Output = Vec<Verdict>>;
+
+    /// Looks at the market certificates and at all that their renewal needs; orders nothing.
+    fn check_acme(&self, config: &Config) -> impl Future<Output = Vec<Verdict>>;
 }
 
 #[derive(Debug, Parser)]
@@ -95,6 +98,10 @@ enum Command {
 enum Check {
     #[command(about = "Contrôler le fichier de configuration et les certificats qu'il nomme")]
     Config(ConfigFile),
+    #[command(
+        about = "Contrôler les certificats publics (vi) et ce qu'il faut pour les renouveler"
+    )]
+    Acme(ConfigFile),
     #[command(about = "Contrôler un PACS : association, C-ECHO, recherche, récupération")]
     Pacs {
         #[arg(
@@ -177,6 +184,12 @@ fn execute(
             Ok(loaded) => check_pacs(&loaded, &config.path, &name, service, out, err),
             Err(error) => refuse(&error, err),
         },
+        Command::Check {
+            what: Check::Acme(ConfigFile { path }),
+        } => match config::load(&path) {
+            Ok(config) => check_acme(&config, service, out),
+            Err(error) => refuse(&error, err),
+        },
         Command::Certs { what } => certs::execute(what, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
@@ -227,6 +240,17 @@ fn check_pacs(
     let runtime = runtime.enable_all().build()?;
     writeln!(out, "PACS {name}")?;
     report(&runtime.block_on(service.check_pacs(config, name)), out)
+}
+
+fn check_acme(
+    config: &Config,
+    service: &impl Service,
+    out: &mut impl Write,
+) -> std::io::Result<u8> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build()?;
+    writeln!(out, "Certificats publics")?;
+    report(&runtime.block_on(service.check_acme(config)), out)
 }
 
 fn report(verdicts: &[Verdict], out: &mut impl Write) -> std::io::Result<u8> {

@@ -29,6 +29,11 @@ impl Service for Scripted {
         self.asked.borrow_mut().push(format!("check {name}"));
         self.verdicts.clone()
     }
+
+    async fn check_acme(&self, _: &Config) -> Vec<Verdict> {
+        self.asked.borrow_mut().push("check acme".to_owned());
+        self.verdicts.clone()
+    }
 }
 
 struct Ended {

@@ -4,14 +4,20 @@
 //! reader is the administrator of the centre: the line, the key, the value, what is wrong and what
 //! to write instead. Secrets never stand in this file: it names files, whose permissions are checked.
 
+mod acme;
 mod error;
 mod files;
+mod login;
 mod model;
 mod names;
 mod pacs_dicomweb;
+mod peer;
+mod psc;
 mod read;
 mod rules;
 mod section;
+mod trust;
+mod trust_model;
 mod units;
 mod value;
 
@@ -19,8 +25,12 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub use acme::{Acme, AcmeAuthority};
 pub use error::{ConfigError, Problem};
+pub use login::Login;
 pub use model::*;
+pub use psc::{Psc, PscEnvironment};
+pub use trust_model::*;
 
 /// Where the service reads its configuration unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/drimbox/drimbox.toml";

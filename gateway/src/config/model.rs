@@ -22,6 +22,8 @@ pub struct Config {
     pub local: Option<LocalListener>,
     /// `[peer]`: DICOMweb for other DRIMboxes on the `db` names. Absent: no such listener.
     pub peer: Option<PeerListener>,
+    /// `[trust]`: which DRIMboxes are believed. Absent: no such decision.
+    pub trust: Option<super::Trust>,
     /// `[dimse]`: the gateway as a DICOM application entity.
     pub dimse: Dimse,
     /// `[cache]`
@@ -32,6 +34,12 @@ pub struct Config {
     pub limits: Limits,
     /// `[pixels]`
     pub pixels: Pixels,
+    /// `[psc]`: Pro Santé Connect. Absent: nobody logs in, no token is accepted.
+    pub psc: Option<super::Psc>,
+    /// `[acme]`: certificates of the `vi` names. Absent: none is obtained.
+    pub acme: Option<super::Acme>,
+    /// `[login]`
+    pub login: super::Login,
     /// `[[pacs]]`, at least one, with distinct names and host names.
     pub pacs: Vec<Pacs>,
 }
@@ -109,10 +117,41 @@ pub struct PeerListener {
     pub base_path: String,
     /// Public port in URLs of answers; `None`: that of `listen`, left out when 443.
     pub public_port: Option<u16>,
-    /// PEM file of the authorities that a client certificate must chain to.
-    pub client_ca_file: PathBuf,
+    /// What peers must show.
+    pub gate: Gate,
+    /// Whether the INS of the KOS is added to the images that leave for a peer.
+    pub add_ins: bool,
+    /// Whether exams that are masked to professionals are served to those who have their KOS.
+    pub serve_masked: bool,
     /// What it offers; WADO-RS alone unless chosen.
     pub resources: BTreeSet<Resource>,
+    /// Who asks whether the service is up, on `db` and `vi` names.
+    pub healthcheck: Healthcheck,
+}
+
+/// What peers must show on `db` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// All that DRIM-M asks for: a certificate of the white list, a professional's token, the KOS.
+    Full,
+    /// A certificate of these authorities, and nothing else: for a laboratory.
+    None {
+        /// PEM file of the authorities.
+        client_ca_file: PathBuf,
+    },
+}
+
+/// What answers those who watch the service from outside.
+#[derive(Debug, Clone)]
+pub struct Healthcheck {
+    /// Paths, from the root of each name; none closes it.
+    pub paths: Vec<String>,
+    /// Whether `db` names answer it to clients without certificate. TLS then lets such clients in,
+    /// and every other request of theirs is refused.
+    pub without_certificate: bool,
+    /// File of the addresses it is answered to, one address or network (CIDR) a line; `None`: to
+    /// all.
+    pub addresses_file: Option<PathBuf>,
 }
 
 /// `[dimse]`
@@ -169,6 +208,10 @@ pub enum UnnamedSyntax {
 pub struct Limits {
     /// Connections open at once, all HTTP listeners together.
     pub max_connections: usize,
+    /// Connections open at once that come from one address, on the `db` and `vi` names.
+    pub max_connections_per_address: usize,
+    /// Age at which a connection is asked to finish; its running requests do.
+    pub max_connection_age: Duration,
     /// Requests in progress at once; beyond: 503 with `Retry-After`.
     pub max_requests: usize,
     /// Time for a TLS handshake.
@@ -242,8 +285,11 @@ pub struct Pacs {
     pub db_host: Option<String>,
     /// Certificate of `db_host`.
     pub db_tls: Option<ServerIdentity>,
-    /// Host name of the viewer link; kept for the viewer, no listener uses it yet.
+    /// Host name of the viewer link, on the listener of `[peer]`.
     pub vi_host: Option<String>,
+    /// Certificate of `vi_host`; `None`: it is obtained while the service runs, and the name is
+    /// refused until then.
+    pub vi_tls: Option<ServerIdentity>,
     /// How it is reached: `[pacs.dimse]` or `[pacs.dicomweb]`.
     pub upstream: Upstream,
     /// `[pacs.quirks]`
