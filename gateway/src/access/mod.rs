@@ -4,6 +4,7 @@
 //! [`Principal`], and a principal with what it asks for into a [`Grant`] or a refusal. Handlers ask
 //! here and nowhere else. What cannot be established is refused.
 
+pub mod professional;
 mod tokens;
 
 pub use tokens::{TokenError, Tokens};
