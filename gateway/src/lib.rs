@@ -17,6 +17,7 @@ pub mod login;
 pub mod net;
 pub mod notify;
 pub mod pixels;
+pub mod source;
 pub mod store;
 pub mod studies;
 pub mod telemetry;

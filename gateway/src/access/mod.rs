@@ -150,7 +150,7 @@ impl Access {
                 };
                 (principal, &self.local, pacs)
             }
-            ListenerKind::Admin => return Err(Refusal::NotOffered),
+            ListenerKind::Admin | ListenerKind::Viewer => return Err(Refusal::NotOffered),
         })
     }
 }

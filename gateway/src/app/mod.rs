@@ -3,6 +3,7 @@
 mod check;
 mod credentials;
 mod health;
+mod names;
 pub mod psc;
 mod tls;
 
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tokens};
-use crate::admin::{self, Metrics};
+use crate::admin::{self, AddressList, Metrics, Probe};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
@@ -29,7 +30,7 @@ use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
 use crate::dicomweb::transcoded::Transcoding;
-use crate::net::{self, Capacity, Listener, ListenerKind, Security};
+use crate::net::{self, Capacity, Listener, ListenerKind, Routers, Security};
 use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
 use crate::pixels::worker::{Codecs, WorkerSettings, Workers};
@@ -37,6 +38,7 @@ use crate::store::{ListingStore, SledStore};
 use crate::studies::{self, Studies};
 use crate::{notify, telemetry};
 use health::Health;
+use names::Names;
 
 /// The gateway itself.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,7 @@ impl Service for App {
         let metrics = Metrics::install()?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
 
         let parts = Parts::build(&config).await?;
         let stop = CancellationToken::new();
@@ -68,7 +71,11 @@ impl Service for App {
         }
         let health = Health::start(&parts, config.cache.max_bytes, background.clone());
         listeners.start_background(&config, &health, metrics, &background, &mut behind);
-        let mut serving = listeners.start_serving(&parts, &stop);
+        if let Some(names) = listeners.names.take() {
+            behind.spawn(names.watch(hangup, background.clone()));
+        }
+        let routers = routers(&config, &parts, &health)?;
+        let mut serving = listeners.start_serving(&routers, &parts, &stop);
         tracing::info!(pacs = parts.studies.len(), "ready");
         notify::ready();
 
@@ -289,10 +296,39 @@ fn roots(config: &Config) -> Roots {
     roots
 }
 
+/// What answers on each listener, and on the names of the public one.
+fn routers(
+    config: &Config,
+    parts: &Parts,
+    health: &Arc<Health>,
+) -> anyhow::Result<HashMap<ListenerKind, Routers>> {
+    let images = || service::router(Arc::clone(&parts.service));
+    let mut routers = HashMap::from([(ListenerKind::Local, Routers::new(images()))]);
+    if let Some(peer) = &config.peer {
+        let addresses = peer.healthcheck.addresses_file.as_deref();
+        let addresses = addresses.map(AddressList::load).transpose()?;
+        let hosts = config.pacs.iter().flat_map(|pacs| {
+            let hosts = [&pacs.db_host, &pacs.vi_host].into_iter().flatten();
+            hosts.map(|host| (host.to_ascii_lowercase(), pacs.name.clone()))
+        });
+        let probe = Arc::new(Probe {
+            paths: peer.healthcheck.paths.clone(),
+            pacs: hosts.collect(),
+            addresses,
+            readiness: Arc::clone(health) as Arc<dyn admin::Readiness>,
+        });
+        let routers_of_names =
+            Routers::new(probe.before(images())).viewer(probe.before(Routers::nothing()));
+        routers.insert(ListenerKind::Peer, routers_of_names);
+    }
+    Ok(routers)
+}
+
 /// Bound sockets, not yet accepting: a port in use is known before anything starts.
 struct Listeners {
     admin: Option<Listener>,
     http: Vec<Listener>,
+    names: Option<Names>,
     dimse: Option<(TcpListener, StorageScp)>,
 }
 
@@ -300,7 +336,7 @@ impl Listeners {
     async fn bind(config: &Config, parts: &Parts) -> anyhow::Result<Self> {
         let admin =
             Listener::bind(ListenerKind::Admin, config.admin.listen, Security::Plain).await?;
-        let mut http = Vec::new();
+        let (mut http, mut names) = (Vec::new(), None);
         if let Some(local) = &config.local {
             let security = match &local.tls {
                 Some(identity) => Security::Tls(net::tls::server_config(identity)?),
@@ -309,12 +345,9 @@ impl Listeners {
             http.push(Listener::bind(ListenerKind::Local, local.listen, security).await?);
         }
         if let Some(peer) = &config.peer {
-            let named = config
-                .pacs
-                .iter()
-                .filter_map(|pacs| Some((pacs.db_host.as_deref()?, pacs.db_tls.as_ref()?)));
-            let configs = net::tls::NamedConfigs::load(named, &peer.client_ca_file)?;
-            let security = Security::Named(Arc::new(configs));
+            let loaded = Names::load(config, peer)?;
+            let security = Security::Named(Arc::clone(&loaded.configs));
+            names = Some(loaded);
             http.push(Listener::bind(ListenerKind::Peer, peer.listen, security).await?);
         }
         let dimse = match config.dimse.listen {
@@ -327,6 +360,7 @@ impl Listeners {
         Ok(Self {
             admin: Some(admin),
             http,
+            names,
             dimse,
         })
     }
@@ -355,15 +389,22 @@ impl Listeners {
     }
 
     /// DICOMweb.
-    fn start_serving(self, parts: &Parts, stop: &CancellationToken) -> JoinSet<()> {
+    fn start_serving(
+        self,
+        routers: &HashMap<ListenerKind, Routers>,
+        parts: &Parts,
+        stop: &CancellationToken,
+    ) -> JoinSet<()> {
         let mut serving = JoinSet::new();
         for listener in self.http {
-            let router = service::router(Arc::clone(&parts.service));
+            let Some(routers) = routers.get(&listener.kind()).cloned() else {
+                continue;
+            };
             let capacity = parts.capacity.clone();
             let stop = stop.clone();
             tracing::info!(address = %listener.address(), "listening");
             serving.spawn(async move {
-                let drained = listener.serve(router, capacity, stop).await;
+                let drained = listener.serve(routers, capacity, stop).await;
                 tracing::info!(
                     finished = drained.finished,
                     aborted = drained.aborted,

@@ -39,9 +39,16 @@ pub fn check_config(config: &Config, now: SystemTime) -> Vec<Verdict> {
                 tls,
             )
         });
+        let vi = pacs.vi_tls.as_ref().map(|tls| {
+            (
+                format!("vi_tls de {}", pacs.name),
+                pacs.vi_host.clone(),
+                tls,
+            )
+        });
         let client = pacs.tls().and_then(|tls| tls.identity.as_ref());
         let client = client.map(|tls| (format!("client vers {}", pacs.name), None, tls));
-        db.into_iter().chain(client)
+        db.into_iter().chain(vi).chain(client)
     });
     for (of, host, identity) in local.into_iter().chain(dimse).chain(pacs) {
         verdicts.push(certificate(&of, host.as_deref(), identity, now));

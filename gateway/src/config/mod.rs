@@ -10,6 +10,7 @@ mod login;
 mod model;
 mod names;
 mod pacs_dicomweb;
+mod peer;
 mod psc;
 mod read;
 mod rules;

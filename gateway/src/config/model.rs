@@ -117,6 +117,21 @@ pub struct PeerListener {
     pub client_ca_file: PathBuf,
     /// What it offers; WADO-RS alone unless chosen.
     pub resources: BTreeSet<Resource>,
+    /// Who asks whether the service is up, on `db` and `vi` names.
+    pub healthcheck: Healthcheck,
+}
+
+/// What answers those who watch the service from outside.
+#[derive(Debug, Clone)]
+pub struct Healthcheck {
+    /// Paths, from the root of each name; none closes it.
+    pub paths: Vec<String>,
+    /// Whether `db` names answer it to clients without certificate. TLS then lets such clients in,
+    /// and every other request of theirs is refused.
+    pub without_certificate: bool,
+    /// File of the addresses it is answered to, one address or network (CIDR) a line; `None`: to
+    /// all.
+    pub addresses_file: Option<PathBuf>,
 }
 
 /// `[dimse]`
@@ -173,6 +188,10 @@ pub enum UnnamedSyntax {
 pub struct Limits {
     /// Connections open at once, all HTTP listeners together.
     pub max_connections: usize,
+    /// Connections open at once that come from one address, on the `db` and `vi` names.
+    pub max_connections_per_address: usize,
+    /// Age at which a connection is asked to finish; its running requests do.
+    pub max_connection_age: Duration,
     /// Requests in progress at once; beyond: 503 with `Retry-After`.
     pub max_requests: usize,
     /// Time for a TLS handshake.
@@ -246,8 +265,11 @@ pub struct Pacs {
     pub db_host: Option<String>,
     /// Certificate of `db_host`.
     pub db_tls: Option<ServerIdentity>,
-    /// Host name of the viewer link; kept for the viewer, no listener uses it yet.
+    /// Host name of the viewer link, on the listener of `[peer]`.
     pub vi_host: Option<String>,
+    /// Certificate of `vi_host`; `None`: it is obtained while the service runs, and the name is
+    /// refused until then.
+    pub vi_tls: Option<ServerIdentity>,
     /// How it is reached: `[pacs.dimse]` or `[pacs.dicomweb]`.
     pub upstream: Upstream,
     /// `[pacs.quirks]`

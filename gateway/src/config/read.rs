@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use super::model::{
     Admin, AeTitle, Cache, ClientTls, Config, Dicomweb, Dimse, Limits, LocalListener, Log,
-    LogFormat, Pacs, PacsDimse, PeerListener, Pixels, Quirks, Resource, RetrieveMethod,
-    ServerIdentity, UnnamedSyntax, Upstream,
+    LogFormat, Pacs, PacsDimse, Pixels, Quirks, Resource, RetrieveMethod, ServerIdentity,
+    UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{files, login, names, pacs_dicomweb, psc, rules};
+use super::{files, login, names, pacs_dicomweb, peer, psc, rules};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
-const RESOURCES: [(&str, Resource); 2] = [("wado", Resource::Wado), ("qido", Resource::Qido)];
+pub(super) const RESOURCES: [(&str, Resource); 2] =
+    [("wado", Resource::Wado), ("qido", Resource::Qido)];
 
 /// Reads the whole document; `None` when something that has no default is missing or wrong, which
 /// is then reported.
@@ -48,7 +49,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         .map(|s| pacs(s, calling.as_ref()))
         .collect();
     let local = local(&sections.local, &pacs);
-    let peer = peer(&sections.peer);
+    let peer = peer::read(&sections.peer);
 
     let parts = rules::Parts {
         root: &root,
@@ -147,28 +148,6 @@ fn local(section: &Section<'_>, pacs: &[Option<Pacs>]) -> Option<LocalListener> 
     })
 }
 
-fn peer(section: &Section<'_>) -> Option<PeerListener> {
-    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 443));
-    let listen = section.or("listen", everywhere, |v| v.address());
-    let base_path = section.or("base_path", "/dicom-web".to_owned(), names::base_path);
-    let public_port = section.optional("public_port", |v| v.integer(1..=u16::MAX));
-    let wado = BTreeSet::from([Resource::Wado]);
-    let resources = section.or("resources", wado, |v| v.choices(&RESOURCES));
-    section.is_present().then_some(())?;
-    let client_ca_file = section.required(
-        "client_ca_file",
-        "indiquer le fichier PEM des autorités qui signent les certificats des autres DRIMbox",
-        files::certificates,
-    );
-    Some(PeerListener {
-        listen,
-        base_path,
-        public_port,
-        client_ca_file: client_ca_file?,
-        resources,
-    })
-}
-
 /// A certificate and its key, both or neither.
 pub(super) fn identity(section: Section<'_>) -> Option<ServerIdentity> {
     let identity = section.is_present().then(|| {
@@ -249,6 +228,10 @@ fn limits(section: Section<'_>) -> Limits {
     };
     let limits = Limits {
         max_connections: section.or("max_connections", 1_024, |v| v.integer(1..=100_000)),
+        max_connections_per_address: section.or("max_connections_per_address", 256, |v| {
+            v.integer(1..=100_000)
+        }),
+        max_connection_age: seconds("max_connection_age_seconds", 900, 86_400.0),
         max_requests: section.or("max_requests", 256, |v| v.integer(1..=100_000)),
         handshake_timeout: seconds("handshake_timeout_seconds", 10, 300.0),
         header_timeout: seconds("header_timeout_seconds", 15, 300.0),
@@ -292,6 +275,7 @@ fn pacs(section: &Section<'_>, calling: Option<&AeTitle>) -> Option<Pacs> {
     let db_host = section.optional("db_host", names::host_name);
     let db_tls = identity(section.section("db_tls"));
     let vi_host = section.optional("vi_host", names::host_name);
+    let vi_tls = identity(section.section("vi_tls"));
     let upstream = upstream(section, calling);
     let quirks = quirks(section.section("quirks"), section.has("dicomweb"));
     Some(Pacs {
@@ -299,6 +283,7 @@ fn pacs(section: &Section<'_>, calling: Option<&AeTitle>) -> Option<Pacs> {
         db_host,
         db_tls,
         vi_host,
+        vi_tls,
         upstream: upstream?,
         quirks,
     })

@@ -36,7 +36,12 @@ fn folder() -> tempfile::TempDir {
     let names = REFERENCE.split('"').filter(|text| {
         text.starts_with("tls/") && (text.ends_with(".pem") || text.ends_with(".key"))
     });
-    for name in names.chain(["jetons", "mot-de-passe-pacs", "jeton-pacs"]) {
+    for name in names.chain([
+        "jetons",
+        "mot-de-passe-pacs",
+        "jeton-pacs",
+        "adresses-sonde",
+    ]) {
         let (label, mode) = match name.ends_with(".pem") {
             true => ("CERTIFICATE", 0o644),
             false => ("PRIVATE KEY", 0o600),

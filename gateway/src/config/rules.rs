@@ -25,6 +25,7 @@ pub(super) fn check(parts: &Parts<'_, '_>) {
     distinct_names(parts);
     local_listener_is_protected(parts);
     peers_have_certificates(parts);
+    certificates_have_names(parts);
     storage_scp(parts);
     distinct_addresses(parts);
 }
@@ -184,6 +185,20 @@ fn peers_have_certificates(parts: &Parts<'_, '_>) {
                 Fault::new(
                     "[peer] est demandé, et ce PACS n'a pas de certificat",
                     "ajouter db_tls = { certificate_file = \"…\", key_file = \"…\" }",
+                ),
+            );
+        }
+    }
+}
+
+fn certificates_have_names(parts: &Parts<'_, '_>) {
+    for section in &parts.sections.pacs {
+        if section.has("vi_tls") && !section.has("vi_host") {
+            section.fault(
+                "vi_tls",
+                Fault::new(
+                    "ce certificat est celui d'un nom de visionneuse qui n'est pas indiqué",
+                    "ajouter vi_host, le nom DNS de ce certificat, ou retirer vi_tls",
                 ),
             );
         }

@@ -132,7 +132,7 @@ async fn handle(
     // Pages of other origins are a matter of the centre's own network.
     let origin = match connection.listener {
         ListenerKind::Local => cors::origin(&parts.headers, &service.cors_origins),
-        ListenerKind::Peer | ListenerKind::Admin => None,
+        ListenerKind::Peer | ListenerKind::Viewer | ListenerKind::Admin => None,
     };
     let preflight = origin
         .as_ref()

@@ -6,5 +6,6 @@
 )]
 
 mod http;
+mod names;
 mod support;
 mod tls;
