@@ -6,6 +6,7 @@
 
 pub mod dcmqrscp;
 pub mod error;
+pub mod gate;
 pub mod gateway;
 pub mod http;
 pub mod metrics;
@@ -17,10 +18,12 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod psc;
 pub mod web;
 
 pub use dcmqrscp::Dcmqrscp;
 pub use error::KitError;
+pub use gate::KnownTokens;
 pub use gateway::{Gateway, GatewayConfig, PacsConfig, binary};
 pub use http::{Client, ClientBuilder, Protocol, Response};
 pub use nginx::Nginx;
@@ -30,4 +33,5 @@ pub use pki::{Identity, Pki};
 pub use ports::free_port;
 pub use process::{Process, Program};
 pub use proxy::{Fault, FaultProxy};
+pub use psc::{PscClient, PscProvider};
 pub use web::{FaultyWeb, WebFault};
