@@ -3,6 +3,7 @@
 mod check;
 mod credentials;
 mod health;
+mod login;
 mod names;
 pub mod psc;
 mod tls;
@@ -30,6 +31,7 @@ use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
 use crate::dicomweb::transcoded::Transcoding;
+use crate::login::Login;
 use crate::net::{self, Capacity, Listener, ListenerKind, Routers, Security};
 use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
@@ -63,6 +65,9 @@ impl Service for App {
         tokio::spawn(notify::watchdog());
         if let Some(psc) = parts.psc.clone() {
             behind.spawn(psc.follow_certificate(background.clone()));
+        }
+        if let Some(login) = parts.login.clone() {
+            behind.spawn(login.maintain(background.clone()));
         }
         for archive in &parts.archives {
             let archive = Arc::clone(archive);
@@ -115,6 +120,7 @@ struct Parts {
     studies: HashMap<Arc<str>, Arc<Studies>>,
     service: Arc<service::Service>,
     psc: Option<psc::PscParts>,
+    login: Option<Arc<Login>>,
     capacity: Capacity,
 }
 
@@ -134,12 +140,15 @@ impl Parts {
         })?;
         let data_dir = config.data_dir.clone();
         let store = tokio::task::spawn_blocking(move || SledStore::open(&data_dir)).await?;
-        let store: Arc<dyn ListingStore> = Arc::new(store.with_context(|| {
+        let store = store.with_context(|| {
             format!(
                 "the store in {} cannot be opened: is another drimbox running on this folder?",
                 config.data_dir.display()
             )
-        })?);
+        })?;
+        let psc = psc::build(config)?;
+        let login = login::build(config, psc.as_ref(), Arc::new(store.sessions()?))?;
+        let store: Arc<dyn ListingStore> = Arc::new(store);
         let moves = Moves::new(config.dimse.ae_title.clone());
         let mut archives = Vec::new();
         let mut fronts = HashMap::new();
@@ -196,7 +205,8 @@ impl Parts {
             archives,
             studies: fronts,
             service,
-            psc: psc::build(config)?,
+            psc,
+            login,
             capacity,
         })
     }
@@ -317,8 +327,11 @@ fn routers(
             addresses,
             readiness: Arc::clone(health) as Arc<dyn admin::Readiness>,
         });
-        let routers_of_names =
-            Routers::new(probe.before(images())).viewer(probe.before(Routers::nothing()));
+        let pages = match &parts.login {
+            Some(login) => crate::login::router(Arc::clone(login)),
+            None => Routers::nothing(),
+        };
+        let routers_of_names = Routers::new(probe.before(images())).viewer(probe.before(pages));
         routers.insert(ListenerKind::Peer, routers_of_names);
     }
     Ok(routers)
