@@ -317,6 +317,26 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         help: "1 while a PACS answers a C-ECHO or a small search, else 0, by pacs.",
     },
+    Metric {
+        name: "drimbox_login_sessions",
+        kind: Kind::Gauge,
+        help: "Sessions of people who are logged in.",
+    },
+    Metric {
+        name: "drimbox_logins_total",
+        kind: Kind::Counter,
+        help: "Logins that came to an end, by outcome.",
+    },
+    Metric {
+        name: "drimbox_logouts_total",
+        kind: Kind::Counter,
+        help: "Sessions that ended, by cause.",
+    },
+    Metric {
+        name: "drimbox_forged_requests_total",
+        kind: Kind::Counter,
+        help: "State-changing requests refused because no page of the host sent them.",
+    },
 ];
 
 #[cfg(test)]

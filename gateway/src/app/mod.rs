@@ -328,7 +328,9 @@ fn routers(
             readiness: Arc::clone(health) as Arc<dyn admin::Readiness>,
         });
         let pages = match &parts.login {
-            Some(login) => crate::login::router(Arc::clone(login)),
+            Some(login) => {
+                crate::login::router(Arc::clone(login)).fallback_service(Routers::nothing())
+            },
             None => Routers::nothing(),
         };
         let routers_of_names = Routers::new(probe.before(images())).viewer(probe.before(pages));

@@ -125,7 +125,6 @@ impl Login {
         }
         self.follow_psc().await;
         self.parts.sessions.save_uses().await;
-        metrics::gauge!("drimbox_login_sessions").set(self.parts.sessions.count() as f64);
     }
 }
 

@@ -100,6 +100,7 @@ impl Sessions {
                 None => store.remove(&name)?,
             }
         }
+        gauge(open.len());
         Ok(Self {
             limits,
             vault,
@@ -206,6 +207,7 @@ impl Sessions {
                 crowded_out.extend(open.remove(&oldest));
             }
             open.insert(session.key, Arc::clone(&session));
+            gauge(open.len());
         }
         self.save(&session).await;
         Ok((id, session, crowded_out))
@@ -213,7 +215,12 @@ impl Sessions {
 
     /// Ends a session: at once for requests, then on disk. `false` when it was over already.
     pub(super) async fn end(&self, session: &Session) -> bool {
-        let was_open = self.open.lock().remove(&session.key).is_some();
+        let was_open = {
+            let mut open = self.open.lock();
+            let was_open = open.remove(&session.key).is_some();
+            gauge(open.len());
+            was_open
+        };
         let mut record = session.record.lock().await;
         if !record.removed {
             record.removed = true;
@@ -297,6 +304,10 @@ impl Sessions {
         let wanted = open.values().filter(|session| wanted(session));
         wanted.cloned().collect()
     }
+}
+
+fn gauge(sessions: usize) {
+    metrics::gauge!("drimbox_login_sessions").set(sessions as f64);
 }
 
 /// The store blocks; what it fails at costs a new login after the next start.
