@@ -147,3 +147,73 @@ impl fmt::Debug for Situation {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn logged_in() -> LoggedIn {
+        let record = json!({ "sub": "s", "sid": "x", "national_id": null, "acr": null,
+                             "auth_time": null, "given_name": "G", "family_name": "F" });
+        serde_json::from_value(record).unwrap()
+    }
+
+    fn decided(id: &str, exercices: Value) -> Result<Admitted, NotAdmitted> {
+        let user = json!({ "sub": "s", "SubjectNameID": id,
+                           "SubjectRefPro": { "exercices": exercices } });
+        let user = UserInfo::parse(user.to_string().as_bytes()).unwrap();
+        admit(&ProfessionPolicy::default(), &logged_in(), &user)
+    }
+
+    fn exercice(profession: &str, places: &[&str]) -> Value {
+        let places: Vec<_> = places
+            .iter()
+            .map(|name| json!({ "raisonSocialeSite": name, "numeroFinessSite": "750000018" }))
+            .collect();
+        json!({ "codeProfession": profession, "activities": places })
+    }
+
+    #[test]
+    fn only_allowed_situations_are_offered() {
+        let exercices = json!([exercice("60", &["A"]), exercice("10", &["B", "C"])]);
+        let admitted = decided("899700366240", exercices).unwrap();
+        let places: Vec<_> = admitted
+            .situations
+            .iter()
+            .map(|situation| (situation.id.as_str(), situation.structure.as_deref()))
+            .collect();
+        assert_eq!(places, [("1-0", Some("B")), ("1-1", Some("C"))]);
+        assert_eq!(
+            admitted.situations[0].structure_id.as_deref(),
+            Some("1750000018")
+        );
+        assert_eq!(admitted.professional.rpps.unwrap().as_str(), "99700366240");
+    }
+
+    #[test]
+    fn without_an_allowed_profession_or_a_national_id_nobody_comes_in() {
+        let nurse = json!([exercice("60", &["A"])]);
+        assert_eq!(decided("899700366240", nurse), Err(NotAdmitted::Profession));
+        assert_eq!(
+            decided("899700366240", json!([])),
+            Err(NotAdmitted::Profession)
+        );
+        let physician = json!([exercice("10", &[])]);
+        assert!(decided("899700366240", physician.clone()).is_ok());
+        assert_eq!(decided("x", physician), Err(NotAdmitted::NoNationalId));
+    }
+
+    #[test]
+    fn debug_shows_no_name() {
+        let admitted = decided("899700366240", json!([exercice("10", &["DR DUPONT"])])).unwrap();
+        let shown = format!("{admitted:?}");
+        assert!(
+            !shown.contains("DUPONT") && !shown.contains("99700366"),
+            "{shown}"
+        );
+    }
+}

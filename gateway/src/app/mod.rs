@@ -330,7 +330,7 @@ fn routers(
         let pages = match &parts.login {
             Some(login) => {
                 crate::login::router(Arc::clone(login)).fallback_service(Routers::nothing())
-            },
+            }
             None => Routers::nothing(),
         };
         let routers_of_names = Routers::new(probe.before(images())).viewer(probe.before(pages));
