@@ -7,6 +7,7 @@
 mod gate;
 mod peers;
 mod refusal;
+pub mod professional;
 mod tokens;
 
 pub use gate::{Credentials, Known, NamedKos, NotAPeer, PeerDirectory, PeerGate, PeerIdentity};
