@@ -6,6 +6,7 @@
 mod check;
 mod manual;
 mod verdict;
+mod whitelist;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -65,6 +66,11 @@ enum Command {
     Check {
         #[command(subcommand)]
         what: Check,
+    },
+    #[command(about = "Liste blanche des DRIMbox : afficher, vérifier, actualiser")]
+    Whitelist {
+        #[command(subcommand)]
+        what: whitelist::Command,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -171,6 +177,7 @@ fn execute(
             Ok(loaded) => check_pacs(&loaded, &config.path, &name, service, out, err),
             Err(error) => refuse(&error, err),
         },
+        Command::Whitelist { what } => whitelist::run(what, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();
