@@ -268,9 +268,8 @@ impl Names {
     fn compact(&self, canonical: &str) -> String {
         let mut text = canonical.replace(&format!(" {}", self.declare), "");
         for name in ["CanonicalizationMethod", "SignatureMethod", "Transform", "DigestMethod"] {
-            text = text.replace(&format!("></{}{name}>", self.tag), " />");
+            text = text.replace(&format!("\"></{}{name}>", self.tag), "\" />");
         }
-        // What holds something was not empty.
-        text.replace("</dsig-filter2:XPath />", "</dsig-filter2:XPath></ds:Transform>")
+        text
     }
 }

@@ -7,6 +7,7 @@ mod certs;
 mod check;
 mod manual;
 mod verdict;
+mod whitelist;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -74,6 +75,11 @@ enum Command {
     Certs {
         #[command(subcommand)]
         what: certs::Certs,
+    },
+    #[command(about = "Liste blanche des DRIMbox : afficher, vérifier, actualiser")]
+    Whitelist {
+        #[command(subcommand)]
+        what: whitelist::Command,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -191,6 +197,7 @@ fn execute(
             Err(error) => refuse(&error, err),
         },
         Command::Certs { what } => certs::execute(what, out, err),
+        Command::Whitelist { what } => whitelist::run(what, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();

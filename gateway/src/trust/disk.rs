@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Reads a file of at most `limit` bytes; `None` when there is none.
@@ -25,8 +26,19 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
+    hand_over(file.as_file(), folder)?;
     file.persist(path)?;
     File::open(folder)?.sync_all()
+}
+
+/// Gives a file to the account that the folder belongs to: a command that root runs writes for the
+/// service.
+fn hand_over(file: &File, folder: &Path) -> std::io::Result<()> {
+    let (own, wanted) = (file.metadata()?, fs::metadata(folder)?);
+    if own.uid() == wanted.uid() {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(wanted.uid()), Some(wanted.gid()))
 }
 
 /// Removes a file that may not be there.
@@ -49,6 +61,7 @@ impl Lock {
             .truncate(false)
             .write(true)
             .open(path)?;
+        hand_over(&file, folder)?;
         file.lock()?;
         Ok(Self(file))
     }

@@ -46,7 +46,9 @@ impl Trust {
     /// Keeps everything up to date until it is told to stop.
     pub async fn maintain(self, stop: CancellationToken) {
         let work = async {
-            tokio::join!(self.keep_crls(), self.keep_list(), self.watch());
+            // The signer of the white list is looked up in the revocation lists.
+            let first = self.refresh_crls().await;
+            tokio::join!(self.keep_crls(first), self.keep_list(), self.watch());
         };
         tokio::select! {
             () = stop.cancelled() => {}
@@ -153,30 +155,26 @@ impl Trust {
                 };
                 let file = path.clone();
                 let read = blocking(move || disk::read(&file, limit)).await;
-                let read = read.unwrap_or_else(|_| Ok(None)).map_err(failed)?;
+                let read = read.unwrap_or(Ok(None)).map_err(failed)?;
                 read.map(Bytes::from)
                     .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
             }
         }
     }
 
-    async fn keep_crls(&self) {
+    async fn keep_crls(&self, mut outcomes: Vec<(String, Result<Taken, RefreshError>)>) {
         let mut failures = 0;
         loop {
-            let outcomes = self.refresh_crls().await;
             let all_in_force = self.crl_status().iter().all(|status| status.in_force);
             let fetched = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
-            failures = if fetched && all_in_force {
-                0
-            } else {
-                failures + 1
-            };
+            failures = if fetched && all_in_force { 0 } else { failures + 1 };
             let regular = self.0.settings.crl_refresh;
             tokio::time::sleep(match failures {
                 0 => jittered(regular),
                 n => jittered(back_off(n)).min(regular),
             })
             .await;
+            outcomes = self.refresh_crls().await;
         }
     }
 

@@ -36,6 +36,7 @@ pub use clock::Clock;
 use crl::{Crls, TakeError, Taken};
 pub use dn::{DistinguishedName, DnError};
 pub use http::FetchError;
+pub use maintain::RefreshError;
 pub use refusal::TrustRefusal;
 pub use whitelist::Domain;
 use whitelist::{Keeper, ListError, Outcome, Signer, WhiteList};
@@ -564,6 +565,14 @@ fn load_anchors(
         &settings.issuing_authorities,
         known,
     )
+}
+
+/// Reads a file that must have at most `limit` bytes.
+///
+/// # Errors
+/// When it is not there, cannot be read, or is larger.
+pub fn read_bounded(path: &std::path::Path, limit: usize) -> std::io::Result<Vec<u8>> {
+    disk::read(path, limit)?.ok_or_else(|| std::io::ErrorKind::NotFound.into())
 }
 
 /// A host name as it is compared: lower case, without a final dot.
