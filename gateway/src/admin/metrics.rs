@@ -96,7 +96,7 @@ fn describe() {
 }
 
 /// Every metric the gateway records, in the order of `docs/metrics.md`.
-pub const METRICS: [Metric; 44] = [
+pub const METRICS: [Metric; 49] = [
     Metric {
         name: "drimbox_http_connections",
         kind: Kind::Gauge,
@@ -316,6 +316,31 @@ pub const METRICS: [Metric; 44] = [
         name: "drimbox_certificate_findings",
         kind: Kind::Gauge,
         help: "1 for a certificate with something wrong of that severity, else 0.",
+    },
+    Metric {
+        name: "drimbox_audit_records_total",
+        kind: Kind::Counter,
+        help: "Records of the audit trail made durable, by kind.",
+    },
+    Metric {
+        name: "drimbox_audit_commits_total",
+        kind: Kind::Counter,
+        help: "Syncs of the audit trail: records made durable together count once.",
+    },
+    Metric {
+        name: "drimbox_audit_failures_total",
+        kind: Kind::Counter,
+        help: "Records that could not be made durable, whose requests were refused, by cause.",
+    },
+    Metric {
+        name: "drimbox_audit_syslog_lag_records",
+        kind: Kind::Gauge,
+        help: "Records that a syslog server is not known to have yet, by target.",
+    },
+    Metric {
+        name: "drimbox_audit_syslog_failures_total",
+        kind: Kind::Counter,
+        help: "Exchanges with a syslog server that failed and are repeated, by target and cause.",
     },
 ];
 

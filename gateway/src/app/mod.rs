@@ -4,6 +4,7 @@ mod check;
 mod credentials;
 mod health;
 mod tls;
+mod trail;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::admin::{self, Metrics};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
+use crate::audit::{Audit, Kind};
 use crate::cache::{Bounds, Cache};
 use crate::certs;
 use crate::cli::{Service, Verdict};
@@ -54,8 +56,10 @@ impl Service for App {
         let stop = CancellationToken::new();
         let background = CancellationToken::new();
         let mut listeners = Listeners::bind(&config, &parts).await?;
+        trail::service(&parts.audit, Kind::ServiceStarted).await?;
 
         let mut behind = JoinSet::new();
+        trail::forward(&config.audit, &parts.audit, &background, &mut behind)?;
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
         behind.spawn(certs::watch::run(
@@ -88,12 +92,14 @@ impl Service for App {
         for studies in parts.studies.values() {
             studies.close().await;
         }
+        let noted = trail::service(&parts.audit, Kind::ServiceStopped).await;
         // What transfers need, and health, go last.
         background.cancel();
         while let Some(ended) = behind.join_next().await {
             ended.context("a part of the gateway failed while stopping")?;
         }
-        Ok(())
+        parts.audit.close().await;
+        noted
     }
 
     async fn check_pacs(&self, config: &Config, name: &str) -> Vec<Verdict> {
@@ -103,6 +109,7 @@ impl Service for App {
 
 /// The parts behind the listeners.
 struct Parts {
+    audit: Audit,
     cache: Arc<Cache>,
     moves: Arc<Moves>,
     archives: Vec<Arc<dyn Archive>>,
@@ -113,6 +120,7 @@ struct Parts {
 
 impl Parts {
     async fn build(config: &Config) -> anyhow::Result<Self> {
+        let audit = trail::open(&config.audit).await?;
         let bounds = Bounds {
             max_bytes: config.cache.max_bytes,
             min_free_bytes: config.cache.min_free_bytes,
@@ -184,6 +192,7 @@ impl Parts {
         });
         let capacity = Capacity::new(&config.limits);
         Ok(Self {
+            audit,
             cache,
             moves,
             archives,

@@ -3,6 +3,7 @@
 //! It parses, loads the configuration, calls [`Service`] and prints; it opens no socket itself.
 //! What an administrator reads is in French.
 
+mod audit;
 mod certs;
 mod check;
 mod manual;
@@ -71,6 +72,16 @@ enum Command {
     Certs {
         #[command(subcommand)]
         what: certs::Certs,
+    },
+    #[command(about = "Journal des accès : le contrôler, le consulter, l'exporter")]
+    Audit {
+        #[command(subcommand)]
+        what: audit::Trail,
+    },
+    #[command(about = "Statistiques d'usage (ModelStat)")]
+    Stats {
+        #[command(subcommand)]
+        what: audit::Stats,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -178,6 +189,8 @@ fn execute(
             Err(error) => refuse(&error, err),
         },
         Command::Certs { what } => certs::execute(what, out, err),
+        Command::Audit { what } => audit::execute(what, out, err),
+        Command::Stats { what } => audit::stats(what, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();

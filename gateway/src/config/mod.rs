@@ -4,6 +4,7 @@
 //! reader is the administrator of the centre: the line, the key, the value, what is wrong and what
 //! to write instead. Secrets never stand in this file: it names files, whose permissions are checked.
 
+mod audit;
 mod error;
 mod files;
 mod model;
@@ -19,6 +20,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub use audit::{AuditTrail, SyslogServer};
 pub use error::{ConfigError, Problem};
 pub use model::*;
 

@@ -9,6 +9,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::audit::AuditTrail;
+
 /// The whole configuration of one DRIMbox.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -32,6 +34,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[pixels]`
     pub pixels: Pixels,
+    /// `[audit]`
+    pub audit: AuditTrail,
     /// `[[pacs]]`, at least one, with distinct names and host names.
     pub pacs: Vec<Pacs>,
 }

@@ -12,7 +12,7 @@ use super::model::{
     ServerIdentity, UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{files, names, pacs_dicomweb, rules};
+use super::{audit, files, names, pacs_dicomweb, rules};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -39,6 +39,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let dicomweb = dicomweb(root.section("dicomweb"));
     let limits = limits(root.section("limits"));
     let pixels = pixels(root.section("pixels"));
+    let audit = audit::read(root.section("audit"), &data_dir);
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
         .pacs
@@ -72,6 +73,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         dicomweb,
         limits,
         pixels,
+        audit: audit?,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })
 }
