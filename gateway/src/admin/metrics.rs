@@ -377,6 +377,31 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         help: "State-changing requests refused because no page of the host sent them.",
     },
+    Metric {
+        name: "drimbox_audit_records_total",
+        kind: Kind::Counter,
+        help: "Records of the audit trail made durable, by kind.",
+    },
+    Metric {
+        name: "drimbox_audit_commits_total",
+        kind: Kind::Counter,
+        help: "Syncs of the audit trail: records made durable together count once.",
+    },
+    Metric {
+        name: "drimbox_audit_failures_total",
+        kind: Kind::Counter,
+        help: "Records that could not be made durable, whose requests were refused, by cause.",
+    },
+    Metric {
+        name: "drimbox_audit_syslog_lag_records",
+        kind: Kind::Gauge,
+        help: "Records that a syslog server is not known to have yet, by target.",
+    },
+    Metric {
+        name: "drimbox_audit_syslog_failures_total",
+        kind: Kind::Counter,
+        help: "Exchanges with a syslog server that failed and are repeated, by target and cause.",
+    },
 ];
 
 #[cfg(test)]

@@ -7,13 +7,9 @@ use anyhow::Context as _;
 
 use super::psc::PscParts;
 use crate::access::PeerGate;
-use crate::audit::{self, Audit};
 use crate::config::{Config, Gate};
 use crate::source::Exams;
 use crate::trust::{Clock, Trust};
-
-/// Bytes of a segment of the audit trail.
-const SEGMENT: u64 = 64 << 20;
 
 /// The trust store of `[trust]`; `None` without it.
 pub(super) async fn trust(config: &Config) -> anyhow::Result<Option<Trust>> {
@@ -23,17 +19,6 @@ pub(super) async fn trust(config: &Config) -> anyhow::Result<Option<Trust>> {
     // Long revocation lists are read.
     let open = tokio::task::spawn_blocking(move || Trust::open(settings, Clock::system()));
     Ok(Some(open.await??))
-}
-
-/// The audit trail in the data folder.
-pub(super) async fn audit(data_dir: &Path) -> anyhow::Result<Audit> {
-    let settings = audit::Settings {
-        dir: data_dir.join("audit"),
-        segment_bytes: SEGMENT,
-        retention: None,
-    };
-    let open = tokio::task::spawn_blocking(move || Audit::open(settings, audit::system_clock()));
-    Ok(open.await??)
 }
 
 /// The table of published exams in the data folder.

@@ -9,6 +9,7 @@ mod login;
 mod names;
 pub mod psc;
 mod tls;
+mod trail;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::admin::{self, AddressList, Metrics, Probe};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
-use crate::audit::Audit;
+use crate::audit::{Audit, Kind};
 use crate::cache::{Bounds, Cache};
 use crate::certs;
 use crate::cli::{Service, Verdict};
@@ -69,8 +70,10 @@ impl Service for App {
         let stop = CancellationToken::new();
         let background = CancellationToken::new();
         let mut listeners = Listeners::bind(&config, &parts).await?;
+        trail::service(&parts.audit, Kind::ServiceStarted).await?;
 
         let mut behind = JoinSet::new();
+        trail::forward(&config.audit, &parts.audit, &background, &mut behind)?;
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
         if let Some(trust) = parts.trust.clone() {
@@ -116,13 +119,14 @@ impl Service for App {
         for studies in parts.studies.values() {
             studies.close().await;
         }
+        let noted = trail::service(&parts.audit, Kind::ServiceStopped).await;
         // What transfers need, and health, go last.
         background.cancel();
         while let Some(ended) = behind.join_next().await {
             ended.context("a part of the gateway failed while stopping")?;
         }
         parts.audit.close().await;
-        Ok(())
+        noted
     }
 
     async fn check_pacs(&self, config: &Config, name: &str) -> Vec<Verdict> {
@@ -151,6 +155,7 @@ struct Parts {
 
 impl Parts {
     async fn build(config: &Config) -> anyhow::Result<Self> {
+        let audit = trail::open(&config.audit).await?;
         let bounds = Bounds {
             max_bytes: config.cache.max_bytes,
             min_free_bytes: config.cache.min_free_bytes,
@@ -173,7 +178,6 @@ impl Parts {
         })?;
         let trust = gate::trust(config).await?;
         let psc = psc::build(config)?;
-        let audit = gate::audit(&config.data_dir).await?;
         let exams = gate::exams(&config.data_dir).await?;
         let mut access = access(config)?;
         access.gate = gate::peers(config, trust.as_ref(), psc.as_ref(), &exams)?;

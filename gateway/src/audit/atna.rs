@@ -20,6 +20,17 @@ pub struct Source {
     pub host: Text,
 }
 
+impl Source {
+    /// From the names of a centre and of a machine.
+    #[must_use]
+    pub fn new(site: Option<&str>, host: &str) -> Self {
+        Self {
+            site: site.map(Text::from),
+            host: host.into(),
+        }
+    }
+}
+
 /// A code of the DICOM controlled terminology (PS3.16 annex D) with its meaning.
 type Code = (&'static str, &'static str);
 

@@ -167,7 +167,7 @@ impl Mapping {
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn head(&self, out: &mut impl Write) -> io::Result<()> {
+    pub fn head(&self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
         write!(out, "\u{FEFF}")?;
         self.line(out, self.columns.iter().map(|column| column.name.clone()))
     }
@@ -178,7 +178,7 @@ impl Mapping {
     /// Those of `out`.
     pub fn row(
         &self,
-        out: &mut impl Write,
+        out: &mut (impl Write + ?Sized),
         record: &Record,
         event: &Event,
         site: Option<&str>,
@@ -190,7 +190,7 @@ impl Mapping {
         self.line(out, values)
     }
 
-    fn line(&self, out: &mut impl Write, values: impl Iterator<Item = String>) -> io::Result<()> {
+    fn line(&self, out: &mut (impl Write + ?Sized), values: impl Iterator<Item = String>) -> io::Result<()> {
         for (at, value) in values.enumerate() {
             if at > 0 {
                 write!(out, "{}", self.separator)?;

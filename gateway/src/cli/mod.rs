@@ -3,6 +3,7 @@
 //! It parses, loads the configuration, calls [`Service`] and prints; it opens no socket itself.
 //! What an administrator reads is in French.
 
+mod audit;
 mod certs;
 mod check;
 mod manual;
@@ -80,6 +81,16 @@ enum Command {
     Whitelist {
         #[command(subcommand)]
         what: whitelist::Command,
+    },
+    #[command(about = "Journal des accès : le contrôler, le consulter, l'exporter")]
+    Audit {
+        #[command(subcommand)]
+        what: audit::Trail,
+    },
+    #[command(about = "Statistiques d'usage (ModelStat)")]
+    Stats {
+        #[command(subcommand)]
+        what: audit::Stats,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -198,6 +209,8 @@ fn execute(
         },
         Command::Certs { what } => certs::execute(what, out, err),
         Command::Whitelist { what } => whitelist::run(what, out, err),
+        Command::Audit { what } => audit::execute(what, out, err),
+        Command::Stats { what } => audit::stats(what, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -9,6 +9,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::audit::AuditTrail;
+
 /// The whole configuration of one DRIMbox.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -40,6 +42,8 @@ pub struct Config {
     pub acme: Option<super::Acme>,
     /// `[login]`
     pub login: super::Login,
+    /// `[audit]`
+    pub audit: AuditTrail,
     /// `[[pacs]]`, at least one, with distinct names and host names.
     pub pacs: Vec<Pacs>,
 }

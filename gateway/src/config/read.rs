@@ -12,7 +12,7 @@ use super::model::{
     UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{acme, files, login, names, pacs_dicomweb, peer, psc, rules, trust};
+use super::{acme, audit, files, login, names, pacs_dicomweb, peer, psc, rules, trust};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -44,6 +44,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let pixels = pixels(root.section("pixels"));
     let psc = psc::read(root.section("psc"));
     let login = login::read(root.section("login"), &data_dir);
+    let audit = audit::read(root.section("audit"), &data_dir);
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
         .pacs
@@ -83,6 +84,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         psc,
         acme,
         login,
+        audit: audit?,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })
 }
