@@ -96,7 +96,7 @@ fn describe() {
 }
 
 /// Every metric the gateway records, in the order of `docs/metrics.md`.
-pub const METRICS: [Metric; 42] = [
+pub const METRICS: [Metric; 47] = [
     Metric {
         name: "drimbox_http_connections",
         kind: Kind::Gauge,
@@ -301,6 +301,31 @@ pub const METRICS: [Metric; 42] = [
         name: "drimbox_upstream_breaker_open",
         kind: Kind::Gauge,
         help: "1 while a PACS asked by DICOMweb is left alone after repeated failures, else 0, by pacs.",
+    },
+    Metric {
+        name: "drimbox_peer_series_total",
+        kind: Kind::Counter,
+        help: "Series asked of other DRIMboxes, by outcome",
+    },
+    Metric {
+        name: "drimbox_peer_instances_received_total",
+        kind: Kind::Counter,
+        help: "Instances received from other DRIMboxes",
+    },
+    Metric {
+        name: "drimbox_peer_bytes_received_total",
+        kind: Kind::Counter,
+        help: "Bytes received from other DRIMboxes",
+    },
+    Metric {
+        name: "drimbox_peer_instances_refused_total",
+        kind: Kind::Counter,
+        help: "Instances of other DRIMboxes that cannot be read",
+    },
+    Metric {
+        name: "drimbox_peer_breaker_open",
+        kind: Kind::Gauge,
+        help: "1 while another DRIMbox is left alone after repeated failures",
     },
     Metric {
         name: "drimbox_pacs_up",

@@ -2,7 +2,9 @@
 
 mod check;
 mod credentials;
+mod fetch;
 mod health;
+pub mod peer;
 mod tls;
 
 use std::collections::{HashMap, HashSet};
@@ -20,7 +22,7 @@ use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::cache::{Bounds, Cache};
-use crate::cli::{Service, Verdict};
+use crate::cli::{Fetch, FetchError, Fetched, Progress, Service, Verdict};
 use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::images::Images;
@@ -94,6 +96,16 @@ impl Service for App {
     async fn check_pacs(&self, config: &Config, name: &str) -> Vec<Verdict> {
         check::pacs(config, name).await
     }
+
+    async fn fetch(
+        &self,
+        config: &Config,
+        fetch: &Fetch,
+        progress: &Arc<Progress>,
+    ) -> Result<Fetched, FetchError> {
+        tls::install_provider();
+        fetch::fetch(config, fetch, progress).await
+    }
 }
 
 /// The parts behind the listeners.
@@ -141,6 +153,7 @@ impl Parts {
                 serve_when_unreachable: config.cache.serve_when_unreachable,
                 related_counts: pacs.quirks.related_counts,
                 relational_queries: pacs.quirks.relational_queries,
+                by_series: false,
                 limits: Limits {
                     head_bytes: config.limits.max_head_bytes as u64,
                     ..Limits::default()

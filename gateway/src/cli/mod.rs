@@ -4,6 +4,7 @@
 //! What an administrator reads is in French.
 
 mod check;
+mod fetch;
 mod manual;
 mod verdict;
 
@@ -12,6 +13,7 @@ use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -20,6 +22,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::pixels::worker;
 
 pub use check::check_config;
+pub use fetch::{Fetch, FetchError, Fetched, Progress};
 pub use verdict::{Outcome, Verdict, print_verdicts};
 
 /// A check failed, or the service stopped on an error.
@@ -39,6 +42,18 @@ pub trait Service {
     /// Tries one PACS step by step; `name` is one of `config.pacs`. A step that makes the next ones
     /// meaningless ends the list.
     fn check_pacs(&self, config: &Config, name: &str) -> impl Future<Output = Vec<Verdict>>;
+
+    /// Fetches the exam that a KOS announces from its source into a folder.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] when the exam is not whole in the folder afterwards.
+    fn fetch(
+        &self,
+        config: &Config,
+        fetch: &Fetch,
+        progress: &Arc<Progress>,
+    ) -> impl Future<Output = Result<Fetched, FetchError>>;
 }
 
 #[derive(Debug, Parser)]
@@ -65,6 +80,13 @@ enum Command {
     Check {
         #[command(subcommand)]
         what: Check,
+    },
+    #[command(about = "Récupérer un examen d'une autre DRIMbox, d'après son KOS")]
+    Fetch {
+        #[command(flatten)]
+        fetch: Fetch,
+        #[command(flatten)]
+        config: ConfigFile,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -169,6 +191,13 @@ fn execute(
             what: Check::Pacs { name, config },
         } => match config::load(&config.path) {
             Ok(loaded) => check_pacs(&loaded, &config.path, &name, service, out, err),
+            Err(error) => refuse(&error, err),
+        },
+        Command::Fetch {
+            fetch,
+            config: ConfigFile { path },
+        } => match config::load(&path) {
+            Ok(config) => fetch::run(&config, &fetch, service, out, err),
             Err(error) => refuse(&error, err),
         },
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),

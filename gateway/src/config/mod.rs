@@ -4,6 +4,7 @@
 //! reader is the administrator of the centre: the line, the key, the value, what is wrong and what
 //! to write instead. Secrets never stand in this file: it names files, whose permissions are checked.
 
+mod consumer;
 mod error;
 mod files;
 mod model;

@@ -12,7 +12,7 @@ use super::model::{
     ServerIdentity, UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{files, names, pacs_dicomweb, rules};
+use super::{consumer, files, names, pacs_dicomweb, rules};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -47,6 +47,8 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         .collect();
     let local = local(&sections.local, &pacs);
     let peer = peer(&sections.peer);
+    let consumer_is_there = root.section("consumer").is_present();
+    let consumer = consumer::read(root.section("consumer"), &pacs);
 
     let parts = rules::Parts {
         root: &root,
@@ -60,6 +62,9 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     rules::check(&parts);
     sections.finish();
     root.finish();
+    if consumer_is_there {
+        consumer.as_ref()?;
+    }
 
     Some(Config {
         data_dir,
@@ -67,6 +72,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         admin,
         local,
         peer,
+        consumer,
         dimse: dimse?,
         cache,
         dicomweb,
