@@ -447,6 +447,13 @@ impl Answer {
 
 /// What a failure of an exchange means.
 fn broken(address: &str, stage: &'static str, error: &hyper::Error) -> ArchiveError {
+    // With TLS 1.3 a client certificate is refused after the handshake, on the first read.
+    if let Some(detail) = tls_failure(error) {
+        return ArchiveError::Tls {
+            address: address.to_owned(),
+            detail,
+        };
+    }
     if error.is_parse() {
         return ArchiveError::Protocol {
             address: address.to_owned(),
@@ -457,6 +464,21 @@ fn broken(address: &str, stage: &'static str, error: &hyper::Error) -> ArchiveEr
         address: address.to_owned(),
         stage,
     }
+}
+
+/// What TLS said, when that is why an exchange failed.
+fn tls_failure(error: &hyper::Error) -> Option<String> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let inner = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(|io| io.get_ref());
+        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Some(tls.to_string());
+        }
+        next = cause.source();
+    }
+    None
 }
 
 fn empty() -> Body {
