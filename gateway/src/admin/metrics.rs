@@ -96,7 +96,7 @@ fn describe() {
 }
 
 /// Every metric the gateway records, in the order of `docs/metrics.md`.
-pub const METRICS: [Metric; 47] = [
+pub const METRICS: [Metric; 49] = [
     Metric {
         name: "drimbox_http_connections",
         kind: Kind::Gauge,
@@ -331,6 +331,16 @@ pub const METRICS: [Metric; 47] = [
         name: "drimbox_pacs_up",
         kind: Kind::Gauge,
         help: "1 while a PACS answers a C-ECHO or a small search, else 0, by pacs.",
+    },
+    Metric {
+        name: "drimbox_certificate_not_after_seconds",
+        kind: Kind::Gauge,
+        help: "End of a certificate, Unix time.",
+    },
+    Metric {
+        name: "drimbox_certificate_findings",
+        kind: Kind::Gauge,
+        help: "1 for a certificate with something wrong of that severity, else 0.",
     },
 ];
 

@@ -22,6 +22,7 @@ use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::cache::{Bounds, Cache};
+use crate::certs;
 use crate::cli::{Fetch, FetchError, Fetched, Progress, Service, Verdict};
 use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
@@ -59,6 +60,10 @@ impl Service for App {
         let mut behind = JoinSet::new();
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
+        behind.spawn(certs::watch::run(
+            certs::place::places(&config),
+            background.clone(),
+        ));
         for archive in &parts.archives {
             let archive = Arc::clone(archive);
             let background = background.clone();

@@ -3,6 +3,7 @@
 //! It parses, loads the configuration, calls [`Service`] and prints; it opens no socket itself.
 //! What an administrator reads is in French.
 
+mod certs;
 mod check;
 mod fetch;
 mod manual;
@@ -87,6 +88,11 @@ enum Command {
         fetch: Fetch,
         #[command(flatten)]
         config: ConfigFile,
+    },
+    #[command(about = "Inventaire des certificats de la passerelle")]
+    Certs {
+        #[command(subcommand)]
+        what: certs::Certs,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -200,6 +206,7 @@ fn execute(
             Ok(config) => fetch::run(&config, &fetch, service, out, err),
             Err(error) => refuse(&error, err),
         },
+        Command::Certs { what } => certs::execute(what, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();
