@@ -20,3 +20,4 @@ pub mod pixels;
 pub mod store;
 pub mod studies;
 pub mod telemetry;
+pub mod trust;

@@ -8,6 +8,7 @@ pub mod dcmqrscp;
 pub mod error;
 pub mod gateway;
 pub mod http;
+pub mod igc;
 pub mod metrics;
 pub mod multipart;
 pub mod nginx;
@@ -19,6 +20,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod web;
+pub mod whitelist;
 
 pub use dcmqrscp::Dcmqrscp;
 pub use error::KitError;

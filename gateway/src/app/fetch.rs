@@ -22,6 +22,7 @@ use crate::dicom::kos::{Kos, KosLimits, KosSeries};
 use crate::dicom::part10::{self, file_meta};
 use crate::dicom::scan::{HeadScanner, Limits};
 use crate::dicom::uid::{InstanceUid, StudyUid};
+use crate::trust::{Clock, Trust};
 
 /// Bytes gathered before they are written, and read at a time.
 const BUFFER: usize = 256 << 10;
@@ -34,11 +35,13 @@ pub(super) async fn fetch(
 ) -> Result<Fetched, FetchError> {
     let Some(consumer) = &config.consumer else {
         return Err(FetchError::Configuration(
-            "la section [consumer] manque dans la configuration ; l'ajouter, avec ca_file".into(),
+            "la section [consumer] manque dans la configuration ; l'ajouter".into(),
         ));
     };
     let kos = read_kos(&fetch.kos)?;
-    let peers = super::peer::peers(config, consumer, None, None).map_err(FetchError::Other)?;
+    let trust = trust(config).await.map_err(FetchError::Other)?;
+    let peers = super::peer::peers(config, consumer, trust.as_ref());
+    let peers = peers.map_err(FetchError::Other)?;
     let tokens: Arc<dyn TokenSource> = match &fetch.token_file {
         Some(file) => Arc::new(TokenFile::new(file.clone())),
         None => Arc::new(NoToken),
@@ -76,6 +79,15 @@ pub(super) async fn fetch(
             bytes: progress.bytes(),
         }),
     }
+}
+
+/// The trust store as the service left it: nothing is downloaded here.
+async fn trust(config: &Config) -> anyhow::Result<Option<Trust>> {
+    let Some(settings) = config.trust.clone() else {
+        return Ok(None);
+    };
+    let open = tokio::task::spawn_blocking(move || Trust::open(settings, Clock::system()));
+    Ok(Some(open.await??))
 }
 
 fn read_kos(path: &Path) -> Result<Kos, FetchError> {

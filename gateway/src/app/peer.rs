@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::Archive;
@@ -19,34 +22,30 @@ use crate::dicom::reader::Limits;
 use crate::net;
 use crate::store::ListingStore;
 use crate::studies::{self, Studies};
+use crate::trust::Trust;
 
-/// The peers that the configuration lets this DRIMbox ask.
-///
-/// `white_list` knows the `db` names of the network, `verifier` checks the certificates of peers. Without
-/// them, the configured peers and authorities are all there is.
+/// The peers that this DRIMbox may ask: those of the white list, and those that the configuration adds.
 ///
 /// # Errors
 /// When a certificate file cannot be used.
 pub fn peers(
     config: &Config,
     consumer: &Consumer,
-    white_list: Option<Arc<dyn PeerDirectory>>,
-    verifier: Option<Arc<dyn ServerCertVerifier>>,
+    trust: Option<&Trust>,
 ) -> anyhow::Result<Arc<Peers>> {
-    let verifier = match verifier {
-        Some(verifier) => verifier,
-        None => configured_verifier(consumer)?,
+    let known = consumer.peers.iter().map(|peer| peer.db_host.clone());
+    let configured: Arc<HashSet<String>> = Arc::new(known.collect());
+    let verifier = Verifier {
+        of_configured: configured_verifier(consumer)?,
+        configured: Arc::clone(&configured),
+        of_white_list: trust.map(Trust::server_verifier),
     };
     let identity = net::tls::read_identity(&consumer.identity)?;
-    let tls = client_config(verifier, Some(identity))
+    let tls = client_config(Arc::new(verifier), Some(identity))
         .context("the certificate that other DRIMboxes are shown cannot be used")?;
     let directory = Directory {
-        configured: consumer
-            .peers
-            .iter()
-            .map(|peer| peer.db_host.clone())
-            .collect(),
-        white_list,
+        configured,
+        trust: trust.cloned(),
     };
     if !consumer.peers.is_empty() {
         tracing::warn!(
@@ -98,13 +97,16 @@ pub fn studies_of(
     Studies::new(settings, Arc::new(exam) as Arc<dyn Archive>, cache, store)
 }
 
-fn configured_verifier(consumer: &Consumer) -> anyhow::Result<Arc<dyn ServerCertVerifier>> {
-    let roots = Arc::new(net::tls::read_authorities(&consumer.ca_file)?);
+fn configured_verifier(consumer: &Consumer) -> anyhow::Result<Option<Arc<dyn ServerCertVerifier>>> {
+    let Some(file) = &consumer.ca_file else {
+        return Ok(None);
+    };
+    let roots = Arc::new(net::tls::read_authorities(file)?);
     let builder = WebPkiServerVerifier::builder_with_provider(roots, net::tls::provider());
     let verifier = builder
         .build()
         .context("the authorities of other DRIMboxes cannot be used")?;
-    Ok(verifier)
+    Ok(Some(verifier))
 }
 
 fn settings(config: &Config, consumer: &Consumer) -> PeerSettings {
@@ -146,8 +148,8 @@ fn limits(config: &Config) -> Limits {
 
 /// The white list, and the peers that the administrator adds to it.
 struct Directory {
-    configured: HashSet<String>,
-    white_list: Option<Arc<dyn PeerDirectory>>,
+    configured: Arc<HashSet<String>>,
+    trust: Option<Trust>,
 }
 
 impl PeerDirectory for Directory {
@@ -155,9 +157,76 @@ impl PeerDirectory for Directory {
         if self.configured.contains(db_host) {
             return Listed::Yes;
         }
-        match &self.white_list {
-            Some(white_list) => white_list.lists(db_host),
-            None => Listed::No,
+        let Some(trust) = &self.trust else {
+            return Listed::No;
+        };
+        if trust.domain_of_db_host(db_host).is_some() {
+            return Listed::Yes;
         }
+        match trust.list_status() {
+            Some(status) if status.in_force => Listed::No,
+            Some(_) => Listed::Unknown("the white list is too old".into()),
+            None => Listed::Unknown("there is no white list yet".into()),
+        }
+    }
+}
+
+/// Checks the certificates of peers: those of the white list by the trust store, whatever the configured
+/// authorities would say.
+#[derive(Debug)]
+struct Verifier {
+    configured: Arc<HashSet<String>>,
+    of_configured: Option<Arc<dyn ServerCertVerifier>>,
+    of_white_list: Option<Arc<dyn ServerCertVerifier>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let is_configured = match server_name {
+            ServerName::DnsName(name) => self.configured.contains(name.as_ref()),
+            _ => false,
+        };
+        let verifier = match is_configured {
+            true => &self.of_configured,
+            false => &self.of_white_list,
+        };
+        let Some(verifier) = verifier else {
+            return Err(rustls::Error::General(
+                "nobody vouches for this name".into(),
+            ));
+        };
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = net::tls::provider().signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, &known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = net::tls::provider().signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, &known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let known = net::tls::provider().signature_verification_algorithms;
+        known.supported_schemes()
     }
 }

@@ -11,7 +11,11 @@ use super::value::{Fault, Value};
 use super::{files, names, read as tables};
 
 /// Reads the table; `None` when it is absent, or wrong, which is then reported.
-pub(super) fn read(section: Section<'_>, pacs: &[Option<Pacs>]) -> Option<Consumer> {
+pub(super) fn read(
+    section: Section<'_>,
+    pacs: &[Option<Pacs>],
+    has_trust: bool,
+) -> Option<Consumer> {
     let preferences = [
         ("lossless", PreferredImages::Lossless),
         ("lossy", PreferredImages::Lossy),
@@ -41,18 +45,13 @@ pub(super) fn read(section: Section<'_>, pacs: &[Option<Pacs>]) -> Option<Consum
     let max_series_bytes = section.or("max_series_bytes", 64 << 30, |v| {
         v.bytes(1 << 20..=1_u64 << 50)
     });
-    let ca_file = section.is_present().then(|| {
-        section.required(
-            "ca_file",
-            "indiquer le fichier PEM des autorités qui signent les certificats des autres DRIMbox",
-            files::certificates,
-        )
-    });
+    let ca_file = section.optional("ca_file", files::certificates);
     let identity = identity(&section, pacs);
     let peers: Vec<_> = section.sections("peers").into_iter().map(peer).collect();
-    let is_present = section.is_present();
+    somebody_is_known(&section, has_trust, !peers.is_empty());
+    let is_whole = section.is_present() && section.has("ca_file") == ca_file.is_some();
     section.finish();
-    is_present.then_some(())?;
+    is_whole.then_some(())?;
     Some(Consumer {
         prefer,
         ports,
@@ -66,7 +65,7 @@ pub(super) fn read(section: Section<'_>, pacs: &[Option<Pacs>]) -> Option<Consum
         idle_timeout,
         max_instance_bytes,
         max_series_bytes,
-        ca_file: ca_file??,
+        ca_file,
         identity: identity?,
         peers: peers.into_iter().collect::<Option<_>>()?,
     })
@@ -90,6 +89,28 @@ fn identity(section: &Section<'_>, pacs: &[Option<Pacs>]) -> Option<ServerIdenti
         );
     }
     of_pacs
+}
+
+/// There is somebody to ask, and somebody who vouches for the certificates.
+fn somebody_is_known(section: &Section<'_>, has_trust: bool, has_peers: bool) {
+    if section.is_present() && !has_trust && !has_peers {
+        section.fault(
+            "peers",
+            Fault::new(
+                "aucune autre DRIMbox n'est connue : ni [trust], ni [[consumer.peers]]",
+                "ajouter [trust], qui donne la liste blanche, ou, pour un essai, [[consumer.peers]]",
+            ),
+        );
+    }
+    if has_peers && !section.has("ca_file") {
+        section.fault(
+            "ca_file",
+            Fault::new(
+                "les autorités qui signent les certificats de [[consumer.peers]] manquent",
+                "indiquer leur fichier PEM",
+            ),
+        );
+    }
 }
 
 fn peer(section: Section<'_>) -> Option<KnownPeer> {

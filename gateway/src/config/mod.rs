@@ -13,6 +13,8 @@ mod pacs_dicomweb;
 mod read;
 mod rules;
 mod section;
+mod trust;
+mod trust_model;
 mod units;
 mod value;
 
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Problem};
 pub use model::*;
+pub use trust_model::*;
 
 /// Where the service reads its configuration unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/drimbox/drimbox.toml";

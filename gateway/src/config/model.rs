@@ -26,6 +26,8 @@ pub struct Config {
     pub peer: Option<PeerListener>,
     /// `[consumer]`: exams of other DRIMboxes. Absent: none is fetched.
     pub consumer: Option<Consumer>,
+    /// `[trust]`: which DRIMboxes are believed. Absent: no such decision.
+    pub trust: Option<super::Trust>,
     /// `[dimse]`: the gateway as a DICOM application entity.
     pub dimse: Dimse,
     /// `[cache]`
@@ -146,8 +148,8 @@ pub struct Consumer {
     pub max_instance_bytes: u64,
     /// Bytes of one series.
     pub max_series_bytes: u64,
-    /// PEM file of the authorities that a peer's certificate must chain to.
-    pub ca_file: PathBuf,
+    /// PEM file of the authorities that the certificates of `peers` must chain to.
+    pub ca_file: Option<PathBuf>,
     /// The certificate that peers are shown; that of the first `db` name unless chosen.
     pub identity: ServerIdentity,
     /// `[[consumer.peers]]`: DRIMboxes that are trusted besides those of the white list.

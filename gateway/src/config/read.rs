@@ -12,7 +12,7 @@ use super::model::{
     ServerIdentity, UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{consumer, files, names, pacs_dicomweb, rules};
+use super::{consumer, files, names, pacs_dicomweb, rules, trust};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -33,6 +33,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     };
     let data_dir = root.or("data_dir", PathBuf::from("/var/lib/drimbox"), |v| v.path());
     let log = log(root.section("log"));
+    let trust = trust::read(root.section("trust"), &data_dir);
     let admin = admin(&sections.admin);
     let dimse = dimse(&sections.dimse);
     let cache = cache(root.section("cache"), &data_dir);
@@ -48,7 +49,8 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let local = local(&sections.local, &pacs);
     let peer = peer(&sections.peer);
     let consumer_is_there = root.section("consumer").is_present();
-    let consumer = consumer::read(root.section("consumer"), &pacs);
+    let has_trust = root.section("trust").is_present();
+    let consumer = consumer::read(root.section("consumer"), &pacs, has_trust);
 
     let parts = rules::Parts {
         root: &root,
@@ -73,6 +75,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         local,
         peer,
         consumer,
+        trust,
         dimse: dimse?,
         cache,
         dicomweb,
