@@ -343,6 +343,31 @@ pub const METRICS: &[Metric] = &[
         help: "1 while a PACS asked by DICOMweb is left alone after repeated failures, else 0, by pacs.",
     },
     Metric {
+        name: "drimbox_peer_series_total",
+        kind: Kind::Counter,
+        help: "Series asked of other DRIMboxes, by outcome",
+    },
+    Metric {
+        name: "drimbox_peer_instances_received_total",
+        kind: Kind::Counter,
+        help: "Instances received from other DRIMboxes",
+    },
+    Metric {
+        name: "drimbox_peer_bytes_received_total",
+        kind: Kind::Counter,
+        help: "Bytes received from other DRIMboxes",
+    },
+    Metric {
+        name: "drimbox_peer_instances_refused_total",
+        kind: Kind::Counter,
+        help: "Instances of other DRIMboxes that cannot be read",
+    },
+    Metric {
+        name: "drimbox_peer_breaker_open",
+        kind: Kind::Gauge,
+        help: "1 while another DRIMbox is left alone after repeated failures",
+    },
+    Metric {
         name: "drimbox_pacs_up",
         kind: Kind::Gauge,
         help: "1 while a PACS answers a C-ECHO or a small search, else 0, by pacs.",

@@ -8,6 +8,8 @@ mod market;
 mod login;
 mod names;
 pub mod psc;
+mod fetch;
+pub mod peer;
 mod tls;
 mod trail;
 
@@ -28,7 +30,7 @@ use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::audit::{Audit, Kind};
 use crate::cache::{Bounds, Cache};
 use crate::certs;
-use crate::cli::{Service, Verdict};
+use crate::cli::{Fetch, FetchError, Fetched, Progress, Service, Verdict};
 use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::images::Images;
@@ -136,6 +138,16 @@ impl Service for App {
     async fn check_acme(&self, config: &Config) -> Vec<Verdict> {
         crate::certs::market::check::run(config).await
     }
+
+    async fn fetch(
+        &self,
+        config: &Config,
+        fetch: &Fetch,
+        progress: &Arc<Progress>,
+    ) -> Result<Fetched, FetchError> {
+        tls::install_provider();
+        fetch::fetch(config, fetch, progress).await
+    }
 }
 
 /// The parts behind the listeners.
@@ -196,6 +208,7 @@ impl Parts {
                 serve_when_unreachable: config.cache.serve_when_unreachable,
                 related_counts: pacs.quirks.related_counts,
                 relational_queries: pacs.quirks.relational_queries,
+                by_series: false,
                 limits: Limits {
                     head_bytes: config.limits.max_head_bytes as u64,
                     ..Limits::default()

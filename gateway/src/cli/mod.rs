@@ -6,6 +6,7 @@
 mod audit;
 mod certs;
 mod check;
+mod fetch;
 mod manual;
 mod verdict;
 mod whitelist;
@@ -15,6 +16,7 @@ use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -23,6 +25,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::pixels::worker;
 
 pub use check::check_config;
+pub use fetch::{Fetch, FetchError, Fetched, Progress};
 pub use verdict::{Outcome, Verdict, print_verdicts};
 
 /// A check failed, or the service stopped on an error.
@@ -45,6 +48,17 @@ pub trait Service {
 
     /// Looks at the market certificates and at all that their renewal needs; orders nothing.
     fn check_acme(&self, config: &Config) -> impl Future<Output = Vec<Verdict>>;
+    /// Fetches the exam that a KOS announces from its source into a folder.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] when the exam is not whole in the folder afterwards.
+    fn fetch(
+        &self,
+        config: &Config,
+        fetch: &Fetch,
+        progress: &Arc<Progress>,
+    ) -> impl Future<Output = Result<Fetched, FetchError>>;
 }
 
 #[derive(Debug, Parser)]
@@ -71,6 +85,13 @@ enum Command {
     Check {
         #[command(subcommand)]
         what: Check,
+    },
+    #[command(about = "Récupérer un examen d'une autre DRIMbox, d'après son KOS")]
+    Fetch {
+        #[command(flatten)]
+        fetch: Fetch,
+        #[command(flatten)]
+        config: ConfigFile,
     },
     #[command(about = "Inventaire des certificats de la passerelle")]
     Certs {
@@ -205,6 +226,13 @@ fn execute(
             what: Check::Acme(ConfigFile { path }),
         } => match config::load(&path) {
             Ok(config) => check_acme(&config, service, out),
+            Err(error) => refuse(&error, err),
+        },
+        Command::Fetch {
+            fetch,
+            config: ConfigFile { path },
+        } => match config::load(&path) {
+            Ok(config) => fetch::run(&config, &fetch, service, out, err),
             Err(error) => refuse(&error, err),
         },
         Command::Certs { what } => certs::execute(what, out, err),

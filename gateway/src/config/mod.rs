@@ -6,6 +6,7 @@
 
 mod acme;
 mod audit;
+mod consumer;
 mod error;
 mod files;
 mod login;

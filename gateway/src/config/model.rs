@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::audit::AuditTrail;
+use ipnet::IpNet;
 
 /// The whole configuration of one DRIMbox.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Config {
     pub local: Option<LocalListener>,
     /// `[peer]`: DICOMweb for other DRIMboxes on the `db` names. Absent: no such listener.
     pub peer: Option<PeerListener>,
+    /// `[consumer]`: exams of other DRIMboxes. Absent: none is fetched.
+    pub consumer: Option<Consumer>,
     /// `[trust]`: which DRIMboxes are believed. Absent: no such decision.
     pub trust: Option<super::Trust>,
     /// `[dimse]`: the gateway as a DICOM application entity.
@@ -156,6 +159,59 @@ pub struct Healthcheck {
     /// File of the addresses it is answered to, one address or network (CIDR) a line; `None`: to
     /// all.
     pub addresses_file: Option<PathBuf>,
+}
+
+/// `[consumer]`
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    /// Form of images that is asked for first.
+    pub prefer: PreferredImages,
+    /// Ports that the URLs of a KOS may have.
+    pub ports: Vec<u16>,
+    /// Networks that peers may stand in though they are not public.
+    pub private_networks: Vec<IpNet>,
+    /// Requests to one peer at once.
+    pub max_requests: usize,
+    /// Series of one exam fetched at once.
+    pub series_at_once: usize,
+    /// Times that a series is asked for.
+    pub attempts: u32,
+    /// Whether single instances are asked for when a series came short.
+    pub ask_for_instances: bool,
+    /// Time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// Time without any byte from the peer while an answer is due.
+    pub response_timeout: Duration,
+    /// Time an idle connection is kept for the next request.
+    pub idle_timeout: Duration,
+    /// Bytes of one instance.
+    pub max_instance_bytes: u64,
+    /// Bytes of one series.
+    pub max_series_bytes: u64,
+    /// PEM file of the authorities that the certificates of `peers` must chain to.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate that peers are shown; that of the first `db` name unless chosen.
+    pub identity: ServerIdentity,
+    /// `[[consumer.peers]]`: DRIMboxes that are trusted besides those of the white list.
+    pub peers: Vec<KnownPeer>,
+}
+
+/// Form of images that is asked for first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreferredImages {
+    /// Compressed without loss.
+    Lossless,
+    /// Compressed with loss.
+    Lossy,
+}
+
+/// `[[consumer.peers]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// Its `db` host name, in lower case.
+    pub db_host: String,
+    /// Where it is; `None`: where the name leads.
+    pub address: Option<SocketAddr>,
 }
 
 /// `[dimse]`

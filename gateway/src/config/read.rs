@@ -12,7 +12,7 @@ use super::model::{
     UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{acme, audit, files, login, names, pacs_dicomweb, peer, psc, rules, trust};
+use super::{acme, audit, consumer, files, login, names, pacs_dicomweb, peer, psc, rules, trust};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -54,6 +54,9 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let local = local(&sections.local, &pacs);
     let peer = peer::read(&sections.peer);
     let acme = acme::read(&sections.acme);
+    let consumer_is_there = root.section("consumer").is_present();
+    let has_trust = root.section("trust").is_present();
+    let consumer = consumer::read(root.section("consumer"), &pacs, has_trust);
 
     let parts = rules::Parts {
         root: &root,
@@ -68,6 +71,9 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     rules::check(&parts);
     sections.finish();
     root.finish();
+    if consumer_is_there {
+        consumer.as_ref()?;
+    }
 
     Some(Config {
         data_dir,
@@ -75,6 +81,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         admin,
         local,
         peer,
+        consumer,
         trust,
         dimse: dimse?,
         cache,
