@@ -16,6 +16,7 @@ pub mod dicomweb;
 pub mod net;
 pub mod notify;
 pub mod pixels;
+pub mod proxy;
 pub mod store;
 pub mod studies;
 pub mod telemetry;

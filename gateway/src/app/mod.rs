@@ -1,6 +1,7 @@
 //! The composition root: builds every part, starts and stops listeners in order.
 
 mod check;
+mod check_psc;
 mod credentials;
 mod health;
 pub mod psc;
@@ -22,7 +23,7 @@ use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::cache::{Bounds, Cache};
 use crate::cli::{Service, Verdict};
-use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
+use crate::config::{Config, Pacs, PacsDimse, Pixels, ProxyConfig, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::images::Images;
 use crate::dicomweb::negotiate::Unnamed;
@@ -97,6 +98,15 @@ impl Service for App {
 
     async fn check_pacs(&self, config: &Config, name: &str) -> Vec<Verdict> {
         check::pacs(config, name).await
+    }
+
+    async fn check_psc(&self, config: &Config) -> Vec<Verdict> {
+        tls::install_provider();
+        check_psc::psc(config).await
+    }
+
+    async fn proxy(&self, config: ProxyConfig) -> anyhow::Result<()> {
+        crate::proxy::serve(config).await
     }
 }
 

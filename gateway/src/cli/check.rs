@@ -86,7 +86,8 @@ fn pacs(config: &Config) -> Verdict {
     Verdict::ok("PACS", pacs.collect::<Vec<_>>().join(", "))
 }
 
-pub(super) fn certificate(
+/// What there is to say of a certificate and its key: that they fit, the name when there is one, the dates.
+pub(crate) fn certificate(
     of: &str,
     host: Option<&str>,
     identity: &ServerIdentity,

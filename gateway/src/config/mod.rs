@@ -10,6 +10,7 @@ mod login;
 mod model;
 mod names;
 mod pacs_dicomweb;
+mod proxy;
 mod psc;
 mod read;
 mod rules;
@@ -24,6 +25,9 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigError, Problem};
 pub use login::Login;
 pub use model::*;
+pub use proxy::{
+    DEFAULT_PROXY_FILE, ProxyApi, ProxyClient, ProxyConfig, ProxyPsc, ProxyTraces, load_proxy,
+};
 pub use psc::{Psc, PscEnvironment};
 
 /// Where the service reads its configuration unless told otherwise.
@@ -43,6 +47,15 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// [`ConfigError::Unreadable`] when the file cannot be read, [`ConfigError::Invalid`] with every
 /// problem found otherwise.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let (text, base) = read_file(path)?;
+    parse(&text, &base).map_err(|problems| ConfigError::Invalid {
+        file: PathBuf::from(path),
+        problems,
+    })
+}
+
+/// The text of a configuration file, and the folder from which its relative paths are resolved.
+fn read_file(path: &Path) -> Result<(String, PathBuf), ConfigError> {
     let unreadable = |source| ConfigError::Unreadable {
         file: path.to_owned(),
         source,
@@ -50,10 +63,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let file = std::path::absolute(path).map_err(unreadable)?;
     let text = read_text(&file).map_err(unreadable)?;
     let base = file.parent().map(Path::to_owned).unwrap_or_default();
-    parse(&text, &base).map_err(|problems| ConfigError::Invalid {
-        file: PathBuf::from(path),
-        problems,
-    })
+    Ok((text, base))
 }
 
 fn read_text(file: &Path) -> std::io::Result<String> {
