@@ -20,6 +20,7 @@ pub mod net;
 pub mod notify;
 pub mod pixels;
 pub mod source;
+pub mod proxy;
 pub mod store;
 pub mod studies;
 pub mod telemetry;

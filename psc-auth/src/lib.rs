@@ -28,6 +28,7 @@ mod logout;
 mod metadata;
 mod practice;
 mod presented;
+mod probe;
 mod provider;
 mod session;
 mod settings;

@@ -4,6 +4,7 @@
 //! Everything that is started here writes only below the folder it is given, listens on loopback
 //! only, and stops with the value that started it, or with the test process however that ends.
 
+pub mod connect;
 pub mod dcmqrscp;
 pub mod error;
 pub mod gate;
@@ -25,6 +26,7 @@ pub mod psc;
 pub mod web;
 pub mod whitelist;
 
+pub use connect::ConnectProxy;
 pub use dcmqrscp::Dcmqrscp;
 pub use error::KitError;
 pub use gate::KnownTokens;

@@ -1,6 +1,7 @@
 //! The composition root: builds every part, starts and stops listeners in order.
 
 mod check;
+mod check_psc;
 mod credentials;
 mod gate;
 mod health;
@@ -31,7 +32,7 @@ use crate::audit::{Audit, Kind};
 use crate::cache::{Bounds, Cache};
 use crate::certs;
 use crate::cli::{Fetch, FetchError, Fetched, Progress, Service, Verdict};
-use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
+use crate::config::{Config, Pacs, PacsDimse, Pixels, ProxyConfig, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::images::Images;
 use crate::dicomweb::negotiate::Unnamed;
@@ -147,6 +148,15 @@ impl Service for App {
     ) -> Result<Fetched, FetchError> {
         tls::install_provider();
         fetch::fetch(config, fetch, progress).await
+    }
+
+    async fn check_psc(&self, config: &Config) -> Vec<Verdict> {
+        tls::install_provider();
+        check_psc::psc(config).await
+    }
+
+    async fn proxy(&self, config: ProxyConfig) -> anyhow::Result<()> {
+        crate::proxy::serve(config).await
     }
 }
 

@@ -345,7 +345,7 @@ fn judge(
         return Err(InstallError::SeveralNames);
     }
     let wanted = match place.role {
-        Role::PacsClient => "clientAuth",
+        Role::PacsClient | Role::OrgAuthCliPsc => "clientAuth",
         // What a SERV_SSL certificate carries is not known: one of the two will do.
         _ => "serverAuth",
     };

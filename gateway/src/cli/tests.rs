@@ -54,6 +54,17 @@ impl Service for Scripted {
             }),
         }
     }
+
+    async fn check_psc(&self, _: &Config) -> Vec<Verdict> {
+        self.asked.borrow_mut().push("check psc".to_owned());
+        self.verdicts.clone()
+    }
+
+    async fn proxy(&self, config: ProxyConfig) -> anyhow::Result<()> {
+        let listen = config.listen;
+        self.asked.borrow_mut().push(format!("proxy {listen}"));
+        Ok(())
+    }
 }
 
 struct Ended {

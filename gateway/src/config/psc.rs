@@ -80,16 +80,8 @@ enum Word {
 
 /// Reads the table; `None` when it is absent, or wrong, which is then reported.
 pub(super) fn read(section: Section<'_>) -> Option<Psc> {
-    let words = [
-        ("bas", Word::Bas),
-        ("production", Word::Production),
-        ("custom", Word::Custom),
-    ];
     // Asked even when the table is absent, so that a key out of place is explained.
-    let environment = environment(
-        &section,
-        section.optional("environment", |v| v.choice(&words)),
-    );
+    let environment = environment_of(&section);
     let client_id = section.optional("client_id", client_id);
     let certificate_file = section.optional("certificate_file", files::certificates);
     let key_file = section.optional("key_file", files::private_key);
@@ -183,7 +175,14 @@ const REQUIRED: [(&str, &str); 4] = [
     ),
 ];
 
-fn environment(section: &Section<'_>, word: Option<Word>) -> Option<PscEnvironment> {
+/// Reads `environment`, and `issuer` and `discovery_url` where it is `custom`.
+pub(super) fn environment_of(section: &Section<'_>) -> Option<PscEnvironment> {
+    let words = [
+        ("bas", Word::Bas),
+        ("production", Word::Production),
+        ("custom", Word::Custom),
+    ];
+    let word = section.optional("environment", |v| v.choice(&words));
     let issuer = section.optional("issuer", |v| Ok(https(v)?.1));
     let discovery_url = section.optional("discovery_url", |v| Ok(https(v)?.0));
     let word = word?;
@@ -248,7 +247,7 @@ pub(super) fn proxy(value: &Value<'_>) -> Result<Url, Fault> {
     })
 }
 
-fn client_id(value: &Value<'_>) -> Result<String, Fault> {
+pub(super) fn client_id(value: &Value<'_>) -> Result<String, Fault> {
     let text = value.text()?;
     let fits = text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| text.to_owned()).ok_or_else(|| {

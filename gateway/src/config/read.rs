@@ -122,7 +122,7 @@ impl Sections<'_> {
     }
 }
 
-fn log(section: Section<'_>) -> Log {
+pub(super) fn log(section: Section<'_>) -> Log {
     let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
     let log = Log {
         format: section.or("format", LogFormat::Human, |v| v.choice(&formats)),
@@ -233,7 +233,7 @@ fn dicomweb(section: Section<'_>) -> Dicomweb {
     dicomweb
 }
 
-fn limits(section: Section<'_>) -> Limits {
+pub(super) fn limits(section: Section<'_>) -> Limits {
     let size = |key, default: u64, low: u64, high: u64| {
         let bytes = section.or(key, default, |v| v.bytes(low..=high));
         usize::try_from(bytes).unwrap_or(usize::MAX)
