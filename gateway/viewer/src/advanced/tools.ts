@@ -17,6 +17,7 @@ import {
 } from '@cornerstonejs/tools';
 
 import type { Tool } from '../ui/actions';
+import { decimal } from '../ui/text';
 import type { Mode } from '../view/viewer';
 
 const GROUP = 'exam';
@@ -37,6 +38,45 @@ const ALL = [
   StackScrollTool, WindowLevelTool, ZoomTool, PanTool, LengthTool, AngleTool, EllipticalROITool, RectangleROITool, ProbeTool, ReferenceLinesTool,
 ];
 
+/** What the tools found, by the image that it was measured on. */
+interface Measured {
+  cachedStats?: Record<string, Record<string, unknown> | undefined>;
+}
+
+/** The words beside each mark, in French. */
+const TEXTS: Record<string, (found: Record<string, unknown>) => string[]> = {
+  [LengthTool.toolName]: (found) => lines([quantity('', found['length'], found['unit'])]),
+  [AngleTool.toolName]: (found) => lines([quantity('', found['angle'], '°')]),
+  [EllipticalROITool.toolName]: region,
+  [RectangleROITool.toolName]: region,
+  [ProbeTool.toolName]: (found) => {
+    const value = found['value'];
+    const values = Array.isArray(value) ? value : [value];
+    return lines([values.map((one) => quantity('', one, found['modalityUnit'])).filter(Boolean).join(' / ')]);
+  },
+};
+
+function region(found: Record<string, unknown>): string[] {
+  const unit = found['modalityUnit'];
+  return lines([
+    quantity('Surface', found['area'], found['areaUnit']),
+    quantity('Moyenne', found['mean'], unit),
+    quantity('Écart type', found['stdDev'], unit),
+    quantity('Minimum', found['min'], unit),
+    quantity('Maximum', found['max'], unit),
+  ]);
+}
+
+function quantity(name: string, value: unknown, unit: unknown): string | undefined {
+  if (typeof value !== 'number' || !Number.isFinite(value)) return undefined;
+  const text = `${decimal(value)} ${typeof unit === 'string' ? unit : ''}`.trim();
+  return name === '' ? text : `${name} : ${text}`;
+}
+
+function lines(all: (string | undefined)[]): string[] {
+  return all.filter((line): line is string => Boolean(line));
+}
+
 let registered = false;
 
 /** The group of tools of all views. */
@@ -52,7 +92,14 @@ export class Tools {
     const group = ToolGroupManager.createToolGroup(GROUP);
     if (group === undefined) throw new Error('tools are in use');
     this.#group = group;
-    for (const tool of ALL) group.addTool(tool.toolName);
+    for (const { toolName } of ALL) {
+      const words = TEXTS[toolName];
+      const getTextLines = (data: Measured, target: string): string[] | undefined => {
+        const found = data.cachedStats?.[target];
+        return found && words?.(found);
+      };
+      group.addTool(toolName, words ? { getTextLines } : {});
+    }
   }
 
   /** Gives a view the tools. */
@@ -78,8 +125,9 @@ export class Tools {
       if (name === PanTool.toolName) bindings.push({ mouseButton: MouseBindings.Auxiliary });
       if (name === ZoomTool.toolName) bindings.push({ mouseButton: MouseBindings.Secondary }, { numTouchPoints: 2 });
       if (name === StackScrollTool.toolName) bindings.push({ mouseButton: MouseBindings.Wheel });
+      // Bindings add up; the ones before have to go first.
+      this.#group.setToolPassive(name, { removeAllBindings: true });
       if (bindings.length > 0) this.#group.setToolActive(name, { bindings });
-      else this.#group.setToolPassive(name);
     }
   }
 

@@ -57,13 +57,14 @@ export class AdvancedViewer implements Viewer {
   #mode: Mode | Tool = 'scroll';
   #linked = true;
   #following = false;
-  #window: Window | undefined;
+  /** What is being shown; views are not rearranged under it. */
+  #filling: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly frames: Frames,
     private readonly changed: () => void,
   ) {
-    this.#observer = new ResizeObserver(() => this.#engine.resize(true, true));
+    this.#observer = new ResizeObserver(() => this.#resize());
     this.#observer.observe(this.element);
     this.#arrange('1x1');
   }
@@ -75,10 +76,11 @@ export class AdvancedViewer implements Viewer {
       stack: pane.stack,
       index: pane.index,
       image: pane.image,
-      window: this.#window,
+      window: this.#windowOf(pane),
       zoom: this.#scaleOf(pane),
       lossy: pane.image !== undefined && isLossy(pane.image, frame),
       letters: undefined,
+      captioned: true,
       loading: pane.loading,
       error: pane.error,
     };
@@ -91,7 +93,7 @@ export class AdvancedViewer implements Viewer {
       this.#arrange('1x1');
       this.layout = '1x1';
     }
-    void this.#fill(this.#pane, stack, index);
+    this.#filling = this.#fill(this.#pane, stack, index);
   }
 
   goTo(index: number): void {
@@ -125,6 +127,7 @@ export class AdvancedViewer implements Viewer {
    * A series that makes no volume stays as it is and says so.
    */
   async setLayout(layout: Layout): Promise<void> {
+    await this.#filling;
     const { stack, index } = this.#pane;
     if (layout === 'mpr') {
       if (stack === undefined || !stack.complete || !makesVolume(stack.images)) {
@@ -341,12 +344,8 @@ export class AdvancedViewer implements Viewer {
       pane.index = (event.detail as { imageIndex: number }).imageIndex;
       this.changed();
     });
-    on(Enums.Events.VOI_MODIFIED, (event) => {
-      const { range } = event.detail as { range?: { lower: number; upper: number } };
-      if (range === undefined || pane !== this.#pane) return;
-      const { windowCenter, windowWidth } = utilities.windowLevel.toWindowLevel(range.lower, range.upper);
-      this.#window = pane.image?.samples === 1 && !pane.image.palette ? { center: windowCenter, width: windowWidth } : undefined;
-      this.changed();
+    on(Enums.Events.VOI_MODIFIED, () => {
+      if (pane === this.#pane) this.changed();
     });
     on(Enums.Events.CAMERA_MODIFIED, () => {
       pane.orient(this.#viewport(pane)?.getCamera());
@@ -431,11 +430,11 @@ export class AdvancedViewer implements Viewer {
 
   #caption(pane: Pane): void {
     const image = pane.image;
-    const lines = this.#panes.length > 1 ? [pane.stack?.series.description ?? '', `${pane.index + 1} / ${pane.stack?.images.length ?? 0}`] : [];
-    if (image?.spacing === undefined && image !== undefined) lines.push('', 'Non étalonné : mesures en pixels');
-    if (image?.spacing?.kind === 'detector') lines.push('', 'Mesures au détecteur : agrandissement non corrigé');
-    pane.caption.textContent = '';
-    for (const line of lines) pane.caption.append(h('div', {}, line || '\u00a0'));
+    const lines = [pane.stack?.series.description ?? ''];
+    if (this.#panes.length > 1) lines.push(`${pane.index + 1} / ${pane.stack?.images.length ?? 0}`);
+    if (image?.spacing === undefined && image !== undefined) lines.push('Non étalonné : mesures en pixels');
+    if (image?.spacing?.kind === 'detector') lines.push('Mesures au détecteur : agrandissement non corrigé');
+    pane.caption.replaceChildren(...lines.map((line) => h('div', {}, line)));
   }
 
   async #buildVolume(stack: Stack): Promise<void> {
@@ -472,6 +471,11 @@ export class AdvancedViewer implements Viewer {
     this.changed();
   }
 
+  #resize(): void {
+    // A view without an image has no camera to keep.
+    if (this.#panes.some((pane) => pane.stack !== undefined)) this.#engine.resize(true, true);
+  }
+
   #slices(pane: Pane): number {
     const viewport = this.#viewport(pane) as Types.IVolumeViewport | undefined;
     return pane.plane === undefined ? (pane.stack?.images.length ?? 0) : (viewport?.getNumberOfSlices() ?? 0);
@@ -483,6 +487,13 @@ export class AdvancedViewer implements Viewer {
     viewport?.render();
     pane.orient(viewport?.getCamera());
     this.changed();
+  }
+
+  #windowOf(pane: Pane): Window | undefined {
+    const range = (this.#viewport(pane) as Types.IStackViewport | undefined)?.getProperties()?.voiRange;
+    if (range === undefined || pane.image?.samples !== 1 || pane.image.palette !== undefined) return undefined;
+    const { windowCenter, windowWidth } = utilities.windowLevel.toWindowLevel(range.lower, range.upper);
+    return { center: windowCenter, width: windowWidth };
   }
 
   /** Screen pixels per image pixel. */

@@ -110,7 +110,7 @@ export class Stage {
     this.#slider.value = String(shown.index + 1);
     this.#slider.hidden = count < 2;
     this.#slider.setAttribute('aria-valuetext', `Image ${shown.index + 1} sur ${count}`);
-    this.#series.textContent = stack?.series.description ?? '';
+    this.#series.textContent = shown.captioned ? '' : (stack?.series.description ?? '');
     this.#place.textContent = placeOf(shown, count);
     this.#window.textContent = windowOf(shown);
     this.#lossy.textContent = shown.lossy

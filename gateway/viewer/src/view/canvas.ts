@@ -24,6 +24,7 @@ export class CanvasViewer implements Viewer, GestureTarget {
     lossy: false,
     loading: false,
     letters: undefined,
+    captioned: false,
     error: undefined,
   };
   mode: Mode = 'scroll';

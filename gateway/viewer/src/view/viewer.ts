@@ -17,6 +17,8 @@ export interface Shown {
   zoom: number;
   lossy: boolean;
   letters: Letters | undefined;
+  /** The view names its series itself. */
+  captioned: boolean;
   loading: boolean;
   error: string | undefined;
 }
