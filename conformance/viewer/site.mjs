@@ -10,11 +10,32 @@ const viewer = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..
 
 /** Serves the page for tests. `exam` may be changed between pages; what came in is kept in `seen`. */
 export async function startSite(gateway) {
-  const manifest = JSON.parse(await readFile(path.join(viewer, 'dist/manifest.json'), 'utf8'));
+  const list = await readFile(path.join(viewer, 'dist/files.tsv'), 'utf8');
+  const manifest = list.trim().split('\n').map((line) => line.split('\t')).map(([name, type]) => ({ name, type }));
   const files = new Map(manifest.map((file) => [`/viewer/${file.name}`, file]));
   const documentHeaders = await headers('document');
   const assetHeaders = await headers('asset');
-  const site = { exam: {}, status: 200, files: new Map(), intercept: undefined, seen: { reports: [], logouts: 0, bytes: 0, paths: [] } };
+  const waiting = new Set();
+  const site = {
+    /** As before the first page. */
+    reset() {
+      Object.assign(site, { exam: {}, status: 200, files: new Map(), intercept: undefined });
+      site.seen = { reports: [], logouts: 0, bytes: 0, paths: [] };
+    },
+    /** Waits until a request makes the condition true. */
+    until(condition) {
+      return new Promise((resolve) => {
+        const check = () => {
+          if (!condition()) return;
+          waiting.delete(check);
+          resolve();
+        };
+        waiting.add(check);
+        check();
+      });
+    },
+  };
+  site.reset();
 
   const server = createServer(async (incoming, answer) => {
     const { pathname } = new URL(incoming.url, 'http://site');
@@ -27,6 +48,7 @@ export async function startSite(gateway) {
       site.seen.logouts += incoming.method === 'POST' && form.get('csrf') === site.exam.csrf ? 1 : 0;
       site.status = 401;
       answer.writeHead(204).end();
+      waiting.forEach((check) => check());
     } else if (pathname === '/viewer/api/exam') {
       json(answer, site.status, site.exam);
     } else if (site.files.has(pathname)) {

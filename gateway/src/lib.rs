@@ -19,3 +19,4 @@ pub mod pixels;
 pub mod store;
 pub mod studies;
 pub mod telemetry;
+pub mod viewer;

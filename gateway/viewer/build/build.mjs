@@ -28,7 +28,7 @@ const TYPES = {
   '.txt': 'text/plain; charset=utf-8',
 };
 
-await rm(path.join(root, 'dist', 'manifest.json'), { force: true });
+await rm(path.join(root, 'dist', 'files.tsv'), { force: true });
 const { used, plugin } = packagesUsed();
 const { output } = await build({ root, logLevel: 'error', plugins: [plugin], worker: { plugins: () => [plugin] } });
 const chunks = (Array.isArray(output) ? output : [output]).filter((file) => file.type === 'chunk');
@@ -46,13 +46,14 @@ for (const name of await list(site)) {
   await writeFile(path.join(site, `${name}.gz`), gz);
   files.push({ name, type, bytes: bytes.length, br: br.length, gz: gz.length });
 }
-await writeFile(path.join(root, 'dist', 'manifest.json'), `${JSON.stringify(files, null, 1)}\n`);
 
 const first = firstPaint();
 const total = first.reduce((sum, file) => sum + file.gz, 0);
 console.log(`first paint: ${total} bytes gzip in ${first.map((file) => file.name).join(', ')}`);
 console.log(`all: ${files.length} files, ${files.reduce((sum, file) => sum + file.br, 0)} bytes brotli`);
 if (total > FIRST_PAINT) throw new Error(`the first page takes ${total} bytes, more than ${FIRST_PAINT}`);
+// Last: the gateway embeds what this list names.
+await writeFile(path.join(root, 'dist', 'files.tsv'), files.map((file) => `${file.name}\t${file.type}\t${file.bytes}\n`).join(''));
 
 /** The page, its styles, its entry and what that imports at once. */
 function firstPaint() {
