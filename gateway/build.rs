@@ -14,9 +14,7 @@ fn main() -> io::Result<()> {
 
     let list = fs::read_to_string(dist.join("files.tsv")).unwrap_or_default();
     if list.is_empty() {
-        println!(
-            "cargo:warning=the exam page is not built: run `make viewer`, then build again"
-        );
+        println!("cargo:warning=the exam page is not built: run `make viewer`, then build again");
     }
     let site = env::current_dir()?.join(dist).join("site");
     let out = env::var_os("OUT_DIR").map_or_else(PathBuf::new, PathBuf::from);
@@ -31,7 +29,9 @@ fn table(list: &str, site: &Path) -> io::Result<String> {
         let (Some(name), Some(media_type), Some(length)) =
             (fields.next(), fields.next(), fields.next())
         else {
-            return Err(io::Error::other(format!("files.tsv: {line:?} has not three fields")));
+            return Err(io::Error::other(format!(
+                "files.tsv: {line:?} has not three fields"
+            )));
         };
         let length: u64 = length.parse().map_err(io::Error::other)?;
         let _ = writeln!(

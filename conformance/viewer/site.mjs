@@ -4,9 +4,9 @@
 import { createServer, request } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 
-const viewer = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../gateway/viewer');
+/** The folder `gateway/viewer`. */
+const viewer = process.env.DRIMBOX_TEST_VIEWER;
 
 /** Serves the page for tests. `exam` may be changed between pages; what came in is kept in `seen`. */
 export async function startSite(gateway) {

@@ -264,8 +264,7 @@ test('a session that ends while images are read closes the page', async () => {
   await open(examOf('ct'));
   await imageShown(page);
   site.status = 401;
-  const entries = await page.$$('.entry');
-  await entries.at(-1).evaluate((entry) => entry.click());
+  await page.keyboard.press('ArrowRight');
   await page.waitForSelector('.end');
   assert.ok(!(await page.evaluate(() => document.body.innerHTML)).includes('ESSAI'));
 });
@@ -318,14 +317,16 @@ test('a script can be made neither from text nor from another place', async () =
       () => new Worker('data:text/javascript,1'),
       () => new Worker('/dicom-web/studies'),
     ];
-    return attempts.map((attempt) => {
+    const refuses = (attempt) => {
       try {
         attempt();
         return false;
       } catch {
         return true;
       }
-    });
+    };
+    // From a timer: what the debugging protocol runs itself is exempt from the policy.
+    return new Promise((resolve) => setTimeout(() => resolve(attempts.map(refuses))));
   });
   assert.deepEqual(refused, [true, true, true, true, true]);
 });

@@ -86,9 +86,7 @@ fn asset(name: &str, headers: &HeaderMap) -> Response<Body> {
     let mut response = found(&format!("assets/{name}"), headers);
     // A missing file must not be remembered for a year.
     if response.status().is_success() {
-        response
-            .headers_mut()
-            .extend(parse_headers(ASSET_HEADERS));
+        response.headers_mut().extend(parse_headers(ASSET_HEADERS));
     }
     response
 }
@@ -215,7 +213,11 @@ mod tests {
         } else {
             assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
             let body = answer.into_body().collect().await.unwrap().to_bytes();
-            assert!(String::from_utf8(body.to_vec()).unwrap().contains("make viewer"));
+            assert!(
+                String::from_utf8(body.to_vec())
+                    .unwrap()
+                    .contains("make viewer")
+            );
         }
     }
 
@@ -247,7 +249,11 @@ mod tests {
             let path = path.strip_suffix("index.html").unwrap_or(&path);
             let answer = ask(path, "br").await;
             let kept = answer.headers()[CACHE_CONTROL].to_str().unwrap();
-            assert_eq!(kept.contains("immutable"), file.name.starts_with("assets/"), "{path}");
+            assert_eq!(
+                kept.contains("immutable"),
+                file.name.starts_with("assets/"),
+                "{path}"
+            );
         }
     }
 

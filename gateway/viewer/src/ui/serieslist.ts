@@ -58,7 +58,18 @@ export class SeriesList {
       const current = other === uid;
       if (current) button.setAttribute('aria-current', 'true');
       else button.removeAttribute('aria-current');
-      if (current) button.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+      if (current) this.#reveal(button);
+    }
+  }
+
+  /** Scrolls the list, and never the page, so that the entry is seen. */
+  #reveal(button: HTMLElement): void {
+    for (const box of [this.element, button.closest('ul')]) {
+      if (box === null) continue;
+      const outer = box.getBoundingClientRect();
+      const inner = button.getBoundingClientRect();
+      box.scrollTop += Math.max(inner.bottom - outer.bottom, 0) - Math.max(outer.top - inner.top, 0);
+      box.scrollLeft += Math.max(inner.right - outer.right, 0) - Math.max(outer.left - inner.left, 0);
     }
   }
 
