@@ -24,6 +24,7 @@ need npm /usr/bin/npm
 need build-essential /usr/bin/cc
 need cmake /usr/bin/cmake
 need curl /usr/bin/curl
+need chromium /usr/bin/chromium
 need python3-venv /usr/lib/python3*/ensurepip/__init__.py
 need util-linux /usr/bin/setpriv
 

@@ -15,6 +15,7 @@ pub mod config;
 mod conformance;
 pub mod dicom;
 pub mod dicomweb;
+pub mod login;
 pub mod net;
 pub mod notify;
 pub mod pixels;

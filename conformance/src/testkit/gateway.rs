@@ -145,6 +145,12 @@ impl PacsConfig {
         self.set("db_host", host).identity("db_tls", identity)
     }
 
+    /// Gives it a `vi` host name with its certificate.
+    #[must_use]
+    pub fn vi_host(self, host: &str, identity: &Identity) -> Self {
+        self.set("vi_host", host).identity("vi_tls", identity)
+    }
+
     /// Has images asked for by C-MOVE.
     #[must_use]
     pub fn by_move(self) -> Self {

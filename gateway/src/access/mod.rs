@@ -6,6 +6,7 @@
 
 mod gate;
 mod peers;
+pub mod professional;
 mod refusal;
 mod tokens;
 

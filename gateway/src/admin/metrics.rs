@@ -337,6 +337,26 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         help: "1 for a certificate with something wrong of that severity, else 0.",
     },
+    Metric {
+        name: "drimbox_login_sessions",
+        kind: Kind::Gauge,
+        help: "Sessions of people who are logged in.",
+    },
+    Metric {
+        name: "drimbox_logins_total",
+        kind: Kind::Counter,
+        help: "Logins that came to an end, by outcome.",
+    },
+    Metric {
+        name: "drimbox_logouts_total",
+        kind: Kind::Counter,
+        help: "Sessions that ended, by cause.",
+    },
+    Metric {
+        name: "drimbox_forged_requests_total",
+        kind: Kind::Counter,
+        help: "State-changing requests refused because no page of the host sent them.",
+    },
 ];
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod credentials;
 mod exams;
 mod gate;
 mod health;
+mod login;
 mod names;
 pub mod psc;
 mod tls;
@@ -35,6 +36,7 @@ use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
 use crate::dicomweb::trail::Trail;
 use crate::dicomweb::transcoded::Transcoding;
+use crate::login::Login;
 use crate::net::{self, Capacity, Listener, ListenerKind, Routers, Security};
 use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
@@ -78,6 +80,9 @@ impl Service for App {
             certs::place::places(&config),
             background.clone(),
         ));
+        if let Some(login) = parts.login.clone() {
+            behind.spawn(login.maintain(background.clone()));
+        }
         for archive in &parts.archives {
             let archive = Arc::clone(archive);
             let background = background.clone();
@@ -138,6 +143,7 @@ struct Parts {
     trust: Option<Trust>,
     audit: Audit,
     exams: Exams,
+    login: Option<Arc<Login>>,
     capacity: Capacity,
 }
 
@@ -157,14 +163,16 @@ impl Parts {
         })?;
         let data_dir = config.data_dir.clone();
         let store = tokio::task::spawn_blocking(move || SledStore::open(&data_dir)).await?;
-        let store: Arc<dyn ListingStore> = Arc::new(store.with_context(|| {
+        let store = store.with_context(|| {
             format!(
                 "the store in {} cannot be opened: is another drimbox running on this folder?",
                 config.data_dir.display()
             )
-        })?);
-        let trust = gate::trust(config).await?;
+        })?;
         let psc = psc::build(config)?;
+        let login = login::build(config, psc.as_ref(), Arc::new(store.sessions()?))?;
+        let store: Arc<dyn ListingStore> = Arc::new(store);
+        let trust = gate::trust(config).await?;
         let audit = gate::audit(&config.data_dir).await?;
         let exams = gate::exams(&config.data_dir).await?;
         let mut access = access(config)?;
@@ -231,6 +239,7 @@ impl Parts {
             trust,
             audit,
             exams,
+            login,
             capacity,
         })
     }
@@ -361,8 +370,13 @@ fn routers(
             addresses,
             readiness: Arc::clone(health) as Arc<dyn admin::Readiness>,
         });
-        let routers_of_names =
-            Routers::new(probe.before(images())).viewer(probe.before(Routers::nothing()));
+        let pages = match &parts.login {
+            Some(login) => {
+                crate::login::router(Arc::clone(login)).fallback_service(Routers::nothing())
+            }
+            None => Routers::nothing(),
+        };
+        let routers_of_names = Routers::new(probe.before(images())).viewer(probe.before(pages));
         routers.insert(ListenerKind::Peer, routers_of_names);
     }
     Ok(routers)
