@@ -66,11 +66,6 @@ fn a_certificate_of_the_authority_of_people_is_kept_out() {
 }
 
 #[test]
-fn a_certificate_with_an_unknown_critical_extension_is_kept_out() {
-    story("strange", |spec| spec.strange_critical_extension = true);
-}
-
-#[test]
 fn a_certificate_without_a_name_is_kept_out() {
     story("nameless", |spec| spec.common_name = String::new());
 }

@@ -500,3 +500,75 @@ fn count(left: &mut Option<u64>, piece: &Bytes) {
 fn explicit_le() -> TransferSyntaxUid {
     TransferSyntaxUid::known(EXPLICIT_VR_LITTLE_ENDIAN)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use dicom_core::{Tag, VR};
+
+    use super::*;
+    use crate::dicom::write::put_element;
+
+    const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
+
+    fn edits() -> Arc<[Edit]> {
+        Arc::new([Edit::Set {
+            tag: PATIENT_ID,
+            vr: VR::LO,
+            value: b"NEW PATIENT ID".to_vec(),
+        }])
+    }
+
+    fn object(id: &[u8], pixels: Option<&[u8]>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put_element(&mut bytes, Tag(0x0008, 0x0060), VR::CS, b"CT");
+        put_element(&mut bytes, PATIENT_ID, VR::LO, id);
+        if let Some(pixels) = pixels {
+            put_element(&mut bytes, Tag(0x7FE0, 0x0010), VR::OW, pixels);
+        }
+        bytes
+    }
+
+    /// What is sent when the object comes in pieces of this size.
+    fn sent(object: &[u8], size: usize) -> Vec<u8> {
+        let mut held = HeldHead::new(&explicit_le(), &edits());
+        let mut out = Vec::new();
+        let mut pieces = object.chunks(size).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        // The end of the data set, as the caller tells it.
+        pieces.push(Vec::new());
+        let last = pieces.len() - 1;
+        for (at, piece) in pieces.into_iter().enumerate() {
+            match &mut held {
+                None => out.extend(piece),
+                Some(head) => {
+                    out.extend(head.take(piece, at == last).unwrap());
+                    if head.is_over() {
+                        held = None;
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn the_head_of_an_inflated_instance_is_changed_and_its_pixels_are_not() {
+        let pixels = [7; 5000];
+        let whole = object(b"OLD", Some(&pixels));
+        for size in [1, 7, 4096, whole.len()] {
+            let expected = object(b"NEW PATIENT ID", Some(&pixels));
+            assert_eq!(sent(&whole, size), expected, "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn an_inflated_instance_without_pixels_is_changed_at_its_end() {
+        let whole = object(b"OLD", None);
+        assert_eq!(sent(&whole, 5), object(b"NEW PATIENT ID", None));
+    }
+
+    #[test]
+    fn nothing_is_held_back_where_nothing_changes() {
+        assert!(HeldHead::new(&explicit_le(), &Arc::default()).is_none());
+    }
+}

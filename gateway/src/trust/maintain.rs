@@ -46,6 +46,11 @@ impl Trust {
     /// Keeps everything up to date until it is told to stop.
     pub async fn maintain(self, stop: CancellationToken) {
         let work = async {
+            // A white list is refused while nobody can say whether its signer is revoked: at the
+            // first start that would keep every peer out until the next try.
+            if self.crl_status().iter().any(|status| !status.in_force) {
+                self.refresh_crls().await;
+            }
             tokio::join!(self.keep_crls(), self.keep_list(), self.watch());
         };
         tokio::select! {
