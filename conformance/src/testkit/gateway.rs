@@ -59,6 +59,7 @@ impl GatewayConfig {
             .set("peer.listen", loopback(free_port()?))
             .set("peer.base_path", BASE_PATH)
             .set("peer.gate", "none")
+            .set("peer.healthcheck_without_certificate", false)
             .set("peer.client_ca_file", pki.ca_file().display().to_string()))
     }
 

@@ -7,6 +7,7 @@ mod audit;
 mod certs;
 mod check;
 mod fetch;
+mod exams;
 mod manual;
 mod verdict;
 mod whitelist;
@@ -27,6 +28,7 @@ use crate::pixels::worker;
 pub(crate) use check::certificate;
 pub use check::check_config;
 pub use fetch::{Fetch, FetchError, Fetched, Progress};
+pub use exams::{ExamsCommand, NewExam};
 pub use verdict::{Outcome, Verdict, print_verdicts};
 
 /// A check failed, or the service stopped on an error.
@@ -69,6 +71,16 @@ pub trait Service {
     ///
     /// When it cannot start, or stops for another reason than a request to stop.
     fn proxy(&self, config: ProxyConfig) -> impl Future<Output = anyhow::Result<()>>;
+    /// Asks the running service about its published exams; what to print.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or refuses.
+    fn exams(
+        &self,
+        config: &Config,
+        command: &ExamsCommand,
+    ) -> impl Future<Output = anyhow::Result<String>>;
 }
 
 #[derive(Debug, Parser)]
@@ -141,6 +153,11 @@ enum Command {
                     DRIMBOX_PROXY_CONFIG"
         )]
         path: PathBuf,
+    },
+    #[command(about = "Ouvrir des examens aux autres DRIMbox, les lister, les fermer")]
+    Exams {
+        #[command(subcommand)]
+        what: exams::Exams,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -280,6 +297,7 @@ fn execute(
             Ok(config) => until_stopped(service.proxy(config), err),
             Err(error) => refuse(&error, err),
         },
+        Command::Exams { what } => exams::execute(what, service, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();

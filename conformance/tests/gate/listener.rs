@@ -1,0 +1,160 @@
+//! The public port: names, the health check, renewed certificates.
+
+use std::time::Duration;
+
+use conformance::testkit::{Client, Gateway, GatewayConfig, PacsConfig, Pki};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::network::{SOURCE, VIEWER, network};
+use crate::support::{ask, folder, metric, run, until};
+
+#[test]
+fn anybody_learns_whether_the_service_is_up_and_nothing_else() {
+    run(async {
+        let network = network().await;
+        let port = network.gateway.address("peer").port();
+        let client = network.client(None);
+        for host in [SOURCE, VIEWER] {
+            let url = format!("https://{host}:{port}/healthcheck");
+            until("up", async || {
+                client.get(&url).send().await.unwrap().status() == 200
+            })
+            .await;
+            let answer = client.get(&url).send().await.unwrap();
+            assert_eq!(answer.text().await.unwrap(), "{\"status\":\"up\"}\n");
+        }
+    });
+}
+
+#[test]
+fn a_client_without_certificate_gets_no_further_than_the_health_check() {
+    run(async {
+        let network = network().await;
+        let mut asking = network.request().await;
+        asking.identity = None;
+        network.refused(&asking, 403, "no_certificate").await;
+        asking.url = network.gateway.peer_url(SOURCE) + "/nothing";
+        network.refused(&asking, 403, "no_certificate").await;
+    });
+}
+
+#[test]
+fn a_vi_name_serves_no_images_to_a_peer() {
+    run(async {
+        let network = network().await;
+        let mut asking = network.request().await;
+        asking.url = asking.url.replace(SOURCE, VIEWER);
+        assert_eq!(network.ask(&asking).await.status(), 404);
+    });
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_up_at_a_signal_and_a_wrong_one_is_not() {
+    run(async {
+        const HOST: &str = "db1.renewal.example";
+        let home = folder("renewal");
+        let pki = Pki::new(&home.join("pki"), "Renewal CA").unwrap();
+        let served = pki.server(&[HOST]).unwrap();
+        let config = GatewayConfig::new(&home)
+            .unwrap()
+            .peer(&pki)
+            .unwrap()
+            .pacs(PacsConfig::new("sim", "SIM", 1).db_host(HOST, &served));
+        let gateway = Gateway::start(config).await.unwrap();
+        let reloads = async |outcome| {
+            metric(
+                &gateway,
+                "drimbox_tls_reloads_total",
+                &[("outcome", outcome)],
+            )
+            .await
+        };
+        let hangup = || {
+            let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap()).unwrap();
+            kill_process(pid, Signal::HUP).unwrap();
+        };
+        let url = gateway.peer_url(HOST) + "/studies/1.2/series/1.3";
+        let answers = async || {
+            let peer = pki.client("peer").unwrap();
+            let client = gateway.peer_client(&pki, &peer, &[HOST]).build().unwrap();
+            client.get(&url).send().await.is_ok()
+        };
+        assert!(answers().await);
+
+        // For another name: told, and the old one stays.
+        let other = pki.server(&["db9.renewal.example"]).unwrap();
+        let old = std::fs::read(&served.certificate_file).unwrap();
+        let old_key = std::fs::read(&served.key_file).unwrap();
+        std::fs::copy(&other.certificate_file, &served.certificate_file).unwrap();
+        std::fs::copy(&other.key_file, &served.key_file).unwrap();
+        hangup();
+        until("the wrong one is told", async || {
+            reloads("refused").await >= 1
+        })
+        .await;
+        assert!(answers().await);
+
+        // No file at all, then the right one again.
+        std::fs::remove_file(&served.certificate_file).unwrap();
+        let refused = reloads("refused").await;
+        hangup();
+        until("the missing one is told", async || {
+            reloads("refused").await > refused
+        })
+        .await;
+        assert!(answers().await);
+        std::fs::write(&served.certificate_file, old).unwrap();
+        std::fs::write(&served.key_file, old_key).unwrap();
+        let loaded = reloads("loaded").await;
+        hangup();
+        until("the right one is taken up", async || {
+            reloads("loaded").await > loaded
+        })
+        .await;
+        assert!(answers().await);
+    });
+}
+
+#[test]
+fn only_listed_addresses_are_told_whether_the_service_is_up() {
+    run(async {
+        const HOST: &str = "db1.listed.example";
+        let home = folder("listed");
+        let pki = Pki::new(&home.join("pki"), "Listed CA").unwrap();
+        let served = pki.server(&[HOST]).unwrap();
+        let list = home.join("addresses");
+        std::fs::write(&list, "192.0.2.1\n").unwrap();
+        let config = GatewayConfig::new(&home)
+            .unwrap()
+            .peer(&pki)
+            .unwrap()
+            .set("peer.healthcheck_without_certificate", true)
+            .set(
+                "peer.healthcheck_addresses_file",
+                list.display().to_string(),
+            )
+            .pacs(PacsConfig::new("sim", "SIM", 1).db_host(HOST, &served));
+        let gateway = Gateway::start(config).await.unwrap();
+        let client = Client::builder()
+            .ca(pki.ca_file())
+            .resolve(HOST, gateway.address("peer"))
+            .build()
+            .unwrap();
+        let url = format!(
+            "https://{HOST}:{}/healthcheck",
+            gateway.address("peer").port()
+        );
+        assert_eq!(ask(&client, &url).await.status(), 404);
+        std::fs::write(&list, "192.0.2.1\n127.0.0.0/8\n").unwrap();
+        let later = std::time::SystemTime::now() + Duration::from_secs(60);
+        std::fs::File::open(&list)
+            .unwrap()
+            .set_modified(later)
+            .unwrap();
+        // The PACS does not answer: down, and told.
+        until("the list is read again", async || {
+            ask(&client, &url).await.status() == 503
+        })
+        .await;
+    });
+}
