@@ -176,7 +176,11 @@ impl fmt::Display for DistinguishedName {
             for c in attribute.value.chars() {
                 match c {
                     ',' | '+' | '"' | '\\' | '<' | '>' | ';' => write!(f, "\\{c}")?,
-                    c if c.is_control() => write!(f, "\\{:02X}", u32::from(c))?,
+                    c if c.is_control() => {
+                        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                            write!(f, "\\{byte:02X}")?;
+                        }
+                    }
                     c => write!(f, "{c}")?,
                 }
             }
@@ -205,7 +209,7 @@ impl FromStr for DistinguishedName {
             let end = end_of_value(after);
             let (raw, following) = after.split_at_checked(end).unwrap_or((after, ""));
             let value = unescape(raw.trim())?;
-            if value.is_empty() {
+            if value.trim().is_empty() {
                 return Err(DnError::NoValue);
             }
             attributes.push(Attribute { kind, value });
@@ -311,7 +315,8 @@ fn decode(tag: Tag, data: &[u8]) -> Result<String, DnError> {
                 .chunks(2)
                 .map(|pair| pair.iter().fold(0, |sum, b| (sum << 8) | u16::from(*b)))
                 .collect();
-            data.len().is_multiple_of(2)
+            data.len()
+                .is_multiple_of(2)
                 .then(|| String::from_utf16(&units).ok())
                 .flatten()
         }
