@@ -67,10 +67,9 @@ impl Centre {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = drimbox::cli::run(line, &drimbox::app::App, &mut out, &mut err);
         let said = [out, err].concat();
-        let known = [0, 1, 2].into_iter();
-        let code = known
-            .filter(|n| format!("{:?}", ExitCode::from(*n)) == format!("{code:?}"))
-            .last();
+        // An ExitCode tells its number in its debug form alone.
+        let code = format!("{code:?}");
+        let code = (0..3).find(|n| format!("{:?}", ExitCode::from(*n)) == code);
         (String::from_utf8(said).unwrap(), code.unwrap())
     }
 }
