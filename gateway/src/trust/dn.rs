@@ -458,6 +458,15 @@ mod tests {
         }
 
         #[test]
+        fn whatever_is_read_is_shown_so_that_it_reads_back(
+            text in "(CN|ou|O|OID.2.5.4.6|1[.]2[.]3) ?=[ -~é\u{85}]{1,12}([,;+] ?(CN|S|E)=[ -~\\\\]{1,8}){0,3}"
+        ) {
+            if let Ok(name) = text.parse::<DistinguishedName>() {
+                proptest::prop_assert_eq!(name.to_string().parse(), Ok(name));
+            }
+        }
+
+        #[test]
         fn any_text_is_read_or_refused_without_panic(text: String) {
             let _ = text.parse::<DistinguishedName>();
         }
