@@ -99,6 +99,13 @@ pub(super) fn secret(value: &Value<'_>) -> Result<PathBuf, Fault> {
     Ok(path)
 }
 
+/// A text file of reasonable size that the service may read.
+pub(super) fn readable(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    let path = value.path()?;
+    read(&path)?;
+    Ok(path)
+}
+
 fn read(path: &Path) -> Result<(Metadata, Vec<u8>), Fault> {
     let unreadable = |error: std::io::Error| {
         let remedy = match error.kind() {
