@@ -29,6 +29,9 @@ fn main() -> io::Result<()> {
     }
     write(&corpus, "edit", "explicit", &explicit)?;
     write(&corpus, "edit", "empty", b"")?;
+    write(&corpus, "crl", "two-entries", CRL)?;
+    write(&corpus, "whitelist", "signed", WHITE_LIST.as_bytes())?;
+    write(&corpus, "whitelist", "name", "CN=db3.test.fr,OU=3187,ST=Côte-d'Or (21),C=FR".as_bytes())?;
 
     let echo = Command::echo(1).encode();
     write(&corpus, "pdu", "command", &[&[4], echo.as_slice()].concat())?;
@@ -297,3 +300,22 @@ fn implicit() -> Vec<u8> {
     out.extend_from_slice(b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0");
     out
 }
+
+/// Two revoked certificates, one with a reason; signed by a key that is not kept.
+const CRL: &[u8] = b"\x30\x82\x01\x1b\x30\x81\xc3\x02\x01\x01\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02\x30\x29\
+        \x31\x0b\x30\x09\x06\x03\x55\x04\x06\x13\x02\x46\x52\x31\x0d\x30\x0b\x06\x03\x55\x04\x0a\x0c\x04\
+        \x54\x65\x73\x74\x31\x0b\x30\x09\x06\x03\x55\x04\x03\x0c\x02\x41\x43\x17\x0d\x32\x36\x31\x31\x32\
+        \x31\x31\x32\x30\x35\x31\x31\x5a\x17\x0d\x32\x36\x31\x31\x32\x37\x31\x32\x30\x35\x31\x31\x5a\x30\
+        \x38\x30\x13\x02\x02\x12\x34\x17\x0d\x32\x36\x30\x31\x30\x31\x30\x30\x30\x30\x30\x30\x5a\x30\x21\
+        \x02\x02\x12\x35\x17\x0d\x32\x36\x30\x31\x30\x31\x30\x30\x30\x30\x30\x30\x5a\x30\x0c\x30\x0a\x06\
+        \x03\x55\x1d\x15\x04\x03\x0a\x01\x01\xa0\x2f\x30\x2d\x30\x1f\x06\x03\x55\x1d\x23\x04\x18\x30\x16\
+        \x80\x14\x6c\x1a\x6c\xbe\x08\xd9\xaf\xa6\xd4\x7f\x19\xa4\x42\xbc\xbc\x16\x83\xfa\xd1\x51\x30\x0a\
+        \x06\x03\x55\x1d\x14\x04\x03\x02\x01\x0a\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02\x03\x47\
+        \x00\x30\x44\x02\x20\x74\x84\x93\x67\x15\x19\xef\x0f\x75\xe8\x93\xbb\x85\x75\x81\xc1\x80\x89\x7c\
+        \x46\x2f\x45\x2c\xd9\x5b\x1d\xe6\x39\x10\xea\xa0\xcc\x02\x20\x70\x19\xef\xe6\xc3\x83\x93\xa4\xac\
+        \xa4\x0c\xee\xe0\x8d\xf6\xd8\x9d\xff\x5b\xf0\x03\x6c\x3b\xdb\x72\xeb\x61\xf7\x4d\x45\x0f\x41";
+
+/// Every element of a signed list; digests and signature are of nothing.
+const WHITE_LIST: &str = r##"<?xml version="1.0" encoding="UTF-8"?><ListeBlancheDRIM-M xmlns="https://github.com/ansforge/DRIM-M_DATA" versionFormat="1.0.0">
+<DateDeGeneration>2026-06-19T18:06:52Z</DateDeGeneration><ListeDomaines><Domaine><Identifiant>3</Identifiant><db>db3.test.fr</db><vi/><Denomination>A &amp; B</Denomination><DNCertificatOperateur>CN=db3.test.fr,OU=318751275100020,O=X,ST=Paris (75),C=FR</DNCertificatOperateur></Domaine></ListeDomaines>
+<ds:Signature xmlns:ds="http://www.w3.org/2000/09/xmldsig#" Id="s"><ds:SignedInfo><ds:CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/><ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"/><ds:Reference URI=""><ds:Transforms><ds:Transform Algorithm="http://www.w3.org/2002/06/xmldsig-filter2"><f:XPath xmlns:f="http://www.w3.org/2002/06/xmldsig-filter2" Filter="subtract">/descendant::ds:Signature</f:XPath></ds:Transform><ds:Transform Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/></ds:Transforms><ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/><ds:DigestValue>AAAA</ds:DigestValue></ds:Reference><ds:Reference Type="http://uri.etsi.org/01903#SignedProperties" URI="#p"><ds:Transforms><ds:Transform Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"/></ds:Transforms><ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/><ds:DigestValue>AAAA</ds:DigestValue></ds:Reference></ds:SignedInfo><ds:SignatureValue>AAAA</ds:SignatureValue><ds:KeyInfo><ds:X509Data><ds:X509Certificate>MAA=</ds:X509Certificate></ds:X509Data></ds:KeyInfo><ds:Object><x:QualifyingProperties xmlns:x="http://uri.etsi.org/01903/v1.3.2#" Target="#s"><x:SignedProperties Id="p"><x:SignedSignatureProperties><x:SigningTime>2026-09-14T13:40:59Z</x:SigningTime></x:SignedSignatureProperties></x:SignedProperties></x:QualifyingProperties></ds:Object></ds:Signature></ListeBlancheDRIM-M>"##;

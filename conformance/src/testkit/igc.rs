@@ -2,8 +2,10 @@
 //! certificates and revocation lists of every right and wrong kind. Names as the real ones have;
 //! keys of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
@@ -11,6 +13,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     PKCS_RSA_SHA256, PublicKeyData, RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm,
 };
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use time::{Duration, OffsetDateTime};
 
 use super::KitError;
@@ -64,7 +67,7 @@ pub struct LeafSpec {
     pub printable: bool,
     /// Who issues it.
     pub by: Authority,
-    /// Whether the key is RSA; EC P-256 otherwise.
+    /// Whether the key is RSA, the same for the same serial number; EC P-256 otherwise.
     pub rsa: bool,
     /// An extension that nobody knows, marked critical.
     pub strange_critical_extension: bool,
@@ -231,12 +234,10 @@ impl Igc {
     /// # Errors
     /// When the key or the certificate cannot be made.
     pub fn leaf(&self, spec: &LeafSpec) -> Result<Leaf, KitError> {
-        let algorithm = if spec.rsa {
-            &PKCS_RSA_SHA256
-        } else {
-            &PKCS_ECDSA_P256_SHA256
+        let key = match spec.rsa {
+            true => rsa_key(spec.serial)?,
+            false => key(&PKCS_ECDSA_P256_SHA256)?,
         };
-        let key = key(algorithm)?;
         let certificate = self.leaf_for(spec, &key)?;
         Ok(Leaf {
             certificate,
@@ -378,6 +379,20 @@ fn serial(number: u64) -> Vec<u8> {
     let bytes = number.to_be_bytes();
     let first = bytes.iter().position(|byte| *byte != 0).unwrap_or(7);
     bytes.get(first..).unwrap_or_default().to_vec()
+}
+
+/// The RSA key of a serial number: making one takes long, so it is made once in a process.
+fn rsa_key(serial: u64) -> Result<KeyPair, KitError> {
+    static MADE: Mutex<BTreeMap<u64, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(der) = made.get(&serial) {
+        let der = PrivatePkcs8KeyDer::from(der.as_slice());
+        return KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_RSA_SHA256)
+            .map_err(failed("key"));
+    }
+    let key = key(&PKCS_RSA_SHA256)?;
+    made.insert(serial, key.serialize_der());
+    Ok(key)
 }
 
 fn key(algorithm: &'static SignatureAlgorithm) -> Result<KeyPair, KitError> {

@@ -408,7 +408,12 @@ fn references_other_than_the_two_are_refused() {
 #[test]
 fn the_certificate_of_somebody_else_is_refused() {
     let world = World::new();
-    let (trust, signer, other) = (ready(&world), world.signer(), world.signer());
+    let (trust, signer) = (ready(&world), world.signer());
+    let other = LeafSpec {
+        serial: 0x53,
+        ..LeafSpec::signer()
+    };
+    let other = world.igc.leaf(&other).unwrap();
     for profile in PROFILES {
         let text = spec(profile).sign_as(&signer, &other).unwrap();
         assert_eq!(

@@ -7,6 +7,7 @@
     clippy::indexing_slicing
 )]
 
+mod command;
 mod downloads;
 mod handshakes;
 mod lists;

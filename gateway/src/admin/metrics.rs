@@ -383,6 +383,51 @@ pub const METRICS: &[Metric] = &[
         help: "1 for a certificate with something wrong of that severity, else 0.",
     },
     Metric {
+        name: "drimbox_trust_refusals_total",
+        kind: Kind::Counter,
+        help: "Peers that were not believed, by side and reason.",
+    },
+    Metric {
+        name: "drimbox_trust_bypass_open",
+        kind: Kind::Gauge,
+        help: "1 while missing or expired revocation lists are accepted, else 0.",
+    },
+    Metric {
+        name: "drimbox_trust_bypassed_total",
+        kind: Kind::Counter,
+        help: "Peers believed only because of the revocation bypass.",
+    },
+    Metric {
+        name: "drimbox_crl_seconds_left",
+        kind: Kind::Gauge,
+        help: "Seconds until the revocation list of an authority expires; negative when it has, 0 without one.",
+    },
+    Metric {
+        name: "drimbox_crl_entries",
+        kind: Kind::Gauge,
+        help: "Certificates on the revocation list of an authority.",
+    },
+    Metric {
+        name: "drimbox_crl_refresh_failures_total",
+        kind: Kind::Counter,
+        help: "Revocation lists that could not be fetched or were refused.",
+    },
+    Metric {
+        name: "drimbox_whitelist_age_seconds",
+        kind: Kind::Gauge,
+        help: "Seconds since the white list was last fetched and found in order.",
+    },
+    Metric {
+        name: "drimbox_whitelist_domains",
+        kind: Kind::Gauge,
+        help: "Domains of the white list in use.",
+    },
+    Metric {
+        name: "drimbox_whitelist_refused_total",
+        kind: Kind::Counter,
+        help: "White lists refused, by reason.",
+    },
+    Metric {
         name: "drimbox_login_sessions",
         kind: Kind::Gauge,
         help: "Sessions of people who are logged in.",

@@ -176,7 +176,11 @@ impl fmt::Display for DistinguishedName {
             for c in attribute.value.chars() {
                 match c {
                     ',' | '+' | '"' | '\\' | '<' | '>' | ';' => write!(f, "\\{c}")?,
-                    c if c.is_control() => write!(f, "\\{:02X}", u32::from(c))?,
+                    c if c.is_control() => {
+                        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                            write!(f, "\\{byte:02X}")?;
+                        }
+                    }
                     c => write!(f, "{c}")?,
                 }
             }
@@ -205,7 +209,7 @@ impl FromStr for DistinguishedName {
             let end = end_of_value(after);
             let (raw, following) = after.split_at_checked(end).unwrap_or((after, ""));
             let value = unescape(raw.trim())?;
-            if value.is_empty() {
+            if value.trim().is_empty() {
                 return Err(DnError::NoValue);
             }
             attributes.push(Attribute { kind, value });
@@ -450,6 +454,15 @@ mod tests {
                 .collect();
             if let Ok(written) = DistinguishedName::new(attributes) {
                 proptest::prop_assert_eq!(written.to_string().parse(), Ok(written));
+            }
+        }
+
+        #[test]
+        fn whatever_is_read_is_shown_so_that_it_reads_back(
+            text in "(CN|ou|O|OID.2.5.4.6|1[.]2[.]3) ?=[ -~é\u{85}]{1,12}([,;+] ?(CN|S|E)=[ -~\\\\]{1,8}){0,3}"
+        ) {
+            if let Ok(name) = text.parse::<DistinguishedName>() {
+                proptest::prop_assert_eq!(name.to_string().parse(), Ok(name));
             }
         }
 

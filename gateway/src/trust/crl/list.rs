@@ -75,6 +75,9 @@ enum Scope {
     Authorities,
 }
 
+/// Serial numbers: contents of INTEGERs, as certificates have them.
+type Serials = HashSet<Box<[u8]>>;
+
 /// A list that an authority of this gateway signed.
 #[derive(Debug)]
 pub struct Crl {
@@ -90,7 +93,7 @@ pub struct Crl {
     number: Vec<u8>,
     issuer: Vec<u8>,
     scope: Scope,
-    revoked: HashSet<Box<[u8]>>,
+    revoked: Serials,
 }
 
 /// What a list says about a certificate.
@@ -137,20 +140,7 @@ impl Crl {
         if head.this_update.as_secs() > now.as_secs().saturating_add(SKEW.as_secs()) {
             return Err(CrlError::Future);
         }
-        // webpki reads it again, strictly: version, dates, extensions, entries.
-        let strict = BorrowedCertRevocationList::from_der(der).map_err(malformed)?;
-        let mut revoked = HashSet::new();
-        for entry in &strict {
-            let serial = entry.map_err(malformed)?.serial_number;
-            if serial.len() > MAX_SERIAL {
-                return Err(malformed("a serial number is too long"));
-            }
-            revoked.insert(serial.into());
-        }
-        let scope = match CertRevocationList::from(strict).issuing_distribution_point() {
-            None => Scope::Everyone,
-            Some(point) => scope(point)?,
-        };
+        let (scope, revoked) = contents(der)?;
         Ok(Self {
             authority: authority.common_name.clone(),
             this_update: head.this_update,
@@ -243,6 +233,36 @@ impl<'a> Head<'a> {
             number,
         })
     }
+}
+
+/// Whom it speaks of, and the serial numbers on it. webpki reads all of it, strictly: version, dates,
+/// extensions, entries.
+fn contents(der: &[u8]) -> Result<(Scope, Serials), CrlError> {
+    let strict = BorrowedCertRevocationList::from_der(der).map_err(malformed)?;
+    let mut revoked = Serials::new();
+    for entry in &strict {
+        let serial = entry.map_err(malformed)?.serial_number;
+        if serial.len() > MAX_SERIAL {
+            return Err(malformed("a serial number is too long"));
+        }
+        revoked.insert(serial.into());
+    }
+    let scope = match CertRevocationList::from(strict).issuing_distribution_point() {
+        None => Scope::Everyone,
+        Some(point) => scope(point)?,
+    };
+    Ok((scope, revoked))
+}
+
+/// Reads a list, DER, without asking who signed it, and counts its entries: for fuzzing.
+///
+/// # Errors
+/// When it is no list that can be used.
+pub fn inspect(der: &[u8]) -> Result<usize, CrlError> {
+    let signed = Signed::parse(der).ok_or_else(|| malformed("not DER"))?;
+    Head::parse(signed.content).ok_or_else(|| malformed("unexpected fields"))?;
+    let (_, revoked) = contents(der)?;
+    Ok(revoked.len())
 }
 
 /// UTCTime or GeneralizedTime.

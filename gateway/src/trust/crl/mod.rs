@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::anchors::Anchors;
 use super::disk;
 pub(in crate::trust) use list::Said;
-pub use list::{Crl, CrlError, MAX_BYTES};
+pub use list::{Crl, CrlError, MAX_BYTES, inspect};
 
 /// The list of each authority, by its subject (content, DER).
 pub(super) type Lists = HashMap<Vec<u8>, Arc<Crl>>;

@@ -202,3 +202,12 @@ pub fn inspect(
     signature::verify(&document, known)?;
     Ok(content.domains.len())
 }
+
+/// The canonical form of a document (exclusive, without comments): for fuzzing.
+///
+/// # Errors
+/// When it is no XML that is accepted.
+pub fn canonical_form(bytes: &[u8]) -> Result<Vec<u8>, XmlError> {
+    let document = Document::parse(bytes)?;
+    Ok(c14n::canonical(&document, document.root(), None))
+}
