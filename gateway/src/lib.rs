@@ -6,7 +6,9 @@ pub mod access;
 pub mod admin;
 pub mod app;
 pub mod archive;
+pub mod audit;
 pub mod cache;
+pub mod certs;
 pub mod cli;
 pub mod config;
 #[cfg(test)]
@@ -21,3 +23,4 @@ pub mod source;
 pub mod store;
 pub mod studies;
 pub mod telemetry;
+pub mod trust;

@@ -9,6 +9,7 @@ pub mod error;
 pub mod gate;
 pub mod gateway;
 pub mod http;
+pub mod igc;
 pub mod metrics;
 pub mod multipart;
 pub mod nginx;
@@ -20,6 +21,7 @@ pub mod process;
 pub mod proxy;
 pub mod psc;
 pub mod web;
+pub mod whitelist;
 
 pub use dcmqrscp::Dcmqrscp;
 pub use error::KitError;

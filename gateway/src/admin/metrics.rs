@@ -148,6 +148,16 @@ pub const METRICS: &[Metric] = &[
         help: "TLS handshakes that failed, by listener and cause.",
     },
     Metric {
+        name: "drimbox_peer_refusals_total",
+        kind: Kind::Counter,
+        help: "Requests of peers that were refused, by reason.",
+    },
+    Metric {
+        name: "drimbox_peer_refusals_unrecorded_total",
+        kind: Kind::Counter,
+        help: "Refusals without client certificate that are not in the audit trail, being too many.",
+    },
+    Metric {
         name: "drimbox_tls_reloads_total",
         kind: Kind::Counter,
         help: "Certificates and authorities read again, by outcome.",
@@ -336,6 +346,16 @@ pub const METRICS: &[Metric] = &[
         name: "drimbox_forged_requests_total",
         kind: Kind::Counter,
         help: "State-changing requests refused because no page of the host sent them.",
+    },
+    Metric {
+        name: "drimbox_certificate_not_after_seconds",
+        kind: Kind::Gauge,
+        help: "End of a certificate, Unix time.",
+    },
+    Metric {
+        name: "drimbox_certificate_findings",
+        kind: Kind::Gauge,
+        help: "1 for a certificate with something wrong of that severity, else 0.",
     },
 ];
 

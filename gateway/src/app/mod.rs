@@ -2,6 +2,7 @@
 
 mod check;
 mod credentials;
+mod gate;
 mod health;
 mod login;
 mod names;
@@ -22,7 +23,9 @@ use crate::admin::{self, AddressList, Metrics, Probe};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
+use crate::audit::Audit;
 use crate::cache::{Bounds, Cache};
+use crate::certs;
 use crate::cli::{Service, Verdict};
 use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
@@ -30,14 +33,17 @@ use crate::dicomweb::images::Images;
 use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
+use crate::dicomweb::trail::Trail;
 use crate::dicomweb::transcoded::Transcoding;
 use crate::login::Login;
 use crate::net::{self, Capacity, Listener, ListenerKind, Routers, Security};
 use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
 use crate::pixels::worker::{Codecs, WorkerSettings, Workers};
+use crate::source::Exams;
 use crate::store::{ListingStore, SledStore};
 use crate::studies::{self, Studies};
+use crate::trust::Trust;
 use crate::{notify, telemetry};
 use health::Health;
 use names::Names;
@@ -63,12 +69,19 @@ impl Service for App {
         let mut behind = JoinSet::new();
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
+        if let Some(trust) = parts.trust.clone() {
+            behind.spawn(trust.maintain(background.clone()));
+        }
         if let Some(psc) = parts.psc.clone() {
             behind.spawn(psc.follow_certificate(background.clone()));
         }
         if let Some(login) = parts.login.clone() {
             behind.spawn(login.maintain(background.clone()));
         }
+        behind.spawn(certs::watch::run(
+            certs::place::places(&config),
+            background.clone(),
+        ));
         for archive in &parts.archives {
             let archive = Arc::clone(archive);
             let background = background.clone();
@@ -104,6 +117,7 @@ impl Service for App {
         while let Some(ended) = behind.join_next().await {
             ended.context("a part of the gateway failed while stopping")?;
         }
+        parts.audit.close().await;
         Ok(())
     }
 
@@ -121,6 +135,9 @@ struct Parts {
     service: Arc<service::Service>,
     psc: Option<psc::PscParts>,
     login: Option<Arc<Login>>,
+    trust: Option<Trust>,
+    audit: Audit,
+    exams: Exams,
     capacity: Capacity,
 }
 
@@ -146,9 +163,14 @@ impl Parts {
                 config.data_dir.display()
             )
         })?;
+        let trust = gate::trust(config).await?;
         let psc = psc::build(config)?;
-        let login = login::build(config, psc.as_ref(), Arc::new(store.sessions()?))?;
+        let audit = gate::audit(&config.data_dir).await?;
+        let login = login::build(config, psc.as_ref(), Arc::new(store.sessions()?), &audit)?;
         let store: Arc<dyn ListingStore> = Arc::new(store);
+        let exams = gate::exams(&config.data_dir).await?;
+        let mut access = access(config)?;
+        access.gate = gate::peers(config, trust.as_ref(), psc.as_ref(), &exams)?;
         let moves = Moves::new(config.dimse.ae_title.clone());
         let mut archives = Vec::new();
         let mut fronts = HashMap::new();
@@ -182,7 +204,7 @@ impl Parts {
         let pixels = pool(&config.pixels);
         let service = Arc::new(service::Service {
             pacs: served,
-            access: access(config)?,
+            access,
             roots: roots(config),
             max_head_bytes: config.limits.max_head_bytes as u64,
             max_matches: config.limits.max_matches,
@@ -197,6 +219,8 @@ impl Parts {
                 UnnamedSyntax::AsStored => Unnamed::AsStored,
             },
             cors_origins: config.dicomweb.cors_origins.clone(),
+            add_ins: config.peer.as_ref().is_some_and(|peer| peer.add_ins),
+            trail: Some(Arc::new(Trail::new(audit.clone()))),
         });
         let capacity = Capacity::new(&config.limits);
         Ok(Self {
@@ -207,6 +231,9 @@ impl Parts {
             service,
             psc,
             login,
+            trust,
+            audit,
+            exams,
             capacity,
         })
     }
@@ -360,7 +387,7 @@ impl Listeners {
             http.push(Listener::bind(ListenerKind::Local, local.listen, security).await?);
         }
         if let Some(peer) = &config.peer {
-            let loaded = Names::load(config, peer)?;
+            let loaded = Names::load(config, peer, parts.trust.as_ref())?;
             let security = Security::Named(Arc::clone(&loaded.configs));
             names = Some(loaded);
             http.push(Listener::bind(ListenerKind::Peer, peer.listen, security).await?);

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, PeerListener, ServerIdentity};
+use crate::config::{Config, Gate, PeerListener, ServerIdentity};
 use crate::net::tls::{self, TlsError};
 use crate::net::{Clients, NamedConfigs, NamedHost, usable};
+use crate::trust::Trust;
 
 /// Time between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -21,13 +22,25 @@ pub(super) struct Names {
     /// What the listener uses.
     pub(super) configs: Arc<NamedConfigs>,
     files: Vec<(String, ServerIdentity)>,
-    client_ca_file: PathBuf,
+    /// Authorities of peers, in a laboratory; else the trust store renews its own.
+    client_ca_file: Option<PathBuf>,
 }
 
 impl Names {
     /// Reads every certificate that the configuration names.
-    pub(super) fn load(config: &Config, peer: &PeerListener) -> Result<Self, TlsError> {
-        let verifier = tls::verifier_of(&peer.client_ca_file)?;
+    pub(super) fn load(
+        config: &Config,
+        peer: &PeerListener,
+        trust: Option<&Trust>,
+    ) -> anyhow::Result<Self> {
+        let (verifier, client_ca_file) = match (&peer.gate, trust) {
+            (Gate::None { client_ca_file }, _) => (
+                tls::verifier_of(client_ca_file)?,
+                Some(client_ca_file.clone()),
+            ),
+            (Gate::Full, Some(trust)) => (trust.client_verifier(), None),
+            (Gate::Full, None) => anyhow::bail!("peer.gate = \"full\" needs the section [trust]"),
+        };
         let mandatory = peer.healthcheck.paths.is_empty() || !peer.healthcheck.without_certificate;
         let peers = Clients::Peers {
             verifier,
@@ -66,7 +79,7 @@ impl Names {
         Ok(Self {
             configs: Arc::new(NamedConfigs::new(hosts)?),
             files,
-            client_ca_file: peer.client_ca_file.clone(),
+            client_ca_file,
         })
     }
 
@@ -91,8 +104,8 @@ impl Names {
                     told(host, self.certificate(host, identity));
                 }
             }
-            if changed(&self.client_ca_file) {
-                told("client_ca_file", self.authorities());
+            if let Some(file) = self.client_ca_file.as_deref().filter(|file| changed(file)) {
+                told("client_ca_file", self.authorities(file));
             }
             seen = now;
         }
@@ -104,8 +117,8 @@ impl Names {
         self.configs.replace(host, certificate)
     }
 
-    fn authorities(&self) -> Result<(), TlsError> {
-        let verifier = tls::verifier_of(&self.client_ca_file)?;
+    fn authorities(&self, file: &Path) -> Result<(), TlsError> {
+        let verifier = tls::verifier_of(file)?;
         self.configs.replace_verifier(&verifier);
         Ok(())
     }
@@ -116,7 +129,7 @@ impl Names {
             .iter()
             .flat_map(|(_, identity)| [&identity.certificate_file, &identity.key_file]);
         of_hosts
-            .chain([&self.client_ca_file])
+            .chain(&self.client_ca_file)
             .map(|file| (file.clone(), Stamp::of(file)))
             .collect()
     }

@@ -3,6 +3,7 @@
 //! It parses, loads the configuration, calls [`Service`] and prints; it opens no socket itself.
 //! What an administrator reads is in French.
 
+mod certs;
 mod check;
 mod manual;
 mod verdict;
@@ -65,6 +66,11 @@ enum Command {
     Check {
         #[command(subcommand)]
         what: Check,
+    },
+    #[command(about = "Inventaire des certificats de la passerelle")]
+    Certs {
+        #[command(subcommand)]
+        what: certs::Certs,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -171,6 +177,7 @@ fn execute(
             Ok(loaded) => check_pacs(&loaded, &config.path, &name, service, out, err),
             Err(error) => refuse(&error, err),
         },
+        Command::Certs { what } => certs::execute(what, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -196,6 +196,7 @@ fn the_command_line_is_well_formed() {
 
 mod certificates {
     use super::*;
+    use crate::certs::place::{Place, Role};
     use crate::cli::check;
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
@@ -216,7 +217,16 @@ mod certificates {
         };
         std::fs::write(&identity.certificate_file, certificate.pem()).unwrap();
         std::fs::write(&identity.key_file, key.serialize_pem()).unwrap();
-        check::certificate("db", host, &identity, date_time_ymd(at.0, at.1, at.2))
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&identity.key_file, closed).unwrap();
+        let place = Place {
+            id: "local".into(),
+            role: Role::Local,
+            user: "[local]".into(),
+            host: host.map(str::to_owned),
+            identity,
+        };
+        check::certificate(place, date_time_ymd(at.0, at.1, at.2))
     }
 
     #[test]
@@ -248,8 +258,9 @@ mod certificates {
     fn dates_decide_between_ok_warning_and_failure() {
         let outcome = |at| verdict(None, at, true).outcome;
         assert_eq!(outcome((2029, 12, 1)), Outcome::Failed);
-        assert_eq!(outcome((2030, 12, 1)), Outcome::Ok);
+        assert_eq!(outcome((2030, 10, 1)), Outcome::Ok);
         assert_eq!(outcome((2030, 12, 10)), Outcome::Warning);
+        assert_eq!(outcome((2030, 12, 25)), Outcome::Failed);
         assert_eq!(outcome((2031, 1, 1)), Outcome::Failed);
     }
 }

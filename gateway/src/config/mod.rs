@@ -15,6 +15,8 @@ mod psc;
 mod read;
 mod rules;
 mod section;
+mod trust;
+mod trust_model;
 mod units;
 mod value;
 
@@ -26,6 +28,7 @@ pub use error::{ConfigError, Problem};
 pub use login::Login;
 pub use model::*;
 pub use psc::{Psc, PscEnvironment};
+pub use trust_model::*;
 
 /// Where the service reads its configuration unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/drimbox/drimbox.toml";

@@ -22,6 +22,8 @@ pub struct Config {
     pub local: Option<LocalListener>,
     /// `[peer]`: DICOMweb for other DRIMboxes on the `db` names. Absent: no such listener.
     pub peer: Option<PeerListener>,
+    /// `[trust]`: which DRIMboxes are believed. Absent: no such decision.
+    pub trust: Option<super::Trust>,
     /// `[dimse]`: the gateway as a DICOM application entity.
     pub dimse: Dimse,
     /// `[cache]`
@@ -113,12 +115,28 @@ pub struct PeerListener {
     pub base_path: String,
     /// Public port in URLs of answers; `None`: that of `listen`, left out when 443.
     pub public_port: Option<u16>,
-    /// PEM file of the authorities that a client certificate must chain to.
-    pub client_ca_file: PathBuf,
+    /// What peers must show.
+    pub gate: Gate,
+    /// Whether the INS of the KOS is added to the images that leave for a peer.
+    pub add_ins: bool,
+    /// Whether exams that are masked to professionals are served to those who have their KOS.
+    pub serve_masked: bool,
     /// What it offers; WADO-RS alone unless chosen.
     pub resources: BTreeSet<Resource>,
     /// Who asks whether the service is up, on `db` and `vi` names.
     pub healthcheck: Healthcheck,
+}
+
+/// What peers must show on `db` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// All that DRIM-M asks for: a certificate of the white list, a professional's token, the KOS.
+    Full,
+    /// A certificate of these authorities, and nothing else: for a laboratory.
+    None {
+        /// PEM file of the authorities.
+        client_ca_file: PathBuf,
+    },
 }
 
 /// What answers those who watch the service from outside.

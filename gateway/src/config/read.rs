@@ -12,7 +12,7 @@ use super::model::{
     UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{files, login, names, pacs_dicomweb, peer, psc, rules};
+use super::{files, login, names, pacs_dicomweb, peer, psc, rules, trust};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -34,6 +34,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     };
     let data_dir = root.or("data_dir", PathBuf::from("/var/lib/drimbox"), |v| v.path());
     let log = log(root.section("log"));
+    let trust = trust::read(root.section("trust"), &data_dir);
     let admin = admin(&sections.admin);
     let dimse = dimse(&sections.dimse);
     let cache = cache(root.section("cache"), &data_dir);
@@ -70,6 +71,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         admin,
         local,
         peer,
+        trust,
         dimse: dimse?,
         cache,
         dicomweb,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::model::{Admin, Dimse, LocalListener, Pacs, PeerListener, RetrieveMethod};
+use super::model::{Admin, Dimse, Gate, LocalListener, Pacs, PeerListener, RetrieveMethod};
 use super::read::Sections;
 use super::section::Section;
 use super::value::Fault;
@@ -26,6 +26,7 @@ pub(super) fn check(parts: &Parts<'_, '_>) {
     local_listener_is_protected(parts);
     peers_have_certificates(parts);
     certificates_have_names(parts);
+    the_gate_has_its_parts(parts);
     storage_scp(parts);
     distinct_addresses(parts);
 }
@@ -187,6 +188,31 @@ fn peers_have_certificates(parts: &Parts<'_, '_>) {
                     "ajouter db_tls = { certificate_file = \"…\", key_file = \"…\" }",
                 ),
             );
+        }
+    }
+}
+
+fn the_gate_has_its_parts(parts: &Parts<'_, '_>) {
+    if parts.peer.is_none_or(|peer| peer.gate != Gate::Full) {
+        return;
+    }
+    let needs = [
+        (
+            "trust",
+            "les certificats des autres DRIMbox ne peuvent être vérifiés : [trust] manque",
+            "ajouter la section [trust] ; sur un banc d'essai seulement, écrire gate = \"none\" et \
+             client_ca_file dans [peer]",
+        ),
+        (
+            "psc",
+            "les jetons des professionnels ne peuvent être vérifiés : [psc] manque",
+            "ajouter la section [psc] ; sur un banc d'essai seulement, écrire gate = \"none\" et \
+             client_ca_file dans [peer]",
+        ),
+    ];
+    for (section, what, remedy) in needs {
+        if !parts.root.has(section) {
+            parts.sections.peer.fault("gate", Fault::new(what, remedy));
         }
     }
 }
