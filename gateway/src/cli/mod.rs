@@ -5,6 +5,7 @@
 
 mod certs;
 mod check;
+mod exams;
 mod manual;
 mod verdict;
 
@@ -21,6 +22,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::pixels::worker;
 
 pub use check::check_config;
+pub use exams::{ExamsCommand, NewExam};
 pub use verdict::{Outcome, Verdict, print_verdicts};
 
 /// A check failed, or the service stopped on an error.
@@ -40,6 +42,17 @@ pub trait Service {
     /// Tries one PACS step by step; `name` is one of `config.pacs`. A step that makes the next ones
     /// meaningless ends the list.
     fn check_pacs(&self, config: &Config, name: &str) -> impl Future<Output = Vec<Verdict>>;
+
+    /// Asks the running service about its published exams; what to print.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or refuses.
+    fn exams(
+        &self,
+        config: &Config,
+        command: &ExamsCommand,
+    ) -> impl Future<Output = anyhow::Result<String>>;
 }
 
 #[derive(Debug, Parser)]
@@ -71,6 +84,11 @@ enum Command {
     Certs {
         #[command(subcommand)]
         what: certs::Certs,
+    },
+    #[command(about = "Ouvrir des examens aux autres DRIMbox, les lister, les fermer")]
+    Exams {
+        #[command(subcommand)]
+        what: exams::Exams,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -178,6 +196,7 @@ fn execute(
             Err(error) => refuse(&error, err),
         },
         Command::Certs { what } => certs::execute(what, out, err),
+        Command::Exams { what } => exams::execute(what, service, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();
