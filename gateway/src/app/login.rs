@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use psc_auth::{Clock, SystemClock};
+use psc_auth::{BoxFuture, Clock, SystemClock};
 
 use super::psc::{self, PscParts};
+use crate::access::professional::{Professional, Situation};
+use crate::audit::{Actor, Audit, Ending, Kind, Object, Outcome, Person};
 use crate::config::Config;
-use crate::login::{Login, NoAudit, Parts, SessionLimits, Sessions, Vault};
+use crate::login::{
+    AuditUnavailable, Login, LoginAudit, LoginEvent, LoginRecord, Parts, SessionLimits, Sessions,
+    Vault,
+};
 use crate::store::SessionStore;
 
 /// Builds it; `None` where nobody can log in: without `[psc]` or without a `vi` name. Blocks.
@@ -15,6 +20,7 @@ pub(super) fn build(
     config: &Config,
     psc: Option<&PscParts>,
     store: Arc<dyn SessionStore>,
+    audit: &Audit,
 ) -> anyhow::Result<Option<Arc<Login>>> {
     let Some(psc) = psc else {
         return Ok(None);
@@ -52,9 +58,99 @@ pub(super) fn build(
         return_addresses,
         max_pending: settings.max_pending,
         login_lifetime: psc.provider.settings().login_lifetime,
-        audit: Arc::new(NoAudit),
+        audit: Arc::new(Trail(audit.clone())),
         clock,
         centre: settings.centre.clone(),
         contact: settings.contact.clone(),
     }))))
+}
+
+/// The audit trail of the gateway.
+struct Trail(Audit);
+
+impl std::fmt::Debug for Trail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Trail")
+    }
+}
+
+impl LoginAudit for Trail {
+    fn record<'a>(
+        &'a self,
+        record: LoginRecord<'a>,
+    ) -> BoxFuture<'a, Result<(), AuditUnavailable>> {
+        Box::pin(async move {
+            let (kind, person, outcome) = described(record.event);
+            let event = self.0.event(kind).ending(outcome);
+            let event = event.by(Actor {
+                address: record.remote,
+                person,
+                ..Actor::default()
+            });
+            let event = event.on(Object {
+                subject: Some(record.host.into()),
+                ..Object::default()
+            });
+            let kept = self.0.record(event).await;
+            kept.map(drop).map_err(|error| {
+                tracing::error!(%error, "the audit trail does not take an event");
+                AuditUnavailable
+            })
+        })
+    }
+}
+
+fn described(event: LoginEvent<'_>) -> (Kind, Option<Person>, Outcome) {
+    match event {
+        LoginEvent::LoggedIn { professional } => {
+            let outcome = Outcome::of(Ending::Begun);
+            (Kind::Login, Some(person(professional, None)), outcome)
+        }
+        LoginEvent::Situation {
+            professional,
+            situation,
+        } => {
+            let person = person(professional, Some(situation));
+            (Kind::Login, Some(person), Outcome::of(Ending::Success))
+        }
+        LoginEvent::Refused {
+            national_id,
+            status,
+            reason,
+        } => {
+            let person = national_id.map(|id| Person {
+                national_id: Some(id.as_str().into()),
+                ..Person::default()
+            });
+            (Kind::Login, person, Outcome::refused(status, reason))
+        }
+        LoginEvent::LoggedOut {
+            professional,
+            cause,
+        } => {
+            let outcome = Outcome {
+                reason: Some(cause.into()),
+                ..Outcome::of(Ending::Success)
+            };
+            (Kind::Logout, Some(person(professional, None)), outcome)
+        }
+    }
+}
+
+fn person(professional: &Professional, situation: Option<&Situation>) -> Person {
+    let name = [&professional.given_name, &professional.family_name];
+    let name: Vec<&str> = name
+        .into_iter()
+        .filter_map(|part| part.as_deref())
+        .collect();
+    Person {
+        national_id: Some(professional.national_id.as_str().into()),
+        name: (!name.is_empty()).then(|| name.join(" ").into()),
+        profession: situation.map(|one| one.profession.as_str().into()),
+        structure: situation
+            .and_then(|one| one.structure_id.as_deref())
+            .map(Into::into),
+        session: professional.sid.as_deref().map(Into::into),
+        ..Person::default()
+    }
 }

@@ -213,7 +213,7 @@ impl Parts {
         let exams = gate::exams(&config.data_dir).await?;
         let mut access = access(config)?;
         access.gate = gate::peers(config, trust.as_ref(), psc.as_ref(), &exams)?;
-        let login = login::build(config, psc.as_ref(), Arc::new(store.sessions()?))?;
+        let login = login::build(config, psc.as_ref(), Arc::new(store.sessions()?), &audit)?;
         access.links = login
             .as_ref()
             .map(|login| gate::links(config, login, &exams));

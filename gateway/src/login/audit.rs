@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use psc_auth::BoxFuture;
+use psc_auth::{BoxFuture, NationalId};
 
 use crate::access::professional::{Professional, Situation};
 
@@ -24,8 +24,10 @@ pub enum LoginEvent<'a> {
     },
     /// A login was refused.
     Refused {
-        /// Technical subject at PSC, when it got that far.
-        sub: Option<&'a str>,
+        /// Who, when it got that far.
+        national_id: Option<&'a NationalId>,
+        /// Status of the answer.
+        status: u16,
         /// A fixed word.
         reason: &'static str,
     },

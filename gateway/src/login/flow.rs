@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
-use psc_auth::{Callback, LoginChoice, PscError};
+use psc_auth::{Callback, LoginChoice, NationalId, PscError};
 use url::Url;
 
 use super::audit::{LoginEvent, LoginRecord};
@@ -115,9 +115,9 @@ impl Login {
         remote: IpAddr,
         before: Option<SessionKey>,
     ) -> Outcome {
-        let mut sub = None;
+        let mut who = None;
         let outcome = self
-            .enter(pending, callback, remote, before, &mut sub)
+            .enter(pending, callback, remote, before, &mut who)
             .await;
         let word = match &outcome {
             Ok(_) => {
@@ -126,7 +126,8 @@ impl Login {
             }
             Err(failure) => {
                 let event = LoginEvent::Refused {
-                    sub: sub.as_deref(),
+                    national_id: who.as_ref(),
+                    status: failure.explained().status.as_u16(),
                     reason: failure.as_str(),
                 };
                 self.record(event, &pending.host, Some(remote)).await;
@@ -143,13 +144,13 @@ impl Login {
         callback: Callback,
         remote: IpAddr,
         before: Option<SessionKey>,
-        sub: &mut Option<String>,
+        who: &mut Option<NationalId>,
     ) -> Outcome {
         let login = pending.login.lock().take().ok_or(Failure::Unknown)?;
         let party = &self.parts.party;
         let psc = party.complete_login(login, callback).await;
         let psc = psc.map_err(|error| said(&error))?;
-        *sub = Some(psc.user().sub.clone());
+        who.clone_from(&psc.user().national_id);
         let user = party.user_info(&psc).await;
         let user = match user {
             Ok(user) => user,

@@ -6,7 +6,7 @@
 mod sessions;
 mod sled;
 
-pub use self::sessions::{SessionStore, SledSessions};
+pub use self::sessions::{SealedSession, SessionStore, SledSessions};
 pub use self::sled::SledStore;
 
 use serde::{Deserialize, Serialize};

@@ -3,6 +3,9 @@
 use super::StoreError;
 use super::sled::failed;
 
+/// Name and ciphertext of a record.
+pub type SealedSession = (Vec<u8>, Vec<u8>);
+
 /// Records of sessions, encrypted by who writes them.
 pub trait SessionStore: Send + Sync + 'static {
     /// Keeps a record in place of an older one.
@@ -21,7 +24,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`].
-    fn all(&self, most: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn all(&self, most: usize) -> Result<Vec<SealedSession>, StoreError>;
 }
 
 /// Sessions in the embedded database.
@@ -40,7 +43,7 @@ impl SessionStore for SledSessions {
         Ok(())
     }
 
-    fn all(&self, most: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn all(&self, most: usize) -> Result<Vec<SealedSession>, StoreError> {
         let records = self.0.iter().take(most).map(|record| {
             let (name, record) = record.map_err(failed)?;
             Ok((name.to_vec(), record.to_vec()))
