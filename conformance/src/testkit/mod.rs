@@ -17,6 +17,7 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod rsyslog;
 pub mod web;
 
 pub use dcmqrscp::Dcmqrscp;
@@ -30,4 +31,5 @@ pub use pki::{Identity, Pki};
 pub use ports::free_port;
 pub use process::{Process, Program};
 pub use proxy::{Fault, FaultProxy};
+pub use rsyslog::Rsyslog;
 pub use web::{FaultyWeb, WebFault};
