@@ -21,11 +21,13 @@ need rsyslog /usr/sbin/rsyslogd
 need rsyslog-gnutls /usr/lib/*/rsyslog/lmnsd_gtls.so
 need libgdcm-tools /usr/bin/gdcmconv
 need dicom3tools /usr/bin/dciodvfy
+need pebble /usr/bin/pebble
 need nodejs /usr/bin/node
 need npm /usr/bin/npm
 need build-essential /usr/bin/cc
 need cmake /usr/bin/cmake
 need curl /usr/bin/curl
+need chromium /usr/bin/chromium
 need python3-venv /usr/lib/python3*/ensurepip/__init__.py
 need util-linux /usr/bin/setpriv
 

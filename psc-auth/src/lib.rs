@@ -12,8 +12,6 @@
 //!
 //! Tokens are [`secrecy`] values: wiped when dropped and absent from `Debug`. Copies in the buffers of TLS and HTTP, and
 //! within `openidconnect`, are not wiped.
-//!
-//! Nothing in the gateway uses it yet.
 
 mod callback;
 mod ciba;
@@ -30,6 +28,7 @@ mod logout;
 mod metadata;
 mod practice;
 mod presented;
+mod probe;
 mod provider;
 mod session;
 mod settings;

@@ -48,6 +48,7 @@ pub struct PendingLogin {
     state: SecretString,
     nonce: SecretString,
     verifier: SecretString,
+    redirect_uri: Url,
     started_at: UnixTime,
 }
 
@@ -86,6 +87,7 @@ impl PendingLogin {
             state: Zeroizing::new(self.state.expose_secret().to_owned()),
             nonce: Zeroizing::new(self.nonce.expose_secret().to_owned()),
             verifier: Zeroizing::new(self.verifier.expose_secret().to_owned()),
+            redirect_uri: self.redirect_uri.clone(),
             started_at: self.started_at,
         };
         in_clear(&record)
@@ -100,6 +102,7 @@ impl PendingLogin {
             state: record.state.as_str().into(),
             nonce: record.nonce.as_str().into(),
             verifier: record.verifier.as_str().into(),
+            redirect_uri: record.redirect_uri,
             started_at: record.started_at,
         })
     }
@@ -111,6 +114,7 @@ struct PendingRecord {
     state: Zeroizing<String>,
     nonce: Zeroizing<String>,
     verifier: Zeroizing<String>,
+    redirect_uri: Url,
     started_at: UnixTime,
 }
 
@@ -134,11 +138,26 @@ impl RelyingParty {
         }
     }
 
-    /// Starts a login: makes state, nonce and PKCE verifier, and the address to send the browser to.
+    /// Starts a login: makes state, nonce and PKCE verifier, and the address to send the browser to, which comes back
+    /// at the return address of the settings.
     ///
     /// # Errors
     /// When the addresses of PSC are not known and cannot be read.
     pub async fn begin_login(&self, choice: LoginChoice) -> Result<PendingLogin, PscError> {
+        let back_to = self.provider.settings.redirect_uri.clone();
+        self.begin_login_at(choice, back_to).await
+    }
+
+    /// As [`begin_login`](Self::begin_login), for a client with several registered return addresses, of which this is
+    /// one.
+    ///
+    /// # Errors
+    /// When the addresses of PSC are not known and cannot be read.
+    pub async fn begin_login_at(
+        &self,
+        choice: LoginChoice,
+        redirect_uri: Url,
+    ) -> Result<PendingLogin, PscError> {
         let settings = &self.provider.settings;
         let known = self.provider.known().await?;
         let malformed = || PscError::Malformed {
@@ -149,7 +168,7 @@ impl RelyingParty {
         let client_id = ClientId::new(settings.client_id.clone());
         let client = CoreClient::new(client_id, issuer, JsonWebKeySet::default())
             .set_auth_uri(AuthUrl::from_url(known.metadata.authorization.clone()))
-            .set_redirect_uri(RedirectUrl::from_url(settings.redirect_uri.clone()));
+            .set_redirect_uri(RedirectUrl::from_url(redirect_uri.clone()));
 
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let mut request = client
@@ -178,6 +197,7 @@ impl RelyingParty {
             state: state.secret().as_str().into(),
             nonce: nonce.secret().as_str().into(),
             verifier: verifier.secret().as_str().into(),
+            redirect_uri,
             started_at: self.provider.clock.now(),
         })
     }
@@ -214,7 +234,7 @@ impl RelyingParty {
             .obtain(&[
                 ("grant_type", "authorization_code"),
                 ("code", code.expose_secret()),
-                ("redirect_uri", settings.redirect_uri.as_str()),
+                ("redirect_uri", pending.redirect_uri.as_str()),
                 ("code_verifier", pending.verifier.expose_secret()),
             ])
             .await?;

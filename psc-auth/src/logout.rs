@@ -95,6 +95,21 @@ impl RelyingParty {
         ended.and(revoked)
     }
 
+    /// Ends the session here and revokes its refresh token; the session at PSC, which may serve other services of the
+    /// user, goes on. The session is over here in any case.
+    ///
+    /// # Errors
+    /// When PSC cannot be asked.
+    pub async fn forget(&self, session: &Session) -> Result<(), PscError> {
+        let Some(tokens) = session.close().await else {
+            return Ok(());
+        };
+        match &tokens.refresh {
+            Some(refresh) => self.revoke(refresh, "refresh_token").await,
+            None => self.revoke(&tokens.access, "access_token").await,
+        }
+    }
+
     async fn end_at_psc(&self, id_token: &SecretString) -> Result<(), PscError> {
         let known = self.provider.known().await?;
         let mut url = known.metadata.needs(Endpoint::Logout)?.clone();

@@ -16,6 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
@@ -287,8 +288,7 @@ impl Pool {
         roots: Arc<RootCertStore>,
         identity: Option<ClientIdentity>,
     ) -> Result<Self, TransportSetupError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(cryptography())
             .with_safe_default_protocol_versions()
             .map_err(TransportSetupError::Identity)?
             .with_root_certificates(roots);
@@ -307,10 +307,11 @@ impl Pool {
             .https_only()
             .enable_http1();
         let mut client = Client::builder(TokioExecutor::new());
-        // A connection that the other side is about to close would lose a code or a refresh token.
+        // A connection that the other side is about to close would lose a code or a refresh token; servers close idle
+        // ones after 5 s and more.
         client
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(15));
+            .pool_idle_timeout(Duration::from_secs(2));
         Ok(match &settings.proxy {
             None => Self::Direct(client.build(https.wrap_connector(tcp))),
             Some(proxy) => {
@@ -324,6 +325,19 @@ impl Pool {
         })
     }
 }
+
+#[cfg(feature = "aws_lc_rs")]
+fn cryptography() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+#[cfg(all(feature = "ring", not(feature = "aws_lc_rs")))]
+fn cryptography() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+#[cfg(not(any(feature = "aws_lc_rs", feature = "ring")))]
+compile_error!("choose a cryptographic provider: feature `aws_lc_rs` or `ring`");
 
 fn no_connection(error: &hyper_util::client::legacy::Error) -> TransportError {
     let said = Said::new(&chain_text(error));

@@ -103,6 +103,18 @@ impl Pki {
         self.issue(name, &[], Usage::Client, Validity::Now)
     }
 
+    /// A client certificate as IGC Santé gives it to an organisation: CN = `name`, OU = `unit`, the national id
+    /// of its structure.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn organisation(&self, name: &str, unit: &str) -> Result<Identity, KitError> {
+        let mut params = subject(name);
+        let named = &mut params.distinguished_name;
+        named.push(DnType::OrganizationalUnitName, unit);
+        self.finish(params, name, &[], Usage::Client, Validity::Now)
+    }
+
     /// A certificate with every choice open.
     ///
     /// # Errors
@@ -114,11 +126,21 @@ impl Pki {
         usage: Usage,
         validity: Validity,
     ) -> Result<Identity, KitError> {
+        self.finish(subject(common_name), common_name, names, usage, validity)
+    }
+
+    fn finish(
+        &self,
+        mut params: CertificateParams,
+        common_name: &str,
+        names: &[&str],
+        usage: Usage,
+        validity: Validity,
+    ) -> Result<Identity, KitError> {
         let failed = |source| KitError::Certificate {
             name: common_name.to_owned(),
             source,
         };
-        let mut params = subject(common_name);
         params.use_authority_key_identifier_extension = true;
         for name in names {
             params.subject_alt_names.push(match name.parse::<IpAddr>() {

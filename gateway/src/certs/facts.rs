@@ -24,6 +24,10 @@ pub struct Facts {
     pub common_name: Option<String>,
     /// All OU of the subject.
     pub organizational_units: Vec<String>,
+    /// O of the subject.
+    pub organization: Option<String>,
+    /// ST of the subject: the department.
+    pub state: Option<String>,
     /// Host names of the subject alternative name.
     pub dns_names: Vec<String>,
     /// CN of the issuer, or all of its name.
@@ -64,6 +68,8 @@ impl Facts {
             subject: readable(subject),
             common_name: texts(subject.iter_common_name()).into_iter().next(),
             organizational_units: texts(subject.iter_organizational_unit()),
+            organization: texts(subject.iter_organization()).into_iter().next(),
+            state: texts(subject.iter_state_or_province()).into_iter().next(),
             dns_names: dns_names(&parsed),
             issuer: texts(issuer.iter_common_name())
                 .into_iter()

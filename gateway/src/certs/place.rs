@@ -9,6 +9,8 @@ use crate::config::{Config, ServerIdentity};
 pub enum Role {
     /// SERV_SSL: a `db` name, towards other DRIMboxes.
     ServSsl,
+    /// ORG_AUTH_CLI: the gateway as a client of Pro Santé Connect.
+    OrgAuthCliPsc,
     /// The market certificate of a `vi` name, towards browsers.
     Market,
     /// The centre's own network.
@@ -25,6 +27,7 @@ impl Role {
     pub fn code(self) -> &'static str {
         match self {
             Self::ServSsl => "SERV_SSL",
+            Self::OrgAuthCliPsc => "ORG_AUTH_CLI",
             Self::Market => "MARKET",
             Self::Local => "LOCAL",
             Self::Dicom => "DICOM",
@@ -35,7 +38,7 @@ impl Role {
     /// Whether IGC Santé issues it: people must renew it, before it expires.
     #[must_use]
     pub fn is_igc(self) -> bool {
-        matches!(self, Self::ServSsl)
+        matches!(self, Self::ServSsl | Self::OrgAuthCliPsc)
     }
 
     /// What stops when it expires, a French sentence.
@@ -45,6 +48,10 @@ impl Role {
             Self::ServSsl => {
                 "les autres DRIMbox ne pourront plus demander d'images à ce PACS, ni le centre leur \
                  en demander"
+            }
+            Self::OrgAuthCliPsc => {
+                "les professionnels ne pourront plus se connecter, et les autres DRIMbox n'auront \
+                 plus d'images"
             }
             Self::Market => "le lien des comptes rendus ne s'ouvrira plus",
             Self::Local => "les visionneuses et le RIS du centre n'auront plus d'images",
@@ -99,6 +106,16 @@ pub fn places(config: &Config) -> Vec<Place> {
             identity: identity.clone(),
         });
     }
+    if let Some(psc) = &config.psc {
+        places.push(Place {
+            id: "psc".into(),
+            role: Role::OrgAuthCliPsc,
+            user: "[psc]".into(),
+            // Its CN is the client id.
+            host: None,
+            identity: psc.identity.clone(),
+        });
+    }
     for pacs in &config.pacs {
         let user = format!("PACS {}", pacs.name);
         if let Some(identity) = &pacs.db_tls {
@@ -107,6 +124,24 @@ pub fn places(config: &Config) -> Vec<Place> {
                 role: Role::ServSsl,
                 user: user.clone(),
                 host: pacs.db_host.clone(),
+                identity: identity.clone(),
+            });
+        }
+        if let Some(identity) = &pacs.vi_tls {
+            places.push(Place {
+                id: format!("vi:{}", pacs.name),
+                role: Role::Market,
+                user: user.clone(),
+                host: pacs.vi_host.clone(),
+                identity: identity.clone(),
+            });
+        }
+        if let Some(identity) = &pacs.vi_tls {
+            places.push(Place {
+                id: format!("vi:{}", pacs.name),
+                role: Role::Market,
+                user: user.clone(),
+                host: pacs.vi_host.clone(),
                 identity: identity.clone(),
             });
         }

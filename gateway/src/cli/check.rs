@@ -60,7 +60,7 @@ fn pacs(config: &Config) -> Verdict {
 }
 
 /// The verdict on what is at a place.
-pub(super) fn certificate(place: Place, now: OffsetDateTime) -> Verdict {
+pub(crate) fn certificate(place: Place, now: OffsetDateTime) -> Verdict {
     let entry = examine(place, now);
     let place = &entry.place;
     let step = format!("Certificat {}", place.id);

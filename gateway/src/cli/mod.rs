@@ -6,22 +6,27 @@
 mod audit;
 mod certs;
 mod check;
+mod fetch;
 mod manual;
 mod verdict;
+mod whitelist;
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, ProxyConfig};
 use crate::pixels::worker;
 
+pub(crate) use check::certificate;
 pub use check::check_config;
+pub use fetch::{Fetch, FetchError, Fetched, Progress};
 pub use verdict::{Outcome, Verdict, print_verdicts};
 
 /// A check failed, or the service stopped on an error.
@@ -41,6 +46,29 @@ pub trait Service {
     /// Tries one PACS step by step; `name` is one of `config.pacs`. A step that makes the next ones
     /// meaningless ends the list.
     fn check_pacs(&self, config: &Config, name: &str) -> impl Future<Output = Vec<Verdict>>;
+
+    /// Looks at the market certificates and at all that their renewal needs; orders nothing.
+    fn check_acme(&self, config: &Config) -> impl Future<Output = Vec<Verdict>>;
+    /// Fetches the exam that a KOS announces from its source into a folder.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] when the exam is not whole in the folder afterwards.
+    fn fetch(
+        &self,
+        config: &Config,
+        fetch: &Fetch,
+        progress: &Arc<Progress>,
+    ) -> impl Future<Output = Result<Fetched, FetchError>>;
+    /// Tries Pro Santé Connect step by step, as `[psc]` has it.
+    fn check_psc(&self, config: &Config) -> impl Future<Output = Vec<Verdict>>;
+
+    /// Runs the proxy e-santé until it is told to stop.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot start, or stops for another reason than a request to stop.
+    fn proxy(&self, config: ProxyConfig) -> impl Future<Output = anyhow::Result<()>>;
 }
 
 #[derive(Debug, Parser)]
@@ -68,10 +96,22 @@ enum Command {
         #[command(subcommand)]
         what: Check,
     },
+    #[command(about = "Récupérer un examen d'une autre DRIMbox, d'après son KOS")]
+    Fetch {
+        #[command(flatten)]
+        fetch: Fetch,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     #[command(about = "Inventaire des certificats de la passerelle")]
     Certs {
         #[command(subcommand)]
         what: certs::Certs,
+    },
+    #[command(about = "Liste blanche des DRIMbox : afficher, vérifier, actualiser")]
+    Whitelist {
+        #[command(subcommand)]
+        what: whitelist::Command,
     },
     #[command(about = "Journal des accès : le contrôler, le consulter, l'exporter")]
     Audit {
@@ -82,6 +122,25 @@ enum Command {
     Stats {
         #[command(subcommand)]
         what: audit::Stats,
+    },
+    #[command(
+        about = "Démarrer le proxy e-santé, un service à part avec sa propre configuration",
+        long_about = "Démarrer le proxy e-santé : connexion des professionnels par CIBA (/connect), \
+                      requêtes vers les API Pro Santé Connectées (/send), déconnexion \
+                      (/disconnect), traces. Il a sa propre configuration et ses propres clés, et \
+                      ne partage rien avec la passerelle."
+    )]
+    Proxy {
+        #[arg(
+            long = "config",
+            value_name = "FICHIER",
+            env = "DRIMBOX_PROXY_CONFIG",
+            hide_env = true,
+            default_value = config::DEFAULT_PROXY_FILE,
+            help = "Fichier de configuration du proxy ; sans cette option, celui de la variable \
+                    DRIMBOX_PROXY_CONFIG"
+        )]
+        path: PathBuf,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -106,6 +165,10 @@ enum Command {
 enum Check {
     #[command(about = "Contrôler le fichier de configuration et les certificats qu'il nomme")]
     Config(ConfigFile),
+    #[command(
+        about = "Contrôler les certificats publics (vi) et ce qu'il faut pour les renouveler"
+    )]
+    Acme(ConfigFile),
     #[command(about = "Contrôler un PACS : association, C-ECHO, recherche, récupération")]
     Pacs {
         #[arg(
@@ -116,6 +179,8 @@ enum Check {
         #[command(flatten)]
         config: ConfigFile,
     },
+    #[command(about = "Contrôler Pro Santé Connect : certificat, adresses, clés, jetons, horloge")]
+    Psc(ConfigFile),
 }
 
 #[derive(Debug, clap::Args)]
@@ -170,7 +235,7 @@ fn execute(
 ) -> std::io::Result<u8> {
     match command {
         Command::Serve(ConfigFile { path }) => match config::load(&path) {
-            Ok(config) => serve(config, service, err),
+            Ok(config) => until_stopped(service.serve(config), err),
             Err(error) => refuse(&error, err),
         },
         Command::Check {
@@ -188,9 +253,33 @@ fn execute(
             Ok(loaded) => check_pacs(&loaded, &config.path, &name, service, out, err),
             Err(error) => refuse(&error, err),
         },
+        Command::Check {
+            what: Check::Acme(ConfigFile { path }),
+        } => match config::load(&path) {
+            Ok(config) => check_acme(&config, service, out),
+            Err(error) => refuse(&error, err),
+        },
+        Command::Fetch {
+            fetch,
+            config: ConfigFile { path },
+        } => match config::load(&path) {
+            Ok(config) => fetch::run(&config, &fetch, service, out, err),
+            Err(error) => refuse(&error, err),
+        },
         Command::Certs { what } => certs::execute(what, out, err),
+        Command::Whitelist { what } => whitelist::run(what, out, err),
         Command::Audit { what } => audit::execute(what, out, err),
         Command::Stats { what } => audit::stats(what, out, err),
+        Command::Check {
+            what: Check::Psc(ConfigFile { path }),
+        } => match config::load(&path) {
+            Ok(loaded) => check_psc(&loaded, &path, service, out, err),
+            Err(error) => refuse(&error, err),
+        },
+        Command::Proxy { path } => match config::load_proxy(&path) {
+            Ok(config) => until_stopped(service.proxy(config), err),
+            Err(error) => refuse(&error, err),
+        },
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -204,13 +293,12 @@ fn execute(
     }
 }
 
-fn serve(config: Config, service: &impl Service, err: &mut impl Write) -> std::io::Result<u8> {
+fn until_stopped(
+    service: impl Future<Output = anyhow::Result<()>>,
+    err: &mut impl Write,
+) -> std::io::Result<u8> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    match runtime
-        .enable_all()
-        .build()?
-        .block_on(service.serve(config))
-    {
+    match runtime.enable_all().build()?.block_on(service) {
         Ok(()) => Ok(0),
         Err(error) => writeln!(err, "drimbox : {error:#}").map(|()| FAILURE),
     }
@@ -240,6 +328,39 @@ fn check_pacs(
     let runtime = runtime.enable_all().build()?;
     writeln!(out, "PACS {name}")?;
     report(&runtime.block_on(service.check_pacs(config, name)), out)
+}
+
+fn check_acme(
+    config: &Config,
+    service: &impl Service,
+    out: &mut impl Write,
+) -> std::io::Result<u8> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build()?;
+    writeln!(out, "Certificats publics")?;
+    report(&runtime.block_on(service.check_acme(config)), out)
+}
+
+fn check_psc(
+    config: &Config,
+    path: &Path,
+    service: &impl Service,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> std::io::Result<u8> {
+    if config.psc.is_none() {
+        writeln!(
+            err,
+            "{} : il n'y a pas de section [psc].\n  Remède : l'ajouter, avec environment, client_id, \
+             certificate_file et key_file.",
+            path.display()
+        )?;
+        return Ok(USAGE);
+    }
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build()?;
+    writeln!(out, "Pro Santé Connect")?;
+    report(&runtime.block_on(service.check_psc(config)), out)
 }
 
 fn report(verdicts: &[Verdict], out: &mut impl Write) -> std::io::Result<u8> {

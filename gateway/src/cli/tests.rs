@@ -29,6 +29,42 @@ impl Service for Scripted {
         self.asked.borrow_mut().push(format!("check {name}"));
         self.verdicts.clone()
     }
+
+    async fn check_acme(&self, _: &Config) -> Vec<Verdict> {
+        self.asked.borrow_mut().push("check acme".to_owned());
+        self.verdicts.clone()
+    }
+
+    async fn fetch(
+        &self,
+        _: &Config,
+        fetch: &Fetch,
+        progress: &Arc<Progress>,
+    ) -> Result<Fetched, FetchError> {
+        let kos = fetch.kos.display();
+        self.asked.borrow_mut().push(format!("fetch {kos}"));
+        progress.expects(3);
+        progress.has(3, 1_000);
+        match self.broken {
+            true => Err(FetchError::Configuration("[consumer] manque".into())),
+            false => Ok(Fetched {
+                instances: 3,
+                at_hand: 1,
+                bytes: 2_500_000,
+            }),
+        }
+    }
+
+    async fn check_psc(&self, _: &Config) -> Vec<Verdict> {
+        self.asked.borrow_mut().push("check psc".to_owned());
+        self.verdicts.clone()
+    }
+
+    async fn proxy(&self, config: ProxyConfig) -> anyhow::Result<()> {
+        let listen = config.listen;
+        self.asked.borrow_mut().push(format!("proxy {listen}"));
+        Ok(())
+    }
 }
 
 struct Ended {
@@ -263,4 +299,29 @@ mod certificates {
         assert_eq!(outcome((2030, 12, 25)), Outcome::Failed);
         assert_eq!(outcome((2031, 1, 1)), Outcome::Failed);
     }
+}
+
+#[test]
+fn a_fetch_says_what_came_and_fails_with_what_to_do() {
+    let (folder, path) = configured();
+    let kos = folder.path().join("kos.dcm").display().to_string();
+    let asked = ["fetch", "--kos", &kos, "--out", "images", "--config", &path];
+    let service = Scripted::default();
+    let ended = drimbox(&service, &asked);
+    assert_eq!(ended.code, ExitCode::SUCCESS, "{}", ended.err);
+    assert_eq!(*service.asked.borrow(), [format!("fetch {kos}")]);
+    assert!(ended.out.contains("3 images"), "{}", ended.out);
+    assert!(ended.out.contains("1 déjà là"), "{}", ended.out);
+    assert!(
+        !ended.err.contains('\r'),
+        "a progress bar outside a terminal"
+    );
+
+    let broken = Scripted {
+        broken: true,
+        ..Scripted::default()
+    };
+    let ended = drimbox(&broken, &asked);
+    assert_eq!(ended.code, ExitCode::from(2));
+    assert!(ended.err.contains("[consumer] manque"), "{}", ended.err);
 }

@@ -4,15 +4,23 @@
 //! reader is the administrator of the centre: the line, the key, the value, what is wrong and what
 //! to write instead. Secrets never stand in this file: it names files, whose permissions are checked.
 
+mod acme;
 mod audit;
+mod consumer;
 mod error;
 mod files;
+mod login;
 mod model;
 mod names;
 mod pacs_dicomweb;
+mod peer;
+mod proxy;
+mod psc;
 mod read;
 mod rules;
 mod section;
+mod trust;
+mod trust_model;
 mod units;
 mod value;
 
@@ -20,9 +28,16 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub use acme::{Acme, AcmeAuthority};
 pub use audit::{AuditTrail, SyslogServer};
 pub use error::{ConfigError, Problem};
+pub use login::Login;
 pub use model::*;
+pub use proxy::{
+    DEFAULT_PROXY_FILE, ProxyApi, ProxyClient, ProxyConfig, ProxyPsc, ProxyTraces, load_proxy,
+};
+pub use psc::{Psc, PscEnvironment};
+pub use trust_model::*;
 
 /// Where the service reads its configuration unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/drimbox/drimbox.toml";
@@ -41,6 +56,15 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// [`ConfigError::Unreadable`] when the file cannot be read, [`ConfigError::Invalid`] with every
 /// problem found otherwise.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let (text, base) = read_file(path)?;
+    parse(&text, &base).map_err(|problems| ConfigError::Invalid {
+        file: PathBuf::from(path),
+        problems,
+    })
+}
+
+/// The text of a configuration file, and the folder from which its relative paths are resolved.
+fn read_file(path: &Path) -> Result<(String, PathBuf), ConfigError> {
     let unreadable = |source| ConfigError::Unreadable {
         file: path.to_owned(),
         source,
@@ -48,10 +72,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let file = std::path::absolute(path).map_err(unreadable)?;
     let text = read_text(&file).map_err(unreadable)?;
     let base = file.parent().map(Path::to_owned).unwrap_or_default();
-    parse(&text, &base).map_err(|problems| ConfigError::Invalid {
-        file: PathBuf::from(path),
-        problems,
-    })
+    Ok((text, base))
 }
 
 fn read_text(file: &Path) -> std::io::Result<String> {

@@ -89,7 +89,7 @@ fn a_pacs_and_an_empty_local_section_are_enough() {
 
 #[test]
 fn a_peer_offers_wado_alone_unless_told_otherwise() {
-    let peer = "[peer]\nclient_ca_file = \"ca.pem\"\n";
+    let peer = "[peer]\ngate = \"none\"\nclient_ca_file = \"ca.pem\"\n";
     let served = PACS.replace(
         "name = \"scanner\"",
         "name = \"scanner\"\ndb_host = \"DB.centre.fr\"\n\
@@ -194,16 +194,37 @@ fn a_local_listener_seen_from_the_network_needs_tls_and_tokens() {
 }
 
 #[test]
-fn a_peer_listener_needs_a_name_a_certificate_and_authorities() {
-    let problems = Folder::new().problems(&format!("[peer]\n{PACS}"));
-    let keys: Vec<_> = problems.iter().map(|p| p.key.as_str()).collect();
+fn a_peer_listener_needs_a_name_a_certificate_and_what_its_gate_stands_on() {
+    let keys = |text: &str| {
+        let problems = Folder::new().problems(&format!("{text}{PACS}"));
+        let keys = problems.into_iter().map(|problem| problem.key);
+        keys.collect::<Vec<_>>()
+    };
+    let of_pacs = ["pacs[scanner].db_host", "pacs[scanner].db_tls"];
+    // Once for [trust], once for [psc].
     assert_eq!(
-        keys,
-        [
-            "peer.client_ca_file",
-            "pacs[scanner].db_host",
-            "pacs[scanner].db_tls"
-        ]
+        keys("[peer]\n"),
+        [&["peer.gate", "peer.gate"][..], &of_pacs].concat()
+    );
+    assert_eq!(
+        keys("[peer]\ngate = \"none\"\n"),
+        [&["peer.client_ca_file"][..], &of_pacs].concat()
+    );
+    assert_eq!(
+        keys("[peer]\ngate = \"none\"\nclient_ca_file = \"ca.pem\"\n"),
+        of_pacs
+    );
+}
+
+#[test]
+fn a_certificate_of_the_viewer_needs_its_name() {
+    let pacs = PACS.replace(
+        "name = \"scanner\"",
+        "name = \"scanner\"\nvi_tls = { certificate_file = \"cert.pem\", key_file = \"key.pem\" }",
+    );
+    assert_eq!(
+        problem(&format!("[local]\n{pacs}")).key,
+        "pacs[scanner].vi_tls"
     );
 }
 
@@ -415,5 +436,50 @@ fn what_a_dicomweb_upstream_lacks_or_has_too_much_of_is_said() {
     assert_eq!(
         problem(&web(&overrides)).key,
         "pacs[web].quirks.charset_overrides"
+    );
+}
+
+fn psc(lines: &str) -> String {
+    format!(
+        "[local]\n{PACS}\n[psc]\nclient_id = \"box\"\ncertificate_file = \"cert.pem\"\n\
+         key_file = \"key.pem\"\n{lines}"
+    )
+}
+
+#[test]
+fn pro_sante_connect_has_its_own_addresses_and_a_laboratory_gives_them() {
+    let folder = Folder::new();
+    let read = |lines: &str| folder.load(&psc(lines)).unwrap().psc.unwrap();
+    let production = read("environment = \"production\"");
+    assert_eq!(production.environment, PscEnvironment::Production);
+    assert_eq!(Vec::from_iter(production.professions), ["10", "40", "50"]);
+    let laboratory = read(
+        "environment = \"custom\"\nissuer = \"https://i.example/r\"\nradiographers = true\n\
+         http_proxy = \"http://proxy.example:3128\"",
+    );
+    let PscEnvironment::Custom { issuer, .. } = laboratory.environment else {
+        panic!("{:?}", laboratory.environment);
+    };
+    assert_eq!(issuer, "https://i.example/r");
+    assert!(laboratory.professions.contains("98"));
+}
+
+#[test]
+fn what_the_psc_section_lacks_or_has_too_much_of_is_said() {
+    let folder = Folder::new();
+    let keys = |text: &str| -> Vec<String> {
+        let problems = folder.problems(text);
+        problems.into_iter().map(|problem| problem.key).collect()
+    };
+    let required = ["environment", "client_id", "certificate_file", "key_file"];
+    let text = format!("[local]\n{PACS}\n[psc]\n");
+    assert_eq!(keys(&text), required.map(|key| format!("psc.{key}")));
+    assert_eq!(keys(&psc("environment = \"custom\"")), ["psc.issuer"]);
+    assert_eq!(
+        keys(&psc(
+            "environment = \"bas\"\nissuer = \"https://i.example\"\nhttp_proxy = \"https://p:1\"\n\
+             refuse_other_clients = true"
+        )),
+        ["psc.issuer", "psc.http_proxy", "psc.refuse_other_clients"]
     );
 }

@@ -1,0 +1,199 @@
+//! Pro Santé Connect, built from `[psc]`.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use psc_auth::{
+    AcrPolicy, ClientIdentity, Environment, GateSettings, HttpsTransport, ProfessionPolicy,
+    Provider, PscTokenGate, RelyingParty, Settings, SystemClock, TransportSettings,
+};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::config::{Config, Psc, PscEnvironment, ServerIdentity};
+use crate::net;
+
+/// Path of the return address on every `vi` name, as registered at PSC.
+pub const CALLBACK_PATH: &str = "/auth/psc/callback";
+
+/// How often the certificate's files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// What is built on Pro Santé Connect. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PscParts {
+    /// The way to PSC, whose certificate can be replaced.
+    pub transport: Arc<HttpsTransport>,
+    /// What is known of PSC.
+    pub provider: Arc<Provider>,
+    /// Logs professionals in.
+    pub party: RelyingParty,
+    /// Checks what peers present.
+    pub gate: Arc<PscTokenGate>,
+    /// Who may see images.
+    pub professions: ProfessionPolicy,
+    identity: ServerIdentity,
+}
+
+/// Builds them; `None` without `[psc]`. Nothing is asked of PSC yet.
+///
+/// # Errors
+/// When the certificate, the key or the authorities cannot be used.
+pub fn build(config: &Config) -> anyhow::Result<Option<PscParts>> {
+    let Some(psc) = &config.psc else {
+        return Ok(None);
+    };
+    let roots = net::tls::read_authorities(&psc.ca_file)
+        .context("authorities of Pro Santé Connect (`psc.ca_file`)")?;
+    let transport = HttpsTransport::new(
+        TransportSettings {
+            timeout: psc.timeout,
+            connect_timeout: psc.connect_timeout,
+            proxy: psc.http_proxy.clone(),
+            ..TransportSettings::default()
+        },
+        roots,
+        Some(client_identity(&psc.identity)?),
+    )
+    .context("certificate towards Pro Santé Connect (`psc.certificate_file`)")?;
+    let transport = Arc::new(transport);
+    let provider = Arc::new(Provider::new(
+        settings(psc, &return_address(config)?)?,
+        Arc::clone(&transport) as Arc<dyn psc_auth::Transport>,
+        Arc::new(SystemClock),
+    ));
+    Ok(Some(PscParts {
+        party: RelyingParty::new(Arc::clone(&provider)),
+        gate: Arc::new(PscTokenGate::new(Arc::clone(&provider), gate_settings(psc))),
+        professions: professions(psc),
+        identity: psc.identity.clone(),
+        transport,
+        provider,
+    }))
+}
+
+impl PscParts {
+    /// Looks at the certificate's files every minute until `stop`, and presents what they hold when they changed.
+    pub async fn follow_certificate(self, stop: CancellationToken) {
+        let mut seen = changed_at(&self.identity);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let now = changed_at(&self.identity);
+            if now == seen {
+                continue;
+            }
+            match self.reload_certificate() {
+                Ok(()) => {
+                    tracing::info!("the certificate towards Pro Santé Connect was renewed");
+                    seen = now;
+                }
+                // Perhaps only one of the two files is there yet: looked at again.
+                Err(error) => tracing::warn!(
+                    "the new certificate towards Pro Santé Connect is not used: {error:#}"
+                ),
+            }
+        }
+    }
+
+    /// Presents what the certificate's files hold now.
+    ///
+    /// # Errors
+    /// When they cannot be used; the certificate in use stays.
+    pub fn reload_certificate(&self) -> anyhow::Result<()> {
+        let identity = client_identity(&self.identity)?;
+        self.transport.replace_identity(identity)?;
+        Ok(())
+    }
+}
+
+/// The library's settings.
+///
+/// # Errors
+/// When an address or the Client ID is none.
+pub fn settings(psc: &Psc, redirect_uri: &Url) -> anyhow::Result<Settings> {
+    let environment = match &psc.environment {
+        PscEnvironment::Bas => Environment::Sandbox,
+        PscEnvironment::Production => Environment::Production,
+        PscEnvironment::Custom { issuer, .. } => Environment::Issuer(issuer.clone()),
+    };
+    let mut settings = Settings::new(environment, &psc.client_id, redirect_uri.as_str())
+        .context("section `[psc]`")?;
+    if let PscEnvironment::Custom {
+        discovery_url: Some(url),
+        ..
+    } = &psc.environment
+    {
+        settings.discovery_url = url.clone();
+    }
+    settings.scopes.clone_from(&psc.scopes);
+    settings.acr = AcrPolicy {
+        requested: psc.acr_values.clone(),
+        accepted: psc.accepted_acr.clone(),
+        missing_is_eidas1: psc.accept_missing_acr,
+    };
+    settings
+        .identity_provider_hint
+        .clone_from(&psc.identity_provider_hint);
+    settings.leeway = psc.clock_leeway;
+    Ok(settings)
+}
+
+fn gate_settings(psc: &Psc) -> GateSettings {
+    let mut settings = GateSettings::default();
+    settings.scopes.clone_from(&psc.scopes);
+    settings.clients.clone_from(&psc.peer_client_ids);
+    settings.refuse_other_clients = psc.refuse_other_clients;
+    settings.active_for = psc.introspection_cache;
+    settings
+}
+
+fn professions(psc: &Psc) -> ProfessionPolicy {
+    ProfessionPolicy {
+        allowed: psc.professions.clone(),
+        refused_categories: psc.refused_categories.clone(),
+    }
+}
+
+/// The return address on a `vi` name.
+///
+/// # Errors
+/// When name and port make no address.
+pub fn callback_url(host: &str, port: u16) -> anyhow::Result<Url> {
+    let mut url = Url::parse(&format!("https://{host}{CALLBACK_PATH}"))?;
+    if port != 443 {
+        url.set_port(Some(port))
+            .map_err(|()| anyhow::anyhow!("{host}: no port fits"))?;
+    }
+    Ok(url)
+}
+
+/// That of the first `vi` name. Where there is none nobody logs in, and it is not used.
+fn return_address(config: &Config) -> anyhow::Result<Url> {
+    let host = config.pacs.iter().find_map(|pacs| pacs.vi_host.as_deref());
+    callback_url(host.unwrap_or("localhost"), public_port(config))
+}
+
+/// The port in addresses that browsers see.
+#[must_use]
+pub fn public_port(config: &Config) -> u16 {
+    match &config.peer {
+        Some(peer) => peer.public_port.unwrap_or(peer.listen.port()),
+        None => 443,
+    }
+}
+
+fn client_identity(identity: &ServerIdentity) -> anyhow::Result<ClientIdentity> {
+    let (chain, key) = net::tls::read_identity(identity)?;
+    Ok(ClientIdentity::new(chain, key))
+}
+
+fn changed_at(identity: &ServerIdentity) -> [Option<SystemTime>; 2] {
+    let of = |file: &Path| fs::metadata(file).and_then(|data| data.modified()).ok();
+    [&identity.certificate_file, &identity.key_file].map(|file| of(file))
+}

@@ -1,0 +1,257 @@
+//! `drimbox proxy`: a proxy e-santé, a process of its own beside the gateway.
+//!
+//! It owns the way from the software of professionals to the "API Pro Santé Connectées": login at Pro Santé Connect by
+//! CIBA, exchange of the token at every API, requests with the API's token and the certificate of the client, the end
+//! of all of it, and the traces. It knows neither DICOM nor the gateway's configuration, and holds its own keys.
+//!
+//! The contract is that of the OpenAPI of ansforge/psc-edc-proxy-esante: paths, members, statuses.
+
+mod answers;
+mod clients;
+mod connect;
+mod exchange;
+mod send;
+mod sessions;
+mod traces;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::Response;
+use axum::routing::{any, delete, get, post};
+use http::StatusCode;
+use psc_auth::{Clock, SystemClock, UnixTime};
+use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ProxyApi, ProxyConfig};
+use crate::net::{self, Capacity, Listener, ListenerKind, Security};
+use crate::{notify, telemetry};
+
+use answers::Refusal;
+use clients::Client;
+use sessions::{End, ProxySession, Sessions};
+use traces::{Traces, TracesError};
+
+/// How often sessions are looked at for their end.
+const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// Time for the logouts of all sessions when the proxy stops.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Runs the proxy until it is told to stop.
+///
+/// # Errors
+/// When a certificate, the trace folder or the address cannot be used.
+pub async fn serve(config: ProxyConfig) -> anyhow::Result<()> {
+    telemetry::init(&config.log)?;
+    // A second call in one process finds the provider in place.
+    let _ = net::tls::provider().as_ref().clone().install_default();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let proxy = Arc::new(Proxy::build(&config).await?);
+    let listener = Listener::bind(ListenerKind::Local, config.listen, security(&config)?).await?;
+    let stop = CancellationToken::new();
+    let background = CancellationToken::new();
+    tokio::spawn(notify::watchdog());
+    let mut behind = tokio::task::JoinSet::new();
+    behind.spawn(Arc::clone(&proxy).sweep(background.clone()));
+    for client in proxy.clients.values() {
+        behind.spawn(Arc::clone(client).follow_certificate(background.clone()));
+    }
+    let address = listener.address();
+    let capacity = Capacity::new(&config.limits);
+    let serving = tokio::spawn(listener.serve(router(&proxy), capacity, stop.clone()));
+    tracing::info!(%address, clients = proxy.clients.len(), apis = proxy.apis.len(), "proxy ready");
+    notify::ready();
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    notify::stopping(config.limits.grace_period);
+    stop.cancel();
+    serving
+        .await
+        .context("the listener failed while stopping")?;
+    background.cancel();
+    while behind.join_next().await.is_some() {}
+    proxy.end_all().await;
+    Ok(())
+}
+
+/// The parts behind the paths.
+struct Proxy {
+    clients: HashMap<String, Arc<Client>>,
+    apis: HashMap<String, Arc<ProxyApi>>,
+    sessions: Sessions,
+    traces: Arc<Traces>,
+    serve_traces: bool,
+    /// Logins that wait for their user.
+    pending: Semaphore,
+    /// Whether cookies may ask for encryption.
+    secure: bool,
+    lifetime: Duration,
+    max_body_bytes: usize,
+    clock: Arc<dyn Clock>,
+}
+
+impl Proxy {
+    async fn build(config: &ProxyConfig) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut clients = HashMap::new();
+        for client in &config.clients {
+            let built = Client::build(config, client, &clock)
+                .with_context(|| format!("client {}", client.client_id))?;
+            clients.insert(client.client_id.clone(), Arc::new(built));
+        }
+        let settings = config.traces.clone();
+        let traces = tokio::task::spawn_blocking(move || Traces::open(&settings)).await??;
+        let apis = config.apis.iter();
+        Ok(Self {
+            clients,
+            apis: apis
+                .map(|api| (api.name.clone(), Arc::new(api.clone())))
+                .collect(),
+            sessions: Sessions::new(config.max_sessions),
+            traces: Arc::new(traces),
+            serve_traces: config.traces.serve,
+            pending: Semaphore::new(config.max_pending),
+            secure: config.tls.is_some(),
+            lifetime: config.session_lifetime,
+            max_body_bytes: config.max_body_bytes,
+            clock,
+        })
+    }
+
+    fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// Writes a trace to disk; nothing is done that could not be traced.
+    async fn trace(&self, trace: traces::Trace) -> Result<(), Refusal> {
+        let traces = Arc::clone(&self.traces);
+        let written = tokio::task::spawn_blocking(move || traces.append(&trace)).await;
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(untraceable(&error)),
+            Err(_) => Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "le proxy s'arrête",
+            )),
+        }
+    }
+
+    /// Ends a session that was taken out of the table: trace, logout at PSC, revocation at the APIs.
+    async fn end(&self, session: &ProxySession, end: End) {
+        let trace = traces::Trace::disconnect(session, end, self.now());
+        if let Err(refusal) = self.trace(trace).await {
+            tracing::error!("the end of a session is not traced: {}", refusal.message());
+        }
+        let Some(client) = self.clients.get(&session.client_id) else {
+            return;
+        };
+        for (api, token) in session.take_tokens().await {
+            if let Some(api) = self.apis.get(&api) {
+                exchange::revoke(client, api, &token).await;
+            }
+        }
+        if let Err(error) = client.party.logout(&session.psc).await {
+            tracing::warn!(%error, remedy = error.remedy(), "a session is over here, but Pro Santé Connect could not be told");
+        }
+    }
+
+    /// Ends sessions when their time has come, until `stop`.
+    async fn sweep(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SWEEP_EVERY) => {}
+            }
+            for session in self.sessions.take_over(self.now()) {
+                self.end(&session, End::Expired).await;
+            }
+        }
+    }
+
+    /// Sessions live in memory alone: at the stop all of them end.
+    async fn end_all(&self) {
+        let farewells = self.sessions.take_all();
+        let ends = farewells
+            .iter()
+            .map(|session| self.end(session, End::Stopped));
+        let all = futures_util::future::join_all(ends);
+        if tokio::time::timeout(FAREWELL, all).await.is_err() {
+            tracing::warn!("Pro Santé Connect was not told of the end of every session in time");
+        }
+    }
+}
+
+fn untraceable(error: &TracesError) -> Refusal {
+    tracing::error!(%error, "a trace could not be written: nothing is let through");
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "les traces ne peuvent pas être écrites : prévenir l'exploitant du proxy",
+    )
+}
+
+fn router(proxy: &Arc<Proxy>) -> Router {
+    Router::new()
+        .route("/connect", post(connect::connect))
+        .route("/disconnect", delete(connect::disconnect))
+        .route("/send/{api}/{*endpoint}", any(send::send))
+        .route("/traces", get(served_traces))
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "adresse inconnue").into_answer())
+        .layer(DefaultBodyLimit::max(proxy.max_body_bytes))
+        .with_state(Arc::clone(proxy))
+}
+
+async fn served_traces(State(proxy): State<Arc<Proxy>>, uri: http::Uri) -> Response {
+    if !proxy.serve_traces {
+        let off = "les traces ne sont servies que pour l'essai de conformité (clé traces.serve)";
+        return Refusal::new(StatusCode::NOT_FOUND, off).into_answer();
+    }
+    let range = match traces::Range::parse(uri.query().unwrap_or_default()) {
+        Ok(range) => range,
+        Err(what) => return Refusal::new(StatusCode::BAD_REQUEST, what).into_answer(),
+    };
+    let traces = Arc::clone(&proxy.traces);
+    match tokio::task::spawn_blocking(move || traces.read(range)).await {
+        Ok(Ok(found)) => answers::json(StatusCode::OK, &found),
+        Ok(Err(error)) => untraceable(&error).into_answer(),
+        Err(_) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "le proxy s'arrête").into_answer(),
+    }
+}
+
+/// TLS of the listener: software shows a certificate wherever `client_ca_file` is set.
+fn security(config: &ProxyConfig) -> anyhow::Result<Security> {
+    let Some(identity) = &config.tls else {
+        return Ok(Security::Plain);
+    };
+    let provider = net::tls::provider();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let builder = match &config.client_ca_file {
+        Some(file) => {
+            let roots = Arc::new(net::tls::read_authorities(file)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let (chain, key) = net::tls::read_identity(identity)?;
+    let mut tls = builder.with_single_cert(chain, key)?;
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A session of TLS that is taken up again would skip the check of the certificate.
+    tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    tls.send_tls13_tickets = 0;
+    Ok(Security::Tls(Arc::new(tls)))
+}

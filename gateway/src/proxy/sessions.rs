@@ -1,0 +1,166 @@
+//! Sessions of the proxy: which professional, by which client, with which tokens, until when. In memory alone.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use psc_auth::{NationalId, Session, Thumbprint, UnixTime};
+use secrecy::SecretString;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The software asked for it, or opened another one.
+    Asked,
+    /// Its time had come.
+    Expired,
+    /// Pro Santé Connect, or an API, accepts it no more.
+    Refused,
+    /// The proxy stops.
+    Stopped,
+}
+
+/// One session.
+pub(super) struct ProxySession {
+    /// What the cookie holds; also in the traces, by the contract.
+    pub(super) id: String,
+    pub(super) client_id: String,
+    pub(super) national_id: NationalId,
+    /// `session_state` of Pro Santé Connect.
+    pub(super) state: Option<String>,
+    pub(super) psc: Session,
+    pub(super) opened: Opened,
+    pub(super) ends_at: UnixTime,
+    tokens: HashMap<String, tokio::sync::Mutex<Option<ApiToken>>>,
+}
+
+/// From where a session was opened, for the traces; it is served to the same certificate only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) dn: String,
+    pub(super) remote: SocketAddr,
+    pub(super) peer: Option<Thumbprint>,
+}
+
+/// A token of an API.
+#[derive(Clone)]
+pub(super) struct ApiToken {
+    pub(super) access: SecretString,
+    pub(super) refresh: Option<SecretString>,
+    pub(super) obtained_at: UnixTime,
+    pub(super) expires_at: UnixTime,
+}
+
+impl ApiToken {
+    /// Whether it should be renewed before it is used: less than half a minute is left, or half of a shorter life.
+    pub(super) fn is_due(&self, now: UnixTime) -> bool {
+        let life = self.expires_at.since(self.obtained_at);
+        let margin = Duration::from_secs(30).min(life / 2);
+        self.expires_at.since(now) < margin.max(Duration::from_secs(1))
+    }
+}
+
+impl ProxySession {
+    /// A session with a fresh id.
+    pub(super) fn new(
+        client_id: &str,
+        national_id: NationalId,
+        psc: Session,
+        opened: Opened,
+        tokens: Vec<(String, ApiToken)>,
+        ends_at: UnixTime,
+    ) -> Self {
+        let tokens = tokens.into_iter();
+        Self {
+            // 244 random bits of the system's generator.
+            id: format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()),
+            client_id: client_id.to_owned(),
+            national_id,
+            state: psc.user().sid.clone(),
+            ends_at: ends_at.min(psc.ends_at()),
+            psc,
+            opened,
+            tokens: tokens
+                .map(|(api, token)| (api, tokio::sync::Mutex::new(Some(token))))
+                .collect(),
+        }
+    }
+
+    /// The place of an API's token, held by one renewal at a time.
+    pub(super) fn token(&self, api: &str) -> Option<&tokio::sync::Mutex<Option<ApiToken>>> {
+        self.tokens.get(api)
+    }
+
+    /// Forgets every token, and gives them to whoever revokes them.
+    pub(super) async fn take_tokens(&self) -> Vec<(String, ApiToken)> {
+        let mut all = Vec::new();
+        for (api, place) in &self.tokens {
+            if let Some(token) = place.lock().await.take() {
+                all.push((api.clone(), token));
+            }
+        }
+        all
+    }
+}
+
+/// The table of sessions. Ids are looked up by their digest, so that the time it takes tells nothing of them.
+pub(super) struct Sessions {
+    most: usize,
+    open: Mutex<HashMap<[u8; 32], Arc<ProxySession>>>,
+}
+
+/// The table is full.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl Sessions {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            open: Mutex::default(),
+        }
+    }
+
+    pub(super) fn insert(&self, session: Arc<ProxySession>) -> Result<(), Full> {
+        let mut open = self.open.lock();
+        if open.len() >= self.most {
+            return Err(Full);
+        }
+        open.insert(key(&session.id), session);
+        Ok(())
+    }
+
+    /// The session of this id, for whoever shows the certificate that opened it.
+    pub(super) fn find(&self, id: &str, peer: Option<&Thumbprint>) -> Option<Arc<ProxySession>> {
+        let session = self.open.lock().get(&key(id)).cloned()?;
+        (session.opened.peer.as_ref() == peer).then_some(session)
+    }
+
+    /// Takes a session out; `None` when somebody else did.
+    pub(super) fn take(&self, session: &ProxySession) -> Option<Arc<ProxySession>> {
+        self.open.lock().remove(&key(&session.id))
+    }
+
+    /// Takes out those whose time has come.
+    pub(super) fn take_over(&self, now: UnixTime) -> Vec<Arc<ProxySession>> {
+        let mut open = self.open.lock();
+        let over: Vec<_> = open
+            .extract_if(|_, session| now >= session.ends_at)
+            .map(|(_, session)| session)
+            .collect();
+        over
+    }
+
+    /// Takes out all of them.
+    pub(super) fn take_all(&self) -> Vec<Arc<ProxySession>> {
+        self.open.lock().drain().map(|(_, one)| one).collect()
+    }
+}
+
+fn key(id: &str) -> [u8; 32] {
+    Sha256::digest(id.as_bytes()).into()
+}
