@@ -25,3 +25,4 @@ pub mod store;
 pub mod studies;
 pub mod telemetry;
 pub mod trust;
+pub mod viewer;

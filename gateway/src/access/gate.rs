@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use psc_auth::{CheckedToken, ProfessionPolicy, Thumbprint, TokenGate};
 use rustls_pki_types::CertificateDer;
 use secrecy::SecretString;
@@ -73,6 +74,8 @@ pub struct Credentials<'a> {
     pub token: Option<&'a str>,
     /// `KOS-SOPInstanceUID`.
     pub kos: NamedKos<'a>,
+    /// All fields of the request: a session is in its cookie.
+    pub headers: Option<&'a HeaderMap>,
 }
 
 /// The field `KOS-SOPInstanceUID` of a request.
@@ -151,7 +154,7 @@ impl PeerGate {
         match request {
             Request::Retrieve(scope) => self.exam(pacs, scope, credentials.kos).await.map(Some),
             // The listener was told to offer it: there is no KOS before a search.
-            Request::Search => Ok(None),
+            Request::Search | Request::SearchIn(_) => Ok(None),
         }
     }
 
@@ -192,18 +195,22 @@ impl PeerGate {
         if exam.restrictions.masked_to_professionals && !self.serve_masked {
             return Err(Refusal::Masked);
         }
-        match scope {
-            Scope::Study(_) => Err(Refusal::WholeStudy),
-            Scope::Series(_, series) | Scope::Instance(_, series, _)
-                if !exam.has_series(series) =>
-            {
-                Err(Refusal::SeriesNotNamed)
-            }
-            Scope::Instance(_, series, instance) if !exam.has_instance(series, instance) => {
-                Err(Refusal::InstanceNotNamed)
-            }
-            Scope::Series(..) | Scope::Instance(..) => Ok(exam),
+        within(scope, &exam)?;
+        Ok(exam)
+    }
+}
+
+/// Whether the KOS of an exam names what is asked for.
+pub(super) fn within(scope: &Scope, exam: &PublishedExam) -> Result<(), Refusal> {
+    match scope {
+        Scope::Study(_) => Err(Refusal::WholeStudy),
+        Scope::Series(_, series) | Scope::Instance(_, series, _) if !exam.has_series(series) => {
+            Err(Refusal::SeriesNotNamed)
         }
+        Scope::Instance(_, series, instance) if !exam.has_instance(series, instance) => {
+            Err(Refusal::InstanceNotNamed)
+        }
+        Scope::Series(..) | Scope::Instance(..) => Ok(()),
     }
 }
 

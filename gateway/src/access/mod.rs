@@ -5,12 +5,14 @@
 //! here and nowhere else. What cannot be established is refused.
 
 mod gate;
+mod link;
 mod peers;
 pub mod professional;
 mod refusal;
 mod tokens;
 
 pub use gate::{Credentials, Known, NamedKos, NotAPeer, PeerDirectory, PeerGate, PeerIdentity};
+pub use link::{Granted, LinkGate, ReportLink, Visitor, Visitors};
 pub use refusal::Refusal;
 pub use tokens::{TokenError, Tokens};
 
@@ -21,6 +23,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::archive::Scope;
 use crate::config::Resource;
+use crate::dicom::uid::StudyUid;
 use crate::net::{Connection, ListenerKind};
 use crate::source::PublishedExam;
 
@@ -33,6 +36,8 @@ pub enum Principal {
     Local(Arc<str>),
     /// A process on this machine, over a loopback listener without tokens.
     Loopback,
+    /// A person on a `vi` name, to whom the link of a report was opened.
+    Visitor,
 }
 
 /// What is asked for.
@@ -40,8 +45,10 @@ pub enum Principal {
 pub enum Request<'a> {
     /// Retrieval of images, frames or metadata.
     Retrieve(&'a Scope),
-    /// A search over the whole PACS, or below a study.
+    /// A search over the whole PACS.
     Search,
+    /// A search below a study.
+    SearchIn(&'a StudyUid),
 }
 
 /// What a principal may see.
@@ -67,6 +74,12 @@ pub struct Access {
     /// What peers must show besides a certificate that the handshake accepts; `None` in a
     /// laboratory, where that is enough.
     pub gate: Option<PeerGate>,
+    /// What people who come by the link of a report must show; `None`: nobody can.
+    pub links: Option<LinkGate>,
+    /// What they are offered, within their exam.
+    pub visitors: BTreeSet<Resource>,
+    /// `vi` host name → PACS.
+    pub viewers: HashMap<String, Arc<str>>,
     /// `db` host name → PACS.
     pub hosts: HashMap<String, Arc<str>>,
     /// PACS of the local listener, by name.
@@ -113,19 +126,28 @@ impl Access {
         let (principal, offered, pacs) = self.identify(connection, credentials.token, named)?;
         let resource = match request {
             Request::Retrieve(_) => Resource::Wado,
-            Request::Search => Resource::Qido,
+            Request::Search | Request::SearchIn(_) => Resource::Qido,
         };
         if !offered.contains(&resource) {
             return Err(Refusal::NotOffered);
         }
         let pacs = pacs.ok_or(Refusal::NoPacs)?;
-        let exam = match (&principal, &self.gate) {
-            (Principal::Peer, Some(gate)) => {
-                let (_, leaf) = shown(connection).ok_or(Refusal::NoCertificate)?;
-                let admitted = gate.admit(&pacs, leaf, credentials, request, known);
-                admitted.await?
+        let exam = match principal {
+            Principal::Peer => match &self.gate {
+                Some(gate) => {
+                    let (_, leaf) = shown(connection).ok_or(Refusal::NoCertificate)?;
+                    let admitted = gate.admit(&pacs, leaf, credentials, request, known);
+                    admitted.await?
+                }
+                None => None,
+            },
+            Principal::Visitor => {
+                let gate = self.links.as_ref().ok_or(Refusal::NotOffered)?;
+                let host = connection.host.as_deref().ok_or(Refusal::NoPacs)?;
+                let headers = credentials.headers.ok_or(Refusal::Unauthenticated)?;
+                Some(gate.admit(&pacs, headers, host, request).await?)
             }
-            _ => None,
+            Principal::Local(_) | Principal::Loopback => None,
         };
         Ok(Grant {
             principal,
@@ -146,7 +168,7 @@ impl Access {
         named: Option<&str>,
     ) -> Result<&BTreeSet<Resource>, Refusal> {
         let (principal, offered, pacs) = self.identify(connection, token, named)?;
-        if principal == Principal::Peer && self.gate.is_some() {
+        if principal == Principal::Visitor || principal == Principal::Peer && self.gate.is_some() {
             return Err(Refusal::NotOffered);
         }
         pacs.map(|_| offered).ok_or(Refusal::NoPacs)
@@ -181,9 +203,15 @@ impl Access {
                 };
                 (principal, &self.local, pacs)
             }
-            ListenerKind::Admin | ListenerKind::Viewer | ListenerKind::Clear => {
-                return Err(Refusal::NotOffered);
+            ListenerKind::Viewer => {
+                if named.is_some() || self.links.is_none() {
+                    return Err(Refusal::NoPacs);
+                }
+                let host = connection.host.as_deref().ok_or(Refusal::NoPacs)?;
+                let pacs = self.viewers.get(host).cloned();
+                (Principal::Visitor, &self.visitors, pacs)
             }
+            ListenerKind::Admin | ListenerKind::Clear => return Err(Refusal::NotOffered),
         })
     }
 }

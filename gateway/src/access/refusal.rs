@@ -73,6 +73,12 @@ pub enum Refusal {
     /// A whole study: it may hold more than the KOS names.
     #[error("a peer asks for the series that a KOS names, not for a whole study")]
     WholeStudy,
+    /// The link of the report names no exam that is published here.
+    #[error("the link names no published exam")]
+    OtherLink,
+    /// A person without an exam, or one who asks for another than theirs.
+    #[error("the session was not opened for this exam")]
+    NotGranted,
     /// The table of published exams cannot be read.
     #[error("the table of published exams cannot be read")]
     ExamsUnknown,
@@ -101,6 +107,8 @@ impl Refusal {
             Self::SeriesNotNamed => "series_not_named",
             Self::InstanceNotNamed => "instance_not_named",
             Self::WholeStudy => "whole_study",
+            Self::OtherLink => "other_link",
+            Self::NotGranted => "not_granted",
             Self::ExamsUnknown => "exams_unknown",
         }
     }

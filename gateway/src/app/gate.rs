@@ -6,8 +6,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::psc::PscParts;
-use crate::access::PeerGate;
+use crate::access::{LinkGate, PeerGate, Visitors};
 use crate::config::{Config, Gate};
+use crate::login::Login;
 use crate::source::Exams;
 use crate::trust::{Clock, Trust};
 
@@ -55,4 +56,13 @@ pub(super) fn peers(
         exams: exams.clone(),
         serve_masked: peer.serve_masked,
     }))
+}
+
+/// The gate of the links of reports.
+pub(super) fn links(config: &Config, login: &Login, exams: &Exams) -> LinkGate {
+    LinkGate {
+        visitors: Arc::clone(login.sessions()) as Arc<dyn Visitors>,
+        exams: exams.clone(),
+        serve_masked: config.peer.as_ref().is_some_and(|peer| peer.serve_masked),
+    }
 }

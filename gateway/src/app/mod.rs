@@ -13,11 +13,13 @@ pub mod peer;
 pub mod psc;
 mod tls;
 mod trail;
+mod viewer;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::routing::any_service;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -32,7 +34,9 @@ use crate::audit::{Audit, Kind};
 use crate::cache::{Bounds, Cache};
 use crate::certs;
 use crate::cli::{Fetch, FetchError, Fetched, Progress, Service, Verdict};
-use crate::config::{Config, Pacs, PacsDimse, Pixels, ProxyConfig, UnnamedSyntax, Upstream};
+use crate::config::{
+    Config, Pacs, PacsDimse, Pixels, ProxyConfig, Resource, UnnamedSyntax, Upstream,
+};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::images::Images;
 use crate::dicomweb::negotiate::Unnamed;
@@ -204,6 +208,9 @@ impl Parts {
         let mut access = access(config)?;
         access.gate = gate::peers(config, trust.as_ref(), psc.as_ref(), &exams)?;
         let login = login::build(config, psc.as_ref(), Arc::new(store.sessions()?))?;
+        access.links = login
+            .as_ref()
+            .map(|login| gate::links(config, login, &exams));
         let store: Arc<dyn ListingStore> = Arc::new(store);
         let moves = Moves::new(config.dimse.ae_title.clone());
         let mut archives = Vec::new();
@@ -334,10 +341,15 @@ fn access(config: &Config) -> anyhow::Result<Access> {
     for pacs in &config.pacs {
         let name: Arc<str> = pacs.name.as_str().into();
         access.names.insert(Arc::clone(&name));
+        if let Some(host) = &pacs.vi_host {
+            let host = host.to_ascii_lowercase();
+            access.viewers.insert(host, Arc::clone(&name));
+        }
         if let Some(host) = &pacs.db_host {
             access.hosts.insert(host.to_ascii_lowercase(), name);
         }
     }
+    access.visitors = [Resource::Wado, Resource::Qido].into();
     if let Some(peer) = &config.peer {
         access.peer = peer.resources.clone();
     }
@@ -390,9 +402,10 @@ fn routers(
             readiness: Arc::clone(health) as Arc<dyn admin::Readiness>,
         });
         let pages = match &parts.login {
-            Some(login) => {
-                crate::login::router(Arc::clone(login)).fallback_service(Routers::nothing())
-            }
+            Some(login) => crate::login::router(Arc::clone(login))
+                .merge(crate::viewer::router(viewer::build(config, parts, login)))
+                .route("/dicom-web/{*resource}", any_service(images()))
+                .fallback_service(Routers::nothing()),
             None => Routers::nothing(),
         };
         let routers_of_names = Routers::new(probe.before(images())).viewer(probe.before(pages));

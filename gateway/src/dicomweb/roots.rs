@@ -6,6 +6,9 @@ use http::{HeaderMap, Uri};
 
 use crate::net::{Connection, ListenerKind};
 
+/// Path of the service on `vi` names, which the exam page knows.
+const VIEWER: &str = "/dicom-web";
+
 /// Where the service of each listener stands, for the URLs in answers.
 #[derive(Debug, Clone, Default)]
 pub struct Roots {
@@ -38,7 +41,8 @@ impl Roots {
                 }
                 Some((None, below(path, &self.local)?))
             }
-            ListenerKind::Viewer | ListenerKind::Admin | ListenerKind::Clear => None,
+            ListenerKind::Viewer => Some((None, below(path, VIEWER)?)),
+            ListenerKind::Admin | ListenerKind::Clear => None,
         }
     }
 
@@ -95,7 +99,11 @@ impl Roots {
                     .peer_port
                     .map(|port| format!(":{port}"))
                     .unwrap_or_default();
-                format!("https://{host}{port}{}", self.peer)
+                let path = match connection.listener {
+                    ListenerKind::Viewer => VIEWER,
+                    _ => &self.peer,
+                };
+                format!("https://{host}{port}{path}")
             }
         }
     }

@@ -25,7 +25,9 @@ use crate::dicom::compose::{Composed, Reading};
 use crate::dicom::json::{Attribute, JsonOptions, write_object};
 use crate::dicom::reader::{DataSet, Limits};
 use crate::dicom::syntax::Encoding;
+use crate::dicom::uid::{InstanceUid, SeriesUid};
 use crate::dicom::xml::{self, XmlError};
+use crate::source::PublishedExam;
 use crate::studies::search::Wanted;
 use crate::studies::{Studies, StudiesError};
 
@@ -117,6 +119,34 @@ pub struct Described {
     pub extra: BTreeMap<Tag, Attribute>,
 }
 
+/// What is searched for, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The query.
+    pub query: &'a Query,
+    /// Matches at most.
+    pub max_matches: usize,
+    /// The exam that was granted: what its KOS does not name is not found.
+    pub within: Option<&'a PublishedExam>,
+}
+
+impl Asked<'_> {
+    fn shows(&self, found: &Match) -> bool {
+        let Some(exam) = self.within else {
+            return true;
+        };
+        let is_named = || {
+            let series = SeriesUid::from(found.uid(tags::SERIES_INSTANCE_UID)?);
+            if self.query.level == Level::Instance {
+                let instance = InstanceUid::from(found.uid(tags::SOP_INSTANCE_UID)?);
+                return Some(exam.has_instance(&series, &instance));
+            }
+            Some(exam.has_series(&series))
+        };
+        self.query.level == Level::Study || is_named().unwrap_or(false)
+    }
+}
+
 /// Answers a search.
 ///
 /// # Errors
@@ -125,7 +155,12 @@ pub async fn answer(call: &Call<'_>, level: Level, scope: Scope) -> Result<Respo
     let model = negotiate_model(&call.accept)?;
     let query = Query::parse(level, scope, call.uri.query().unwrap_or_default())?;
     let Pacs { studies, texts } = call.pacs;
-    let found = run(studies, texts, &query, call.service.max_matches, &call.root)
+    let asked = Asked {
+        query: &query,
+        max_matches: call.service.max_matches,
+        within: call.exam.as_deref(),
+    };
+    let found = run(studies, texts, asked, &call.root)
         .await
         .map_err(failed)?;
     let mut answer = Response::new(Body::empty());
@@ -178,11 +213,10 @@ fn xml_parts(matches: &[u8], boundary: &Boundary) -> Result<Vec<u8>, XmlError> {
 pub async fn run(
     studies: &Studies,
     texts: &Texts,
-    query: &Query,
-    max_matches: usize,
+    asked: Asked<'_>,
     root: &str,
 ) -> Result<Page, StudiesError> {
-    let found = find(studies, texts, query, max_matches, root).await?;
+    let found = find(studies, texts, asked, root).await?;
     Ok(Page {
         body: write_json(found.matches)?,
         warnings: found.warnings,
@@ -196,10 +230,10 @@ pub async fn run(
 pub async fn find(
     studies: &Studies,
     texts: &Texts,
-    query: &Query,
-    max_matches: usize,
+    asked: Asked<'_>,
     root: &str,
 ) -> Result<Found, StudiesError> {
+    let query = asked.query;
     let mut found = Found {
         matches: Vec::new(),
         warnings: warnings_of(query),
@@ -216,7 +250,7 @@ pub async fn find(
     let request = FindRequest {
         level,
         identifier: identifier.clone(),
-        max_matches,
+        max_matches: asked.max_matches,
     };
     let matches = studies.search(request, reading, query.offset == 0).await?;
     if query.fuzzy && !matches.fuzzy_names {
@@ -229,8 +263,13 @@ pub async fn find(
     let limit = query.limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
     });
-    let page: Vec<&Match> = matches.items.iter().skip(offset).take(limit).collect();
-    if matches.items.len() > offset.saturating_add(page.len()) {
+    let shown: Vec<&Match> = matches
+        .items
+        .iter()
+        .filter(|found| asked.shows(found))
+        .collect();
+    let page: Vec<&Match> = shown.iter().copied().skip(offset).take(limit).collect();
+    if shown.len() > offset.saturating_add(page.len()) {
         found.warnings.push(MORE_RESULTS);
     } else if matches.truncated {
         found.warnings.push(TOO_MANY);

@@ -272,6 +272,9 @@ impl Service {
             | Target::Bulk(scope, _)
             | Target::Pixels(scope)
             | Target::Rendered { scope, .. } => access::Request::Retrieve(scope),
+            Target::Search {
+                study: Some(study), ..
+            } => access::Request::SearchIn(study),
             Target::Search { .. } | Target::NotOffered(_) => access::Request::Search,
         };
         let kos = named_kos(headers);
@@ -286,6 +289,7 @@ impl Service {
                 Ok(Some(kos)) => NamedKos::Kos(kos),
                 Err(_) => NamedKos::Unreadable,
             },
+            headers: Some(headers),
         };
         let decided = self
             .access

@@ -44,7 +44,9 @@ pub fn refused(refusal: Refusal) -> Problem {
         | Refusal::Masked
         | Refusal::SeriesNotNamed
         | Refusal::InstanceNotNamed
-        | Refusal::WholeStudy => nothing_known(),
+        | Refusal::WholeStudy
+        | Refusal::OtherLink
+        | Refusal::NotGranted => nothing_known(),
         Refusal::PeersUnknown(_) | Refusal::ExamsUnknown => Problem::unavailable("not now", LATER),
         Refusal::TokenUnchecked { retry_after, .. } => Problem::unavailable("not now", retry_after),
         // Whatever else there is: known, and not allowed.

@@ -14,7 +14,7 @@ pub(super) const BROWSER: &str = "__Host-drimbox-login";
 const MOST: usize = 200;
 
 /// The id in a cookie of a request.
-pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<SessionId> {
+pub(crate) fn read(headers: &HeaderMap, name: &str) -> Option<SessionId> {
     let lines = headers.get_all(header::COOKIE).into_iter();
     let pairs = lines
         .filter_map(|line| line.to_str().ok())
@@ -33,12 +33,12 @@ pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<SessionId> {
 }
 
 /// `Set-Cookie` until the browser closes.
-pub(super) fn set(name: &str, id: &SessionId) -> Option<HeaderValue> {
+pub(crate) fn set(name: &str, id: &SessionId) -> Option<HeaderValue> {
     line(name, id.expose(), "")
 }
 
 /// `Set-Cookie` that removes it.
-pub(super) fn clear(name: &str) -> Option<HeaderValue> {
+pub(crate) fn clear(name: &str) -> Option<HeaderValue> {
     line(name, "", "; Max-Age=0")
 }
 

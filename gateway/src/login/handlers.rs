@@ -85,7 +85,8 @@ impl Login {
         }
     }
 
-    fn shell(&self) -> Shell<'_> {
+    /// What every page shows.
+    pub(crate) fn shell(&self) -> Shell<'_> {
         Shell {
             centre: self.parts.centre.as_deref(),
             contact: self.parts.contact.as_deref(),
@@ -370,7 +371,8 @@ async fn form(body: Body) -> Result<zeroize::Zeroizing<String>, ()> {
     Ok(text.into())
 }
 
-fn see_other(location: &str, cookie: Option<HeaderValue>) -> Response {
+/// Sends the browser to a path of this host.
+pub(crate) fn see_other(location: &str, cookie: Option<HeaderValue>) -> Response {
     let Ok(location) = HeaderValue::from_str(location) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
@@ -383,10 +385,12 @@ fn see_other(location: &str, cookie: Option<HeaderValue>) -> Response {
 }
 
 /// Headers of every answer; ASVS 5.0 V3.4.
-async fn secure(request: Request, next: Next) -> Response {
+pub(crate) async fn secure(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     secure_headers(response.headers_mut());
-    response.extensions_mut().insert(ResourceName("login"));
+    if response.extensions().get::<ResourceName>().is_none() {
+        response.extensions_mut().insert(ResourceName("login"));
+    }
     response
 }
 

@@ -5,14 +5,14 @@
 //! here: the browser holds a random id in a `__Host-` cookie, the disk holds ciphertext.
 
 mod audit;
-mod cookies;
+pub(crate) mod cookies;
 mod failure;
 mod flow;
 mod guard;
 mod handlers;
 mod labels;
 mod logout;
-mod pages;
+pub(crate) mod pages;
 mod pending;
 mod return_to;
 mod secret;
@@ -35,14 +35,15 @@ use url::Url;
 pub use audit::{AuditUnavailable, LoginAudit, LoginEvent, LoginRecord, NoAudit};
 pub use failure::Failure;
 pub use handlers::router;
+pub(crate) use handlers::{secure, see_other};
 pub use pending::Destination;
 pub use return_to::ReturnPath;
+pub(crate) use secret::SessionId;
 pub use secret::SessionKey;
 pub use sessions::{MAX_DATA, NotKept, SessionLimits, SessionView, Sessions};
 pub use vault::{KeyFileError, NoRandom, Vault};
 
 use pending::Pendings;
-use secret::SessionId;
 
 /// How often what is over is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
@@ -96,6 +97,12 @@ impl Login {
             pendings: Pendings::new(parts.max_pending, parts.login_lifetime),
             parts,
         }
+    }
+
+    /// The time of sessions.
+    #[must_use]
+    pub fn now(&self) -> psc_auth::UnixTime {
+        self.parts.clock.now()
     }
 
     /// The sessions, for the other pages of a `vi` name.

@@ -12,17 +12,17 @@ use crate::access::professional::{Professional, Situation};
 
 /// What every page shows.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shell<'a> {
+pub(crate) struct Shell<'a> {
     pub(super) centre: Option<&'a str>,
     pub(super) contact: Option<&'a str>,
 }
 
 impl Shell<'_> {
-    fn centre(&self) -> &str {
+    pub(crate) fn centre(&self) -> &str {
         self.centre.unwrap_or("Accès aux images médicales")
     }
 
-    fn contact(&self) -> &str {
+    pub(crate) fn contact(&self) -> &str {
         self.contact
             .unwrap_or("le secrétariat du centre d'imagerie")
     }
@@ -193,7 +193,8 @@ pub(super) fn name(professional: &Professional) -> String {
     parts.join(" ")
 }
 
-fn html(status: StatusCode, page: &impl Template) -> Response {
+/// A page as an answer.
+pub(crate) fn html(status: StatusCode, page: &impl Template) -> Response {
     let Ok(text) = page.render() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };

@@ -15,7 +15,7 @@ const LENGTH: usize = 43;
 
 /// The value of a cookie: 256 random bits. Only the browser keeps it.
 #[derive(Clone)]
-pub(super) struct SessionId(SecretString);
+pub(crate) struct SessionId(SecretString);
 
 /// SHA-256 of a session id: finds the session, and gives nobody a cookie. `Debug` shows nothing of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,7 +23,7 @@ pub struct SessionKey([u8; 32]);
 
 impl SessionId {
     /// A new one.
-    pub(super) fn new() -> Result<Self, vault::NoRandom> {
+    pub(crate) fn new() -> Result<Self, vault::NoRandom> {
         let random = vault::random::<32>()?;
         Ok(Self(URL_SAFE_NO_PAD.encode(random).into()))
     }
@@ -38,7 +38,7 @@ impl SessionId {
         self.0.expose_secret()
     }
 
-    pub(super) fn key(&self) -> SessionKey {
+    pub(crate) fn key(&self) -> SessionKey {
         SessionKey(digest(b"session", self.expose()))
     }
 

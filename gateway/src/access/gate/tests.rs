@@ -187,6 +187,7 @@ impl Case {
         let credentials = Credentials {
             token: self.token,
             kos,
+            headers: None,
         };
         let request = Request::Retrieve(&self.scope);
         let decided = self
@@ -422,6 +423,7 @@ async fn a_search_is_closed_to_peers_before_their_token_is_looked_at() {
     let credentials = Credentials {
         token: case.token,
         kos: NamedKos::Absent,
+        headers: None,
     };
     let mut known = Known::default();
     let decided = case
@@ -440,6 +442,7 @@ async fn a_search_is_closed_to_peers_before_their_token_is_looked_at() {
         let credentials = Credentials {
             token,
             kos: NamedKos::Absent,
+            headers: None,
         };
         let mut known = Known::default();
         let decided =

@@ -1,0 +1,28 @@
+//! The exam page of the `vi` names, built from what stands behind it.
+
+use std::sync::Arc;
+
+use super::{Parts, gate};
+use crate::config::Config;
+use crate::login::Login;
+use crate::viewer::{self, ViewedPacs, Viewer};
+
+/// Builds it.
+pub(super) fn build(config: &Config, parts: &Parts, login: &Arc<Login>) -> Arc<Viewer> {
+    let hosts = config.pacs.iter().filter_map(|pacs| {
+        let host = pacs.vi_host.as_deref()?.to_ascii_lowercase();
+        let served = parts.service.pacs.get(pacs.name.as_str())?;
+        let viewed = ViewedPacs {
+            name: pacs.name.as_str().into(),
+            studies: Arc::clone(&served.studies),
+            texts: served.texts.clone(),
+        };
+        Some((host.into(), viewed))
+    });
+    Arc::new(Viewer::new(viewer::Parts {
+        login: Arc::clone(login),
+        gate: gate::links(config, login, &parts.exams),
+        audit: parts.audit.clone(),
+        hosts: hosts.collect(),
+    }))
+}
