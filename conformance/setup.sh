@@ -17,6 +17,8 @@ need orthanc /usr/sbin/Orthanc
 need orthanc-dicomweb /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 need dcmtk /usr/bin/dcmqrscp
 need nginx-light /usr/sbin/nginx
+need rsyslog /usr/sbin/rsyslogd
+need rsyslog-gnutls /usr/lib/*/rsyslog/lmnsd_gtls.so
 need libgdcm-tools /usr/bin/gdcmconv
 need dicom3tools /usr/bin/dciodvfy
 need pebble /usr/bin/pebble
@@ -69,6 +71,7 @@ if ((${#missing[@]})); then
         case $package in
             orthanc) service=orthanc ;;
             nginx-light) service=nginx ;;
+            rsyslog) service=rsyslog ;;
             *) continue ;;
         esac
         if [[ -d /run/systemd/system ]]; then

@@ -32,6 +32,8 @@ fn main() -> io::Result<()> {
     write(&corpus, "crl", "two-entries", CRL)?;
     write(&corpus, "whitelist", "signed", WHITE_LIST.as_bytes())?;
     write(&corpus, "whitelist", "name", "CN=db3.test.fr,OU=3187,ST=Côte-d'Or (21),C=FR".as_bytes())?;
+    let event = br#"{"at":"2026-11-21T09:30:00.125Z","kind":"request-ended","actor":{"address":"192.0.2.1","peer":{"host":"db.a.example"}},"object":{"study":"1.2.3"},"outcome":{"ending":"aborted","status":200,"bytes":12,"milliseconds":3}}"#;
+    write(&corpus, "audit", "event", event)?;
 
     let echo = Command::echo(1).encode();
     write(&corpus, "pdu", "command", &[&[4], echo.as_slice()].concat())?;

@@ -23,6 +23,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod psc;
+pub mod rsyslog;
 pub mod web;
 pub mod whitelist;
 
@@ -42,4 +43,5 @@ pub use ports::free_port;
 pub use process::{Process, Program};
 pub use proxy::{Fault, FaultProxy};
 pub use psc::{PscClient, PscProvider};
+pub use rsyslog::Rsyslog;
 pub use web::{FaultyWeb, WebFault};

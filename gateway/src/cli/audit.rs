@@ -536,7 +536,7 @@ fn read_text(file: &Path) -> std::io::Result<String> {
 }
 
 fn start(text: &str) -> Result<OffsetDateTime, String> {
-    moment(text, |day| Some(day))
+    moment(text, Some)
 }
 
 /// A day is meant to its end.

@@ -71,13 +71,17 @@ impl Server {
         }
     }
 
-    /// Listens, and tells the sequence of every message of every connection. A connection is dropped
-    /// after `drop_after` messages, without having read the rest.
-    async fn listen(&self, drop_after: usize) -> (mpsc::UnboundedReceiver<u64>, JoinHandle<()>) {
+    fn bind(&self) -> TcpListener {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(([127, 0, 0, 1], self.port).into()).unwrap();
-        let listener: TcpListener = socket.listen(16).unwrap();
+        socket.listen(16).unwrap()
+    }
+
+    /// Listens, and tells the sequence of every message of every connection. A connection is dropped
+    /// after `drop_after` messages, without having read the rest.
+    fn listen(&self, drop_after: usize) -> (mpsc::UnboundedReceiver<u64>, JoinHandle<()>) {
+        let listener = self.bind();
         let acceptor = self.acceptor.clone();
         let (told, heard) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
@@ -164,7 +168,7 @@ async fn a_server_that_goes_away_and_returns_gets_every_record() {
         record(&audit, "1.2").await;
     }
     // A server that drops each connection after three messages gets the first ones again and again.
-    let (mut heard, task) = server.listen(3).await;
+    let (mut heard, task) = server.listen(3);
     for _ in 0..9 {
         assert!(heard.recv().await.unwrap() <= 3);
     }
@@ -177,7 +181,7 @@ async fn a_server_that_goes_away_and_returns_gets_every_record() {
     for _ in 0..10 {
         record(&audit, "1.2").await;
     }
-    let (mut heard, _task) = server.listen(usize::MAX).await;
+    let (mut heard, _task) = server.listen(usize::MAX);
     let mut all = BTreeSet::new();
     while all.len() < 50 {
         all.insert(heard.recv().await.unwrap());
@@ -192,7 +196,7 @@ async fn a_server_that_goes_away_and_returns_gets_every_record() {
 async fn after_a_restart_sending_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::new();
-    let (mut heard, _task) = server.listen(usize::MAX).await;
+    let (mut heard, _task) = server.listen(usize::MAX);
     let mut next = 1;
     for _ in 0..3 {
         let audit = Audit::open(small(dir.path()), Hands::new().clock()).unwrap();
@@ -218,7 +222,7 @@ async fn a_server_of_another_authority_gets_nothing() {
     let audit = Audit::open(small(dir.path()), Hands::new().clock()).unwrap();
     record(&audit, "1.2").await;
     let (server, other) = (Server::new(), Server::new());
-    let (mut heard, _task) = server.listen(usize::MAX).await;
+    let (mut heard, _task) = server.listen(usize::MAX);
     let target = Target {
         tls: other.target().tls,
         ..server.target()
@@ -236,6 +240,43 @@ async fn a_server_of_another_authority_gets_nothing() {
         .await;
     assert!(matches!(refused, Err(Failure::Connect(_))), "{refused:?}");
     assert!(heard.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn what_a_server_took_without_reading_it_does_not_count_as_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::open(small(dir.path()), Hands::new().clock()).unwrap();
+    for _ in 0..60 {
+        record(&audit, "1.2").await;
+    }
+    let server = Server::new();
+    let listener = server.bind();
+    let acceptor = server.acceptor.clone();
+    let _holding = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        read_frame(&mut stream).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let sender = Sender {
+        audit: audit.clone(),
+        dir: dir.path().to_owned(),
+        source: source(),
+        target: Target {
+            timing: Timing {
+                patience: Duration::from_millis(500),
+                confirm_after: Duration::ZERO,
+                ..SOON
+            },
+            ..server.target()
+        },
+        at: 0,
+        places: Arc::default(),
+    };
+    let exchanged = sender
+        .exchange(Sequence(0), &CancellationToken::new())
+        .await;
+    assert!(exchanged.is_err(), "{exchanged:?}");
 }
 
 #[tokio::test]

@@ -54,8 +54,7 @@ fn a_hundred_kills_lose_no_acknowledged_record() {
         let mut take = |line: std::io::Result<String>| {
             let line = line.unwrap();
             // The last line may be cut by the kill, digits and all: it counts when it is whole.
-            let number = line.strip_prefix("acknowledged ").expect(&line).to_owned();
-            number
+            line.strip_prefix("acknowledged ").expect(&line).to_owned()
         };
         // Another moment in each round.
         let mut numbers: Vec<String> = said.by_ref().take(1 + round % 37).map(&mut take).collect();
