@@ -83,6 +83,16 @@ fn main() -> io::Result<()> {
 
     for (target, name, text) in [
         (
+            "retrieve_url",
+            "series",
+            "https://db1.example.org:8443/rs/studies/1.2.3/series/1.2.3.4",
+        ),
+        (
+            "retrieve_url",
+            "forged",
+            "https://u:p@db1.example.org\\@10.0.0.1/../studies/1.2.3?x#y",
+        ),
+        (
             "path",
             "metadata",
             "/studies/1.2.3/series/1.2.4/instances/1.2.5/metadata",

@@ -483,3 +483,42 @@ fn what_the_psc_section_lacks_or_has_too_much_of_is_said() {
         ["psc.issuer", "psc.http_proxy", "psc.refuse_other_clients"]
     );
 }
+
+/// A consumer with a certificate of its own.
+const CONSUMER: &str = "[local]\n[consumer]\n\
+    identity = { certificate_file = \"cert.pem\", key_file = \"key.pem\" }\n";
+/// One DRIMbox that is known without the white list.
+const KNOWN_PEER: &str = "ca_file = \"ca.pem\"\n[[consumer.peers]]\n\
+    db_host = \"DB.autre.example\"\naddress = \"192.0.2.10:443\"\n";
+
+#[test]
+fn a_consumer_asks_port_443_of_public_addresses_unless_told_otherwise() {
+    let text = format!("{CONSUMER}{KNOWN_PEER}{PACS}");
+    let consumer = Folder::new().load(&text).unwrap().consumer.unwrap();
+    assert_eq!(consumer.ports, [443]);
+    assert!(consumer.private_networks.is_empty());
+    assert_eq!(consumer.peers[0].db_host, "db.autre.example");
+
+    let text = format!(
+        "{CONSUMER}private_networks = [\"10.20.0.0/16\", \"192.168.1.7\"]\n{KNOWN_PEER}{PACS}"
+    );
+    let consumer = Folder::new().load(&text).unwrap().consumer.unwrap();
+    let networks: Vec<String> = consumer
+        .private_networks
+        .iter()
+        .map(|n| n.to_string())
+        .collect();
+    assert_eq!(networks, ["10.20.0.0/16", "192.168.1.7/32"]);
+}
+
+#[test]
+fn a_consumer_needs_somebody_to_ask_and_a_certificate_to_show() {
+    assert_eq!(problem(&format!("{CONSUMER}{PACS}")).key, "consumer.peers");
+    let without_ca = KNOWN_PEER.replace("ca_file = \"ca.pem\"\n", "");
+    let text = format!("{CONSUMER}{without_ca}{PACS}");
+    assert_eq!(problem(&text).key, "consumer.ca_file");
+    let text = format!("[local]\n[consumer]\n{KNOWN_PEER}{PACS}");
+    assert_eq!(problem(&text).key, "consumer.identity");
+    let text = format!("{CONSUMER}private_networks = [\"10.0.0.0/99\"]\n{KNOWN_PEER}{PACS}");
+    assert_eq!(problem(&text).key, "consumer.private_networks");
+}

@@ -269,7 +269,8 @@ mod tests {
             Address, Malformed, NoList, NotHttps, NotListed, OtherPath, Port, Query, UserInfo,
         };
         let at = |authority: &str| format!("https://{authority}{TAIL}");
-        let cases: Vec<(String, fn(&LocationError) -> bool)> = vec![
+        type Is = fn(&LocationError) -> bool;
+        let cases: Vec<(String, Is)> = vec![
             (at("evil.example.org"), |e| matches!(e, NotListed(_))),
             (at("db1.example.org.evil.org"), |e| {
                 matches!(e, NotListed(_))

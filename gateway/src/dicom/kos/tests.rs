@@ -301,7 +301,7 @@ fn a_series_that_stands_there_twice_is_one_and_an_instance_too() {
     let mut draft = Draft::explicit();
     let one = draft.sop(b"1.2.3.1.1", None, &[]);
     let two = draft.sop(b"1.2.3.1.2", None, &[]);
-    let first = draft.series(b"1.2.3.1", b"https://a/", &[one.clone()]);
+    let first = draft.series(b"1.2.3.1", b"https://a/", std::slice::from_ref(&one));
     let again = draft.series(b"1.2.3.1", b"https://b/", &[one.clone(), two]);
     let elsewhere = draft.series(b"1.2.3.2", b"https://c/", &[one]);
     draft.evidence = vec![
