@@ -505,6 +505,34 @@ async fn a_stop_ends_the_sessions_and_traces_outlive_a_kill() {
 }
 
 #[tokio::test]
+async fn a_session_ends_when_its_time_has_come() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.set("session", "lifetime_seconds", 2);
+    world.start().await;
+    let mut software = world.software();
+    let (status, _) = software.connect_as(EDITOR, RADIOLOGIST).await;
+    assert_eq!(status, 200);
+    let over =
+        async { while software.ask(Method::GET, "/send/dmp/x", "").await.status() != 401 {} };
+    tokio::time::timeout(Duration::from_secs(60), over)
+        .await
+        .expect("the session goes on");
+    let traces = world.traces().await;
+    let last = traces.last().unwrap();
+    assert_eq!(
+        (&last["type"], &last["reason"]),
+        (&json!("DISCONNECT"), &json!("expired"))
+    );
+    let report = world.psc.report().await.unwrap();
+    assert_eq!(
+        (report.count("logout"), report.count("apiRevocation")),
+        (1, 4)
+    );
+}
+
+#[tokio::test]
 async fn the_way_out_is_the_proxy_of_the_hospital() {
     let Some(mut world) = world().await else {
         return;

@@ -60,7 +60,11 @@ async fn run(arguments: &Arguments) -> Result<bool, KitError> {
     let mut rows = Vec::new();
     let mut failures = Vec::new();
     if !of_psc.is_empty() {
-        let runs = if arguments.quick { 3 } else { usize::from(arguments.runs) };
+        let runs = if arguments.quick {
+            3
+        } else {
+            usize::from(arguments.runs)
+        };
         let bench = PscBench::start(&arguments.state).await?;
         for key in of_psc {
             eprintln!("measuring {key}");
