@@ -19,11 +19,13 @@ need dcmtk /usr/bin/dcmqrscp
 need nginx-light /usr/sbin/nginx
 need libgdcm-tools /usr/bin/gdcmconv
 need dicom3tools /usr/bin/dciodvfy
+need pebble /usr/bin/pebble
 need nodejs /usr/bin/node
 need npm /usr/bin/npm
 need build-essential /usr/bin/cc
 need cmake /usr/bin/cmake
 need curl /usr/bin/curl
+need chromium /usr/bin/chromium
 need python3-venv /usr/lib/python3*/ensurepip/__init__.py
 need util-linux /usr/bin/setpriv
 

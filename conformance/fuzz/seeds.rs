@@ -81,6 +81,12 @@ fn main() -> io::Result<()> {
         "parts",
         b"https://h/1ABCDEFGHIJ\0x\r\ny: zABCDEFG\0",
     )?;
+    write(
+        &corpus,
+        "kos",
+        "manifest",
+        &[&[1], manifest().as_slice()].concat(),
+    )?;
     for (name, choices, pixels) in frames() {
         write(&corpus, "frames", name, &[&choices[..], &pixels].concat())?;
     }
@@ -208,6 +214,57 @@ fn frames() -> Vec<(&'static str, [u8; 8], Vec<u8>)> {
         ("rle", [1, 1, 2, 0, 2, 2, 2, 0], fragments(&offsets)),
         ("no-table", [1, 1, 2, 0, 2, 2, 2, 0], fragments(b"")),
     ]
+}
+
+/// A manifest of one series and one instance.
+fn manifest() -> Vec<u8> {
+    let sequence = |tag, elements: &[u8]| {
+        let mut item = Vec::new();
+        put_item(&mut item, elements);
+        let mut out = Vec::new();
+        put_element(&mut out, tag, VR::SQ, &item);
+        out
+    };
+    let mut sop = Vec::new();
+    put_element(
+        &mut sop,
+        Tag(0x0008, 0x1150),
+        VR::UI,
+        b"1.2.840.10008.5.1.4.1.1.2",
+    );
+    put_element(&mut sop, Tag(0x0008, 0x1155), VR::UI, b"1.2.3.1.1");
+    let mut series = Vec::new();
+    put_element(
+        &mut series,
+        Tag(0x0008, 0x1190),
+        VR::UR,
+        b"https://db1.example.org/studies/1.2.3/series/1.2.3.1",
+    );
+    series.extend(sequence(Tag(0x0008, 0x1199), &sop));
+    put_element(&mut series, Tag(0x0020, 0x000E), VR::UI, b"1.2.3.1");
+    let mut study = sequence(Tag(0x0008, 0x1115), &series);
+    put_element(&mut study, Tag(0x0020, 0x000D), VR::UI, b"1.2.3");
+    let mut code = Vec::new();
+    put_element(&mut code, Tag(0x0008, 0x0100), VR::SH, b"113012");
+    let mut text = sequence(Tag(0x0040, 0xA043), &code);
+    put_element(
+        &mut text,
+        Tag(0x0040, 0xA160),
+        VR::UT,
+        b"1.2.3.1 : CT @ : x",
+    );
+    let mut out = Vec::new();
+    put_element(
+        &mut out,
+        Tag(0x0008, 0x0016),
+        VR::UI,
+        b"1.2.840.10008.5.1.4.1.1.88.59",
+    );
+    put_element(&mut out, Tag(0x0008, 0x0018), VR::UI, b"1.2.3.7");
+    put_element(&mut out, Tag(0x0020, 0x000D), VR::UI, b"1.2.3");
+    out.extend(sequence(Tag(0x0040, 0xA375), &study));
+    out.extend(sequence(Tag(0x0040, 0xA730), &text));
+    out
 }
 
 fn explicit() -> Vec<u8> {

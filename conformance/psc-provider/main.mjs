@@ -13,7 +13,7 @@ import { apiHandler } from './api.mjs';
 import { json, read } from './http.mjs';
 import { endSession } from './logout.mjs';
 import { interactionPath, pscHandler, REALM } from './psc.mjs';
-import { issue, makeProvider, register } from './provider.mjs';
+import { issue, makeProvider, register, sessionsOf } from './provider.mjs';
 import { knobs, release, report, reset, turn } from './state.mjs';
 import { rotate } from './tokens.mjs';
 
@@ -69,6 +69,7 @@ const orders = {
   '/release': async () => release(),
   '/issue': async (order) => issue(provider, order),
   '/end': async ({ sid }) => ({ ended: await endSession(provider, issuer, sid, tls.ca) }),
+  '/sessions': async ({ user }) => ({ sids: sessionsOf(user) }),
   '/report': async () => report(),
 };
 const control = http.createServer((req, res) => {

@@ -27,6 +27,9 @@ export const ROUTES = {
 /** Sessions by `sid`: {user, grants, clients, uid}. */
 export const sessions = new Map();
 
+/** The `sid` of each session of a user. */
+export const sessionsOf = (id) => [...sessions].filter(([, { user }]) => idOf(user) === id).map(([sid]) => sid);
+
 /** CIBA requests that wait for their user, by `auth_req_id`. */
 export const waiting = new Map();
 

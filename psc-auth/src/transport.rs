@@ -307,10 +307,11 @@ impl Pool {
             .https_only()
             .enable_http1();
         let mut client = Client::builder(TokioExecutor::new());
-        // A connection that the other side is about to close would lose a code or a refresh token.
+        // A connection that the other side is about to close would lose a code or a refresh token; servers close idle
+        // ones after 5 s and more.
         client
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(15));
+            .pool_idle_timeout(Duration::from_secs(2));
         Ok(match &settings.proxy {
             None => Self::Direct(client.build(https.wrap_connector(tcp))),
             Some(proxy) => {

@@ -7,6 +7,7 @@
 mod codec;
 mod dataset;
 mod exams;
+pub mod kos;
 mod manifest;
 mod names;
 mod part10;

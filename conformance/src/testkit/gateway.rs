@@ -49,7 +49,8 @@ impl GatewayConfig {
         self
     }
 
-    /// Adds the peer listener on a free port, for clients of this authority.
+    /// Adds the peer listener on a free port, for all clients of this authority and without any
+    /// other condition.
     ///
     /// # Errors
     /// When no port is free.
@@ -57,6 +58,7 @@ impl GatewayConfig {
         Ok(self
             .set("peer.listen", loopback(free_port()?))
             .set("peer.base_path", BASE_PATH)
+            .set("peer.gate", "none")
             .set("peer.client_ca_file", pki.ca_file().display().to_string()))
     }
 
@@ -141,6 +143,12 @@ impl PacsConfig {
     #[must_use]
     pub fn db_host(self, host: &str, identity: &Identity) -> Self {
         self.set("db_host", host).identity("db_tls", identity)
+    }
+
+    /// Gives it a `vi` host name with its certificate.
+    #[must_use]
+    pub fn vi_host(self, host: &str, identity: &Identity) -> Self {
+        self.set("vi_host", host).identity("vi_tls", identity)
     }
 
     /// Has images asked for by C-MOVE.

@@ -284,6 +284,16 @@ impl PscProvider {
         Ok(answer.get("ended").and_then(Value::as_bool) == Some(true))
     }
 
+    /// The sessions of a user, by `sid`.
+    ///
+    /// # Errors
+    /// When the provider does not take the order.
+    pub async fn sessions_of(&self, user: &str) -> Result<Vec<String>, KitError> {
+        let answer = self.order("sessions", &json!({ "user": user })).await?;
+        let sids = answer.get("sids").cloned().unwrap_or_default();
+        serde_json::from_value(sids).map_err(KitError::http("read the provider's sessions"))
+    }
+
     /// What it was asked since its start or the last reset.
     ///
     /// # Errors

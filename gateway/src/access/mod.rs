@@ -4,16 +4,25 @@
 //! [`Principal`], and a principal with what it asks for into a [`Grant`] or a refusal. Handlers ask
 //! here and nowhere else. What cannot be established is refused.
 
+mod gate;
+mod peers;
+mod refusal;
+pub mod professional;
 mod tokens;
 
+pub use gate::{Credentials, Known, NamedKos, NotAPeer, PeerDirectory, PeerGate, PeerIdentity};
+pub use refusal::Refusal;
 pub use tokens::{TokenError, Tokens};
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
+
 use crate::archive::Scope;
 use crate::config::Resource;
 use crate::net::{Connection, ListenerKind};
+use crate::source::PublishedExam;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,20 +51,8 @@ pub struct Grant {
     pub principal: Principal,
     /// Name of the PACS it was given for; nothing of another PACS may be shown under it.
     pub pacs: Arc<str>,
-}
-
-/// Why a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No token, or one that is not known.
-    #[error("a valid bearer token is needed")]
-    Unauthenticated,
-    /// The listener does not offer this kind of resource.
-    #[error("this listener does not offer this service")]
-    NotOffered,
-    /// The host name of the connection, or the name in the path, stands for no PACS.
-    #[error("no PACS under this name")]
-    NoPacs,
+    /// The exam that a KOS opened to a peer: its series, and no other.
+    pub exam: Option<Arc<PublishedExam>>,
 }
 
 /// What each listener offers, and to whom.
@@ -67,6 +64,9 @@ pub struct Access {
     pub local: BTreeSet<Resource>,
     /// Bearer tokens of the local listener; `None` on loopback without tokens.
     pub tokens: Option<Tokens>,
+    /// What peers must show besides a certificate that the handshake accepts; `None` in a
+    /// laboratory, where that is enough.
+    pub gate: Option<PeerGate>,
     /// `db` host name → PACS.
     pub hosts: HashMap<String, Arc<str>>,
     /// PACS of the local listener, by name.
@@ -79,21 +79,38 @@ pub struct Access {
 type Identified<'a> = (Principal, &'a BTreeSet<Resource>, Option<Arc<str>>);
 
 impl Access {
-    /// Decides on a request.
-    ///
-    /// `named` is the PACS that the path names, if it does; `token` what the `Authorization` field
-    /// carries as bearer token.
+    /// Says which DRIMbox a connection to a `db` name comes from, before anything of its requests
+    /// is looked at; `None` for other connections.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn decide(
+    pub fn recognise(&self, connection: &Connection) -> Result<Option<PeerIdentity>, Refusal> {
+        if connection.listener != ListenerKind::Peer {
+            return Ok(None);
+        }
+        let (chain, leaf) = shown(connection).ok_or(Refusal::NoCertificate)?;
+        match &self.gate {
+            Some(gate) => gate.recognise(chain).map(Some),
+            None => Ok(Some(PeerIdentity::of_certificate(leaf))),
+        }
+    }
+
+    /// Decides on a request.
+    ///
+    /// `named` is the PACS that the path names, if it does. What becomes known of who asks is put
+    /// into `known`, also when the request is refused.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn decide(
         &self,
         connection: &Connection,
-        token: Option<&str>,
+        credentials: Credentials<'_>,
         named: Option<&str>,
         request: Request<'_>,
+        known: &mut Known,
     ) -> Result<Grant, Refusal> {
-        let (principal, offered, pacs) = self.identify(connection, token, named)?;
+        let (principal, offered, pacs) = self.identify(connection, credentials.token, named)?;
         let resource = match request {
             Request::Retrieve(_) => Resource::Wado,
             Request::Search => Resource::Qido,
@@ -102,10 +119,23 @@ impl Access {
             return Err(Refusal::NotOffered);
         }
         let pacs = pacs.ok_or(Refusal::NoPacs)?;
-        Ok(Grant { principal, pacs })
+        let exam = match (&principal, &self.gate) {
+            (Principal::Peer, Some(gate)) => {
+                let (_, leaf) = shown(connection).ok_or(Refusal::NoCertificate)?;
+                let admitted = gate.admit(&pacs, leaf, credentials, request, known);
+                admitted.await?
+            }
+            _ => None,
+        };
+        Ok(Grant {
+            principal,
+            pacs,
+            exam,
+        })
     }
 
-    /// What a principal may ask for at all, for the description of the service.
+    /// What a principal may ask for at all, for the description of the service. Peers that come
+    /// through the gate learn the addresses of images from a KOS, and get no description.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -115,7 +145,10 @@ impl Access {
         token: Option<&str>,
         named: Option<&str>,
     ) -> Result<&BTreeSet<Resource>, Refusal> {
-        let (_, offered, pacs) = self.identify(connection, token, named)?;
+        let (principal, offered, pacs) = self.identify(connection, token, named)?;
+        if principal == Principal::Peer && self.gate.is_some() {
+            return Err(Refusal::NotOffered);
+        }
         pacs.map(|_| offered).ok_or(Refusal::NoPacs)
     }
 
@@ -127,9 +160,8 @@ impl Access {
     ) -> Result<Identified<'_>, Refusal> {
         Ok(match connection.listener {
             ListenerKind::Peer => {
-                // The TLS listener let nobody in without a certificate of its authorities.
-                let shown = connection.peer_certificates.as_ref();
-                if shown.is_none_or(|chain| chain.is_empty()) || named.is_some() {
+                shown(connection).ok_or(Refusal::NoCertificate)?;
+                if named.is_some() {
                     return Err(Refusal::NoPacs);
                 }
                 let host = connection.host.as_deref().ok_or(Refusal::NoPacs)?;
@@ -149,7 +181,17 @@ impl Access {
                 };
                 (principal, &self.local, pacs)
             }
-            ListenerKind::Admin => return Err(Refusal::NotOffered),
+            ListenerKind::Admin | ListenerKind::Viewer | ListenerKind::Clear => {
+                return Err(Refusal::NotOffered);
+            }
         })
     }
+}
+
+/// The certificates that the client showed, and its own, the first of them.
+fn shown(
+    connection: &Connection,
+) -> Option<(&[CertificateDer<'static>], &CertificateDer<'static>)> {
+    let chain = connection.peer_certificates.as_deref()?;
+    Some((chain, chain.first()?))
 }

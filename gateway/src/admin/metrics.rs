@@ -86,7 +86,7 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
 }
 
 fn describe() {
-    for metric in &METRICS {
+    for metric in METRICS {
         match metric.kind {
             Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
             Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
@@ -96,7 +96,7 @@ fn describe() {
 }
 
 /// Every metric the gateway records, in the order of `docs/metrics.md`.
-pub const METRICS: [Metric; 42] = [
+pub const METRICS: &[Metric] = &[
     Metric {
         name: "drimbox_http_connections",
         kind: Kind::Gauge,
@@ -146,6 +146,46 @@ pub const METRICS: [Metric; 42] = [
         name: "drimbox_tls_handshake_failures_total",
         kind: Kind::Counter,
         help: "TLS handshakes that failed, by listener and cause.",
+    },
+    Metric {
+        name: "drimbox_peer_refusals_total",
+        kind: Kind::Counter,
+        help: "Requests of peers that were refused, by reason.",
+    },
+    Metric {
+        name: "drimbox_peer_refusals_unrecorded_total",
+        kind: Kind::Counter,
+        help: "Refusals without client certificate that are not in the audit trail, being too many.",
+    },
+    Metric {
+        name: "drimbox_tls_reloads_total",
+        kind: Kind::Counter,
+        help: "Certificates and authorities read again, by outcome.",
+    },
+    Metric {
+        name: "drimbox_acme_next_attempt_seconds",
+        kind: Kind::Gauge,
+        help: "Next order of a market certificate, seconds since 1970.",
+    },
+    Metric {
+        name: "drimbox_acme_consecutive_failures",
+        kind: Kind::Gauge,
+        help: "Failed attempts to get a market certificate since the last success.",
+    },
+    Metric {
+        name: "drimbox_acme_failures_total",
+        kind: Kind::Counter,
+        help: "Failed attempts to get a market certificate, by cause.",
+    },
+    Metric {
+        name: "drimbox_acme_certificates_total",
+        kind: Kind::Counter,
+        help: "Market certificates obtained and put in service.",
+    },
+    Metric {
+        name: "drimbox_http_connections_refused_total",
+        kind: Kind::Counter,
+        help: "Connections closed at once because their address had as many as it may.",
     },
     Metric {
         name: "drimbox_cache_bytes",
@@ -303,9 +343,89 @@ pub const METRICS: [Metric; 42] = [
         help: "1 while a PACS asked by DICOMweb is left alone after repeated failures, else 0, by pacs.",
     },
     Metric {
+        name: "drimbox_peer_series_total",
+        kind: Kind::Counter,
+        help: "Series asked of other DRIMboxes, by outcome",
+    },
+    Metric {
+        name: "drimbox_peer_instances_received_total",
+        kind: Kind::Counter,
+        help: "Instances received from other DRIMboxes",
+    },
+    Metric {
+        name: "drimbox_peer_bytes_received_total",
+        kind: Kind::Counter,
+        help: "Bytes received from other DRIMboxes",
+    },
+    Metric {
+        name: "drimbox_peer_instances_refused_total",
+        kind: Kind::Counter,
+        help: "Instances of other DRIMboxes that cannot be read",
+    },
+    Metric {
+        name: "drimbox_peer_breaker_open",
+        kind: Kind::Gauge,
+        help: "1 while another DRIMbox is left alone after repeated failures",
+    },
+    Metric {
         name: "drimbox_pacs_up",
         kind: Kind::Gauge,
         help: "1 while a PACS answers a C-ECHO or a small search, else 0, by pacs.",
+    },
+    Metric {
+        name: "drimbox_certificate_not_after_seconds",
+        kind: Kind::Gauge,
+        help: "End of a certificate, Unix time.",
+    },
+    Metric {
+        name: "drimbox_certificate_findings",
+        kind: Kind::Gauge,
+        help: "1 for a certificate with something wrong of that severity, else 0.",
+    },
+    Metric {
+        name: "drimbox_login_sessions",
+        kind: Kind::Gauge,
+        help: "Sessions of people who are logged in.",
+    },
+    Metric {
+        name: "drimbox_logins_total",
+        kind: Kind::Counter,
+        help: "Logins that came to an end, by outcome.",
+    },
+    Metric {
+        name: "drimbox_logouts_total",
+        kind: Kind::Counter,
+        help: "Sessions that ended, by cause.",
+    },
+    Metric {
+        name: "drimbox_forged_requests_total",
+        kind: Kind::Counter,
+        help: "State-changing requests refused because no page of the host sent them.",
+    },
+    Metric {
+        name: "drimbox_audit_records_total",
+        kind: Kind::Counter,
+        help: "Records of the audit trail made durable, by kind.",
+    },
+    Metric {
+        name: "drimbox_audit_commits_total",
+        kind: Kind::Counter,
+        help: "Syncs of the audit trail: records made durable together count once.",
+    },
+    Metric {
+        name: "drimbox_audit_failures_total",
+        kind: Kind::Counter,
+        help: "Records that could not be made durable, whose requests were refused, by cause.",
+    },
+    Metric {
+        name: "drimbox_audit_syslog_lag_records",
+        kind: Kind::Gauge,
+        help: "Records that a syslog server is not known to have yet, by target.",
+    },
+    Metric {
+        name: "drimbox_audit_syslog_failures_total",
+        kind: Kind::Counter,
+        help: "Exchanges with a syslog server that failed and are repeated, by target and cause.",
     },
 ];
 
@@ -340,7 +460,7 @@ mod tests {
     #[test]
     fn every_metric_is_documented() {
         let page = include_str!("../../../docs/metrics.md");
-        for metric in &METRICS {
+        for metric in METRICS {
             assert!(
                 page.contains(&format!("`{}`", metric.name)),
                 "{}",

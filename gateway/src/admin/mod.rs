@@ -2,7 +2,9 @@
 //!
 //! Nothing here names a patient or a study, and nothing here changes anything.
 
+mod addresses;
 mod metrics;
+mod probe;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,7 +21,9 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+pub use addresses::{AddressList, AddressListError};
 pub use metrics::{Kind, METRICS, Metric, Metrics};
+pub use probe::Probe;
 
 /// What the parts of the gateway know about their own state. Asked at each `/health/ready`; answers
 /// from memory, without asking the PACS.

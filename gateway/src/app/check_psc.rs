@@ -7,6 +7,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::psc;
 use crate::cli::{self, Verdict};
+use crate::certs::place::places;
 use crate::config::{Config, Psc};
 use crate::net;
 
@@ -20,7 +21,8 @@ pub(super) async fn psc(config: &Config) -> Vec<Verdict> {
         return verdicts;
     };
     let now = SystemTime::now().into();
-    verdicts.push(cli::certificate("ORG_AUTH_CLI", None, &psc.identity, now));
+    let place = places(config).into_iter().find(|place| place.id == "psc");
+    verdicts.extend(place.map(|place| cli::certificate(place, now)));
     verdicts.push(holder(psc));
     let parts = match psc::build(config) {
         Ok(Some(parts)) => parts,

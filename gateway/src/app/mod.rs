@@ -3,9 +3,16 @@
 mod check;
 mod check_psc;
 mod credentials;
+mod gate;
 mod health;
+mod market;
+mod login;
+mod names;
 pub mod psc;
+mod fetch;
+pub mod peer;
 mod tls;
+mod trail;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,27 +24,34 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tokens};
-use crate::admin::{self, Metrics};
+use crate::admin::{self, AddressList, Metrics, Probe};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
+use crate::audit::{Audit, Kind};
 use crate::cache::{Bounds, Cache};
-use crate::cli::{Service, Verdict};
+use crate::certs;
+use crate::cli::{Fetch, FetchError, Fetched, Progress, Service, Verdict};
 use crate::config::{Config, Pacs, PacsDimse, Pixels, ProxyConfig, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::images::Images;
 use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
+use crate::dicomweb::trail::Trail;
 use crate::dicomweb::transcoded::Transcoding;
-use crate::net::{self, Capacity, Listener, ListenerKind, Security};
+use crate::login::Login;
+use crate::net::{self, Capacity, Listener, ListenerKind, Routers, Security};
 use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
 use crate::pixels::worker::{Codecs, WorkerSettings, Workers};
+use crate::source::Exams;
 use crate::store::{ListingStore, SledStore};
 use crate::studies::{self, Studies};
+use crate::trust::Trust;
 use crate::{notify, telemetry};
 use health::Health;
+use names::Names;
 
 /// The gateway itself.
 #[derive(Debug, Clone, Copy)]
@@ -50,17 +64,33 @@ impl Service for App {
         let metrics = Metrics::install()?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
 
+        for place in certs::place::places(&config) {
+            certs::install::recover(&place)?;
+        }
         let parts = Parts::build(&config).await?;
         let stop = CancellationToken::new();
         let background = CancellationToken::new();
         let mut listeners = Listeners::bind(&config, &parts).await?;
+        trail::service(&parts.audit, Kind::ServiceStarted).await?;
 
         let mut behind = JoinSet::new();
+        trail::forward(&config.audit, &parts.audit, &background, &mut behind)?;
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
+        if let Some(trust) = parts.trust.clone() {
+            behind.spawn(trust.maintain(background.clone()));
+        }
         if let Some(psc) = parts.psc.clone() {
             behind.spawn(psc.follow_certificate(background.clone()));
+        }
+        behind.spawn(certs::watch::run(
+            certs::place::places(&config),
+            background.clone(),
+        ));
+        if let Some(login) = parts.login.clone() {
+            behind.spawn(login.maintain(background.clone()));
         }
         for archive in &parts.archives {
             let archive = Arc::clone(archive);
@@ -69,7 +99,11 @@ impl Service for App {
         }
         let health = Health::start(&parts, config.cache.max_bytes, background.clone());
         listeners.start_background(&config, &health, metrics, &background, &mut behind);
-        let mut serving = listeners.start_serving(&parts, &stop);
+        if let Some(names) = listeners.names.take() {
+            behind.spawn(names.watch(hangup, background.clone()));
+        }
+        let routers = routers(&config, &parts, &health)?;
+        let mut serving = listeners.start_serving(&routers, &parts, &stop);
         tracing::info!(pacs = parts.studies.len(), "ready");
         notify::ready();
 
@@ -88,16 +122,32 @@ impl Service for App {
         for studies in parts.studies.values() {
             studies.close().await;
         }
+        let noted = trail::service(&parts.audit, Kind::ServiceStopped).await;
         // What transfers need, and health, go last.
         background.cancel();
         while let Some(ended) = behind.join_next().await {
             ended.context("a part of the gateway failed while stopping")?;
         }
-        Ok(())
+        parts.audit.close().await;
+        noted
     }
 
     async fn check_pacs(&self, config: &Config, name: &str) -> Vec<Verdict> {
         check::pacs(config, name).await
+    }
+
+    async fn check_acme(&self, config: &Config) -> Vec<Verdict> {
+        crate::certs::market::check::run(config).await
+    }
+
+    async fn fetch(
+        &self,
+        config: &Config,
+        fetch: &Fetch,
+        progress: &Arc<Progress>,
+    ) -> Result<Fetched, FetchError> {
+        tls::install_provider();
+        fetch::fetch(config, fetch, progress).await
     }
 
     async fn check_psc(&self, config: &Config) -> Vec<Verdict> {
@@ -118,11 +168,16 @@ struct Parts {
     studies: HashMap<Arc<str>, Arc<Studies>>,
     service: Arc<service::Service>,
     psc: Option<psc::PscParts>,
+    trust: Option<Trust>,
+    audit: Audit,
+    exams: Exams,
+    login: Option<Arc<Login>>,
     capacity: Capacity,
 }
 
 impl Parts {
     async fn build(config: &Config) -> anyhow::Result<Self> {
+        let audit = trail::open(&config.audit).await?;
         let bounds = Bounds {
             max_bytes: config.cache.max_bytes,
             min_free_bytes: config.cache.min_free_bytes,
@@ -137,12 +192,19 @@ impl Parts {
         })?;
         let data_dir = config.data_dir.clone();
         let store = tokio::task::spawn_blocking(move || SledStore::open(&data_dir)).await?;
-        let store: Arc<dyn ListingStore> = Arc::new(store.with_context(|| {
+        let store = store.with_context(|| {
             format!(
                 "the store in {} cannot be opened: is another drimbox running on this folder?",
                 config.data_dir.display()
             )
-        })?);
+        })?;
+        let trust = gate::trust(config).await?;
+        let psc = psc::build(config)?;
+        let exams = gate::exams(&config.data_dir).await?;
+        let mut access = access(config)?;
+        access.gate = gate::peers(config, trust.as_ref(), psc.as_ref(), &exams)?;
+        let login = login::build(config, psc.as_ref(), Arc::new(store.sessions()?))?;
+        let store: Arc<dyn ListingStore> = Arc::new(store);
         let moves = Moves::new(config.dimse.ae_title.clone());
         let mut archives = Vec::new();
         let mut fronts = HashMap::new();
@@ -156,6 +218,7 @@ impl Parts {
                 serve_when_unreachable: config.cache.serve_when_unreachable,
                 related_counts: pacs.quirks.related_counts,
                 relational_queries: pacs.quirks.relational_queries,
+                by_series: false,
                 limits: Limits {
                     head_bytes: config.limits.max_head_bytes as u64,
                     ..Limits::default()
@@ -176,7 +239,7 @@ impl Parts {
         let pixels = pool(&config.pixels);
         let service = Arc::new(service::Service {
             pacs: served,
-            access: access(config)?,
+            access,
             roots: roots(config),
             max_head_bytes: config.limits.max_head_bytes as u64,
             max_matches: config.limits.max_matches,
@@ -191,6 +254,8 @@ impl Parts {
                 UnnamedSyntax::AsStored => Unnamed::AsStored,
             },
             cors_origins: config.dicomweb.cors_origins.clone(),
+            add_ins: config.peer.as_ref().is_some_and(|peer| peer.add_ins),
+            trail: Some(Arc::new(Trail::new(audit.clone()))),
         });
         let capacity = Capacity::new(&config.limits);
         Ok(Self {
@@ -199,7 +264,11 @@ impl Parts {
             archives,
             studies: fronts,
             service,
-            psc: psc::build(config)?,
+            psc,
+            trust,
+            audit,
+            exams,
+            login,
             capacity,
         })
     }
@@ -299,10 +368,45 @@ fn roots(config: &Config) -> Roots {
     roots
 }
 
+/// What answers on each listener, and on the names of the public one.
+fn routers(
+    config: &Config,
+    parts: &Parts,
+    health: &Arc<Health>,
+) -> anyhow::Result<HashMap<ListenerKind, Routers>> {
+    let images = || service::router(Arc::clone(&parts.service));
+    let mut routers = HashMap::from([(ListenerKind::Local, Routers::new(images()))]);
+    if let Some(peer) = &config.peer {
+        let addresses = peer.healthcheck.addresses_file.as_deref();
+        let addresses = addresses.map(AddressList::load).transpose()?;
+        let hosts = config.pacs.iter().flat_map(|pacs| {
+            let hosts = [&pacs.db_host, &pacs.vi_host].into_iter().flatten();
+            hosts.map(|host| (host.to_ascii_lowercase(), pacs.name.clone()))
+        });
+        let probe = Arc::new(Probe {
+            paths: peer.healthcheck.paths.clone(),
+            pacs: hosts.collect(),
+            addresses,
+            readiness: Arc::clone(health) as Arc<dyn admin::Readiness>,
+        });
+        let pages = match &parts.login {
+            Some(login) => {
+                crate::login::router(Arc::clone(login)).fallback_service(Routers::nothing())
+            }
+            None => Routers::nothing(),
+        };
+        let routers_of_names = Routers::new(probe.before(images())).viewer(probe.before(pages));
+        routers.insert(ListenerKind::Peer, routers_of_names);
+    }
+    Ok(routers)
+}
+
 /// Bound sockets, not yet accepting: a port in use is known before anything starts.
 struct Listeners {
     admin: Option<Listener>,
     http: Vec<Listener>,
+    names: Option<Names>,
+    market: Option<market::MarketParts>,
     dimse: Option<(TcpListener, StorageScp)>,
 }
 
@@ -310,7 +414,7 @@ impl Listeners {
     async fn bind(config: &Config, parts: &Parts) -> anyhow::Result<Self> {
         let admin =
             Listener::bind(ListenerKind::Admin, config.admin.listen, Security::Plain).await?;
-        let mut http = Vec::new();
+        let (mut http, mut names, mut market) = (Vec::new(), None, None);
         if let Some(local) = &config.local {
             let security = match &local.tls {
                 Some(identity) => Security::Tls(net::tls::server_config(identity)?),
@@ -319,12 +423,10 @@ impl Listeners {
             http.push(Listener::bind(ListenerKind::Local, local.listen, security).await?);
         }
         if let Some(peer) = &config.peer {
-            let named = config
-                .pacs
-                .iter()
-                .filter_map(|pacs| Some((pacs.db_host.as_deref()?, pacs.db_tls.as_ref()?)));
-            let configs = net::tls::NamedConfigs::load(named, &peer.client_ca_file)?;
-            let security = Security::Named(Arc::new(configs));
+            let loaded = Names::load(config, peer, parts.trust.as_ref())?;
+            let security = Security::Named(Arc::clone(&loaded.configs));
+            market = market::bind(config, &loaded.configs).await?;
+            names = Some(loaded);
             http.push(Listener::bind(ListenerKind::Peer, peer.listen, security).await?);
         }
         let dimse = match config.dimse.listen {
@@ -337,6 +439,8 @@ impl Listeners {
         Ok(Self {
             admin: Some(admin),
             http,
+            names,
+            market,
             dimse,
         })
     }
@@ -359,21 +463,31 @@ impl Listeners {
                 admin.serve(router, capacity, background).await;
             });
         }
+        if let Some(market) = self.market.take() {
+            market.start(config, background, behind);
+        }
         if let Some((listener, scp)) = self.dimse.take() {
             behind.spawn(scp.run(listener, background.clone()));
         }
     }
 
     /// DICOMweb.
-    fn start_serving(self, parts: &Parts, stop: &CancellationToken) -> JoinSet<()> {
+    fn start_serving(
+        self,
+        routers: &HashMap<ListenerKind, Routers>,
+        parts: &Parts,
+        stop: &CancellationToken,
+    ) -> JoinSet<()> {
         let mut serving = JoinSet::new();
         for listener in self.http {
-            let router = service::router(Arc::clone(&parts.service));
+            let Some(routers) = routers.get(&listener.kind()).cloned() else {
+                continue;
+            };
             let capacity = parts.capacity.clone();
             let stop = stop.clone();
             tracing::info!(address = %listener.address(), "listening");
             serving.spawn(async move {
-                let drained = listener.serve(router, capacity, stop).await;
+                let drained = listener.serve(routers, capacity, stop).await;
                 tracing::info!(
                     finished = drained.finished,
                     aborted = drained.aborted,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::peer::PeerError;
+
 /// Failure of an archive operation.
 ///
 /// The text names the archive's address and application entity titles, never a patient or a UID.
@@ -122,6 +124,9 @@ pub enum ArchiveError {
         /// The last failure.
         last: Box<ArchiveError>,
     },
+    /// Another DRIMbox did not give an exam.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     /// The operation was cancelled on our side.
     #[error("cancelled")]
     Cancelled,
@@ -151,6 +156,7 @@ impl ArchiveError {
             Self::Incomplete { .. } => "incomplete",
             Self::Busy { .. } => "busy",
             Self::BackingOff { .. } => "backing_off",
+            Self::Peer(error) => error.cause(),
             Self::Cancelled => "cancelled",
             Self::Sink(_) => "sink",
         }
@@ -161,7 +167,8 @@ impl ArchiveError {
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. }
+            Self::Peer(PeerError::Unavailable { .. })
+                | Self::Unreachable { .. }
                 | Self::Tls { .. }
                 | Self::Rejected { .. }
                 | Self::TimedOut { .. }

@@ -2,7 +2,7 @@
 //!
 //! An archive finds, retrieves and stores; it decides nothing about who may see what, keeps no
 //! image, and knows nothing of the cache. [`dimse`] is a PACS spoken to with DIMSE services,
-//! [`dicomweb`] one spoken to with DICOMweb; peer DRIMboxes stand behind the same trait.
+//! [`dicomweb`] one spoken to with DICOMweb, [`peer`] an exam at another DRIMbox.
 
 pub mod dicomweb;
 pub mod dimse;
@@ -10,6 +10,7 @@ mod error;
 pub mod gate;
 mod identifier;
 mod listing;
+pub mod peer;
 pub mod socket;
 
 pub use error::ArchiveError;

@@ -97,21 +97,34 @@ impl Socket {
     /// # Errors
     /// [`ArchiveError::Unreachable`] and [`ArchiveError::Tls`].
     pub async fn connect(host: &str, port: u16, tls: Option<&Tls>) -> Result<Self, ArchiveError> {
-        let address = || format!("{host}:{port}");
-        let unreachable = |error: io::Error| ArchiveError::Unreachable {
-            address: address(),
+        let tcp = TcpStream::connect((host, port)).await;
+        let tcp = tcp.map_err(|error| ArchiveError::Unreachable {
+            address: format!("{host}:{port}"),
             detail: error.to_string(),
-        };
-        let tcp = TcpStream::connect((host, port))
-            .await
-            .map_err(unreachable)?;
-        let tcp = PromptTcp::new(tcp).map_err(unreachable)?;
+        })?;
+        Self::over(tcp, &format!("{host}:{port}"), tls).await
+    }
+
+    /// Takes an open connection, and does the TLS handshake where there is one. `address` is how
+    /// errors call the other side.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Unreachable`] and [`ArchiveError::Tls`].
+    pub async fn over(
+        tcp: TcpStream,
+        address: &str,
+        tls: Option<&Tls>,
+    ) -> Result<Self, ArchiveError> {
+        let tcp = PromptTcp::new(tcp).map_err(|error| ArchiveError::Unreachable {
+            address: address.to_owned(),
+            detail: error.to_string(),
+        })?;
         let Some((connector, name)) = tls else {
             return Ok(Self::Plain(tcp));
         };
         let stream = connector.connect(name.clone(), tcp).await;
         let stream = stream.map_err(|error| ArchiveError::Tls {
-            address: address(),
+            address: address.to_owned(),
             detail: error.to_string(),
         })?;
         Ok(Self::Tls(Box::new(stream.into())))

@@ -3,15 +3,20 @@
 //! It parses, loads the configuration, calls [`Service`] and prints; it opens no socket itself.
 //! What an administrator reads is in French.
 
+mod audit;
+mod certs;
 mod check;
+mod fetch;
 mod manual;
 mod verdict;
+mod whitelist;
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -21,6 +26,7 @@ use crate::pixels::worker;
 
 pub(crate) use check::certificate;
 pub use check::check_config;
+pub use fetch::{Fetch, FetchError, Fetched, Progress};
 pub use verdict::{Outcome, Verdict, print_verdicts};
 
 /// A check failed, or the service stopped on an error.
@@ -41,6 +47,19 @@ pub trait Service {
     /// meaningless ends the list.
     fn check_pacs(&self, config: &Config, name: &str) -> impl Future<Output = Vec<Verdict>>;
 
+    /// Looks at the market certificates and at all that their renewal needs; orders nothing.
+    fn check_acme(&self, config: &Config) -> impl Future<Output = Vec<Verdict>>;
+    /// Fetches the exam that a KOS announces from its source into a folder.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] when the exam is not whole in the folder afterwards.
+    fn fetch(
+        &self,
+        config: &Config,
+        fetch: &Fetch,
+        progress: &Arc<Progress>,
+    ) -> impl Future<Output = Result<Fetched, FetchError>>;
     /// Tries Pro Santé Connect step by step, as `[psc]` has it.
     fn check_psc(&self, config: &Config) -> impl Future<Output = Vec<Verdict>>;
 
@@ -76,6 +95,33 @@ enum Command {
     Check {
         #[command(subcommand)]
         what: Check,
+    },
+    #[command(about = "Récupérer un examen d'une autre DRIMbox, d'après son KOS")]
+    Fetch {
+        #[command(flatten)]
+        fetch: Fetch,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    #[command(about = "Inventaire des certificats de la passerelle")]
+    Certs {
+        #[command(subcommand)]
+        what: certs::Certs,
+    },
+    #[command(about = "Liste blanche des DRIMbox : afficher, vérifier, actualiser")]
+    Whitelist {
+        #[command(subcommand)]
+        what: whitelist::Command,
+    },
+    #[command(about = "Journal des accès : le contrôler, le consulter, l'exporter")]
+    Audit {
+        #[command(subcommand)]
+        what: audit::Trail,
+    },
+    #[command(about = "Statistiques d'usage (ModelStat)")]
+    Stats {
+        #[command(subcommand)]
+        what: audit::Stats,
     },
     #[command(
         about = "Démarrer le proxy e-santé, un service à part avec sa propre configuration",
@@ -119,6 +165,10 @@ enum Command {
 enum Check {
     #[command(about = "Contrôler le fichier de configuration et les certificats qu'il nomme")]
     Config(ConfigFile),
+    #[command(
+        about = "Contrôler les certificats publics (vi) et ce qu'il faut pour les renouveler"
+    )]
+    Acme(ConfigFile),
     #[command(about = "Contrôler un PACS : association, C-ECHO, recherche, récupération")]
     Pacs {
         #[arg(
@@ -204,6 +254,23 @@ fn execute(
             Err(error) => refuse(&error, err),
         },
         Command::Check {
+            what: Check::Acme(ConfigFile { path }),
+        } => match config::load(&path) {
+            Ok(config) => check_acme(&config, service, out),
+            Err(error) => refuse(&error, err),
+        },
+        Command::Fetch {
+            fetch,
+            config: ConfigFile { path },
+        } => match config::load(&path) {
+            Ok(config) => fetch::run(&config, &fetch, service, out, err),
+            Err(error) => refuse(&error, err),
+        },
+        Command::Certs { what } => certs::execute(what, out, err),
+        Command::Whitelist { what } => whitelist::run(what, out, err),
+        Command::Audit { what } => audit::execute(what, out, err),
+        Command::Stats { what } => audit::stats(what, out, err),
+        Command::Check {
             what: Check::Psc(ConfigFile { path }),
         } => match config::load(&path) {
             Ok(loaded) => check_psc(&loaded, &path, service, out, err),
@@ -261,6 +328,17 @@ fn check_pacs(
     let runtime = runtime.enable_all().build()?;
     writeln!(out, "PACS {name}")?;
     report(&runtime.block_on(service.check_pacs(config, name)), out)
+}
+
+fn check_acme(
+    config: &Config,
+    service: &impl Service,
+    out: &mut impl Write,
+) -> std::io::Result<u8> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build()?;
+    writeln!(out, "Certificats publics")?;
+    report(&runtime.block_on(service.check_acme(config)), out)
 }
 
 fn check_psc(

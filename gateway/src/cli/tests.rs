@@ -30,6 +30,31 @@ impl Service for Scripted {
         self.verdicts.clone()
     }
 
+    async fn check_acme(&self, _: &Config) -> Vec<Verdict> {
+        self.asked.borrow_mut().push("check acme".to_owned());
+        self.verdicts.clone()
+    }
+
+    async fn fetch(
+        &self,
+        _: &Config,
+        fetch: &Fetch,
+        progress: &Arc<Progress>,
+    ) -> Result<Fetched, FetchError> {
+        let kos = fetch.kos.display();
+        self.asked.borrow_mut().push(format!("fetch {kos}"));
+        progress.expects(3);
+        progress.has(3, 1_000);
+        match self.broken {
+            true => Err(FetchError::Configuration("[consumer] manque".into())),
+            false => Ok(Fetched {
+                instances: 3,
+                at_hand: 1,
+                bytes: 2_500_000,
+            }),
+        }
+    }
+
     async fn check_psc(&self, _: &Config) -> Vec<Verdict> {
         self.asked.borrow_mut().push("check psc".to_owned());
         self.verdicts.clone()
@@ -207,6 +232,7 @@ fn the_command_line_is_well_formed() {
 
 mod certificates {
     use super::*;
+    use crate::certs::place::{Place, Role};
     use crate::cli::check;
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
@@ -227,7 +253,16 @@ mod certificates {
         };
         std::fs::write(&identity.certificate_file, certificate.pem()).unwrap();
         std::fs::write(&identity.key_file, key.serialize_pem()).unwrap();
-        check::certificate("db", host, &identity, date_time_ymd(at.0, at.1, at.2))
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&identity.key_file, closed).unwrap();
+        let place = Place {
+            id: "local".into(),
+            role: Role::Local,
+            user: "[local]".into(),
+            host: host.map(str::to_owned),
+            identity,
+        };
+        check::certificate(place, date_time_ymd(at.0, at.1, at.2))
     }
 
     #[test]
@@ -259,8 +294,31 @@ mod certificates {
     fn dates_decide_between_ok_warning_and_failure() {
         let outcome = |at| verdict(None, at, true).outcome;
         assert_eq!(outcome((2029, 12, 1)), Outcome::Failed);
-        assert_eq!(outcome((2030, 12, 1)), Outcome::Ok);
+        assert_eq!(outcome((2030, 10, 1)), Outcome::Ok);
         assert_eq!(outcome((2030, 12, 10)), Outcome::Warning);
+        assert_eq!(outcome((2030, 12, 25)), Outcome::Failed);
         assert_eq!(outcome((2031, 1, 1)), Outcome::Failed);
     }
+}
+
+#[test]
+fn a_fetch_says_what_came_and_fails_with_what_to_do() {
+    let (folder, path) = configured();
+    let kos = folder.path().join("kos.dcm").display().to_string();
+    let asked = ["fetch", "--kos", &kos, "--out", "images", "--config", &path];
+    let service = Scripted::default();
+    let ended = drimbox(&service, &asked);
+    assert_eq!(ended.code, ExitCode::SUCCESS, "{}", ended.err);
+    assert_eq!(*service.asked.borrow(), [format!("fetch {kos}")]);
+    assert!(ended.out.contains("3 images"), "{}", ended.out);
+    assert!(ended.out.contains("1 déjà là"), "{}", ended.out);
+    assert!(!ended.err.contains('\r'), "a progress bar outside a terminal");
+
+    let broken = Scripted {
+        broken: true,
+        ..Scripted::default()
+    };
+    let ended = drimbox(&broken, &asked);
+    assert_eq!(ended.code, ExitCode::from(2));
+    assert!(ended.err.contains("[consumer] manque"), "{}", ended.err);
 }

@@ -41,6 +41,20 @@ pub(super) fn certificates(value: &Value<'_>) -> Result<PathBuf, Fault> {
     Ok(path)
 }
 
+/// A certificate of an authority, PEM or DER; what is in it is looked at when it is used.
+pub(super) fn authority(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    let path = value.path()?;
+    let (_, content) = read(&path)?;
+    let is_der = content.first() == Some(&0x30);
+    if is_der || CertificateDer::pem_slice_iter(&content).any(|found| found.is_ok()) {
+        return Ok(path);
+    }
+    Err(Fault::new(
+        "ce fichier ne contient aucun certificat d'autorité",
+        "y mettre le fichier .cer publié par l'IGC Santé, ou le même certificat en PEM",
+    ))
+}
+
 /// A PEM file with a private key in clear, closed to group and others.
 pub(super) fn private_key(value: &Value<'_>) -> Result<PathBuf, Fault> {
     let path = value.path()?;
@@ -82,6 +96,13 @@ pub(super) fn secret(value: &Value<'_>) -> Result<PathBuf, Fault> {
             "y mettre le mot de passe ou le jeton, seul sur la première ligne",
         ));
     }
+    Ok(path)
+}
+
+/// A text file of reasonable size that the service may read.
+pub(super) fn readable(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    let path = value.path()?;
+    read(&path)?;
     Ok(path)
 }
 

@@ -4,17 +4,23 @@
 //! reader is the administrator of the centre: the line, the key, the value, what is wrong and what
 //! to write instead. Secrets never stand in this file: it names files, whose permissions are checked.
 
+mod acme;
+mod audit;
+mod consumer;
 mod error;
 mod files;
 mod login;
 mod model;
 mod names;
 mod pacs_dicomweb;
+mod peer;
 mod proxy;
 mod psc;
 mod read;
 mod rules;
 mod section;
+mod trust;
+mod trust_model;
 mod units;
 mod value;
 
@@ -22,6 +28,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub use acme::{Acme, AcmeAuthority};
+pub use audit::{AuditTrail, SyslogServer};
 pub use error::{ConfigError, Problem};
 pub use login::Login;
 pub use model::*;
@@ -29,6 +37,7 @@ pub use proxy::{
     DEFAULT_PROXY_FILE, ProxyApi, ProxyClient, ProxyConfig, ProxyPsc, ProxyTraces, load_proxy,
 };
 pub use psc::{Psc, PscEnvironment};
+pub use trust_model::*;
 
 /// Where the service reads its configuration unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/drimbox/drimbox.toml";

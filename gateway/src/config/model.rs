@@ -9,6 +9,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::audit::AuditTrail;
+use ipnet::IpNet;
+
 /// The whole configuration of one DRIMbox.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -22,6 +25,10 @@ pub struct Config {
     pub local: Option<LocalListener>,
     /// `[peer]`: DICOMweb for other DRIMboxes on the `db` names. Absent: no such listener.
     pub peer: Option<PeerListener>,
+    /// `[consumer]`: exams of other DRIMboxes. Absent: none is fetched.
+    pub consumer: Option<Consumer>,
+    /// `[trust]`: which DRIMboxes are believed. Absent: no such decision.
+    pub trust: Option<super::Trust>,
     /// `[dimse]`: the gateway as a DICOM application entity.
     pub dimse: Dimse,
     /// `[cache]`
@@ -34,8 +41,12 @@ pub struct Config {
     pub pixels: Pixels,
     /// `[psc]`: Pro Santé Connect. Absent: nobody logs in, no token is accepted.
     pub psc: Option<super::Psc>,
+    /// `[acme]`: certificates of the `vi` names. Absent: none is obtained.
+    pub acme: Option<super::Acme>,
     /// `[login]`
     pub login: super::Login,
+    /// `[audit]`
+    pub audit: AuditTrail,
     /// `[[pacs]]`, at least one, with distinct names and host names.
     pub pacs: Vec<Pacs>,
 }
@@ -113,10 +124,94 @@ pub struct PeerListener {
     pub base_path: String,
     /// Public port in URLs of answers; `None`: that of `listen`, left out when 443.
     pub public_port: Option<u16>,
-    /// PEM file of the authorities that a client certificate must chain to.
-    pub client_ca_file: PathBuf,
+    /// What peers must show.
+    pub gate: Gate,
+    /// Whether the INS of the KOS is added to the images that leave for a peer.
+    pub add_ins: bool,
+    /// Whether exams that are masked to professionals are served to those who have their KOS.
+    pub serve_masked: bool,
     /// What it offers; WADO-RS alone unless chosen.
     pub resources: BTreeSet<Resource>,
+    /// Who asks whether the service is up, on `db` and `vi` names.
+    pub healthcheck: Healthcheck,
+}
+
+/// What peers must show on `db` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// All that DRIM-M asks for: a certificate of the white list, a professional's token, the KOS.
+    Full,
+    /// A certificate of these authorities, and nothing else: for a laboratory.
+    None {
+        /// PEM file of the authorities.
+        client_ca_file: PathBuf,
+    },
+}
+
+/// What answers those who watch the service from outside.
+#[derive(Debug, Clone)]
+pub struct Healthcheck {
+    /// Paths, from the root of each name; none closes it.
+    pub paths: Vec<String>,
+    /// Whether `db` names answer it to clients without certificate. TLS then lets such clients in,
+    /// and every other request of theirs is refused.
+    pub without_certificate: bool,
+    /// File of the addresses it is answered to, one address or network (CIDR) a line; `None`: to
+    /// all.
+    pub addresses_file: Option<PathBuf>,
+}
+
+/// `[consumer]`
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    /// Form of images that is asked for first.
+    pub prefer: PreferredImages,
+    /// Ports that the URLs of a KOS may have.
+    pub ports: Vec<u16>,
+    /// Networks that peers may stand in though they are not public.
+    pub private_networks: Vec<IpNet>,
+    /// Requests to one peer at once.
+    pub max_requests: usize,
+    /// Series of one exam fetched at once.
+    pub series_at_once: usize,
+    /// Times that a series is asked for.
+    pub attempts: u32,
+    /// Whether single instances are asked for when a series came short.
+    pub ask_for_instances: bool,
+    /// Time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// Time without any byte from the peer while an answer is due.
+    pub response_timeout: Duration,
+    /// Time an idle connection is kept for the next request.
+    pub idle_timeout: Duration,
+    /// Bytes of one instance.
+    pub max_instance_bytes: u64,
+    /// Bytes of one series.
+    pub max_series_bytes: u64,
+    /// PEM file of the authorities that the certificates of `peers` must chain to.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate that peers are shown; that of the first `db` name unless chosen.
+    pub identity: ServerIdentity,
+    /// `[[consumer.peers]]`: DRIMboxes that are trusted besides those of the white list.
+    pub peers: Vec<KnownPeer>,
+}
+
+/// Form of images that is asked for first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreferredImages {
+    /// Compressed without loss.
+    Lossless,
+    /// Compressed with loss.
+    Lossy,
+}
+
+/// `[[consumer.peers]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// Its `db` host name, in lower case.
+    pub db_host: String,
+    /// Where it is; `None`: where the name leads.
+    pub address: Option<SocketAddr>,
 }
 
 /// `[dimse]`
@@ -173,6 +268,10 @@ pub enum UnnamedSyntax {
 pub struct Limits {
     /// Connections open at once, all HTTP listeners together.
     pub max_connections: usize,
+    /// Connections open at once that come from one address, on the `db` and `vi` names.
+    pub max_connections_per_address: usize,
+    /// Age at which a connection is asked to finish; its running requests do.
+    pub max_connection_age: Duration,
     /// Requests in progress at once; beyond: 503 with `Retry-After`.
     pub max_requests: usize,
     /// Time for a TLS handshake.
@@ -246,8 +345,11 @@ pub struct Pacs {
     pub db_host: Option<String>,
     /// Certificate of `db_host`.
     pub db_tls: Option<ServerIdentity>,
-    /// Host name of the viewer link; kept for the viewer, no listener uses it yet.
+    /// Host name of the viewer link, on the listener of `[peer]`.
     pub vi_host: Option<String>,
+    /// Certificate of `vi_host`; `None`: it is obtained while the service runs, and the name is
+    /// refused until then.
+    pub vi_tls: Option<ServerIdentity>,
     /// How it is reached: `[pacs.dimse]` or `[pacs.dicomweb]`.
     pub upstream: Upstream,
     /// `[pacs.quirks]`

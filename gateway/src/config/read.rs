@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use super::model::{
     Admin, AeTitle, Cache, ClientTls, Config, Dicomweb, Dimse, Limits, LocalListener, Log,
-    LogFormat, Pacs, PacsDimse, PeerListener, Pixels, Quirks, Resource, RetrieveMethod,
-    ServerIdentity, UnnamedSyntax, Upstream,
+    LogFormat, Pacs, PacsDimse, Pixels, Quirks, Resource, RetrieveMethod, ServerIdentity,
+    UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{files, login, names, pacs_dicomweb, psc, rules};
+use super::{acme, audit, consumer, files, login, names, pacs_dicomweb, peer, psc, rules, trust};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
-const RESOURCES: [(&str, Resource); 2] = [("wado", Resource::Wado), ("qido", Resource::Qido)];
+pub(super) const RESOURCES: [(&str, Resource); 2] =
+    [("wado", Resource::Wado), ("qido", Resource::Qido)];
 
 /// Reads the whole document; `None` when something that has no default is missing or wrong, which
 /// is then reported.
@@ -29,10 +30,12 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         local: root.section("local"),
         peer: root.section("peer"),
         dimse: root.section("dimse"),
+        acme: root.section("acme"),
         pacs: root.sections("pacs"),
     };
     let data_dir = root.or("data_dir", PathBuf::from("/var/lib/drimbox"), |v| v.path());
     let log = log(root.section("log"));
+    let trust = trust::read(root.section("trust"), &data_dir);
     let admin = admin(&sections.admin);
     let dimse = dimse(&sections.dimse);
     let cache = cache(root.section("cache"), &data_dir);
@@ -41,6 +44,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let pixels = pixels(root.section("pixels"));
     let psc = psc::read(root.section("psc"));
     let login = login::read(root.section("login"), &data_dir);
+    let audit = audit::read(root.section("audit"), &data_dir);
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
         .pacs
@@ -48,7 +52,11 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         .map(|s| pacs(s, calling.as_ref()))
         .collect();
     let local = local(&sections.local, &pacs);
-    let peer = peer(&sections.peer);
+    let peer = peer::read(&sections.peer);
+    let acme = acme::read(&sections.acme);
+    let consumer_is_there = root.section("consumer").is_present();
+    let has_trust = root.section("trust").is_present();
+    let consumer = consumer::read(root.section("consumer"), &pacs, has_trust);
 
     let parts = rules::Parts {
         root: &root,
@@ -56,12 +64,16 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         admin: &admin,
         local: local.as_ref(),
         peer: peer.as_ref(),
+        acme: acme.as_ref(),
         dimse: dimse.as_ref(),
         pacs: &pacs,
     };
     rules::check(&parts);
     sections.finish();
     root.finish();
+    if consumer_is_there {
+        consumer.as_ref()?;
+    }
 
     Some(Config {
         data_dir,
@@ -69,13 +81,17 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         admin,
         local,
         peer,
+        consumer,
+        trust,
         dimse: dimse?,
         cache,
         dicomweb,
         limits,
         pixels,
         psc,
+        acme,
         login,
+        audit: audit?,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })
 }
@@ -86,6 +102,7 @@ pub(super) struct Sections<'a> {
     pub(super) local: Section<'a>,
     pub(super) peer: Section<'a>,
     pub(super) dimse: Section<'a>,
+    pub(super) acme: Section<'a>,
     pub(super) pacs: Vec<Section<'a>>,
 }
 
@@ -96,9 +113,10 @@ impl Sections<'_> {
             local,
             peer,
             dimse,
+            acme,
             pacs,
         } = self;
-        for section in [admin, local, peer, dimse].into_iter().chain(pacs) {
+        for section in [admin, local, peer, dimse, acme].into_iter().chain(pacs) {
             section.finish();
         }
     }
@@ -143,28 +161,6 @@ fn local(section: &Section<'_>, pacs: &[Option<Pacs>]) -> Option<LocalListener> 
         default_pacs,
         tls,
         tokens_file,
-        resources,
-    })
-}
-
-fn peer(section: &Section<'_>) -> Option<PeerListener> {
-    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 443));
-    let listen = section.or("listen", everywhere, |v| v.address());
-    let base_path = section.or("base_path", "/dicom-web".to_owned(), names::base_path);
-    let public_port = section.optional("public_port", |v| v.integer(1..=u16::MAX));
-    let wado = BTreeSet::from([Resource::Wado]);
-    let resources = section.or("resources", wado, |v| v.choices(&RESOURCES));
-    section.is_present().then_some(())?;
-    let client_ca_file = section.required(
-        "client_ca_file",
-        "indiquer le fichier PEM des autorités qui signent les certificats des autres DRIMbox",
-        files::certificates,
-    );
-    Some(PeerListener {
-        listen,
-        base_path,
-        public_port,
-        client_ca_file: client_ca_file?,
         resources,
     })
 }
@@ -249,6 +245,10 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
     };
     let limits = Limits {
         max_connections: section.or("max_connections", 1_024, |v| v.integer(1..=100_000)),
+        max_connections_per_address: section.or("max_connections_per_address", 256, |v| {
+            v.integer(1..=100_000)
+        }),
+        max_connection_age: seconds("max_connection_age_seconds", 900, 86_400.0),
         max_requests: section.or("max_requests", 256, |v| v.integer(1..=100_000)),
         handshake_timeout: seconds("handshake_timeout_seconds", 10, 300.0),
         header_timeout: seconds("header_timeout_seconds", 15, 300.0),
@@ -292,6 +292,7 @@ fn pacs(section: &Section<'_>, calling: Option<&AeTitle>) -> Option<Pacs> {
     let db_host = section.optional("db_host", names::host_name);
     let db_tls = identity(section.section("db_tls"));
     let vi_host = section.optional("vi_host", names::host_name);
+    let vi_tls = identity(section.section("vi_tls"));
     let upstream = upstream(section, calling);
     let quirks = quirks(section.section("quirks"), section.has("dicomweb"));
     Some(Pacs {
@@ -299,6 +300,7 @@ fn pacs(section: &Section<'_>, calling: Option<&AeTitle>) -> Option<Pacs> {
         db_host,
         db_tls,
         vi_host,
+        vi_tls,
         upstream: upstream?,
         quirks,
     })

@@ -36,7 +36,12 @@ fn folder() -> tempfile::TempDir {
     let names = REFERENCE.split('"').filter(|text| {
         text.starts_with("tls/") && (text.ends_with(".pem") || text.ends_with(".key"))
     });
-    for name in names.chain(["jetons", "mot-de-passe-pacs", "jeton-pacs"]) {
+    for name in names.chain([
+        "jetons",
+        "mot-de-passe-pacs",
+        "jeton-pacs",
+        "adresses-sonde",
+    ]) {
         let (label, mode) = match name.ends_with(".pem") {
             true => ("CERTIFICATE", 0o644),
             false => ("PRIVATE KEY", 0o600),
@@ -46,6 +51,9 @@ fn folder() -> tempfile::TempDir {
         fs::write(&path, pem).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
+    let key = folder.path().join("cle-eab");
+    fs::write(&key, "c2VjcmV0").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     folder
 }
 

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::model::{Admin, Dimse, LocalListener, Pacs, PeerListener, RetrieveMethod};
+use super::acme::Acme;
+use super::model::{Admin, Dimse, Gate, LocalListener, Pacs, PeerListener, RetrieveMethod};
 use super::read::Sections;
 use super::section::Section;
 use super::value::Fault;
@@ -16,6 +17,7 @@ pub(super) struct Parts<'p, 'a> {
     pub(super) local: Option<&'p LocalListener>,
     pub(super) peer: Option<&'p PeerListener>,
     pub(super) dimse: Option<&'p Dimse>,
+    pub(super) acme: Option<&'p Acme>,
     pub(super) pacs: &'p [Option<Pacs>],
 }
 
@@ -25,6 +27,9 @@ pub(super) fn check(parts: &Parts<'_, '_>) {
     distinct_names(parts);
     local_listener_is_protected(parts);
     peers_have_certificates(parts);
+    certificates_have_names(parts);
+    market_certificates_have_a_use(parts);
+    the_gate_has_its_parts(parts);
     storage_scp(parts);
     distinct_addresses(parts);
 }
@@ -190,6 +195,74 @@ fn peers_have_certificates(parts: &Parts<'_, '_>) {
     }
 }
 
+fn the_gate_has_its_parts(parts: &Parts<'_, '_>) {
+    if parts.peer.is_none_or(|peer| peer.gate != Gate::Full) {
+        return;
+    }
+    let needs = [
+        (
+            "trust",
+            "les certificats des autres DRIMbox ne peuvent être vérifiés : [trust] manque",
+            "ajouter la section [trust] ; sur un banc d'essai seulement, écrire gate = \"none\" et \
+             client_ca_file dans [peer]",
+        ),
+        (
+            "psc",
+            "les jetons des professionnels ne peuvent être vérifiés : [psc] manque",
+            "ajouter la section [psc] ; sur un banc d'essai seulement, écrire gate = \"none\" et \
+             client_ca_file dans [peer]",
+        ),
+    ];
+    for (section, what, remedy) in needs {
+        if !parts.root.has(section) {
+            parts.sections.peer.fault("gate", Fault::new(what, remedy));
+        }
+    }
+}
+
+fn certificates_have_names(parts: &Parts<'_, '_>) {
+    for section in &parts.sections.pacs {
+        if section.has("vi_tls") && !section.has("vi_host") {
+            section.fault(
+                "vi_tls",
+                Fault::new(
+                    "ce certificat est celui d'un nom de visionneuse qui n'est pas indiqué",
+                    "ajouter vi_host, le nom DNS de ce certificat, ou retirer vi_tls",
+                ),
+            );
+        }
+    }
+}
+
+fn market_certificates_have_a_use(parts: &Parts<'_, '_>) {
+    if !parts.sections.acme.is_present() {
+        return;
+    }
+    if !parts.sections.peer.is_present() {
+        parts.sections.acme.fault(
+            "listen",
+            Fault::new(
+                "[acme] obtient les certificats du point d'accès [peer], qui n'est pas demandé",
+                "ajouter la section [peer], ou retirer [acme]",
+            ),
+        );
+    }
+    for (section, pacs) in parts.sections.pacs.iter().zip(parts.pacs) {
+        let Some(host) = pacs.as_ref().and_then(|pacs| pacs.vi_host.as_ref()) else {
+            continue;
+        };
+        if acme::DnsName::parse(host).is_err() {
+            section.fault(
+                "vi_host",
+                Fault::new(
+                    "aucune autorité ne délivre de certificat public pour ce nom",
+                    "écrire le nom DNS public complet, par exemple \"vi.imagerie-exemple.fr\"",
+                ),
+            );
+        }
+    }
+}
+
 fn storage_scp(parts: &Parts<'_, '_>) {
     let section = &parts.sections.dimse;
     if let Some(dimse) = parts.dimse {
@@ -242,6 +315,7 @@ fn distinct_addresses(parts: &Parts<'_, '_>) {
         (&sections.local, parts.local.map(|local| local.listen)),
         (&sections.peer, parts.peer.map(|peer| peer.listen)),
         (&sections.dimse, parts.dimse.and_then(|dimse| dimse.listen)),
+        (&sections.acme, parts.acme.map(|acme| acme.listen)),
     ];
     let mut taken: Vec<SocketAddr> = Vec::new();
     for (section, address) in listeners {

@@ -89,7 +89,7 @@ fn a_pacs_and_an_empty_local_section_are_enough() {
 
 #[test]
 fn a_peer_offers_wado_alone_unless_told_otherwise() {
-    let peer = "[peer]\nclient_ca_file = \"ca.pem\"\n";
+    let peer = "[peer]\ngate = \"none\"\nclient_ca_file = \"ca.pem\"\n";
     let served = PACS.replace(
         "name = \"scanner\"",
         "name = \"scanner\"\ndb_host = \"DB.centre.fr\"\n\
@@ -194,16 +194,37 @@ fn a_local_listener_seen_from_the_network_needs_tls_and_tokens() {
 }
 
 #[test]
-fn a_peer_listener_needs_a_name_a_certificate_and_authorities() {
-    let problems = Folder::new().problems(&format!("[peer]\n{PACS}"));
-    let keys: Vec<_> = problems.iter().map(|p| p.key.as_str()).collect();
+fn a_peer_listener_needs_a_name_a_certificate_and_what_its_gate_stands_on() {
+    let keys = |text: &str| {
+        let problems = Folder::new().problems(&format!("{text}{PACS}"));
+        let keys = problems.into_iter().map(|problem| problem.key);
+        keys.collect::<Vec<_>>()
+    };
+    let of_pacs = ["pacs[scanner].db_host", "pacs[scanner].db_tls"];
+    // Once for [trust], once for [psc].
     assert_eq!(
-        keys,
-        [
-            "peer.client_ca_file",
-            "pacs[scanner].db_host",
-            "pacs[scanner].db_tls"
-        ]
+        keys("[peer]\n"),
+        [&["peer.gate", "peer.gate"][..], &of_pacs].concat()
+    );
+    assert_eq!(
+        keys("[peer]\ngate = \"none\"\n"),
+        [&["peer.client_ca_file"][..], &of_pacs].concat()
+    );
+    assert_eq!(
+        keys("[peer]\ngate = \"none\"\nclient_ca_file = \"ca.pem\"\n"),
+        of_pacs
+    );
+}
+
+#[test]
+fn a_certificate_of_the_viewer_needs_its_name() {
+    let pacs = PACS.replace(
+        "name = \"scanner\"",
+        "name = \"scanner\"\nvi_tls = { certificate_file = \"cert.pem\", key_file = \"key.pem\" }",
+    );
+    assert_eq!(
+        problem(&format!("[local]\n{pacs}")).key,
+        "pacs[scanner].vi_tls"
     );
 }
 

@@ -26,7 +26,8 @@ pub enum Edit {
         /// Its value, encoded in the character set that the object declares; padding is added.
         value: Vec<u8>,
     },
-    /// Adds an item at the end of a sequence, which is made where it does not exist.
+    /// Adds an item at the end of a sequence, which is made where it does not exist. A sequence that
+    /// has the same item already stays as it is.
     AppendItem {
         /// The sequence.
         sequence: Tag,
@@ -185,14 +186,19 @@ fn append_item(
         Some(old) if old.bytes().is_some_and(<[u8]>::is_empty) => (&[][..], false),
         Some(_) => return Err(EditError::NotASequence(tag)),
     };
-    let length = items.len() + 8 + item.len();
+    let mut new = Vec::with_capacity(item.len() + 8);
+    put_item(&mut new, item);
+    if memchr::memmem::find(items, &new).is_some() {
+        return Ok(element.to_vec());
+    }
+    let length = items.len() + new.len();
     let mut out = Vec::with_capacity(length + 20);
     let defined = u32::try_from(length)
         .ok()
         .filter(|length| !undefined && *length != UNDEFINED);
     put_header(&mut out, tag, VR::SQ, defined.unwrap_or(UNDEFINED));
     out.extend_from_slice(items);
-    put_item(&mut out, item);
+    out.extend_from_slice(&new);
     if defined.is_none() {
         out.extend_from_slice(&SEQUENCE_END);
     }

@@ -11,6 +11,7 @@ pub mod edit;
 mod error;
 mod inflate;
 pub mod json;
+pub mod kos;
 pub mod part10;
 pub mod path;
 pub mod reader;

@@ -35,6 +35,8 @@ pub const OCTETS: &str = "application/octet-stream";
 const OPENING: u64 = 4 << 20;
 /// Time after which a full pool is worth another try.
 pub const BUSY: Duration = Duration::from_secs(5);
+/// Time after which a full pool is asked again by an answer that has begun.
+pub const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Answers a request for frames, numbered from 1.
 ///
@@ -310,6 +312,21 @@ pub async fn frame(
     .await
 }
 
+/// The bytes of one frame of an answer that has begun: a full pool is asked again.
+async fn frame_patiently(
+    pool: &Pool,
+    image: &Image,
+    number: u32,
+    decoded: bool,
+) -> Result<Bytes, PoolError> {
+    loop {
+        match frame(pool, image, number, decoded).await {
+            Err(PoolError::Busy) => tokio::time::sleep(PATIENCE).await,
+            made => return made,
+        }
+    }
+}
+
 /// The parts of an answer: the first frame is at hand, the others are read as they are sent.
 pub fn parts(
     pool: Pool,
@@ -331,7 +348,7 @@ pub fn parts(
         yield boundary.open(&header, true);
         yield first;
         for number in rest {
-            let bytes = frame(&pool, &image, number, encoding.decoded).await;
+            let bytes = frame_patiently(&pool, &image, number, encoding.decoded).await;
             let bytes = bytes.map_err(|error| BodyError::Unreadable(error.to_string()))?;
             yield boundary.open(&header, false);
             yield bytes;

@@ -5,7 +5,6 @@
 //! are no images are left out, and frames that cannot be shown.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -34,8 +33,6 @@ const MODALITY_WITHOUT_IMAGES: [&str; 14] = [
 ];
 /// Instances of a series among which the one in the middle is looked for.
 const MAX_INSTANCES: usize = 20_000;
-/// Time after which a full pool is asked again by an answer that has begun.
-const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Where pictures come from, in the order they are sent.
 pub enum Source {
@@ -114,7 +111,9 @@ impl Source {
     ) -> Result<Option<Bytes>, PictureError> {
         loop {
             match self.next(pool, asked).await {
-                Err(PictureError::Pool(PoolError::Busy)) => tokio::time::sleep(PATIENCE).await,
+                Err(PictureError::Pool(PoolError::Busy)) => {
+                    tokio::time::sleep(frames::PATIENCE).await
+                }
                 next => return next,
             }
         }

@@ -11,6 +11,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use super::answer::{no_store, value};
 use super::body::{self, Batches, Part, Passed, Sending};
 use super::conditional::Variant;
+use super::ins;
 use super::multipart::{Boundary, DICOM};
 use super::negotiate::{Form, NotAcceptable, Retrieved, negotiate_instances};
 use super::problem::Problem;
@@ -36,6 +37,12 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
     let known = reader.known_items().map_err(failed)?;
     let variant =
         Variant::of(known.as_deref()).map(|variant| variant.with(&[&format!("{encoding:?}")]));
+    // Another KOS may name another patient.
+    let variant = variant.map(|variant| match &call.exam {
+        Some(exam) => variant.with(&[exam.kos.as_str()]),
+        None => variant,
+    });
+    let edits = edits(call);
     if let Some(unchanged) = call.unchanged(variant.as_ref()) {
         return Ok(unchanged);
     }
@@ -48,7 +55,7 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
             return Err(NotAcceptable::transfer_syntax([&stored]).into());
         };
         if form == Form::SinglePart {
-            return match Part::new(item.clone(), delivery, no_edits()) {
+            return match Part::new(item.clone(), delivery, edits) {
                 Part::Passed(part) => Ok(single(part, batches, variant.as_ref())),
                 Part::Transcoded(wish) => {
                     let made = call.service.transcoding.make(wish).await?;
@@ -66,10 +73,7 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
         )
         .into());
     }
-    let sending = Sending {
-        encoding,
-        edits: no_edits(),
-    };
+    let sending = Sending { encoding, edits };
     // The first instance that is transcoded decides on the status.
     let first = batches.first().first().cloned();
     let first = match first.and_then(|item| sending.part(item)) {
@@ -126,7 +130,10 @@ fn one_file(
     answer
 }
 
-/// Local clients and peers get the objects as they are; an identifier is added to none yet.
-fn no_edits() -> Arc<[Edit]> {
-    Arc::default()
+/// Local clients get the objects as they are; peers with the INS, where the KOS has it.
+fn edits(call: &Call<'_>) -> Arc<[Edit]> {
+    let exam = call.exam.as_ref().filter(|_| call.service.add_ins);
+    exam.and_then(|exam| exam.ins.as_ref())
+        .map(ins::added)
+        .unwrap_or_default()
 }

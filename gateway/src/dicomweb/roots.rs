@@ -38,7 +38,7 @@ impl Roots {
                 }
                 Some((None, below(path, &self.local)?))
             }
-            ListenerKind::Admin => None,
+            ListenerKind::Viewer | ListenerKind::Admin | ListenerKind::Clear => None,
         }
     }
 
@@ -86,7 +86,10 @@ impl Roots {
                     .unwrap_or_default();
                 format!("{origin}{pacs}{}", self.local)
             }
-            ListenerKind::Peer | ListenerKind::Admin => {
+            ListenerKind::Peer
+            | ListenerKind::Viewer
+            | ListenerKind::Admin
+            | ListenerKind::Clear => {
                 let host = connection.host.as_deref().unwrap_or_default();
                 let port = self
                     .peer_port

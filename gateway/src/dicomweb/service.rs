@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
 use super::accept::Accept;
 use super::answer::no_store;
@@ -21,14 +22,17 @@ use super::problem::Problem;
 use super::query;
 use super::roots::Roots;
 use super::status::{no_resource, refused};
+use super::trail::{About, Trail};
 use super::transcoded::Transcoding;
 use super::{bulk, capabilities, frames, metadata, rendered, retrieve, search};
-use crate::access::{self, Access};
+use crate::access::{self, Access, Credentials, NamedKos, Refusal};
 use crate::archive::Scope;
 use crate::config::Quirks;
 use crate::dicom::charset::{CharacterSet, Repertoire};
+use crate::dicom::uid::InstanceUid;
 use crate::net::{Connection, ListenerKind, RequestId, ResourceName};
 use crate::pixels::pool::Pool;
+use crate::source::PublishedExam;
 use crate::studies::Studies;
 
 /// The DICOMweb service of all PACS of the gateway, as every listener offers it.
@@ -53,6 +57,10 @@ pub struct Service {
     pub unnamed: Unnamed,
     /// Web origins whose pages may read answers of the local listener.
     pub cors_origins: Vec<String>,
+    /// Whether the INS of the KOS is added to the images that leave for a peer.
+    pub add_ins: bool,
+    /// Where requests of peers are recorded; `None` in tests of something else.
+    pub trail: Option<Arc<Trail>>,
 }
 
 /// One PACS.
@@ -85,6 +93,20 @@ impl Texts {
     }
 }
 
+/// SOP Instance UID of the KOS that announced an exam (DRIM-M, RAD-107 between DRIMboxes).
+static KOS: HeaderName = HeaderName::from_static("kos-sopinstanceuid");
+
+/// When a peer whose request cannot be recorded may try again.
+const LATER: Duration = Duration::from_secs(30);
+
+/// A request before anything was decided.
+struct Asked<'a> {
+    connection: &'a Connection,
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+}
+
 /// The routes of the service.
 pub fn router(service: Arc<Service>) -> Router {
     Router::new().fallback(handle).with_state(service)
@@ -104,6 +126,8 @@ pub struct Call<'a> {
     pub uri: &'a Uri,
     /// The fields of the request.
     pub headers: &'a HeaderMap,
+    /// The exam that the request was granted for; `None` where a whole PACS is open.
+    pub exam: Option<Arc<PublishedExam>>,
 }
 
 impl Call<'_> {
@@ -132,7 +156,9 @@ async fn handle(
     // Pages of other origins are a matter of the centre's own network.
     let origin = match connection.listener {
         ListenerKind::Local => cors::origin(&parts.headers, &service.cors_origins),
-        ListenerKind::Peer | ListenerKind::Admin => None,
+        ListenerKind::Peer | ListenerKind::Viewer | ListenerKind::Admin | ListenerKind::Clear => {
+            None
+        }
     };
     let preflight = origin
         .as_ref()
@@ -140,9 +166,16 @@ async fn handle(
     let answer = match preflight {
         Some(answer) => Ok(answer),
         None => {
-            service
-                .answer(connection, &parts.method, &uri, &parts.headers)
-                .await
+            let asked = Asked {
+                connection,
+                method: &parts.method,
+                uri: &uri,
+                headers: &parts.headers,
+            };
+            match connection.listener {
+                ListenerKind::Peer => service.answer_peer(&asked).await,
+                _ => service.answer(&asked, &mut About::default()).await,
+            }
         }
     };
     let mut answer =
@@ -158,13 +191,44 @@ async fn handle(
 }
 
 impl Service {
-    async fn answer(
-        &self,
-        connection: &Connection,
-        method: &Method,
-        uri: &Uri,
-        headers: &HeaderMap,
-    ) -> Result<Response, Problem> {
+    /// Answers a peer: on record before the first byte, whatever the answer.
+    async fn answer_peer(&self, asked: &Asked<'_>) -> Result<Response, Problem> {
+        let mut about = About::default();
+        let answer = match self.access.recognise(asked.connection) {
+            Ok(peer) => {
+                about.known.peer = peer;
+                self.answer(asked, &mut about).await
+            }
+            Err(refusal) => Err(about.refused(refusal)),
+        };
+        if let Some(reason) = about.reason {
+            metrics::counter!("drimbox_peer_refusals_total", "reason" => reason).increment(1);
+            tracing::info!(reason, "request of a peer refused");
+        }
+        let Some(trail) = &self.trail else {
+            return answer;
+        };
+        let recorded = match answer {
+            Ok(answer) => trail.begun(asked.connection, &about, answer).await.map(Ok),
+            Err(problem) => trail
+                .refused(asked.connection, &about, problem.status())
+                .await
+                .map(|()| Err(problem)),
+        };
+        recorded.unwrap_or_else(|error| {
+            // What cannot be recorded does not happen.
+            tracing::error!("a request of a peer cannot be recorded and is refused: {error}");
+            Err(Problem::unavailable("not now", LATER))
+        })
+    }
+
+    async fn answer(&self, asked: &Asked<'_>, about: &mut About) -> Result<Response, Problem> {
+        let Asked {
+            connection,
+            method,
+            uri,
+            headers,
+        } = *asked;
         if connection.listener == ListenerKind::Local && !self.roots.is_addressed_to_us(headers) {
             return Err(Problem::misdirected());
         }
@@ -176,7 +240,7 @@ impl Service {
             let offered = self
                 .access
                 .offered(connection, bearer(headers), named)
-                .map_err(refused)?;
+                .map_err(|refusal| about.refused(refusal))?;
             let accept = Accept::of_request(headers, accept_parameter(uri)?.as_deref())?;
             let root = self.roots.of(connection, headers, named);
             let mut answer = capabilities::answer(&accept, offered, &root)?;
@@ -201,7 +265,7 @@ impl Service {
         if *method != Method::GET && *method != Method::HEAD {
             return Err(Problem::method_not_allowed(capabilities::METHODS));
         }
-        let asked = match &target {
+        let request = match &target {
             Target::Retrieve(scope)
             | Target::Metadata(scope)
             | Target::Frames(scope, _)
@@ -210,10 +274,26 @@ impl Service {
             | Target::Rendered { scope, .. } => access::Request::Retrieve(scope),
             Target::Search { .. } | Target::NotOffered(_) => access::Request::Search,
         };
-        let grant = self
+        let kos = named_kos(headers);
+        if let access::Request::Retrieve(scope) = request {
+            about.scope = Some(scope.clone());
+        }
+        about.kos = kos.clone().ok().flatten();
+        let credentials = Credentials {
+            token: bearer(headers),
+            kos: match &kos {
+                Ok(None) => NamedKos::Absent,
+                Ok(Some(kos)) => NamedKos::Kos(kos),
+                Err(_) => NamedKos::Unreadable,
+            },
+        };
+        let decided = self
             .access
-            .decide(connection, bearer(headers), named, asked)
-            .map_err(refused)?;
+            .decide(connection, credentials, named, request, &mut about.known)
+            .await;
+        let grant = decided.map_err(|refusal| about.refused(refusal))?;
+        about.granted = true;
+        about.pacs = Some(Arc::clone(&grant.pacs));
         let pacs = self.pacs.get(&grant.pacs).ok_or_else(no_resource)?;
         let accept = Accept::of_request(headers, accept_parameter(uri)?.as_deref())?;
         let root = self.roots.of(connection, headers, named);
@@ -224,6 +304,7 @@ impl Service {
             accept,
             uri,
             headers,
+            exam: grant.exam,
         };
         let (resource, answer) = match target {
             Target::Retrieve(scope) => (name_of(&scope), retrieve::answer(&call, scope).await),
@@ -274,9 +355,41 @@ fn accept_parameter(uri: &Uri) -> Result<Option<String>, Problem> {
     Ok(query::accept_parameter(uri.query().unwrap_or_default())?)
 }
 
-/// The bearer token of a request (RFC 6750 §2.1).
+/// The bearer token of a request (RFC 6750 §2.1); of two nobody knows which one counts.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let field = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let field = only(headers, &AUTHORIZATION).ok()??.to_str().ok()?;
     let (scheme, token) = field.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The KOS that a peer works from.
+fn named_kos(headers: &HeaderMap) -> Result<Option<InstanceUid>, Unreadable> {
+    let Some(field) = only(headers, &KOS)? else {
+        return Ok(None);
+    };
+    let text = field.to_str().map_err(|_| Unreadable)?.trim();
+    InstanceUid::parse(text).map(Some).map_err(|_| Unreadable)
+}
+
+/// A field that stands in a request twice, or cannot be read.
+#[derive(Debug, Clone, Copy)]
+struct Unreadable;
+
+fn only<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h HeaderValue>, Unreadable> {
+    let mut fields = headers.get_all(name).iter();
+    match (fields.next(), fields.next()) {
+        (field, None) => Ok(field),
+        (_, Some(_)) => Err(Unreadable),
+    }
+}
+
+impl About {
+    /// The answer to a refusal, whose reason is kept.
+    fn refused(&mut self, refusal: Refusal) -> Problem {
+        self.reason = Some(refusal.label());
+        refused(refusal)
+    }
 }

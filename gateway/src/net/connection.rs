@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 
-/// Which listener a connection came in by.
+/// Which listener a connection came in by; `db` and `vi` names share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ListenerKind {
     /// Health and metrics.
@@ -15,6 +15,10 @@ pub enum ListenerKind {
     Local,
     /// Other DRIMboxes, on the `db` names.
     Peer,
+    /// Browsers, on the `vi` names.
+    Viewer,
+    /// Anybody, in clear on port 80: challenges of certificate authorities and redirects.
+    Clear,
 }
 
 impl ListenerKind {
@@ -25,6 +29,8 @@ impl ListenerKind {
             Self::Admin => "admin",
             Self::Local => "local",
             Self::Peer => "peer",
+            Self::Viewer => "viewer",
+            Self::Clear => "clear",
         }
     }
 }
@@ -47,7 +53,8 @@ pub struct Connection {
     /// Name of the TLS handshake (SNI, RFC 6066 §3), in lower case without a final dot. Every
     /// request of the connection that names a host names this one.
     pub host: Option<Arc<str>>,
-    /// Certificates the client showed, its own first; verified against the listener's authorities.
+    /// Certificates the client showed, its own first; let in by the verifier of the name. `None` on
+    /// a `vi` name, and where a `db` name lets clients without one ask for its state.
     pub peer_certificates: Option<Arc<[CertificateDer<'static>]>>,
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -19,24 +18,27 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, ListenerKind, canonical_host};
 use super::idle::WriteIdle;
+use super::names::{Choice, NamedConfigs};
 use super::requests::{self, Capacity};
+use super::routers::Routers;
 use super::stall::Streams;
-use super::tls::{BUFFER_LIMIT, NamedConfigs};
-
-/// Age at which a connection is asked to finish, so that a change of certificates, authorities or
-/// revocation lists reaches clients that never let go.
-const MAX_AGE: Duration = Duration::from_secs(15 * 60);
+use super::tls::BUFFER_LIMIT;
+use crate::config::Limits;
 
 /// Bytes hyper may keep per HTTP/1.1 connection of what it reads or has yet to write.
 const HTTP1_BUFFER: usize = 256 * 1024;
 
 /// Requests at once on one HTTP/2 connection.
 const HTTP2_STREAMS: u32 = 64;
+
+/// Streams that a client of HTTP/2 resets before they are looked at, and errors that make the
+/// gateway reset one, after which its connection ends (CVE-2023-44487 and its kind).
+const HTTP2_RESETS: usize = 64;
 
 /// Time between two signs of life asked of an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -57,11 +59,11 @@ pub enum Security {
 }
 
 impl Security {
-    /// The configuration for a handshake; `None` refuses it.
-    fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+    /// What a handshake is answered with, on a listener of this kind.
+    fn choose(&self, hello: &ClientHello<'_>, kind: ListenerKind) -> Choice {
         match self {
-            Self::Plain => None,
-            Self::Tls(config) => Some(config.clone()),
+            Self::Plain => Choice::UnknownName,
+            Self::Tls(config) => Choice::Known(config.clone(), kind),
             Self::Named(configs) => configs.choose(hello),
         }
     }
@@ -123,22 +125,29 @@ impl Listener {
         })
     }
 
+    /// Which listener it is.
+    #[must_use]
+    pub fn kind(&self) -> ListenerKind {
+        self.kind
+    }
+
     /// The address it listens on, with the port the system chose when 0 was asked for.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Accepts connections and answers their requests with `router` until `stop`; then lets those
+    /// Accepts connections and answers their requests with `routers` until `stop`; then lets those
     /// in progress finish within the grace period of `capacity`'s limits and cuts the rest.
     ///
     /// Every request carries a [`Connection`] and a [`super::RequestId`] as extensions.
     pub async fn serve(
         self,
-        router: Router,
+        routers: impl Into<Routers>,
         capacity: Capacity,
         stop: CancellationToken,
     ) -> Drained {
+        let routers = routers.into();
         let Self {
             kind,
             socket,
@@ -165,17 +174,34 @@ impl Listener {
                     continue;
                 }
             };
+            // The centre's own network comes through one machine where a relay stands before us.
+            let of_address = match kind {
+                ListenerKind::Peer | ListenerKind::Clear => {
+                    match capacity.per_address.take(remote.ip()) {
+                        Some(of_address) => Some(of_address),
+                        None => {
+                            metrics::counter!(
+                            "drimbox_http_connections_refused_total", "listener" => kind.as_str()
+                        )
+                        .increment(1);
+                            tracing::debug!(listener = %kind, %remote, "too many connections of one address");
+                            continue;
+                        }
+                    }
+                }
+                ListenerKind::Admin | ListenerKind::Local | ListenerKind::Viewer => None,
+            };
             let arrival = Arrival {
                 kind,
                 id: capacity.next_connection(),
                 remote,
-                router: router.clone(),
+                routers: routers.clone(),
                 capacity: capacity.clone(),
                 stop: stop.clone(),
             };
             let security = security.clone();
             connections.spawn(async move {
-                let _place = place;
+                let _places = (place, of_address);
                 let open = metrics::gauge!("drimbox_http_connections", "listener" => kind.as_str());
                 open.increment(1.0);
                 let _closed = Defer(|| open.decrement(1.0));
@@ -224,13 +250,14 @@ struct Arrival {
     kind: ListenerKind,
     id: u64,
     remote: SocketAddr,
-    router: Router,
+    routers: Routers,
     capacity: Capacity,
     stop: CancellationToken,
 }
 
 /// What the TLS handshake told.
 struct Handshake {
+    kind: ListenerKind,
     host: Option<Arc<str>>,
     peer_certificates: Option<Arc<[CertificateDer<'static>]>>,
     http2: bool,
@@ -252,13 +279,14 @@ impl Arrival {
         let stream = WriteIdle::new(stream, limits.idle_timeout);
         if matches!(security, Security::Plain) {
             let plain = Handshake {
+                kind: self.kind,
                 host: None,
                 peer_certificates: None,
                 http2: false,
             };
             return self.speak(stream, plain).await;
         }
-        let handshake = secure(stream, |hello| security.choose(hello));
+        let handshake = secure(stream, |hello| security.choose(hello, self.kind));
         let outcome = tokio::select! {
             biased;
             // No request is in progress yet.
@@ -293,14 +321,15 @@ impl Arrival {
         let limits = self.capacity.limits.clone();
         let connection = Connection {
             id: self.id,
-            listener: self.kind,
+            listener: handshake.kind,
             remote: self.remote,
             host: handshake.host,
             peer_certificates: handshake.peer_certificates,
         };
         let asked = Arc::new(AtomicBool::new(false));
         let service = {
-            let (asked, capacity, router) = (asked.clone(), self.capacity, self.router);
+            let (asked, capacity) = (asked.clone(), self.capacity);
+            let router = self.routers.of(&connection);
             service_fn(move |request: hyper::Request<Incoming>| {
                 asked.store(true, Ordering::Relaxed);
                 let (router, connection, capacity) =
@@ -319,16 +348,18 @@ impl Arrival {
             let streams = Streams {
                 limit: limits.idle_timeout,
                 connection_gone: gone,
-                listener: self.kind.as_str(),
+                listener: handshake.kind.as_str(),
             };
             let connection = http2::Builder::new(streams)
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(HTTP2_STREAMS)
+                .max_pending_accept_reset_streams(HTTP2_RESETS)
+                .max_local_error_reset_streams(HTTP2_RESETS)
                 .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
                 .keep_alive_interval(KEEP_ALIVE)
                 .keep_alive_timeout(KEEP_ALIVE)
                 .serve_connection(io, service);
-            drive(connection, &asked, limits.header_timeout, &self.stop).await
+            drive(connection, &asked, &limits, &self.stop).await
         } else {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -336,7 +367,7 @@ impl Arrival {
                 .max_header_size(limits.max_header_bytes)
                 .max_buf_size(HTTP1_BUFFER.max(limits.max_header_bytes))
                 .serve_connection(io, service);
-            drive(connection, &asked, limits.header_timeout, &self.stop).await
+            drive(connection, &asked, &limits, &self.stop).await
         };
         if let Err(error) = outcome {
             tracing::debug!(listener = %self.kind, connection = self.id, %error, "connection ended");
@@ -349,15 +380,17 @@ impl Arrival {
 async fn drive<C>(
     connection: C,
     asked: &AtomicBool,
-    first_request: Duration,
+    limits: &Limits,
     stop: &CancellationToken,
 ) -> Result<(), C::Error>
 where
     C: GracefulConnection,
 {
     let mut connection = pin!(connection);
-    let mut first_request = pin!(tokio::time::sleep(first_request));
-    let mut age = pin!(tokio::time::sleep(MAX_AGE));
+    let mut first_request = pin!(tokio::time::sleep(limits.header_timeout));
+    // So that a change of certificates, authorities or revocation lists reaches clients that never
+    // let go.
+    let mut age = pin!(tokio::time::sleep(limits.max_connection_age));
     let mut silent = true;
     let mut finishing = false;
     loop {
@@ -395,7 +428,7 @@ type TlsStream<S> = tokio_rustls::server::TlsStream<S>;
 /// The handshake, with the configuration that `choose` finds for the name asked for.
 async fn secure<S>(
     stream: S,
-    choose: impl FnOnce(&ClientHello<'_>) -> Option<Arc<ServerConfig>>,
+    choose: impl FnOnce(&ClientHello<'_>) -> Choice,
 ) -> Result<(TlsStream<S>, Handshake), HandshakeFailure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -403,17 +436,30 @@ where
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
         .await
         .map_err(HandshakeFailure::from)?;
-    let Some(config) = choose(&start.client_hello()) else {
-        let mut stream = start.io;
-        // The other end may be gone already; it is refused either way.
-        let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
-        let _ = stream.shutdown().await;
-        let error = io::Error::other("host name missing or unknown");
-        return Err(HandshakeFailure {
-            cause: "unknown_name",
-            error,
-        });
+    let (cause, reason) = match choose(&start.client_hello()) {
+        Choice::Known(config, kind) => return accept(start, config, kind).await,
+        Choice::UnknownName => ("unknown_name", "host name missing or unknown"),
+        Choice::NoCertificate => ("no_certificate", "the host name has no certificate yet"),
     };
+    let mut stream = start.io;
+    // The other end may be gone already; it is refused either way.
+    let _ = stream.write_all(&UNRECOGNIZED_NAME).await;
+    let _ = stream.shutdown().await;
+    Err(HandshakeFailure {
+        cause,
+        error: io::Error::other(reason),
+    })
+}
+
+/// The rest of a handshake, with the configuration of its name.
+async fn accept<S>(
+    start: StartHandshake<S>,
+    config: Arc<ServerConfig>,
+    kind: ListenerKind,
+) -> Result<(TlsStream<S>, Handshake), HandshakeFailure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let stream = start
         .into_stream_with(config, |session| {
             session.set_buffer_limit(Some(BUFFER_LIMIT))
@@ -422,6 +468,7 @@ where
         .map_err(HandshakeFailure::from)?;
     let (_, session) = stream.get_ref();
     let handshake = Handshake {
+        kind,
         host: session
             .server_name()
             .map(|name| canonical_host(name).into()),

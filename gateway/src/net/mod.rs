@@ -7,7 +7,10 @@ mod body;
 mod connection;
 mod idle;
 mod listener;
+mod names;
+mod places;
 mod requests;
+mod routers;
 mod stall;
 pub mod tls;
 
@@ -16,4 +19,6 @@ mod tests;
 
 pub use connection::{Connection, ListenerKind};
 pub use listener::{Drained, ListenError, Listener, Security};
+pub use names::{Clients, NamedConfigs, NamedHost, usable};
 pub use requests::{Capacity, RequestId, ResourceName};
+pub use routers::Routers;

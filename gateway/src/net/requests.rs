@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY};
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
@@ -18,7 +18,8 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::body::{Counted, Record};
-use super::connection::{Connection, canonical_host};
+use super::connection::{Connection, ListenerKind, canonical_host};
+use super::places::Places;
 use crate::config::Limits;
 use crate::dicomweb::problem::Problem;
 
@@ -59,6 +60,7 @@ pub struct ResourceName(pub &'static str);
 pub struct Capacity {
     pub(super) limits: Arc<Limits>,
     pub(super) connections: Arc<Semaphore>,
+    pub(super) per_address: Places,
     requests: Arc<Semaphore>,
     ids: Arc<Ids>,
 }
@@ -78,6 +80,7 @@ impl Capacity {
         let (prefix, ..) = uuid::Uuid::new_v4().as_fields();
         Self {
             connections: places(limits.max_connections),
+            per_address: Places::new(limits.max_connections_per_address),
             requests: places(limits.max_requests),
             limits: Arc::new(limits.clone()),
             ids: Arc::new(Ids {
@@ -106,6 +109,10 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> http::Response<Counted> {
     let id = capacity.next_request();
+    let public = matches!(
+        connection.listener,
+        ListenerKind::Peer | ListenerKind::Viewer
+    );
     let head_only = request.method() == Method::HEAD;
     let mut record = Record::start(connection.listener, id.clone());
     record.permit = capacity.requests.clone().try_acquire_owned().ok();
@@ -126,6 +133,12 @@ pub(super) async fn answer(
     };
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID.clone(), value);
+    }
+    if public {
+        // RFC 6797: names of the DRIM-M network are never asked in clear.
+        let never_clear = HeaderValue::from_static("max-age=63072000");
+        let headers = response.headers_mut();
+        headers.insert(STRICT_TRANSPORT_SECURITY, never_clear);
     }
 
     let status = response.status();

@@ -3,22 +3,19 @@
 //! rustls offers nothing weaker than that; what is decided here is who must show a certificate,
 //! what a name's certificate is, and that a private key others can read is not used.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier,
-};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::connection::canonical_host;
 use crate::config::ServerIdentity;
 
 /// Bytes of ciphertext a connection may hold before its writer waits. rustls' 64 KiB makes a fast
@@ -116,8 +113,19 @@ pub enum TlsError {
         source: VerifierBuilderError,
     },
     /// Two identities for one host name.
-    #[error("host name {0} has two certificates. Give each PACS a `db` host name of its own.")]
+    #[error("host name {0} comes twice. Give each PACS a `db` and a `vi` host name of its own.")]
     DuplicateHost(String),
+    /// A certificate for a host name that no listener serves.
+    #[error("host name {0} is not served here. Name it as `db_host` or `vi_host` of a PACS.")]
+    UnknownHost(String),
+    /// A certificate that its clients would refuse.
+    #[error("the certificate of {host} {reason}. Install the certificate issued for {host}.")]
+    Unusable {
+        /// The host name.
+        host: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
 }
 
 /// TLS of a listener with one certificate, whatever name the client asks for.
@@ -135,52 +143,21 @@ pub fn server_config(identity: &ServerIdentity) -> Result<Arc<ServerConfig>, Tls
     Ok(Arc::new(config))
 }
 
-/// TLS by host name: the name of the handshake chooses the certificate, and every client shows a
-/// certificate of a known authority. Replaceable while connections are open.
-#[derive(Debug)]
-pub struct NamedConfigs(ArcSwap<HashMap<String, Arc<ServerConfig>>>);
-
-impl NamedConfigs {
-    /// Reads the certificate of every host name and the authorities of clients.
-    ///
-    /// # Errors
-    /// [`TlsError`] when a file cannot be used or a name comes twice.
-    pub fn load<'a>(
-        identities: impl IntoIterator<Item = (&'a str, &'a ServerIdentity)>,
-        client_ca_file: &Path,
-    ) -> Result<Self, TlsError> {
-        Ok(Self(ArcSwap::from_pointee(read_names(
-            identities,
-            client_ca_file,
-        )?)))
-    }
-
-    /// Reads everything again; handshakes from now on use it, open connections go on. On error
-    /// what was loaded before stays.
-    ///
-    /// # Errors
-    /// As [`NamedConfigs::load`].
-    pub fn reload<'a>(
-        &self,
-        identities: impl IntoIterator<Item = (&'a str, &'a ServerIdentity)>,
-        client_ca_file: &Path,
-    ) -> Result<(), TlsError> {
-        self.0
-            .store(Arc::new(read_names(identities, client_ca_file)?));
-        Ok(())
-    }
-
-    /// The configuration for a handshake, `None` when its name is missing or unknown.
-    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
-        let name = canonical_host(hello.server_name()?);
-        self.0.load().get(&name).cloned()
-    }
+/// The certificate of a host name from its files, for [`NamedConfigs`](super::NamedConfigs).
+///
+/// # Errors
+/// [`TlsError`] when a file cannot be used, or the key is another certificate's.
+pub fn certified_key(identity: &ServerIdentity) -> Result<CertifiedKey, TlsError> {
+    let (chain, key) = read_identity(identity)?;
+    CertifiedKey::from_der(chain, key, &provider()).map_err(|source| mismatch(identity, source))
 }
 
-fn read_names<'a>(
-    identities: impl IntoIterator<Item = (&'a str, &'a ServerIdentity)>,
-    client_ca_file: &Path,
-) -> Result<HashMap<String, Arc<ServerConfig>>, TlsError> {
+/// A verifier of client certificates that chain to an authority of a PEM file. It knows of no
+/// revocation and of no list of peers.
+///
+/// # Errors
+/// [`TlsError`] when the file cannot be used.
+pub fn verifier_of(client_ca_file: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let authorities = Arc::new(read_authorities(client_ca_file)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider())
         .build()
@@ -188,29 +165,10 @@ fn read_names<'a>(
             path: client_ca_file.to_owned(),
             source,
         })?;
-    let mut names = HashMap::new();
-    for (host, identity) in identities {
-        let (chain, key) = read_identity(identity)?;
-        let mut config = builder()
-            .with_client_cert_verifier(verifier.clone())
-            .with_single_cert(chain, key)
-            .map_err(|source| mismatch(identity, source))?;
-        config.alpn_protocols = alpn();
-        config.ignore_client_order = true;
-        // A resumed session is not verified again: a certificate revoked meanwhile would pass.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        if names
-            .insert(canonical_host(host), Arc::new(config))
-            .is_some()
-        {
-            return Err(TlsError::DuplicateHost(host.to_owned()));
-        }
-    }
-    Ok(names)
+    Ok(verifier)
 }
 
-fn builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
+pub(super) fn builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
     let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
     #[expect(
         clippy::expect_used,
@@ -255,7 +213,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 #[cfg(not(any(feature = "aws_lc_rs", feature = "ring")))]
 compile_error!("choose a cryptographic provider: feature `aws_lc_rs` or `ring`");
 
-fn alpn() -> Vec<Vec<u8>> {
+pub(super) fn alpn() -> Vec<Vec<u8>> {
     vec![b"h2".to_vec(), b"http/1.1".to_vec()]
 }
 

@@ -3,8 +3,10 @@
 //! What is here can be rebuilt: losing it costs questions to an archive, never data. Every backend
 //! passes the same contract tests. Calls block: callers run them off the async threads.
 
+mod sessions;
 mod sled;
 
+pub use self::sessions::{SessionStore, SledSessions};
 pub use self::sled::SledStore;
 
 use serde::{Deserialize, Serialize};

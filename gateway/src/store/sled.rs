@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{ListingStore, StoreError, StoredListing};
+use super::{ListingStore, SledSessions, StoreError, StoredListing};
 
 const FOLDER: &str = "store";
 /// Where a database that cannot be opened is kept, for who wants to look at it.
@@ -14,6 +14,7 @@ const DAMAGED: &str = "store.damaged";
 const SCHEMA: &[u8] = b"1";
 const SCHEMA_KEY: &[u8] = b"schema";
 const LISTINGS: &str = "listings/1";
+const SESSIONS: &str = "sessions/1";
 /// Bytes of memory for pages.
 const PAGES: u64 = 8 * 1024 * 1024;
 /// Bytes on disk beyond which the listings start over.
@@ -50,6 +51,17 @@ impl SledStore {
         };
         store.check_schema()?;
         Ok(store)
+    }
+
+    /// The sessions kept in it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    pub fn sessions(&self) -> Result<SledSessions, StoreError> {
+        self.db
+            .open_tree(SESSIONS)
+            .map(SledSessions)
+            .map_err(failed)
     }
 
     fn open_folder(folder: &Path) -> Result<Self, sled::Error> {
@@ -105,7 +117,7 @@ fn key(pacs: &str, study: &str) -> Vec<u8> {
     [pacs.as_bytes(), b"\0", study.as_bytes()].concat()
 }
 
-fn failed(error: sled::Error) -> StoreError {
+pub(super) fn failed(error: sled::Error) -> StoreError {
     StoreError(error.to_string())
 }
 

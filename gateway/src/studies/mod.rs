@@ -54,6 +54,8 @@ pub struct Settings {
     pub related_counts: bool,
     /// Whether the archive takes queries below the study level without the parent UIDs.
     pub relational_queries: bool,
+    /// Whether a study is retrieved series by series, each kept as soon as it is whole.
+    pub by_series: bool,
     /// Limits of what is read from a data set.
     pub limits: Limits,
 }
@@ -221,7 +223,8 @@ impl Studies {
     /// there is. What it says now is compared with what it sent before the retrieval counts as
     /// complete.
     async fn open_as_last_known(self: &Arc<Self>, scope: &Scope) -> Option<Reader> {
-        if self.listings.is_fresh(scope.study()) {
+        let by_series = self.settings.by_series && matches!(scope, Scope::Study(_));
+        if by_series || self.listings.is_fresh(scope.study()) {
             return None;
         }
         let last = self.listings.last_known(scope.study()).await?;
@@ -392,8 +395,10 @@ impl Studies {
                 }
                 continue;
             }
-            let whole_study =
-                matches!(scope, Scope::Study(_)) && reader.is_empty() && absent.len() > 1;
+            let whole_study = matches!(scope, Scope::Study(_))
+                && !self.settings.by_series
+                && reader.is_empty()
+                && absent.len() > 1;
             let groups: Vec<(Scope, Vec<Wanted>)> = if whole_study {
                 vec![(scope.clone(), absent)]
             } else {

@@ -44,10 +44,35 @@ pub enum Credentials {
     Header(SecretString),
 }
 
+/// What a client needs to know of its server.
+#[derive(Debug, Clone)]
+pub struct ClientSettings {
+    /// Root of the service, without a slash at the end: scheme, host, port and path.
+    pub root: String,
+    /// How errors call the server: `host:port`.
+    pub address: String,
+    /// Requests under way at once.
+    pub max_requests: usize,
+    /// Requests that wait for their turn at most.
+    pub max_waiting: usize,
+    /// Time an idle connection is kept for the next request.
+    pub idle_timeout: Duration,
+    /// Time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// Time without any byte while an answer is due.
+    pub response_timeout: Duration,
+}
+
+/// Opens connections with one server.
+pub trait Dial: Send + Sync + 'static {
+    /// Opens one; whoever calls limits the time.
+    fn dial(&self) -> BoxFuture<'_, Result<Socket, ArchiveError>>;
+}
+
 /// The client of one server.
 pub struct Client {
     gate: Gate,
-    settings: PacsDicomweb,
+    settings: ClientSettings,
     credentials: Credentials,
     pooled: Pooled<Connector, Body>,
     address: Arc<str>,
@@ -61,15 +86,45 @@ pub struct Ask {
     pub path: String,
     /// Value of `Accept`.
     pub accept: &'static str,
+    /// Header fields besides; one of the same name as a usual one stands in its place.
+    pub fields: HeaderMap,
 }
 
 impl Client {
-    /// A client that has not connected yet.
+    /// The client of a configured PACS; it has not connected yet.
     #[must_use]
     pub fn new(
         name: &str,
-        settings: PacsDicomweb,
+        settings: &PacsDicomweb,
         tls: Option<Tls>,
+        credentials: Credentials,
+    ) -> Self {
+        let target = Target {
+            host: settings.host.clone(),
+            port: settings.port,
+            tls,
+        };
+        let settings = ClientSettings {
+            root: settings.root.clone(),
+            address: format!("{}:{}", settings.host, settings.port),
+            max_requests: settings.max_requests,
+            max_waiting: settings.max_waiting,
+            idle_timeout: settings.idle_timeout,
+            connect_timeout: settings.connect_timeout,
+            response_timeout: settings.response_timeout,
+        };
+        let gauge = "drimbox_upstream_breaker_open";
+        Self::over(name, gauge, settings, Arc::new(target), credentials)
+    }
+
+    /// A client whose connections somebody else opens. `paused_gauge` is the metric that tells when
+    /// the server is left alone.
+    #[must_use]
+    pub fn over(
+        name: &str,
+        paused_gauge: &'static str,
+        settings: ClientSettings,
+        dial: Arc<dyn Dial>,
         credentials: Credentials,
     ) -> Self {
         let limits = GateLimits {
@@ -77,20 +132,20 @@ impl Client {
             max_waiting: settings.max_waiting,
             patience: settings.response_timeout,
         };
-        let connector = Connector(Arc::new(Target {
-            host: settings.host.clone(),
-            port: settings.port,
-            tls,
+        let address: Arc<str> = settings.address.as_str().into();
+        let connector = Connector {
+            dial,
+            address: Arc::clone(&address),
             limit: settings.connect_timeout,
-        }));
+        };
         let pooled = Pooled::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(settings.idle_timeout)
             .pool_max_idle_per_host(settings.max_requests)
             .build(connector);
         Self {
-            gate: Gate::new(name, limits, "drimbox_upstream_breaker_open"),
-            address: format!("{}:{}", settings.host, settings.port).into(),
+            gate: Gate::new(name, limits, paused_gauge),
+            address,
             settings,
             credentials,
             pooled,
@@ -128,6 +183,26 @@ impl Client {
     /// When there is no place, no connection or no answer. A status is not an error here, unless it
     /// says that the server as a whole cannot serve.
     pub async fn get(&self, ask: &Ask) -> Result<Answer, ArchiveError> {
+        let (outcome, place) = self.get_once_more(ask).await?;
+        self.answered(
+            outcome.and_then(|response| self.serving(ask, response)),
+            place,
+        )
+    }
+
+    /// As [`Self::get`], but no status is an error.
+    ///
+    /// # Errors
+    /// When there is no place, no connection or no answer.
+    pub async fn get_any(&self, ask: &Ask) -> Result<Answer, ArchiveError> {
+        let (outcome, place) = self.get_once_more(ask).await?;
+        self.answered(outcome, place)
+    }
+
+    async fn get_once_more(
+        &self,
+        ask: &Ask,
+    ) -> Result<(Result<http::Response<Incoming>, ArchiveError>, Place), ArchiveError> {
         let place = self.gate.enter().await?;
         let deadline = Deadline::new(self.settings.response_timeout);
         let once = || self.exchange(Method::GET, ask, None, empty(), &deadline);
@@ -138,7 +213,7 @@ impl Client {
             }
             outcome => outcome,
         };
-        self.answered(ask, outcome, place)
+        Ok((outcome, place))
     }
 
     /// Sends a body with POST. Time runs from the last piece that the server took.
@@ -161,25 +236,32 @@ impl Client {
         let body = UnsyncBoxBody::new(body);
         let exchange = self.exchange(Method::POST, ask, Some(content_type), body, &deadline);
         let outcome = exchange.await;
-        self.answered(ask, outcome, place)
+        self.answered(
+            outcome.and_then(|response| self.serving(ask, response)),
+            place,
+        )
     }
 
-    /// Notes whether the server could be reached, and turns what says that it cannot serve into an
-    /// error.
-    fn answered(
+    /// Turns a status that says that the server cannot serve into an error.
+    fn serving(
         &self,
         ask: &Ask,
+        response: http::Response<Incoming>,
+    ) -> Result<http::Response<Incoming>, ArchiveError> {
+        let error = self.status(ask.service, response.status());
+        if error.is_outage() {
+            Err(error)
+        } else {
+            Ok(response)
+        }
+    }
+
+    /// Notes whether the server could be reached.
+    fn answered(
+        &self,
         outcome: Result<http::Response<Incoming>, ArchiveError>,
         place: Place,
     ) -> Result<Answer, ArchiveError> {
-        let outcome = outcome.and_then(|response| {
-            let error = self.status(ask.service, response.status());
-            if error.is_outage() {
-                Err(error)
-            } else {
-                Ok(response)
-            }
-        });
         match &outcome {
             Err(error) if error.is_outage() => self.gate.record(Err(error)),
             _ => self.gate.record(Ok(())),
@@ -225,6 +307,9 @@ impl Client {
             let mut value = value.map_err(|error| self.protocol(error))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
+        }
+        for (name, value) in &ask.fields {
+            headers.insert(name, value.clone());
         }
         let response = deadline.limit(self.pooled.request(request)).await;
         let response = response.ok_or_else(|| ArchiveError::TimedOut {
@@ -276,6 +361,12 @@ impl Answer {
         let text = self.content_type();
         let media_type = text.split(';').next().unwrap_or_default();
         media_type.trim().to_ascii_lowercase()
+    }
+
+    /// A header field, when it is text.
+    #[must_use]
+    pub fn field(&self, name: http::HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 
     /// Whether the server says that there is more (PS3.18 §8.3.4.4).
@@ -356,6 +447,13 @@ impl Answer {
 
 /// What a failure of an exchange means.
 fn broken(address: &str, stage: &'static str, error: &hyper::Error) -> ArchiveError {
+    // With TLS 1.3 a client certificate is refused after the handshake, on the first read.
+    if let Some(detail) = tls_failure(error) {
+        return ArchiveError::Tls {
+            address: address.to_owned(),
+            detail,
+        };
+    }
     if error.is_parse() {
         return ArchiveError::Protocol {
             address: address.to_owned(),
@@ -366,6 +464,21 @@ fn broken(address: &str, stage: &'static str, error: &hyper::Error) -> ArchiveEr
         address: address.to_owned(),
         stage,
     }
+}
+
+/// What TLS said, when that is why an exchange failed.
+fn tls_failure(error: &hyper::Error) -> Option<String> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let inner = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(|io| io.get_ref());
+        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Some(tls.to_string());
+        }
+        next = cause.source();
+    }
+    None
 }
 
 fn empty() -> Body {
@@ -425,12 +538,9 @@ impl Drop for Busy {
 
 /// Opens connections with the one server, whatever the address of a request says.
 #[derive(Clone)]
-struct Connector(Arc<Target>);
-
-struct Target {
-    host: String,
-    port: u16,
-    tls: Option<Tls>,
+struct Connector {
+    dial: Arc<dyn Dial>,
+    address: Arc<str>,
     limit: Duration,
 }
 
@@ -444,19 +554,30 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let target = Arc::clone(&self.0);
+        let this = self.clone();
         async move {
-            let Target { host, port, .. } = &*target;
-            let socket = Socket::connect(host, *port, target.tls.as_ref());
-            let socket = timeout(target.limit, socket).await;
+            let socket = timeout(this.limit, this.dial.dial()).await;
             let socket = socket.map_err(|_| ArchiveError::TimedOut {
-                address: format!("{host}:{port}"),
+                address: this.address.to_string(),
                 stage: "connection",
-                after: target.limit,
+                after: this.limit,
             })?;
             socket.map(TokioIo::new)
         }
         .boxed()
+    }
+}
+
+/// A server of which host and port are configured.
+struct Target {
+    host: String,
+    port: u16,
+    tls: Option<Tls>,
+}
+
+impl Dial for Target {
+    fn dial(&self) -> BoxFuture<'_, Result<Socket, ArchiveError>> {
+        Socket::connect(&self.host, self.port, self.tls.as_ref()).boxed()
     }
 }
 

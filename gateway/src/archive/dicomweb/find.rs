@@ -77,6 +77,7 @@ pub async fn verify(client: &Client) -> Result<(), ArchiveError> {
         service: SERVICE,
         path: "/studies?limit=1".into(),
         accept: "application/dicom+json",
+        fields: Default::default(),
     };
     let answer = client.get(&ask).await?;
     match answer.status {
@@ -115,6 +116,7 @@ async fn page(
         service: SERVICE,
         path: query.page(limit, offset),
         accept: "application/dicom+json",
+        fields: Default::default(),
     };
     let mut answer = client.get(&ask).await?;
     let mut page = Page {

@@ -5,7 +5,7 @@
 
 pub mod client;
 mod find;
-mod instance;
+pub(super) mod instance;
 mod items;
 pub mod multipart;
 mod query;
@@ -43,7 +43,7 @@ impl DicomwebArchive {
         credentials: Credentials,
     ) -> Self {
         Self {
-            client: Client::new(name, settings.clone(), tls, credentials),
+            client: Client::new(name, settings, tls, credentials),
             quirks: quirks.clone(),
         }
     }

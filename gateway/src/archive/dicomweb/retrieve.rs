@@ -109,6 +109,7 @@ impl Run<'_> {
             } else {
                 AS_STORED
             },
+            fields: Default::default(),
         };
         let answer = client.get(&ask).await?;
         match answer.status {

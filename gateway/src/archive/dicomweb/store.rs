@@ -54,6 +54,7 @@ async fn send(
         service: SERVICE,
         path: "/studies".into(),
         accept: "application/dicom+json",
+        fields: Default::default(),
     };
     let body = Body::new(StreamBody::new(
         parts(batch, boundary).map(|piece| piece.map(Frame::data)),

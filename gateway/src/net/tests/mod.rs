@@ -6,5 +6,7 @@
 )]
 
 mod http;
+mod names;
 mod support;
+mod swaps;
 mod tls;

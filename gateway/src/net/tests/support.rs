@@ -25,15 +25,22 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Limits, ServerIdentity};
-use crate::net::tls::{NamedConfigs, provider, server_config};
-use crate::net::{Capacity, Drained, Listener, ListenerKind, Security};
+use crate::net::tls::{certified_key, provider, server_config, verifier_of};
+use crate::net::{
+    Capacity, Clients, Drained, Listener, ListenerKind, NamedConfigs, NamedHost, Routers, Security,
+};
 
 pub const DB_HOST: &str = "db1.example.org";
 pub const OTHER_DB_HOST: &str = "db2.example.org";
+pub const VI_HOST: &str = "vi1.example.org";
+/// A `vi` name without certificate.
+pub const NEW_VI_HOST: &str = "vi2.example.org";
 
 pub fn limits() -> Limits {
     Limits {
         max_connections: 16,
+        max_connections_per_address: 16,
+        max_connection_age: Duration::from_secs(900),
         max_requests: 16,
         handshake_timeout: Duration::from_secs(10),
         header_timeout: Duration::from_secs(10),
@@ -85,6 +92,25 @@ impl Pki {
         identity
     }
 
+    /// A certificate that names its host by its common name alone.
+    pub fn server_without_san(&self, host: &str) -> ServerIdentity {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, host);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        let identity = ServerIdentity {
+            certificate_file: self.path("no-san.pem"),
+            key_file: self.path("no-san.key"),
+        };
+        std::fs::write(&identity.certificate_file, certificate.pem()).unwrap();
+        std::fs::write(&identity.key_file, key.serialize_pem()).unwrap();
+        set_mode(&identity.key_file, 0o600);
+        identity
+    }
+
     /// A client that trusts this authority, with a certificate of `issuer` or without any.
     pub fn client(&self, issuer: Option<&Pki>) -> Client {
         self.client_of(issuer, rustls::ALL_VERSIONS)
@@ -124,6 +150,30 @@ impl Pki {
     }
 }
 
+/// Both `db` hosts and both `vi` hosts.
+pub fn names(pki: &Pki, mandatory: bool) -> Arc<NamedConfigs> {
+    let peers = Clients::Peers {
+        verifier: verifier_of(&pki.ca_file()).unwrap(),
+        mandatory,
+    };
+    let named = |host: &str, clients: &Clients| NamedHost {
+        host: host.to_owned(),
+        clients: clients.clone(),
+        certificate: Some(Arc::new(certified_key(&pki.server(host)).unwrap())),
+    };
+    let hosts = [
+        named(DB_HOST, &peers),
+        named(OTHER_DB_HOST, &peers),
+        named(VI_HOST, &Clients::Anybody),
+        NamedHost {
+            host: NEW_VI_HOST.to_owned(),
+            clients: Clients::Anybody,
+            certificate: None,
+        },
+    ];
+    Arc::new(NamedConfigs::new(hosts).unwrap())
+}
+
 pub fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
@@ -136,18 +186,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// A peer listener for both `db` hosts.
+    /// A listener for both `db` hosts, whose clients must show a certificate.
     pub async fn peer(pki: &Pki, router: Router, limits: &Limits) -> Self {
-        let (first, second) = (pki.server(DB_HOST), pki.server(OTHER_DB_HOST));
-        let names = [(DB_HOST, &first), (OTHER_DB_HOST, &second)];
-        let configs = NamedConfigs::load(names, &pki.ca_file()).unwrap();
-        Self::start(
-            ListenerKind::Peer,
-            Security::Named(Arc::new(configs)),
-            router,
-            limits,
-        )
-        .await
+        Self::named(names(pki, true), router, limits).await
+    }
+
+    pub async fn named(
+        names: Arc<NamedConfigs>,
+        routers: impl Into<Routers>,
+        limits: &Limits,
+    ) -> Self {
+        Self::start(ListenerKind::Peer, Security::Named(names), routers, limits).await
     }
 
     pub async fn local_tls(pki: &Pki, router: Router, limits: &Limits) -> Self {
@@ -162,14 +211,15 @@ impl Server {
     async fn start(
         kind: ListenerKind,
         security: Security,
-        router: Router,
+        routers: impl Into<Routers>,
         limits: &Limits,
     ) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = Listener::bind(kind, any, security).await.unwrap();
         let address = listener.address();
         let stop = CancellationToken::new();
-        let ended = tokio::spawn(listener.serve(router, Capacity::new(limits), stop.clone()));
+        let ended =
+            tokio::spawn(listener.serve(routers.into(), Capacity::new(limits), stop.clone()));
         Self {
             address,
             stop,

@@ -10,10 +10,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{Client, DB_HOST, OTHER_DB_HOST, Pki, Server, get, limits, set_mode};
 use crate::net::Connection;
-use crate::net::tls::{NamedConfigs, TlsError, server_config};
+use crate::net::tls::{TlsError, server_config};
 
 /// The handshake error, wherever the client notices it: in TLS 1.3 it may be at the first read.
-async fn refusal(client: &Client, server: &Server, host: &str) -> rustls::AlertDescription {
+pub(super) async fn refusal(
+    client: &Client,
+    server: &Server,
+    host: &str,
+) -> rustls::AlertDescription {
     let error = match client.tls(server, host, b"http/1.1").await {
         Err(error) => error,
         Ok(mut stream) => {
@@ -242,13 +246,4 @@ fn swapped_files_are_told_apart() {
         server_config(&certificate_twice),
         Err(TlsError::NoKey { .. })
     ));
-}
-
-#[test]
-fn one_name_has_one_certificate() {
-    let pki = Pki::new();
-    let identity = pki.server(DB_HOST);
-    let names = [(DB_HOST, &identity), ("DB1.example.org", &identity)];
-    let error = NamedConfigs::load(names, &pki.ca_file()).unwrap_err();
-    assert!(matches!(error, TlsError::DuplicateHost(_)), "{error}");
 }

@@ -55,6 +55,7 @@ impl Bench {
             serve_when_unreachable: true,
             related_counts: true,
             relational_queries: true,
+            by_series: false,
             limits: Limits::default(),
         };
         let archive = Arc::clone(pacs) as Arc<dyn Archive>;

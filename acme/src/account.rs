@@ -1,0 +1,352 @@
+//! The account at each authority, shared by all names: made once, kept, rolled over, closed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use instant_acme::{Account, ExternalAccountKey, Key, NewAccount};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::clock::Clock;
+use crate::failure::{Cause, Failure, kind};
+use crate::store::Store;
+use crate::transport::{Exchange, Transport};
+
+/// One certificate authority, and how to appear there.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// URL of its directory (RFC 8555 §7.1.1).
+    pub directory: String,
+    /// Contact addresses as URLs, for example `mailto:it@centre.example`.
+    pub contact: Vec<String>,
+    /// Ties the account to one that exists there (RFC 8555 §7.3.4).
+    pub external_account: Option<ExternalAccount>,
+    /// Common name of the topmost issuer wanted when it offers several chains (RFC 8555 §7.4.2).
+    pub preferred_chain: Option<String>,
+}
+
+/// The key that a commercial authority gave for an account.
+#[derive(Clone)]
+pub struct ExternalAccount {
+    key_id: String,
+    hmac: Zeroizing<Vec<u8>>,
+}
+
+impl ExternalAccount {
+    /// From the two texts that the authority shows: the identifier, and the HMAC key in base64url.
+    ///
+    /// `None` when the second is not base64url, or empty.
+    #[must_use]
+    pub fn new(key_id: &str, hmac_base64url: &str) -> Option<Self> {
+        let text = hmac_base64url.trim().trim_end_matches('=');
+        // Some authorities show plain base64.
+        let text = Zeroizing::new(text.replace('+', "-").replace('/', "_"));
+        let hmac = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(text.as_bytes()).ok()?);
+        (!hmac.is_empty()).then(|| Self {
+            key_id: key_id.to_owned(),
+            hmac,
+        })
+    }
+}
+
+impl fmt::Debug for ExternalAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExternalAccount").finish_non_exhaustive()
+    }
+}
+
+/// The accounts of this service.
+#[derive(Debug)]
+pub struct Accounts {
+    transport: Arc<dyn Transport>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    /// One account is made at a time, so that two names never make two.
+    making: Mutex<()>,
+}
+
+/// An account as kept. The key is there before the authority hears of it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    directory: String,
+    /// PKCS#8, base64url.
+    key: String,
+    /// The account's URL, known when the authority has answered.
+    url: Option<String>,
+    contact: Vec<String>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+/// An account that is open, and the memory of its exchanges.
+pub(crate) struct Open {
+    pub(crate) account: Account,
+    pub(crate) exchange: Exchange,
+}
+
+impl Accounts {
+    /// Accounts kept in `store`, reached by `transport`.
+    #[must_use]
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            transport,
+            store,
+            clock,
+            making: Mutex::new(()),
+        }
+    }
+
+    /// Changes the account's key (RFC 8555 §7.3.5), for example after an incident.
+    ///
+    /// A crash between the authority's answer and the write loses the account, not a certificate: the old key is
+    /// refused at the next use, and a new account is made.
+    ///
+    /// # Errors
+    /// When the authority refuses or cannot be reached; the old key then stays.
+    pub async fn roll_over(&self, authority: &Authority) -> Result<(), Failure> {
+        let Open {
+            mut account,
+            exchange,
+        } = self.open(authority).await?;
+        let _one = self.making.lock().await;
+        let credentials = account
+            .update_key()
+            .await
+            .map_err(|error| self.failure(&error, &exchange, authority))?;
+        let key = credentials.private_key().secret_pkcs8_der();
+        self.keep(&Kept {
+            directory: authority.directory.clone(),
+            key: BASE64_URL_SAFE_NO_PAD.encode(key),
+            url: Some(account.id().to_owned()),
+            contact: authority.contact.clone(),
+        })
+        .await
+    }
+
+    /// Closes the account for good (RFC 8555 §7.3.6); certificates issued under it stay valid.
+    ///
+    /// # Errors
+    /// When the authority refuses or cannot be reached; the account then stays.
+    pub async fn deactivate(&self, authority: &Authority) -> Result<(), Failure> {
+        let Open { account, exchange } = self.open(authority).await?;
+        exchange.take();
+        let outcome = account.deactivate().await;
+        let noticed = exchange.take();
+        // instant-acme takes every answer for a yes.
+        let refused = noticed.status.is_some_and(|status| !status.is_success());
+        match outcome {
+            Err(error) => {
+                Err(Failure::of(&error, &noticed, self.clock.now()).by(&authority.directory))
+            }
+            Ok(()) if refused => Err(Failure::new(
+                Cause::Account,
+                "the authority did not deactivate the account",
+            )
+            .by(&authority.directory)),
+            Ok(()) => self.forget(authority).await,
+        }
+    }
+
+    /// The account at `authority`, made when there is none.
+    pub(crate) async fn open(&self, authority: &Authority) -> Result<Open, Failure> {
+        let _one = self.making.lock().await;
+        let exchange = Exchange::new(Arc::clone(&self.transport));
+        let opened = match self.kept(authority).await? {
+            None if authority.external_account.is_some() => self.bind(authority, &exchange).await?,
+            None => {
+                let (_, key) = Key::generate_pkcs8()
+                    .map_err(|error| self.failure(&error, &exchange, authority))?;
+                let kept = Kept {
+                    directory: authority.directory.clone(),
+                    key: BASE64_URL_SAFE_NO_PAD.encode(key.secret_pkcs8_der()),
+                    url: None,
+                    contact: Vec::new(),
+                };
+                self.keep(&kept).await?;
+                self.restore(kept, authority, &exchange).await?
+            }
+            Some(kept) => self.restore(kept, authority, &exchange).await?,
+        };
+        Ok(Open {
+            account: opened,
+            exchange,
+        })
+    }
+
+    /// Asks the authority whether it knows the account, and forgets it when it does not (RFC 8555 §7.3.1): its data were
+    /// lost there, it was closed, or its key was changed without our keeping the new one.
+    pub(crate) async fn confirm(&self, authority: &Authority) -> Result<(), Failure> {
+        let _one = self.making.lock().await;
+        let Some(kept) = self.kept(authority).await? else {
+            return Ok(());
+        };
+        let exchange = Exchange::new(Arc::clone(&self.transport));
+        let failed = |error| self.failure(&error, &exchange, authority);
+        let key = kept.pkcs8()?;
+        let made = Key::from_pkcs8_der(key.clone_key()).map_err(failed)?;
+        let known = Account::builder_with_http(Box::new(exchange.clone()))
+            .from_key(
+                (made, PrivateKeyDer::Pkcs8(key)),
+                authority.directory.clone(),
+            )
+            .await;
+        match known {
+            Err(instant_acme::Error::Api(problem))
+                if matches!(kind(&problem), "accountDoesNotExist" | "unauthorized") =>
+            {
+                self.forget(authority).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets an account that its authority does not know, so that the next use makes one.
+    async fn forget(&self, authority: &Authority) -> Result<(), Failure> {
+        Ok(self.store.remove(&record(authority)).await?)
+    }
+
+    async fn restore(
+        &self,
+        mut kept: Kept,
+        authority: &Authority,
+        exchange: &Exchange,
+    ) -> Result<Account, Failure> {
+        let failed = |error| self.failure(&error, exchange, authority);
+        let builder = Account::builder_with_http(Box::new(exchange.clone()));
+        let directory = authority.directory.clone();
+        let key = kept.pkcs8()?;
+        let account = match &kept.url {
+            Some(url) => builder
+                .from_parts(url.clone(), key, directory)
+                .await
+                .map_err(failed)?,
+            None => {
+                // A newAccount request with a key that has an account returns that account (RFC 8555 §7.3.1).
+                let made = Key::from_pkcs8_der(key.clone_key()).map_err(failed)?;
+                let key = (made, PrivateKeyDer::Pkcs8(key));
+                let (account, _) = builder
+                    .create_from_key(key, directory)
+                    .await
+                    .map_err(failed)?;
+                kept.url = Some(account.id().to_owned());
+                self.keep(&kept).await?;
+                account
+            }
+        };
+        if kept.contact != authority.contact {
+            let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
+            account.update_contacts(&contact).await.map_err(failed)?;
+            kept.contact.clone_from(&authority.contact);
+            self.keep(&kept).await?;
+        }
+        Ok(account)
+    }
+
+    /// Makes an account that is bound to one of the authority's customers. instant-acme makes the key itself here: a
+    /// crash between the answer and the write leaves an account without use at the authority.
+    async fn bind(&self, authority: &Authority, exchange: &Exchange) -> Result<Account, Failure> {
+        let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
+        let binding = authority
+            .external_account
+            .as_ref()
+            .map(|external| ExternalAccountKey::new(external.key_id.clone(), &external.hmac));
+        let new = NewAccount {
+            contact: &contact,
+            terms_of_service_agreed: true,
+            only_return_existing: false,
+        };
+        let (account, credentials) = Account::builder_with_http(Box::new(exchange.clone()))
+            .create(&new, authority.directory.clone(), binding.as_ref())
+            .await
+            .map_err(|error| {
+                let mut failure = self.failure(&error, exchange, authority);
+                if failure.cause == Cause::Account {
+                    failure.cause = Cause::ExternalAccount;
+                }
+                failure
+            })?;
+        self.keep(&Kept {
+            directory: authority.directory.clone(),
+            key: BASE64_URL_SAFE_NO_PAD.encode(credentials.private_key().secret_pkcs8_der()),
+            url: Some(account.id().to_owned()),
+            contact: authority.contact.clone(),
+        })
+        .await?;
+        Ok(account)
+    }
+
+    async fn kept(&self, authority: &Authority) -> Result<Option<Kept>, Failure> {
+        let Some(content) = self.store.read(&record(authority)).await? else {
+            return Ok(None);
+        };
+        match serde_json::from_slice(&content) {
+            Ok(kept) => Ok(Some(kept)),
+            Err(error) => Err(damaged(&error.to_string())),
+        }
+    }
+
+    async fn keep(&self, kept: &Kept) -> Result<(), Failure> {
+        let content = serde_json::to_vec(kept).map_err(|error| damaged(&error.to_string()))?;
+        let content = Zeroizing::new(content);
+        Ok(self.store.write(&name(&kept.directory), &content).await?)
+    }
+
+    fn failure(
+        &self,
+        error: &instant_acme::Error,
+        exchange: &Exchange,
+        authority: &Authority,
+    ) -> Failure {
+        Failure::of(error, &exchange.take(), self.clock.now()).by(&authority.directory)
+    }
+}
+
+impl Kept {
+    fn pkcs8(&self) -> Result<PrivatePkcs8KeyDer<'static>, Failure> {
+        BASE64_URL_SAFE_NO_PAD
+            .decode(&self.key)
+            .map(PrivatePkcs8KeyDer::from)
+            .map_err(|error| damaged(&error.to_string()))
+    }
+}
+
+fn damaged(reason: &str) -> Failure {
+    Failure::new(
+        Cause::Store,
+        &format!(
+            "the record of the account is damaged: {reason}. Remove it: a new account is made"
+        ),
+    )
+}
+
+fn record(authority: &Authority) -> String {
+    name(&authority.directory)
+}
+
+/// The record of the account at a directory: the URL, with what cannot stand in the name of a record as its code.
+fn name(directory: &str) -> String {
+    use std::fmt::Write as _;
+    let mut name = String::from("accounts/");
+    let url = directory.strip_prefix("https://").unwrap_or(directory);
+    for byte in url.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' => name.push(char::from(byte)),
+            _ => {
+                let _ = write!(name, "_{byte:02x}");
+            }
+        }
+    }
+    name
+}

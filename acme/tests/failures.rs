@@ -1,0 +1,265 @@
+//! What stands in the way, told apart, and what then happens: the old certificate serves, the next attempt comes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use acme::{Accounts, Cause, Clock as _, Failure, Port80, Seen, Status};
+use support::{Bench, Validation};
+
+async fn failure_of(bench: &Bench) -> (Status, Failure) {
+    let status = bench.start().tick().await;
+    let failure = status
+        .last_failure
+        .clone()
+        .unwrap_or_else(|| panic!("{status:?}"));
+    (status, failure)
+}
+
+async fn validation(kind: &'static str, addresses: usize, port80: Port80) -> Failure {
+    let bench = Bench::new(1);
+    bench
+        .authority()
+        .behave(|b| b.validation = Validation::Refused(kind));
+    *bench.probe.0.lock().unwrap() = Seen {
+        addresses: vec![[192, 0, 2, 7].into(); addresses],
+        port80,
+    };
+    failure_of(&bench).await.1
+}
+
+#[tokio::test]
+async fn failures_of_validation_are_told_apart_by_what_is_seen_from_both_sides() {
+    let cases = [
+        ("dns", 0, Port80::NotTried, Cause::NameUnresolved),
+        ("dns", 1, Port80::Ours, Cause::NameUnresolved),
+        ("connection", 1, Port80::Refused, Cause::PortBlocked),
+        ("connection", 1, Port80::Silent, Cause::PortBlocked),
+        ("connection", 1, Port80::Ours, Cause::PortBlocked),
+        ("connection", 1, Port80::Other, Cause::AnsweredElsewhere),
+        ("connection", 0, Port80::NotTried, Cause::PortBlocked),
+        ("unauthorized", 1, Port80::Other, Cause::AnsweredElsewhere),
+        ("unauthorized", 1, Port80::Ours, Cause::AnsweredElsewhere),
+        ("unauthorized", 1, Port80::Refused, Cause::PortBlocked),
+        (
+            "incorrectResponse",
+            1,
+            Port80::Other,
+            Cause::AnsweredElsewhere,
+        ),
+        ("caa", 1, Port80::Ours, Cause::Caa),
+        ("rejectedIdentifier", 1, Port80::Ours, Cause::NameRefused),
+        ("serverInternal", 1, Port80::Ours, Cause::AuthorityFault),
+    ];
+    for (kind, addresses, port80, expected) in cases {
+        let failure = validation(kind, addresses, port80).await;
+        assert_eq!(failure.cause, expected, "{kind} {port80:?}: {failure}");
+        assert_eq!(
+            failure.authority.as_deref(),
+            Some("https://ca0.example/directory")
+        );
+    }
+    let detail = validation("connection", 1, Port80::Refused).await.detail;
+    assert!(
+        detail.contains("192.0.2.7 refuses connections on port 80"),
+        "{detail}"
+    );
+}
+
+#[tokio::test]
+async fn refusals_of_an_authority_are_told_apart() {
+    let bench = Bench::new(1);
+    bench.authority().behave(|b| b.refuses_name = true);
+    assert_eq!(failure_of(&bench).await.1.cause, Cause::NameRefused);
+
+    let bench = Bench::new(1);
+    bench.authority().behave(|b| b.refuses_csr = true);
+    assert_eq!(failure_of(&bench).await.1.cause, Cause::RequestRefused);
+
+    let bench = Bench::new(1);
+    bench.authority().behave(|b| b.unreachable = true);
+    assert_eq!(
+        failure_of(&bench).await.1.cause,
+        Cause::AuthorityUnreachable
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_with_another_name_is_never_put_in_service() {
+    let bench = Bench::new(1);
+    bench
+        .authority()
+        .behave(|b| b.adds_name = Some("www.example".into()));
+    let (status, failure) = failure_of(&bench).await;
+    assert_eq!(failure.cause, Cause::WrongCertificate);
+    assert_eq!((bench.served.count(), status.validity), (0, None));
+}
+
+#[tokio::test]
+async fn a_failure_leaves_the_old_certificate_in_service_and_waits_longer_each_time() {
+    let bench = Bench::new(1);
+    let life = bench.start();
+    let first = life.tick().await;
+    bench.clock.set(first.next.0);
+    bench
+        .authority()
+        .behave(|b| b.validation = Validation::Refused("connection"));
+    let mut waits = Vec::new();
+    for failures in 1..=6 {
+        let now = bench.clock.now();
+        let status = life.tick().await;
+        assert_eq!(status.failures, failures);
+        assert_eq!(status.validity, first.validity);
+        waits.push(status.next.0.since(now).as_secs());
+        // Before the time nothing is asked.
+        let asked = bench.authority().books.lock().unwrap().requests;
+        life.tick().await;
+        assert_eq!(bench.authority().books.lock().unwrap().requests, asked);
+        bench.clock.set(status.next.0);
+    }
+    assert!(waits.windows(2).all(|two| two[0] < two[1]), "{waits:?}");
+    assert!((60..=75).contains(&waits[0]), "{waits:?}");
+    assert_eq!(bench.served.count(), 1);
+
+    bench
+        .authority()
+        .behave(|b| b.validation = Validation::Real);
+    let status = life.tick().await;
+    assert!(status.renewed);
+    assert_eq!((status.failures, status.last_failure), (0, None));
+}
+
+#[tokio::test]
+async fn nothing_is_asked_before_the_time_that_a_rate_limit_names() {
+    let bench = Bench::new(1);
+    let until = bench.clock.now().plus(Duration::from_secs(40_000));
+    bench.authority().behave(|b| b.limited_until = Some(until));
+    let (status, failure) = failure_of(&bench).await;
+    assert_eq!(failure.cause, Cause::RateLimited);
+    assert_eq!(failure.retry_at, Some(until));
+    assert_eq!(status.next.0, until);
+    bench.clock.set(until);
+    assert!(bench.start().tick().await.renewed);
+}
+
+#[tokio::test]
+async fn the_next_authority_is_asked_where_the_first_cannot_and_not_where_none_could() {
+    let bench = Bench::new(2);
+    let until = bench.clock.now().plus(Duration::from_secs(40_000));
+    bench.authority().behave(|b| b.limited_until = Some(until));
+    let status = bench.start().tick().await;
+    assert!(status.renewed);
+    assert_eq!(status.met[0].cause, Cause::RateLimited);
+    assert_eq!(
+        status.directory.as_deref(),
+        Some("https://ca1.example/directory")
+    );
+
+    let bench = Bench::new(2);
+    bench
+        .authority()
+        .behave(|b| b.validation = Validation::Refused("connection"));
+    assert_eq!(failure_of(&bench).await.1.cause, Cause::PortBlocked);
+    assert_eq!(bench.authorities[1].orders(), 0);
+}
+
+#[tokio::test]
+async fn an_authority_that_may_still_issue_is_not_left_while_a_certificate_serves() {
+    let bench = Bench::new(2);
+    let life = bench.start();
+    let first = life.tick().await;
+    bench.clock.set(first.next.0);
+    bench.authority().behave(|b| b.processing = usize::MAX);
+    let slow = life.tick().await;
+    assert_eq!(slow.last_failure.unwrap().cause, Cause::Slow);
+    assert_eq!(bench.authorities[1].orders(), 0);
+
+    bench.clock.set(first.validity.unwrap().not_after);
+    let status = life.tick().await;
+    assert!(status.renewed);
+    assert_eq!(bench.authorities[1].issued(), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_put_in_service_waits_without_a_second_order() {
+    let bench = Bench::new(1);
+    *bench.served.refuse.lock().unwrap() = Some("the handshake with itself failed".into());
+    let (status, failure) = failure_of(&bench).await;
+    assert_eq!(failure.cause, Cause::Install);
+    bench.clock.set(status.next.0);
+    *bench.served.refuse.lock().unwrap() = None;
+    assert!(bench.start().tick().await.renewed);
+    assert_eq!((bench.authority().orders(), bench.served.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_account_that_the_authority_does_not_know_any_more_is_made_again() {
+    let bench = Bench::new(1);
+    let first = bench.start().tick().await;
+    bench.authority().forget_accounts();
+    bench.clock.set(first.next.0);
+    let (status, failure) = failure_of(&bench).await;
+    assert_eq!(failure.cause, Cause::Account);
+    bench.clock.set(status.next.0);
+    assert!(bench.start().tick().await.renewed);
+    assert_eq!(bench.authority().accounts(), 2);
+}
+
+fn accounts(bench: &Bench) -> Accounts {
+    let clock: Arc<dyn acme::Clock> = bench.clock.clone();
+    Accounts::new(bench.transport(), bench.store(), clock)
+}
+
+#[tokio::test]
+async fn an_account_lives_on_with_another_key_and_ends_when_it_is_closed() {
+    let bench = Bench::new(1);
+    let first = bench.start().tick().await;
+    let authority = &bench.configured()[0];
+    accounts(&bench).roll_over(authority).await.unwrap();
+    bench.clock.set(first.next.0);
+    let second = bench.start().tick().await;
+    assert!(second.renewed, "{second:?}");
+    assert_eq!(bench.authority().accounts(), 1);
+
+    accounts(&bench).deactivate(authority).await.unwrap();
+    assert_eq!(bench.authority().open_accounts(), 0);
+    bench.clock.set(second.next.0);
+    assert!(bench.start().tick().await.renewed);
+    assert_eq!(
+        (
+            bench.authority().accounts(),
+            bench.authority().open_accounts()
+        ),
+        (2, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_commercial_authority_wants_the_key_it_gave() {
+    let bench = Bench::new(1);
+    bench
+        .authority()
+        .behave(|b| b.external_key = Some(b"shared secret of 32 bytes or so.".to_vec()));
+    assert!(bench.start().tick().await.renewed);
+
+    let bench = Bench::new(1);
+    let without = bench.configured();
+    bench
+        .authority()
+        .behave(|b| b.external_key = Some(b"shared".to_vec()));
+    let life = bench.start_with(bench.transport(), bench.store(), without);
+    let failure = life.tick().await.last_failure.unwrap();
+    assert_eq!(failure.cause, Cause::ExternalAccount);
+
+    let wrong = bench.configured();
+    bench
+        .authority()
+        .behave(|b| b.external_key = Some(b"other".to_vec()));
+    let life = bench.start_with(bench.transport(), bench.store(), wrong);
+    bench.clock.advance(Duration::from_secs(600));
+    let failure = life.tick().await.last_failure.unwrap();
+    assert_eq!(failure.cause, Cause::ExternalAccount);
+}

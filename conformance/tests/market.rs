@@ -1,0 +1,267 @@
+//! Market certificates: from the first start to https, over the ACME authority of Let's Encrypt for tests.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use conformance::testkit::gateway::binary;
+use conformance::testkit::{
+    Client, Gateway, GatewayConfig, PacsConfig, Pebble, PebbleSettings, Pki, free_port,
+};
+use http::Method;
+use support::{folder, metric, run, until};
+use toml::{Table, Value};
+
+const VI: &str = "vi1.market.example";
+const DB: &str = "db1.market.example";
+const KEY_ID: &str = "centre-1";
+const HMAC: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+
+/// A gateway with one `vi` name and these directories, and the port on which it answers challenges.
+fn configured(folder: &Path, pki: &Pki, directories: &[String]) -> GatewayConfig {
+    let hmac = folder.join("hmac");
+    let mut file = std::fs::OpenOptions::new();
+    let file = file.write(true).create(true).truncate(true).mode(0o600);
+    std::io::Write::write_all(&mut file.open(&hmac).unwrap(), HMAC.as_bytes()).unwrap();
+    let authority = |directory: &String| {
+        let mut table = Table::new();
+        table.insert("directory".into(), directory.as_str().into());
+        table.insert("eab_key_id".into(), KEY_ID.into());
+        table.insert("eab_hmac_file".into(), hmac.display().to_string().into());
+        Value::Table(table)
+    };
+    // Nothing listens there: the images are another story.
+    let pacs = PacsConfig::new("ct", "NOBODY", free_port().unwrap())
+        .db_host(DB, &pki.server(&[DB]).unwrap())
+        .set("vi_host", VI);
+    GatewayConfig::new(folder)
+        .unwrap()
+        .peer(pki)
+        .unwrap()
+        .set("acme.accept_terms", true)
+        .set("acme.contact", vec!["it@market.example"])
+        .set("acme.ca_file", pki.ca_file().display().to_string())
+        .set("acme.listen", format!("127.0.0.1:{}", free_port().unwrap()))
+        .set(
+            "acme.authority",
+            directories.iter().map(authority).collect::<Vec<_>>(),
+        )
+        .pacs(pacs)
+}
+
+fn strict(http_port: u16) -> PebbleSettings {
+    PebbleSettings {
+        http_port,
+        external_account: Some((KEY_ID.into(), HMAC.into())),
+        refused_nonces: 20,
+    }
+}
+
+/// A browser that trusts Pebble's root.
+async fn browser(gateway: &Gateway, pebble: &Pebble) -> Client {
+    Client::builder()
+        .ca(&pebble.root_file().await.unwrap())
+        .resolve(VI, gateway.address("peer"))
+        .build()
+        .unwrap()
+}
+
+fn healthcheck(gateway: &Gateway) -> String {
+    format!(
+        "https://{VI}:{}/healthcheck",
+        gateway.address("peer").port()
+    )
+}
+
+async fn serves(gateway: &Gateway, pebble: &Pebble) {
+    let browser = browser(gateway, pebble).await;
+    let url = healthcheck(gateway);
+    until("https with the new certificate", async || {
+        browser.get(&url).send().await.is_ok()
+    })
+    .await;
+}
+
+#[test]
+fn a_first_start_ends_with_https_and_a_certificate_that_clients_trust() {
+    run(async {
+        let root = folder("market-first");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let port = free_port().unwrap();
+        let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port))
+            .await
+            .unwrap();
+        let config = configured(&root, &pki, &[pebble.directory()])
+            .set("acme.listen", format!("127.0.0.1:{port}"));
+        let gateway = Gateway::start(config).await.unwrap();
+        serves(&gateway, &pebble).await;
+
+        // A client that has nothing of ours.
+        let peer = gateway.address("peer");
+        let curl = Command::new("curl")
+            .args(["--silent", "--fail", "--cacert"])
+            .arg(pebble.root_file().await.unwrap())
+            .arg("--resolve")
+            .arg(format!("{VI}:{}:127.0.0.1", peer.port()))
+            .arg(healthcheck(&gateway))
+            .output()
+            .unwrap();
+        assert!(curl.status.success(), "{curl:?}");
+
+        let names = [("fqdn", VI)];
+        assert_eq!(
+            metric(&gateway, "drimbox_acme_certificates_total", &names).await,
+            1
+        );
+        let place = [("place", "vi:ct"), ("role", "MARKET")];
+        assert!(
+            metric(&gateway, "drimbox_certificate_not_after_seconds", &place).await > 1_790_000_000
+        );
+
+        // Port 80 does what it must and nothing else.
+        let clear = Client::builder()
+            .resolve(VI, ([127, 0, 0, 1], port).into())
+            .resolve("evil.example", ([127, 0, 0, 1], port).into())
+            .build()
+            .unwrap();
+        let url = format!("http://{VI}:{port}/link?a=b");
+        let redirect = clear.get(&url).send().await.unwrap();
+        assert_eq!(redirect.status(), 308);
+        let secure = format!("https://{VI}:{}/link?a=b", peer.port());
+        assert_eq!(redirect.header("location"), secure);
+        let post = clear.request(Method::POST, &url).send().await.unwrap();
+        assert_eq!(post.status(), 405);
+        let other = format!("http://evil.example:{port}/");
+        assert_eq!(clear.get(&other).send().await.unwrap().status(), 404);
+    });
+}
+
+#[test]
+fn a_gateway_killed_while_it_waits_for_the_authority_finishes_after_its_restart() {
+    run(async {
+        let root = folder("market-kill");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let port = free_port().unwrap();
+        let settings = PebbleSettings {
+            http_port: port,
+            ..PebbleSettings::default()
+        };
+        let mut pebble = Pebble::start(&root.join("pebble"), &pki, &settings)
+            .await
+            .unwrap();
+        let mut config =
+            configured(&root, &pki, &[]).set("acme.listen", format!("127.0.0.1:{port}"));
+        let mut authority = Table::new();
+        authority.insert("directory".into(), pebble.directory().into());
+        config = config.set("acme.authority", vec![Value::Table(authority)]);
+        pebble.pause();
+        let mut gateway = Gateway::start(config).await.unwrap();
+        let accounts = root.join("data/acme/accounts");
+        let account = || -> Option<PathBuf> {
+            let mut entries = std::fs::read_dir(&accounts)
+                .ok()?
+                .flatten()
+                .map(|e| e.path());
+            entries.find(|path| path.extension().is_none_or(|e| e != "new"))
+        };
+        until("the key of the account on disk", async || {
+            account().is_some()
+        })
+        .await;
+        gateway.kill();
+        let key = |path: &Path| -> Option<String> {
+            let kept: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+            kept.get("key")?.as_str().map(str::to_owned)
+        };
+        let before = key(&account().unwrap());
+        pebble.resume();
+        gateway.restart().await.unwrap();
+        serves(&gateway, &pebble).await;
+        assert!(before.is_some());
+        assert_eq!(
+            key(&account().unwrap()),
+            before,
+            "one account, with its first key"
+        );
+
+        // Killed again with the certificate in service: the next start has it at once and asks for nothing.
+        gateway.kill();
+        pebble.pause();
+        gateway.restart().await.unwrap();
+        pebble.resume();
+        serves(&gateway, &pebble).await;
+        let obtained = metric(&gateway, "drimbox_acme_certificates_total", &[("fqdn", VI)]).await;
+        assert_eq!(obtained, 0);
+    });
+}
+
+#[test]
+fn the_second_authority_gives_what_the_first_cannot() {
+    run(async {
+        let root = folder("market-second");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let port = free_port().unwrap();
+        let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port))
+            .await
+            .unwrap();
+        let nobody = format!("https://localhost:{}/dir", free_port().unwrap());
+        let config = configured(&root, &pki, &[nobody, pebble.directory()])
+            .set("acme.listen", format!("127.0.0.1:{port}"));
+        let gateway = Gateway::start(config).await.unwrap();
+        serves(&gateway, &pebble).await;
+        let labels = [("fqdn", VI), ("cause", "authority_unreachable")];
+        assert_eq!(
+            metric(&gateway, "drimbox_acme_failures_total", &labels).await,
+            1
+        );
+    });
+}
+
+#[test]
+fn what_is_in_the_way_is_said_in_the_log_and_by_check_acme() {
+    run(async {
+        let root = folder("market-blocked");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        // Pebble looks for challenges where nobody listens, as behind a firewall.
+        let settings = strict(free_port().unwrap());
+        let pebble = Pebble::start(&root.join("pebble"), &pki, &settings)
+            .await
+            .unwrap();
+        let config = configured(&root, &pki, &[pebble.directory()]);
+        let mut gateway = Gateway::start(config).await.unwrap();
+        let labels = [("fqdn", VI), ("cause", "port_blocked")];
+        until("the failure", async || {
+            metric(&gateway, "drimbox_acme_failures_total", &labels).await > 0
+        })
+        .await;
+        let log = gateway.process().tail(200);
+        assert!(log.contains("Ouvrir le port TCP 80"), "{log}");
+
+        let check = Command::new(binary().unwrap())
+            .args(["check", "acme", "--config"])
+            .arg(root.join("drimbox.toml"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&check.stdout);
+        assert_eq!(check.status.code(), Some(1), "{said}");
+        for expected in [
+            "elle répond",
+            "aucun certificat",
+            "Le port 80 n'est pas joignable depuis Internet.",
+            "Prochaine tentative le",
+            "Ce nom n'a pas d'adresse dans le DNS.",
+        ] {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+    });
+}

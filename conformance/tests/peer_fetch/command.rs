@@ -1,0 +1,270 @@
+//! `drimbox fetch`, from a real DRIMbox in front of an Orthanc.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use conformance::samples::kos::{Kos, KosSeries};
+use conformance::testkit::gateway::binary;
+use conformance::testkit::{Gateway, GatewayConfig, Identity, Orthanc, PacsConfig, Pki};
+use dicom_core::{DataElement, PrimitiveValue, VR};
+use dicom_dictionary_std::{tags, uids};
+use dicom_object::meta::FileMetaTableBuilder;
+use toml::{Table, Value};
+
+use crate::consumer::{HOST, data_set_of};
+use crate::support::{exam, exams, folder, metric, run};
+
+const STUDY: &str = "2.25.4711";
+
+/// A study of small images, each with pixels of its own: that many for each series.
+struct Study {
+    kos: Kos,
+    files: Vec<(String, String, PathBuf)>,
+}
+
+impl Study {
+    fn of(name: &str, series: &[usize]) -> Self {
+        let folder = folder(&format!("{name}-images"));
+        let source = &exam("many-studies/0001").series[0].instances[0];
+        let mut object = dicom_object::open_file(exams().path(source))
+            .unwrap()
+            .into_inner();
+        let mut kos = Kos::of(exam("many-studies/0001"), "");
+        kos.study = STUDY.to_owned();
+        kos.series.clear();
+        let mut files = Vec::new();
+        for (number, count) in series.iter().enumerate() {
+            let uid = format!("{STUDY}.{number}");
+            let mut instances = Vec::new();
+            for image in 0..*count {
+                let instance = format!("{uid}.{image}");
+                let put =
+                    |tag, vr, value: &str| DataElement::new(tag, vr, PrimitiveValue::from(value));
+                object.put(put(tags::STUDY_INSTANCE_UID, VR::UI, STUDY));
+                object.put(put(tags::SERIES_INSTANCE_UID, VR::UI, &uid));
+                object.put(put(tags::SOP_INSTANCE_UID, VR::UI, &instance));
+                object.put(put(tags::INSTANCE_NUMBER, VR::IS, &image.to_string()));
+                let pixels = (0..256_usize).map(|at| ((at + image * 7 + number) % 251) as u8);
+                let pixels = PrimitiveValue::U8(pixels.collect());
+                object.put(DataElement::new(tags::PIXEL_DATA, VR::OW, pixels));
+                let meta = FileMetaTableBuilder::new()
+                    .transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN)
+                    .media_storage_sop_class_uid(&source.sop_class_uid)
+                    .media_storage_sop_instance_uid(&instance);
+                let path = folder.join(format!("{number}-{image}.dcm"));
+                let file = object.clone().with_meta(meta).unwrap();
+                file.write_to_file(&path).unwrap();
+                files.push((uid.clone(), instance.clone(), path));
+                instances.push((source.sop_class_uid.clone(), instance));
+            }
+            kos.series.push(KosSeries {
+                retrieve_url: Some(format!(
+                    "https://{HOST}/dicom-web/studies/{STUDY}/series/{uid}"
+                )),
+                uid,
+                about: ("CT".into(), "Essai".into()),
+                instances,
+            });
+        }
+        Self { kos, files }
+    }
+
+    /// Every image is in the folder, byte for byte.
+    fn assert_in(&self, folder: &Path) {
+        for (series, instance, source) in &self.files {
+            let came = folder.join(series).join(format!("{instance}.dcm"));
+            assert!(
+                data_set_of(&came) == data_set_of(source),
+                "{}",
+                came.display()
+            );
+        }
+        let entries = |path: &Path| std::fs::read_dir(path).unwrap().flatten();
+        let all: usize = entries(folder)
+            .map(|series| entries(&series.path()).count())
+            .sum();
+        assert_eq!(all, self.files.len(), "other files were left");
+    }
+}
+
+/// The configuration of a consumer that knows the source.
+fn consumer(name: &str, source: &Gateway, pki: &Pki, ours: &Identity) -> PathBuf {
+    let text = |path: &Path| Value::from(path.display().to_string());
+    let mut peer = Table::new();
+    peer.insert("db_host".into(), HOST.into());
+    peer.insert("address".into(), source.address("peer").to_string().into());
+    let config = GatewayConfig::new(&folder(name)).unwrap();
+    config
+        .set("consumer.ca_file", text(pki.ca_file()))
+        .set(
+            "consumer.identity.certificate_file",
+            text(&ours.certificate_file),
+        )
+        .set("consumer.identity.key_file", text(&ours.key_file))
+        .set("consumer.peers", vec![Value::Table(peer)])
+        .pacs(PacsConfig::new("none", "NONE", 104))
+        .write()
+        .unwrap()
+}
+
+async fn fetch(config: &Path, kos: &Path, out: &Path) -> Output {
+    let mut command = Command::new(binary().unwrap());
+    command
+        .args(["fetch", "--kos"])
+        .arg(kos)
+        .arg("--out")
+        .arg(out);
+    command.arg("--config").arg(config);
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A DRIMbox under the name of the peer, in front of an Orthanc with these files.
+async fn source(name: &str, files: Vec<PathBuf>, pki: &Pki) -> (Gateway, Orthanc) {
+    let orthanc = Orthanc::builder(&folder(&format!("{name}-orthanc"))).start();
+    let orthanc = orthanc.await.unwrap();
+    orthanc.upload(files).await.unwrap();
+    let theirs = pki.server(&[HOST]).unwrap();
+    let pacs = PacsConfig::new("pacs", orthanc.ae_title(), orthanc.dicom_port());
+    let config = GatewayConfig::new(&folder(&format!("{name}-source"))).unwrap();
+    let config = config.peer(pki).unwrap().pacs(pacs.db_host(HOST, &theirs));
+    (Gateway::start(config).await.unwrap(), orthanc)
+}
+
+#[test]
+fn an_exam_of_1300_images_comes_whole_and_only_what_is_missing_comes_again() {
+    run(async {
+        let study = Study::of("command", &[800, 450, 50]);
+        let files = study
+            .files
+            .iter()
+            .map(|(_, _, path)| path.clone())
+            .collect();
+        let pki = Pki::new(&folder("command-pki"), "Test CA").unwrap();
+        let (gateway, _orthanc) = source("command", files, &pki).await;
+        let ours = pki.client("db2.peer.example").unwrap();
+        let config = consumer("command-consumer", &gateway, &pki, &ours);
+        let place = folder("command-out");
+        let kos = place.join("kos.dcm");
+        study.kos.write(&kos).unwrap();
+        let out = place.join("images");
+
+        let done = fetch(&config, &kos, &out).await;
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        study.assert_in(&out);
+        assert!(text(&done.stdout).contains("1300 images (0 déjà là)"));
+        // No bar where nobody looks.
+        assert!(!text(&done.stderr).contains('\r'));
+        let requests = async || {
+            metric(
+                &gateway,
+                "drimbox_http_requests_total",
+                &[("listener", "peer")],
+            )
+            .await
+        };
+        assert_eq!(requests().await, 3, "one request a series");
+
+        // Two are lost, one is cut short: three requests for one image each.
+        let path = |at: usize| {
+            let (series, instance, _) = &study.files[at];
+            out.join(series).join(format!("{instance}.dcm"))
+        };
+        std::fs::remove_file(path(10)).unwrap();
+        std::fs::remove_file(path(900)).unwrap();
+        let file = std::fs::File::options().write(true).open(path(11)).unwrap();
+        file.set_len(400).unwrap();
+        let done = fetch(&config, &kos, &out).await;
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        assert!(text(&done.stdout).contains("1300 images (1297 déjà là)"));
+        study.assert_in(&out);
+
+        let before = requests().await;
+        let done = fetch(&config, &kos, &out).await;
+        assert!(done.status.success());
+        assert_eq!(requests().await, before, "nothing was missing");
+    });
+}
+
+#[test]
+fn a_fetch_that_fails_says_why_and_what_to_do() {
+    run(async {
+        let study = Study::of("failing", &[3]);
+        let files = study
+            .files
+            .iter()
+            .map(|(_, _, path)| path.clone())
+            .collect();
+        let pki = Pki::new(&folder("failing-pki"), "Test CA").unwrap();
+        let (gateway, _orthanc) = source("failing", files, &pki).await;
+        let ours = pki.client("db2.peer.example").unwrap();
+        let config = consumer("failing-consumer", &gateway, &pki, &ours);
+        let place = folder("failing-out");
+        let out = place.join("images");
+        let file = place.join("kos.dcm");
+
+        // Another host than the one that is known.
+        let mut kos = study.kos.clone();
+        let url = kos.series[0].retrieve_url.take().unwrap();
+        kos.series[0].retrieve_url = Some(url.replace(HOST, "db7.peer.example"));
+        kos.write(&file).unwrap();
+        let failed = fetch(&config, &file, &out).await;
+        assert_eq!(failed.status.code(), Some(1));
+        assert!(
+            text(&failed.stderr).contains("liste blanche"),
+            "{}",
+            text(&failed.stderr)
+        );
+
+        // A series that the source does not have.
+        let mut kos = study.kos.clone();
+        kos.series[0].uid += ".9";
+        let url = kos.series[0].retrieve_url.as_mut().unwrap();
+        url.push_str(".9");
+        kos.write(&file).unwrap();
+        let failed = fetch(&config, &file, &out).await;
+        assert_eq!(failed.status.code(), Some(1));
+        assert!(
+            text(&failed.stderr).contains("n'est plus publié"),
+            "{}",
+            text(&failed.stderr)
+        );
+
+        // One image more than the source has.
+        let mut kos = study.kos.clone();
+        let class = kos.series[0].instances[0].0.clone();
+        kos.series[0]
+            .instances
+            .push((class, "2.25.4711.0.99".into()));
+        kos.write(&file).unwrap();
+        let failed = fetch(&config, &file, &out).await;
+        assert_eq!(failed.status.code(), Some(1));
+        assert!(
+            text(&failed.stderr).contains("1 images sur 4"),
+            "{}",
+            text(&failed.stderr)
+        );
+
+        // Something else than a KOS.
+        let failed = fetch(&config, &study.files[0].2, &out).await;
+        assert_eq!(failed.status.code(), Some(2));
+        assert!(text(&failed.stderr).contains("n'est pas utilisable"));
+
+        // A source that is not there.
+        drop(gateway);
+        study.kos.write(&file).unwrap();
+        let nowhere = folder("failing-nowhere");
+        let failed = fetch(&config, &file, &nowhere).await;
+        assert_eq!(failed.status.code(), Some(1));
+        assert!(
+            text(&failed.stderr).contains("ne répond pas"),
+            "{}",
+            text(&failed.stderr)
+        );
+    });
+}

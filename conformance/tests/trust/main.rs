@@ -1,0 +1,147 @@
+//! Who is believed: certificates of peers, revocation lists, the signed white list.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod downloads;
+mod handshakes;
+mod lists;
+mod peers;
+mod real;
+mod revocation;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use conformance::testkit::igc::{Authority, CrlSpec, Igc, Leaf, LeafSpec};
+use conformance::testkit::whitelist::{Entry, ListSpec, Profile};
+use drimbox::config::{PeerKeyUsage, Source, Trust as Settings, TrustEnvironment, WhiteListSettings};
+use drimbox::trust::{Clock, Trust};
+use rustls_pki_types::UnixTime;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+/// 2026-10-01 00:00:00 UTC.
+const START: u64 = 1_790_812_800;
+const HOUR: u64 = 3_600;
+const DAY: u64 = 24 * HOUR;
+
+/// A test IGC Santé, a folder, and a clock that the test moves.
+struct World {
+    folder: TempDir,
+    now: Arc<AtomicU64>,
+    igc: Igc,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(Igc::new(true, date(START)).unwrap())
+    }
+
+    fn with(igc: Igc) -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            now: Arc::new(AtomicU64::new(START)),
+            igc,
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        let now = Arc::clone(&self.now);
+        Clock::new(move || {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(now.load(Ordering::SeqCst))
+        })
+    }
+
+    fn at(&self, seconds: u64) {
+        self.now.store(seconds, Ordering::SeqCst);
+    }
+
+    fn unix(&self) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(self.now.load(Ordering::SeqCst)))
+    }
+
+    fn settings(&self) -> Settings {
+        let files = self
+            .igc
+            .write(self.folder.path(), &[Authority::Root, Authority::Organisations])
+            .unwrap();
+        settings(self.folder.path(), TrustEnvironment::Test, files)
+    }
+
+    /// Without any list.
+    fn bare(&self) -> Trust {
+        Trust::open(self.settings(), self.clock()).unwrap()
+    }
+
+    /// With good revocation lists, and a white list of these hosts.
+    fn trust(&self, hosts: &[&str]) -> Trust {
+        self.trust_with(self.settings(), hosts)
+    }
+
+    fn trust_with(&self, settings: Settings, hosts: &[&str]) -> Trust {
+        let trust = Trust::open(settings, self.clock()).unwrap();
+        self.give_crls(&trust, &CrlSpec::default(), &CrlSpec::default());
+        let signer = self.signer();
+        trust
+            .take_list(self.list(hosts).sign(&signer).unwrap().as_bytes(), "test", false)
+            .unwrap();
+        trust
+    }
+
+    fn give_crls(&self, trust: &Trust, root: &CrlSpec, organisations: &CrlSpec) {
+        let list = self.igc.crl(Authority::Root, root).unwrap();
+        trust.take_crl(&list).unwrap();
+        let list = self.igc.crl(Authority::Organisations, organisations).unwrap();
+        trust.take_crl(&list).unwrap();
+    }
+
+    fn signer(&self) -> Leaf {
+        self.igc.leaf(&LeafSpec::signer()).unwrap()
+    }
+
+    fn list(&self, hosts: &[&str]) -> ListSpec {
+        let entries = hosts.iter().map(|host| Entry::peer(host)).collect();
+        ListSpec::new(Profile::One, entries, date(START - DAY))
+    }
+
+    fn peer(&self, host: &str) -> Leaf {
+        self.igc.leaf(&LeafSpec::peer(host)).unwrap()
+    }
+}
+
+fn settings(folder: &Path, environment: TrustEnvironment, authority_files: Vec<std::path::PathBuf>) -> Settings {
+    let prefix = match environment {
+        TrustEnvironment::Test => "TEST ",
+        TrustEnvironment::Production => "",
+    };
+    Settings {
+        folder: folder.join("trust"),
+        environment,
+        authority_files,
+        issuing_authorities: vec![format!("{prefix}AC IGC-SANTE ELEMENTAIRE ORGANISATIONS")],
+        key_usage: PeerKeyUsage::Either,
+        crl_sources: Vec::<Source>::new(),
+        crl_refresh: Duration::from_secs(4 * HOUR),
+        max_bypass: Duration::from_secs(3 * DAY),
+        white_list: WhiteListSettings {
+            sources: Vec::new(),
+            ca_file: folder.join("ca.pem"),
+            signer_name: "Liste Blanche DRIM-M".to_owned(),
+            signer_unit: "318751275100020".to_owned(),
+            max_age: Duration::from_secs(7 * DAY),
+            alarm_after: Duration::from_secs(2 * DAY),
+            max_loss_percent: 50,
+        },
+    }
+}
+
+fn date(unix: u64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(unix.try_into().unwrap()).unwrap()
+}

@@ -1,0 +1,227 @@
+//! Revocation lists: what they say, when they count, how they come in.
+
+use std::sync::{Arc, Mutex};
+
+use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
+use drimbox::trust::crl::{CrlError, TakeError, Taken};
+use drimbox::trust::{BypassError, Trust, TrustAudit, TrustEvent};
+
+use super::{DAY, HOUR, START, World, date};
+
+const HOST: &str = "db3.test.example.fr";
+
+fn said(world: &World, trust: &Trust) -> Result<(), &'static str> {
+    let leaf = world.peer(HOST);
+    let peer = trust.peer(&[leaf.certificate.der().clone()]);
+    peer.map(|_| ()).map_err(|refusal| refusal.label())
+}
+
+fn refused(trust: &Trust, list: &[u8]) -> CrlError {
+    match trust.take_crl(list) {
+        Err(TakeError::Refused(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_revoked_certificate_is_refused_from_the_next_question_on() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    assert_eq!(said(&world, &trust), Ok(()));
+    let spec = CrlSpec { number: 11, revoked: vec![7, 0x1234], ..CrlSpec::default() };
+    world.give_crls(&trust, &CrlSpec::default(), &spec);
+    assert_eq!(said(&world, &trust), Err("revoked"));
+    let leaf = world.peer(HOST);
+    let handshake =
+        trust.client_verifier().verify_client_cert(leaf.certificate.der(), &[], world.unix());
+    assert_eq!(
+        handshake.unwrap_err(),
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked)
+    );
+}
+
+#[test]
+fn a_revoked_authority_takes_its_certificates_with_it() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    let spec = CrlSpec {
+        number: 11,
+        revoked: vec![Igc::serial_of(Authority::Organisations)],
+        ..CrlSpec::default()
+    };
+    world.give_crls(&trust, &spec, &CrlSpec::default());
+    assert_eq!(said(&world, &trust), Err("revoked"));
+}
+
+#[test]
+fn each_authority_on_the_way_needs_its_list() {
+    let world = World::new();
+    for given in [Authority::Root, Authority::Organisations] {
+        let trust = world.bare();
+        trust.take_crl(&world.igc.crl(given, &CrlSpec::default()).unwrap()).unwrap();
+        assert_eq!(said(&world, &trust), Err("crl_missing"), "only that of {given:?}");
+        std::fs::remove_dir_all(world.folder.path().join("trust")).unwrap();
+    }
+}
+
+#[test]
+fn a_list_past_its_next_update_counts_for_nothing() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    world.at(START + 144 * HOUR - 1);
+    assert_eq!(said(&world, &trust), Ok(()));
+    world.at(START + 144 * HOUR);
+    assert_eq!(said(&world, &trust), Err("crl_expired"));
+    assert!(trust.crl_status().iter().all(|status| !status.in_force));
+}
+
+#[test]
+fn a_list_that_is_expired_still_revokes() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    let spec = CrlSpec { number: 11, revoked: vec![0x1234], ..CrlSpec::default() };
+    world.give_crls(&trust, &CrlSpec::default(), &spec);
+    world.at(START + 6 * DAY + HOUR);
+    trust.bypass(START + 8 * DAY, "panne du réseau").unwrap();
+    assert_eq!(said(&world, &trust), Err("revoked"));
+}
+
+#[test]
+fn an_older_list_never_takes_the_place_of_a_newer_one() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    let newer = CrlSpec { number: 300, revoked: vec![0x1234], ..CrlSpec::default() };
+    world.give_crls(&trust, &CrlSpec { number: 300, ..CrlSpec::default() }, &newer);
+    let older = CrlSpec { number: 299, ..CrlSpec::default() };
+    let older = world.igc.crl(Authority::Organisations, &older).unwrap();
+    assert_eq!(refused(&trust, &older), CrlError::Older);
+    let same_number = CrlSpec { number: 300, hours: (-2, 144), revoked: vec![] };
+    let same_number = world.igc.crl(Authority::Organisations, &same_number).unwrap();
+    assert_eq!(refused(&trust, &same_number), CrlError::Older);
+    assert_eq!(said(&world, &trust), Err("revoked"));
+}
+
+#[test]
+fn a_list_that_nobody_known_signed_is_refused() {
+    let world = World::new();
+    let trust = world.bare();
+    let forged = Igc::new(true, date(START)).unwrap();
+    let list = forged.crl(Authority::Organisations, &CrlSpec::default()).unwrap();
+    assert_eq!(refused(&trust, &list), CrlError::BadSignature);
+    let real = Igc::new(false, date(START)).unwrap();
+    let list = real.crl(Authority::Organisations, &CrlSpec::default()).unwrap();
+    assert_eq!(refused(&trust, &list), CrlError::UnknownIssuer);
+    let mut changed = world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap();
+    let last = changed.len() - 1;
+    changed[last] ^= 1;
+    assert_eq!(refused(&trust, &changed), CrlError::BadSignature);
+}
+
+#[test]
+fn what_is_no_list_is_refused() {
+    let world = World::new();
+    let trust = world.bare();
+    for bytes in [&b""[..], b"<html>", &[0x30, 0x80], &[0x30, 0x03, 0x30, 0x01, 0x00]] {
+        assert!(matches!(refused(&trust, bytes), CrlError::Malformed(_)), "{bytes:?}");
+    }
+    let huge = vec![0x30; drimbox::trust::crl::MAX_BYTES + 1];
+    assert_eq!(refused(&trust, &huge), CrlError::TooLarge);
+    let ahead = CrlSpec { hours: (2, 144), ..CrlSpec::default() };
+    let ahead = world.igc.crl(Authority::Root, &ahead).unwrap();
+    assert_eq!(refused(&trust, &ahead), CrlError::Future);
+}
+
+#[test]
+fn a_list_in_pem_is_read_too() {
+    use base64::Engine as _;
+    let world = World::new();
+    let der = world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap();
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let pem = format!("-----BEGIN X509 CRL-----\n{text}\n-----END X509 CRL-----\n");
+    assert!(matches!(world.bare().take_crl(pem.as_bytes()), Ok(Taken::New(_))));
+}
+
+#[test]
+fn lists_outlive_a_restart_and_damaged_ones_are_left_out() {
+    let world = World::new();
+    world.trust(&[HOST]);
+    assert_eq!(said(&world, &world.bare()), Ok(()));
+    for entry in std::fs::read_dir(world.folder.path().join("trust/crl")).unwrap() {
+        std::fs::write(entry.unwrap().path(), b"damaged").unwrap();
+    }
+    assert_eq!(said(&world, &world.bare()), Err("crl_missing"));
+}
+
+#[test]
+fn what_another_process_wrote_is_used_after_reading_again() {
+    let world = World::new();
+    let service = world.trust(&[HOST]);
+    let command = world.bare();
+    let spec = CrlSpec { number: 11, revoked: vec![0x1234], ..CrlSpec::default() };
+    world.give_crls(&command, &CrlSpec::default(), &spec);
+    assert_eq!(said(&world, &service), Ok(()));
+    service.read_again();
+    assert_eq!(said(&world, &service), Err("revoked"));
+}
+
+#[test]
+fn a_hundred_thousand_entries_are_looked_up() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    let numbers = 0x10_0000..0x10_0000 + 100_000;
+    let spec = CrlSpec { number: 11, revoked: numbers.collect(), ..CrlSpec::default() };
+    let list = world.igc.crl(Authority::Organisations, &spec).unwrap();
+    assert!(list.len() > 2 << 20, "{}", list.len());
+    let taken = trust.take_crl(&list).unwrap();
+    assert_eq!(taken.list().entries(), 100_000);
+    assert_eq!(said(&world, &trust), Ok(()));
+    let last = LeafSpec { serial: 0x10_0000 + 99_999, ..LeafSpec::peer(HOST) };
+    let last = world.igc.leaf(&last).unwrap();
+    let refusal = trust.peer(&[last.certificate.der().clone()]).unwrap_err();
+    assert_eq!(refusal.label(), "revoked");
+}
+
+#[derive(Default)]
+struct Journal(Mutex<Vec<TrustEvent>>);
+
+impl TrustAudit for Journal {
+    fn record(&self, event: &TrustEvent) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+#[test]
+fn a_bypass_is_short_has_a_reason_and_is_told_to_the_audit() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    let journal = Arc::new(Journal::default());
+    trust.audit_to(journal.clone());
+    let until = START + DAY;
+    assert!(matches!(trust.bypass(START + 4 * DAY, "x"), Err(BypassError::Duration(_))));
+    assert!(matches!(trust.bypass(START, "x"), Err(BypassError::Duration(_))));
+    assert!(matches!(trust.bypass(until, "  "), Err(BypassError::NoReason)));
+    assert!(trust.open_bypass().is_none() && journal.0.lock().unwrap().is_empty());
+    trust.bypass(until, "panne de l'IGC").unwrap();
+    trust.end_bypass().unwrap();
+    let events = journal.0.lock().unwrap().clone();
+    let opened = TrustEvent::BypassOpened { until, reason: "panne de l'IGC".to_owned() };
+    assert_eq!(events, [opened, TrustEvent::BypassClosed]);
+}
+
+#[test]
+fn a_bypass_lets_unknown_status_pass_until_its_end_and_outlives_a_restart() {
+    let world = World::new();
+    world.trust(&[HOST]);
+    world.at(START + 6 * DAY + HOUR);
+    let first = world.bare();
+    assert_eq!(said(&world, &first), Err("crl_expired"));
+    first.bypass(START + 6 * DAY + 3 * HOUR, "panne").unwrap();
+    let trust = world.bare();
+    let journal = Arc::new(Journal::default());
+    trust.audit_to(journal.clone());
+    assert_eq!(said(&world, &trust), Ok(()));
+    let events = journal.0.lock().unwrap().clone();
+    assert!(matches!(events.as_slice(), [TrustEvent::BypassUsed { .. }]), "{events:?}");
+    world.at(START + 6 * DAY + 3 * HOUR);
+    assert_eq!(said(&world, &trust), Err("crl_expired"));
+}

@@ -1,0 +1,267 @@
+//! `drimbox fetch`: an exam of another DRIMbox into a folder, file by file.
+//!
+//! A file gets its name when it is whole. What is in the folder already is read through and not asked for
+//! again.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use tokio::io::{AsyncWriteExt, BufWriter};
+
+use crate::archive::peer::{NoToken, PeerExam, TokenFile, TokenSource};
+use crate::archive::{ArchiveError, IncomingInstance, InstanceSink, InstanceWriter, SinkError};
+use crate::cli::{Fetch, FetchError, Fetched, Progress};
+use crate::config::Config;
+use crate::dicom::kos::{Kos, KosLimits, KosSeries};
+use crate::dicom::part10::{self, file_meta};
+use crate::dicom::scan::{HeadScanner, Limits};
+use crate::dicom::uid::{InstanceUid, StudyUid};
+use crate::trust::{Clock, Trust};
+
+/// Bytes gathered before they are written, and read at a time.
+const BUFFER: usize = 256 << 10;
+
+/// Fetches what `fetch` names; see [`crate::cli::Service::fetch`].
+pub(super) async fn fetch(
+    config: &Config,
+    fetch: &Fetch,
+    progress: &Arc<Progress>,
+) -> Result<Fetched, FetchError> {
+    let Some(consumer) = &config.consumer else {
+        return Err(FetchError::Configuration(
+            "la section [consumer] manque dans la configuration ; l'ajouter".into(),
+        ));
+    };
+    let kos = read_kos(&fetch.kos)?;
+    let trust = trust(config).await.map_err(FetchError::Other)?;
+    let peers = super::peer::peers(config, consumer, trust.as_ref());
+    let peers = peers.map_err(FetchError::Other)?;
+    let tokens: Arc<dyn TokenSource> = match &fetch.token_file {
+        Some(file) => Arc::new(TokenFile::new(file.clone())),
+        None => Arc::new(NoToken),
+    };
+    let at_once = peers.settings().series_at_once.max(1);
+    let exam = PeerExam::new(Arc::new(kos), peers, tokens)?;
+    progress.expects(exam.kos().instance_count() as u64);
+
+    let mut fetches: Vec<BoxFuture<'_, Result<u64, ArchiveError>>> = Vec::new();
+    for series in &exam.kos().series {
+        fetches.push(fetch_series(&exam, series, &fetch.out, progress).boxed());
+    }
+    let outcomes = stream::iter(fetches).buffer_unordered(at_once);
+    let outcomes: Vec<_> = outcomes.collect().await;
+    let expected = exam.kos().instance_count() as u64;
+    let mut at_hand = 0;
+    let mut missing = 0;
+    let mut failed = None;
+    for outcome in outcomes {
+        match outcome {
+            Ok(there) => at_hand += there,
+            Err(ArchiveError::Incomplete { missing: some, .. }) => missing += some,
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    match failed {
+        Some(ArchiveError::Peer(error)) => Err(error.into()),
+        Some(error) => Err(FetchError::Other(error.into())),
+        None if missing > 0 => Err(FetchError::Incomplete { missing, expected }),
+        None => Ok(Fetched {
+            instances: expected,
+            at_hand,
+            bytes: progress.bytes(),
+        }),
+    }
+}
+
+/// The trust store as the service left it: nothing is downloaded here.
+async fn trust(config: &Config) -> anyhow::Result<Option<Trust>> {
+    let Some(settings) = config.trust.clone() else {
+        return Ok(None);
+    };
+    let open = tokio::task::spawn_blocking(move || Trust::open(settings, Clock::system()));
+    Ok(Some(open.await??))
+}
+
+fn read_kos(path: &Path) -> Result<Kos, FetchError> {
+    let wrong = |detail: String| {
+        FetchError::Configuration(format!(
+            "{} n'est pas utilisable : {detail}",
+            path.display()
+        ))
+    };
+    let limits = KosLimits::default();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| {
+        // One byte more tells that there are too many.
+        file.take(limits.bytes as u64 + 1).read_to_end(&mut bytes)
+    });
+    read.map_err(|error| wrong(error.to_string()))?;
+    Kos::parse_within(&bytes, &limits).map_err(|error| wrong(error.to_string()))
+}
+
+/// Fetches one series into its folder; how many instances were there before.
+async fn fetch_series(
+    exam: &PeerExam,
+    series: &KosSeries,
+    out: &Path,
+    progress: &Arc<Progress>,
+) -> Result<u64, ArchiveError> {
+    let path = out.join(series.series.as_str());
+    let there = there(&path, &exam.kos().study, series).await;
+    progress.has(there.len() as u64, 0);
+    let folder = Folder {
+        path,
+        progress: Arc::clone(progress),
+    };
+    let made = tokio::fs::create_dir_all(&folder.path).await;
+    made.map_err(|error| ArchiveError::Sink(format!("{}: {error}", folder.path.display())))?;
+    exam.fetch_series(&series.series, &there, Arc::new(folder))
+        .await?;
+    Ok(there.len() as u64)
+}
+
+/// The instances of a series that are whole in its folder.
+async fn there(folder: &Path, study: &StudyUid, series: &KosSeries) -> HashSet<InstanceUid> {
+    let (folder, study, series) = (folder.to_owned(), study.clone(), series.clone());
+    let looked = tokio::task::spawn_blocking(move || {
+        let all = series.instances.into_iter().map(|one| one.instance);
+        all.filter(|instance| {
+            let is = |head: crate::dicom::scan::Head| {
+                head.study.as_ref() == Some(&study)
+                    && head.series.as_ref() == Some(&series.series)
+                    && head.instance.as_ref() == Some(instance)
+            };
+            whole(&folder.join(file_name(instance))).is_some_and(is)
+        })
+        .collect()
+    });
+    looked.await.unwrap_or_default()
+}
+
+/// What a file says of itself, when it is a whole DICOM file.
+fn whole(path: &Path) -> Option<crate::dicom::scan::Head> {
+    let mut file = File::open(path).ok()?;
+    let mut buffer = vec![0; BUFFER];
+    let mut start = Vec::new();
+    let mut scanner = None;
+    loop {
+        let read = file.read(&mut buffer).ok()?;
+        let bytes = buffer.get(..read)?;
+        if bytes.is_empty() {
+            return scanner.and_then(|scanner: HeadScanner| scanner.finish().ok());
+        }
+        match &mut scanner {
+            Some(scanner) => scanner.feed(bytes).ok()?,
+            None => {
+                start.extend_from_slice(bytes);
+                if let Some(meta) = part10::parse_arriving(&start).ok()? {
+                    let mut new = HeadScanner::new(&meta.transfer_syntax, Limits::default());
+                    new.feed(start.get(meta.data_set_offset..)?).ok()?;
+                    scanner = Some(new);
+                }
+            }
+        }
+    }
+}
+
+/// A UID is digits and dots: it cannot lead out of the folder.
+fn file_name(instance: &InstanceUid) -> String {
+    format!("{instance}.dcm")
+}
+
+/// Where the instances of a series go.
+struct Folder {
+    path: PathBuf,
+    progress: Arc<Progress>,
+}
+
+impl InstanceSink for Folder {
+    fn begin(&self, incoming: IncomingInstance) -> Result<Box<dyn InstanceWriter>, SinkError> {
+        let name = file_name(&incoming.instance);
+        Ok(Box::new(Writer {
+            unfinished: Unfinished(Some(self.path.join(format!(".{name}.part")))),
+            path: self.path.join(name),
+            meta: file_meta(
+                &incoming.sop_class,
+                &incoming.instance,
+                &incoming.transfer_syntax,
+            ),
+            file: None,
+            progress: Arc::clone(&self.progress),
+        }))
+    }
+}
+
+struct Writer {
+    path: PathBuf,
+    unfinished: Unfinished,
+    meta: Vec<u8>,
+    file: Option<BufWriter<tokio::fs::File>>,
+    progress: Arc<Progress>,
+}
+
+/// A file that has no name yet; it goes when nobody gives it one.
+struct Unfinished(Option<PathBuf>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Writer {
+    async fn append(&mut self, data: &[u8]) -> std::io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let path = self.unfinished.0.clone().unwrap_or_default();
+                let file = tokio::fs::File::create(path).await?;
+                let mut file = BufWriter::with_capacity(BUFFER, file);
+                file.write_all(&self.meta).await?;
+                self.file.insert(file)
+            }
+        };
+        file.write_all(data).await
+    }
+
+    async fn name(mut self) -> std::io::Result<()> {
+        self.append(&[]).await?;
+        if let Some(mut file) = self.file.take() {
+            file.flush().await?;
+        }
+        if let Some(path) = &self.unfinished.0 {
+            tokio::fs::rename(path, &self.path).await?;
+        }
+        self.unfinished.0 = None;
+        self.progress.has(1, 0);
+        Ok(())
+    }
+}
+
+impl InstanceWriter for Writer {
+    fn write(&mut self, data: Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
+        async move {
+            self.progress.has(0, data.len() as u64);
+            self.append(&data).await.map_err(no_room)
+        }
+        .boxed()
+    }
+
+    fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), SinkError>> {
+        async move { self.name().await.map_err(no_room) }.boxed()
+    }
+}
+
+fn no_room(error: std::io::Error) -> SinkError {
+    SinkError::NoRoom(error.to_string())
+}

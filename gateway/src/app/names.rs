@@ -1,0 +1,171 @@
+//! The certificates of the `db` and `vi` names: read at the start, and again when their files change.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::Signal;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Gate, PeerListener, ServerIdentity};
+use crate::net::tls::{self, TlsError};
+use crate::net::{Clients, NamedConfigs, NamedHost, usable};
+use crate::trust::Trust;
+
+/// Time between two looks at the files.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The names of the listener for peers and browsers, and the files behind them.
+pub(super) struct Names {
+    /// What the listener uses.
+    pub(super) configs: Arc<NamedConfigs>,
+    files: Vec<(String, ServerIdentity)>,
+    /// Authorities of peers, in a laboratory; else the trust store renews its own.
+    client_ca_file: Option<PathBuf>,
+}
+
+impl Names {
+    /// Reads every certificate that the configuration names.
+    pub(super) fn load(
+        config: &Config,
+        peer: &PeerListener,
+        trust: Option<&Trust>,
+    ) -> anyhow::Result<Self> {
+        let (verifier, client_ca_file) = match (&peer.gate, trust) {
+            (Gate::None { client_ca_file }, _) => (
+                tls::verifier_of(client_ca_file)?,
+                Some(client_ca_file.clone()),
+            ),
+            (Gate::Full, Some(trust)) => (trust.client_verifier(), None),
+            (Gate::Full, None) => anyhow::bail!("peer.gate = \"full\" needs the section [trust]"),
+        };
+        let mandatory = peer.healthcheck.paths.is_empty() || !peer.healthcheck.without_certificate;
+        let peers = Clients::Peers {
+            verifier,
+            mandatory,
+        };
+        let (mut hosts, mut files) = (Vec::new(), Vec::new());
+        for pacs in &config.pacs {
+            let db = (&pacs.db_host, &pacs.db_tls, &peers);
+            let vi = (&pacs.vi_host, &pacs.vi_tls, &Clients::Anybody);
+            for (host, identity, clients) in [db, vi] {
+                let Some(host) = host else { continue };
+                let certificate = match identity {
+                    // One from the gateway itself, or soon.
+                    None if config.acme.is_some() && matches!(clients, Clients::Anybody) => None,
+                    None => {
+                        tracing::warn!(
+                            host,
+                            "no certificate yet: this name is refused until it has one"
+                        );
+                        None
+                    }
+                    Some(identity) => {
+                        files.push((host.clone(), identity.clone()));
+                        let certificate = tls::certified_key(identity)?;
+                        if let Err(error) = usable(&certificate, host, SystemTime::now()) {
+                            tracing::error!("{error} Its clients refuse it until then.");
+                        }
+                        Some(Arc::new(certificate))
+                    }
+                };
+                hosts.push(NamedHost {
+                    host: host.clone(),
+                    clients: clients.clone(),
+                    certificate,
+                });
+            }
+        }
+        Ok(Self {
+            configs: Arc::new(NamedConfigs::new(hosts)?),
+            files,
+            client_ca_file,
+        })
+    }
+
+    /// Reads files again when they change, and all of them at `hangup`, until `stop`. What cannot
+    /// be used is told and changes nothing.
+    pub(super) async fn watch(self, mut hangup: Signal, stop: CancellationToken) {
+        let mut seen = self.stamps();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        loop {
+            let all = tokio::select! {
+                () = stop.cancelled() => return,
+                came = hangup.recv() => match came {
+                    Some(()) => true,
+                    None => return,
+                },
+                _ = looks.tick() => false,
+            };
+            let now = self.stamps();
+            let changed = |file: &Path| all || now.get(file) != seen.get(file);
+            for (host, identity) in &self.files {
+                if changed(&identity.certificate_file) || changed(&identity.key_file) {
+                    told(host, self.certificate(host, identity));
+                }
+            }
+            if let Some(file) = self.client_ca_file.as_deref().filter(|file| changed(file)) {
+                told("client_ca_file", self.authorities(file));
+            }
+            seen = now;
+        }
+    }
+
+    fn certificate(&self, host: &str, identity: &ServerIdentity) -> Result<(), TlsError> {
+        let certificate = tls::certified_key(identity)?;
+        usable(&certificate, host, SystemTime::now())?;
+        self.configs.replace(host, certificate)
+    }
+
+    fn authorities(&self, file: &Path) -> Result<(), TlsError> {
+        let verifier = tls::verifier_of(file)?;
+        self.configs.replace_verifier(&verifier);
+        Ok(())
+    }
+
+    fn stamps(&self) -> HashMap<PathBuf, Option<Stamp>> {
+        let of_hosts = self
+            .files
+            .iter()
+            .flat_map(|(_, identity)| [&identity.certificate_file, &identity.key_file]);
+        of_hosts
+            .chain(&self.client_ca_file)
+            .map(|file| (file.clone(), Stamp::of(file)))
+            .collect()
+    }
+}
+
+/// What changes when a file is written or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    length: u64,
+    inode: u64,
+}
+
+impl Stamp {
+    fn of(file: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some(Self {
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            length: metadata.size(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
+fn told(what: &str, outcome: Result<(), TlsError>) {
+    let word = match outcome {
+        Ok(()) => {
+            tracing::info!(what, "TLS files read again; new connections use them");
+            "loaded"
+        }
+        Err(error) => {
+            tracing::error!(what, "{error} What was there before stays in use.");
+            "refused"
+        }
+    };
+    metrics::counter!("drimbox_tls_reloads_total", "outcome" => word).increment(1);
+}

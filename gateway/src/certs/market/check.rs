@@ -1,0 +1,195 @@
+//! `drimbox check acme`: each `vi` name, the way to the authorities, port 80, and how the certificate stands.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use acme::{
+    Age, Cause, Clock as _, DnsName, Lifecycle, Port80, Probe, SystemClock, SystemProbe, Tokens,
+};
+
+use super::{Market, moment, words};
+use crate::cli::Verdict;
+use crate::config::Config;
+use crate::net::{Clients, NamedConfigs, NamedHost};
+
+/// What the probe looks for; the service that runs finds it in the shared folder.
+const TOKEN: &str = "drimbox-check-acme";
+
+/// Looks at everything that a renewal needs. Orders nothing.
+pub async fn run(config: &Config) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    let Some(settings) = &config.acme else {
+        let missing = config
+            .pacs
+            .iter()
+            .filter(|pacs| pacs.vi_tls.is_none())
+            .filter_map(|pacs| pacs.vi_host.as_ref());
+        verdicts.extend(missing.map(|host| {
+            Verdict::failed(
+                format!("Certificat de {host}"),
+                "ce nom n'a pas de certificat, et rien n'est prévu pour en obtenir un",
+                "ajouter la section [acme], ou vi_tls dans la section de ce PACS",
+            )
+        }));
+        if verdicts.is_empty() {
+            verdicts.push(Verdict::ok(
+                "Noms",
+                "rien à obtenir : les noms vi ont leur certificat (drimbox certs check), ou il n'y en a pas",
+            ));
+        }
+        return verdicts;
+    };
+    // Certificates go nowhere: the listener is that of the service.
+    let names = config.pacs.iter().filter_map(|pacs| pacs.vi_host.clone());
+    let names = NamedConfigs::new(names.map(|host| NamedHost {
+        host,
+        clients: Clients::Anybody,
+        certificate: None,
+    }));
+    let market = names
+        .map_err(anyhow::Error::from)
+        .and_then(|names| Market::build(config, settings, &Arc::new(names)));
+    match market {
+        Ok(market) => market.check(&SystemProbe::default(), &mut verdicts).await,
+        Err(error) => verdicts.push(Verdict::failed(
+            "Section [acme]",
+            format!("{error:#}"),
+            "corriger le fichier nommé",
+        )),
+    }
+    verdicts
+}
+
+impl Market {
+    async fn check(&self, probe: &dyn Probe, verdicts: &mut Vec<Verdict>) {
+        for directory in &self.directories {
+            verdicts.push(self.authority(directory).await);
+        }
+        let expected = format!("{TOKEN}.look");
+        let published = self.tokens.publish(TOKEN, &expected).await;
+        for (_, lifecycle) in &self.lifecycles {
+            verdicts.push(stands(lifecycle).await);
+            if published.is_ok() {
+                verdicts.push(from_here(probe, lifecycle.name(), &expected).await);
+            }
+        }
+        if let Err(error) = withdraw(&self.tokens, published).await {
+            let (what, remedy) = words::explain(Cause::Store);
+            verdicts.push(Verdict::failed(
+                "Dossier acme",
+                format!("{what} {error}"),
+                remedy,
+            ));
+        }
+    }
+
+    async fn authority(&self, directory: &str) -> Verdict {
+        let step = format!("Autorité {directory}");
+        let request = http::Request::get(directory).body(bytes::Bytes::new());
+        let Ok(request) = request else {
+            return Verdict::failed(step, "adresse illisible", "corriger directory");
+        };
+        let unreachable = |cause: Cause, detail: String| {
+            let (what, remedy) = words::explain(cause);
+            Verdict::failed(step.clone(), format!("{what} {detail}"), remedy)
+        };
+        match self.transport.send(request).await {
+            Ok(answer) => {
+                let names: Result<HashMap<String, serde_json::Value>, _> =
+                    serde_json::from_slice(answer.body());
+                if names.is_ok_and(|names| names.contains_key("newOrder")) {
+                    Verdict::ok(step, "elle répond")
+                } else {
+                    unreachable(
+                        Cause::AuthorityFault,
+                        format!("Réponse {}.", answer.status().as_u16()),
+                    )
+                }
+            }
+            Err(error @ acme::TransportError::Tls(_)) => {
+                unreachable(Cause::AuthorityUntrusted, error.to_string())
+            }
+            Err(error) => unreachable(Cause::AuthorityUnreachable, error.to_string()),
+        }
+    }
+}
+
+async fn withdraw(
+    tokens: &Tokens,
+    published: Result<(), acme::StoreError>,
+) -> Result<(), acme::StoreError> {
+    published?;
+    tokens.withdraw(TOKEN).await
+}
+
+/// The certificate that the gateway got, and its last failure.
+async fn stands(lifecycle: &Lifecycle) -> Verdict {
+    let step = format!("Certificat de {}", lifecycle.name());
+    let status = match lifecycle.standing().await {
+        Ok(status) => status,
+        Err(failure) => {
+            let (what, remedy) = words::explain(failure.cause);
+            return Verdict::failed(step, format!("{what} {}", failure.detail), remedy);
+        }
+    };
+    let dates = status.validity.map(|validity| dates(&validity));
+    let has_one = dates.as_ref().is_some_and(|(age, _)| *age < Age::Critical);
+    let shown = dates.map_or_else(|| "aucun certificat".to_owned(), |(_, shown)| shown);
+    let Some(failure) = status.last_failure else {
+        return if has_one {
+            Verdict::ok(step, shown)
+        } else {
+            Verdict::warning(
+                step,
+                shown,
+                "démarrer le service : il demande le certificat dès son démarrage",
+            )
+        };
+    };
+    let (what, remedy) = words::explain(failure.cause);
+    let detail = format!(
+        "{shown} ; la dernière tentative a échoué : {what} {} Prochaine tentative le {}.",
+        failure.detail,
+        moment(status.next.0)
+    );
+    if has_one {
+        Verdict::warning(step, detail, remedy)
+    } else {
+        Verdict::failed(step, detail, remedy)
+    }
+}
+
+fn dates(validity: &acme::Validity) -> (Age, String) {
+    let age = validity.age(SystemClock.now());
+    let until = moment(validity.not_after);
+    let shown = match age {
+        Age::Expired => format!("expiré depuis le {until}"),
+        _ => format!("valable jusqu'au {until}"),
+    };
+    (age, shown)
+}
+
+/// What can be seen of the name and of port 80 without leaving the centre.
+async fn from_here(probe: &dyn Probe, name: &DnsName, expected: &str) -> Verdict {
+    let step = format!("Port 80 de {name}, vu d'ici");
+    let seen = probe.look(name, TOKEN, expected).await;
+    let addresses: Vec<String> = seen.addresses.iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(", ");
+    let wrong = |cause: Cause, detail: String| {
+        let (what, remedy) = words::explain(cause);
+        Verdict::failed(step.clone(), format!("{what} {detail}"), remedy)
+    };
+    // Behind some routers the public address cannot be reached from inside: a warning, no failure.
+    let unsure = |detail: String| {
+        let remedy = "démarrer le service s'il est arrêté, puis essayer depuis l'extérieur (un téléphone \
+                      en 4G) : bien des box n'acceptent pas l'adresse publique depuis l'intérieur";
+        Verdict::warning(step.clone(), detail, remedy)
+    };
+    match seen.port80 {
+        Port80::Ours => Verdict::ok(step, format!("la DRIMbox répond à {addresses}")),
+        Port80::NotTried => wrong(Cause::NameUnresolved, String::new()),
+        Port80::Other => wrong(Cause::AnsweredElsewhere, format!("Adresse : {addresses}.")),
+        Port80::Refused => unsure(format!("{addresses} refuse les connexions")),
+        Port80::Silent => unsure(format!("{addresses} ne répond pas")),
+    }
+}

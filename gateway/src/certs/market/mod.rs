@@ -1,0 +1,126 @@
+//! The market certificates of the `vi` names, obtained and renewed over ACME. Those that were bought by hand are places of
+//! the inventory like any other.
+//!
+//! What a certificate authority is asked and when is decided in the crate `acme`. Here are the folder it keeps its
+//! state in, the way of a certificate into the listener ([`installer`]), port 80 ([`port80`]), and what administrators
+//! are told ([`report`], [`words`], [`check`]).
+
+pub mod check;
+pub mod installer;
+pub mod port80;
+pub mod report;
+pub mod words;
+
+use std::sync::Arc;
+
+use acme::{
+    Accounts, Authority, Clock, DnsName, FileStore, HttpsTransport, Lifecycle, Parts, Store,
+    SystemClock, SystemProbe, SystemRandom, Tokens, Transport, TransportSettings, UnixTime,
+};
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Acme, Config};
+use crate::net::{self, NamedConfigs};
+use installer::MarketInstaller;
+use report::Report;
+
+/// The certificates of all `vi` names that the gateway gets itself, and what they share.
+pub struct Market {
+    /// One for each name, with the place it has in the inventory: `vi:PACS`.
+    lifecycles: Vec<(String, Lifecycle)>,
+    /// The answers to challenges.
+    pub tokens: Tokens,
+    transport: Arc<dyn Transport>,
+    directories: Vec<String>,
+}
+
+impl Market {
+    /// From `[acme]`, for the `vi` names without certificate of their own; certificates go into `names`. Nobody is
+    /// asked yet.
+    ///
+    /// # Errors
+    /// When the authorities' file or the proxy cannot be used.
+    pub fn build(config: &Config, acme: &Acme, names: &Arc<NamedConfigs>) -> anyhow::Result<Self> {
+        let roots = net::tls::read_authorities(&acme.ca_file)
+            .context("authorities of the ACME directories (`acme.ca_file`)")?;
+        let settings = TransportSettings {
+            proxy: acme.http_proxy.clone(),
+            ..TransportSettings::default()
+        };
+        let transport: Arc<dyn Transport> = Arc::new(HttpsTransport::new(settings, roots)?);
+        let folder = if acme.staging { "acme-staging" } else { "acme" };
+        let store: Arc<dyn Store> = Arc::new(FileStore::new(&config.data_dir.join(folder)));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let accounts = Accounts::new(
+            Arc::clone(&transport),
+            Arc::clone(&store),
+            Arc::clone(&clock),
+        );
+        let parts = Parts {
+            accounts: Arc::new(accounts),
+            tokens: Tokens::new(Arc::clone(&store)),
+            store,
+            installer: Arc::new(MarketInstaller::new(Arc::clone(names))),
+            probe: Arc::new(SystemProbe::default()),
+            clock,
+            random: Arc::new(SystemRandom),
+        };
+        let authorities: Vec<Authority> = acme
+            .authorities
+            .iter()
+            .map(|one| Authority {
+                directory: one.directory.clone(),
+                contact: acme.contact.clone(),
+                external_account: one.external_account.clone(),
+                preferred_chain: one.preferred_chain.clone(),
+            })
+            .collect();
+        let mut lifecycles = Vec::new();
+        for pacs in &config.pacs {
+            let (Some(host), None) = (&pacs.vi_host, &pacs.vi_tls) else {
+                continue;
+            };
+            let settings = acme::Settings {
+                name: DnsName::parse(host)?,
+                authorities: authorities.clone(),
+                key_type: acme.key_type,
+            };
+            let place = format!("vi:{}", pacs.name);
+            lifecycles.push((place, Lifecycle::new(settings, parts.clone())));
+        }
+        Ok(Self {
+            lifecycles,
+            tokens: parts.tokens,
+            transport,
+            directories: authorities.into_iter().map(|one| one.directory).collect(),
+        })
+    }
+
+    /// Keeps every certificate in date until `stop`; what is under way then goes on at the next start.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut names = JoinSet::new();
+        for (place, lifecycle) in self.lifecycles {
+            let stop = stop.clone();
+            names.spawn(async move {
+                let report = Report::new(place);
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = lifecycle.run(|status| report.tell(status)) => {}
+                }
+            });
+        }
+        while names.join_next().await.is_some() {}
+    }
+}
+
+/// A moment as administrators read it: the day and the time in UTC.
+pub(crate) fn moment(at: UnixTime) -> String {
+    let seconds = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
+    let format = time::macros::format_description!("[day]/[month]/[year] à [hour]:[minute] UTC");
+    time::OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|at| at.format(format).ok())
+        .unwrap_or_else(|| "?".to_owned())
+}

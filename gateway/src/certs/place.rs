@@ -1,0 +1,167 @@
+//! Where the gateway uses certificates of its own.
+
+use std::fmt;
+
+use crate::config::{Config, ServerIdentity};
+
+/// What a certificate is for (certificate set of a DRIMbox, IGC Santé guide).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// SERV_SSL: a `db` name, towards other DRIMboxes.
+    ServSsl,
+    /// ORG_AUTH_CLI: the gateway as a client of Pro Santé Connect.
+    OrgAuthCliPsc,
+    /// The market certificate of a `vi` name, towards browsers.
+    Market,
+    /// The centre's own network.
+    Local,
+    /// The gateway's DICOM port.
+    Dicom,
+    /// The gateway as a client of a PACS.
+    PacsClient,
+}
+
+impl Role {
+    /// The name in commands, metrics and tables.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ServSsl => "SERV_SSL",
+            Self::OrgAuthCliPsc => "ORG_AUTH_CLI",
+            Self::Market => "MARKET",
+            Self::Local => "LOCAL",
+            Self::Dicom => "DICOM",
+            Self::PacsClient => "PACS",
+        }
+    }
+
+    /// Whether IGC Santé issues it: people must renew it, before it expires.
+    #[must_use]
+    pub fn is_igc(self) -> bool {
+        matches!(self, Self::ServSsl | Self::OrgAuthCliPsc)
+    }
+
+    /// What stops when it expires, a French sentence.
+    #[must_use]
+    pub fn effect(self) -> &'static str {
+        match self {
+            Self::ServSsl => {
+                "les autres DRIMbox ne pourront plus demander d'images à ce PACS, ni le centre leur \
+                 en demander"
+            }
+            Self::OrgAuthCliPsc => {
+                "les professionnels ne pourront plus se connecter, et les autres DRIMbox n'auront \
+                 plus d'images"
+            }
+            Self::Market => "le lien des comptes rendus ne s'ouvrira plus",
+            Self::Local => "les visionneuses et le RIS du centre n'auront plus d'images",
+            Self::Dicom => "les PACS ne pourront plus envoyer d'images à la passerelle",
+            Self::PacsClient => "la passerelle n'aura plus accès à ce PACS",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// One use of a certificate, and the files that hold it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// How commands name it: `db:scanner`, `local`…
+    pub id: String,
+    /// What it is for.
+    pub role: Role,
+    /// Who uses it, for people: `PACS scanner`, `[local]`.
+    pub user: String,
+    /// The host name that it must be for.
+    pub host: Option<String>,
+    /// Its files.
+    pub identity: ServerIdentity,
+}
+
+/// The places of a configuration, in the order of the file.
+#[must_use]
+pub fn places(config: &Config) -> Vec<Place> {
+    let mut places = Vec::new();
+    if let Some(local) = &config.local
+        && let Some(identity) = &local.tls
+    {
+        places.push(Place {
+            id: "local".into(),
+            role: Role::Local,
+            user: "[local]".into(),
+            host: local.public_url.as_deref().and_then(host_of),
+            identity: identity.clone(),
+        });
+    }
+    if let Some(identity) = &config.dimse.tls {
+        places.push(Place {
+            id: "dicom".into(),
+            role: Role::Dicom,
+            user: "[dimse]".into(),
+            host: None,
+            identity: identity.clone(),
+        });
+    }
+    if let Some(psc) = &config.psc {
+        places.push(Place {
+            id: "psc".into(),
+            role: Role::OrgAuthCliPsc,
+            user: "[psc]".into(),
+            // Its CN is the client id.
+            host: None,
+            identity: psc.identity.clone(),
+        });
+    }
+    for pacs in &config.pacs {
+        let user = format!("PACS {}", pacs.name);
+        if let Some(identity) = &pacs.db_tls {
+            places.push(Place {
+                id: format!("db:{}", pacs.name),
+                role: Role::ServSsl,
+                user: user.clone(),
+                host: pacs.db_host.clone(),
+                identity: identity.clone(),
+            });
+        }
+        if let Some(identity) = &pacs.vi_tls {
+            places.push(Place {
+                id: format!("vi:{}", pacs.name),
+                role: Role::Market,
+                user: user.clone(),
+                host: pacs.vi_host.clone(),
+                identity: identity.clone(),
+            });
+        }
+        if let Some(identity) = &pacs.vi_tls {
+            places.push(Place {
+                id: format!("vi:{}", pacs.name),
+                role: Role::Market,
+                user: user.clone(),
+                host: pacs.vi_host.clone(),
+                identity: identity.clone(),
+            });
+        }
+        if let Some(identity) = pacs.tls().and_then(|tls| tls.identity.as_ref()) {
+            places.push(Place {
+                id: format!("pacs:{}", pacs.name),
+                role: Role::PacsClient,
+                user,
+                host: None,
+                identity: identity.clone(),
+            });
+        }
+    }
+    places
+}
+
+fn host_of(url: &str) -> Option<String> {
+    let url = url::Url::parse(url)
+        .ok()
+        .filter(|url| url.scheme() == "https")?;
+    let host = url.host_str()?;
+    Some(host.trim_matches(['[', ']']).to_owned())
+}

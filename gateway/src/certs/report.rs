@@ -1,0 +1,449 @@
+//! The inventory as text, JSON, CSV, metrics and a Nagios verdict.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::facts::Facts;
+use super::follow_up::{Difference, FollowUp};
+use super::inventory::{Entry, Severity};
+
+/// Gauge: end of the certificate at a place, Unix time in seconds.
+pub const NOT_AFTER: &str = "drimbox_certificate_not_after_seconds";
+/// Gauge: 1 for each place whose certificate has a finding of that severity, else 0.
+pub const FINDINGS: &str = "drimbox_certificate_findings";
+
+/// Exit codes of Nagios plugins.
+pub mod nagios {
+    /// All is well.
+    pub const OK: u8 = 0;
+    /// Something is to be done.
+    pub const WARNING: u8 = 1;
+    /// Something does not work, or will stop within days.
+    pub const CRITICAL: u8 = 2;
+    /// The check itself could not be made.
+    pub const UNKNOWN: u8 = 3;
+}
+
+/// A line a place: name, role, holder, end, days left, what is wrong.
+///
+/// # Errors
+/// Those of `out`.
+pub fn table(entries: &[Entry], now: OffsetDateTime, out: &mut impl Write) -> io::Result<()> {
+    if entries.is_empty() {
+        return writeln!(out, "Aucun certificat n'est configuré.");
+    }
+    let mut rows = vec![["EMPLACEMENT", "RÔLE", "NOM", "FIN", "JOURS", "ÉTAT"].map(str::to_owned)];
+    for entry in entries {
+        let facts = entry.facts.as_ref();
+        let name = entry.place.host.clone();
+        let name = name.or_else(|| facts?.common_name.clone());
+        let state = match entry.findings.first() {
+            None => "en ordre".to_owned(),
+            Some(finding) if entry.severity() == Some(Severity::Critical) => {
+                format!("CRITIQUE : {}", finding.text())
+            }
+            Some(finding) => format!("attention : {}", finding.text()),
+        };
+        rows.push([
+            entry.place.id.clone(),
+            entry.place.role.to_string(),
+            name.unwrap_or_else(|| "-".into()),
+            facts.map_or_else(|| "-".into(), |facts| facts.not_after.date().to_string()),
+            facts.map_or_else(|| "-".into(), |facts| facts.days_left(now).to_string()),
+            state,
+        ]);
+    }
+    let mut widths = [0; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        writeln!(out, "{}", line.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// All that is known of one place.
+///
+/// # Errors
+/// Those of `out`.
+pub fn details(entry: &Entry, now: OffsetDateTime, out: &mut impl Write) -> io::Result<()> {
+    let place = &entry.place;
+    let mut line = |name: &str, value: &str| {
+        let padding = " ".repeat(14usize.saturating_sub(name.chars().count()));
+        writeln!(out, "{name}{padding}: {value}")
+    };
+    line("Emplacement", &place.id)?;
+    line("Rôle", place.role.code())?;
+    line("Utilisé par", &place.user)?;
+    if let Some(host) = &place.host {
+        line("FQDN attendu", host)?;
+    }
+    line(
+        "Fichier",
+        &place.identity.certificate_file.to_string_lossy(),
+    )?;
+    line("Clé", &place.identity.key_file.to_string_lossy())?;
+    if let Some(facts) = &entry.facts {
+        line("Sujet", &facts.subject)?;
+        if let Some(structure) = facts.structure() {
+            line("Structure", &structure.to_string())?;
+        }
+        if !facts.dns_names.is_empty() {
+            line("Noms", &facts.dns_names.join(", "))?;
+        }
+        line("Émetteur", &facts.issuer)?;
+        line("N° de série", &facts.serial)?;
+        line("SHA-256", &facts.fingerprint)?;
+        line("Type de clé", &facts.key)?;
+        let usages = facts.usages.join(", ");
+        line("Usages", if usages.is_empty() { "tous" } else { &usages })?;
+        let left = facts.days_left(now);
+        let validity = format!(
+            "du {} au {} ({left} jours restants)",
+            facts.not_before.date(),
+            facts.not_after.date()
+        );
+        line("Validité", &validity)?;
+        let chain: Vec<&str> = entry
+            .chain
+            .iter()
+            .map(|facts| facts.common_name.as_deref().unwrap_or(&facts.subject))
+            .collect();
+        let chain = chain.join(" → ");
+        line("Chaîne", if chain.is_empty() { "seul" } else { &chain })?;
+    }
+    line("S'il expire", place.role.effect())?;
+    if entry.findings.is_empty() {
+        line("État", "en ordre")?;
+    }
+    for finding in &entry.findings {
+        line("État", &finding.text())?;
+        line("  Remède", &finding.remedy(place.role))?;
+    }
+    Ok(())
+}
+
+/// The inventory as one JSON array.
+#[must_use]
+pub fn json(entries: &[Entry], now: OffsetDateTime) -> Value {
+    entries.iter().map(|entry| object(entry, now)).collect()
+}
+
+fn object(entry: &Entry, now: OffsetDateTime) -> Value {
+    let findings: Vec<Value> = entry
+        .findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "severity": severity(Some(finding.severity())),
+                "text": finding.text(),
+                "remedy": finding.remedy(entry.place.role),
+            })
+        })
+        .collect();
+    json!({
+        "place": entry.place.id,
+        "role": entry.place.role.code(),
+        "used_by": entry.place.user,
+        "host": entry.place.host,
+        "certificate_file": entry.place.identity.certificate_file,
+        "certificate": entry.facts.as_ref().map(|facts| certificate(facts, now)),
+        "chain": entry.chain.iter().map(|facts| certificate(facts, now)).collect::<Value>(),
+        "status": severity(entry.severity()),
+        "findings": findings,
+    })
+}
+
+fn certificate(facts: &Facts, now: OffsetDateTime) -> Value {
+    let structure = facts.structure();
+    json!({
+        "subject": facts.subject,
+        "common_name": facts.common_name,
+        "structure": structure.as_ref().map(|id| json!({
+            "kind": id.kind().name(),
+            "number": id.number(),
+        })),
+        "dns_names": facts.dns_names,
+        "issuer": facts.issuer,
+        "serial": facts.serial,
+        "sha256": facts.fingerprint,
+        "not_before": instant(facts.not_before),
+        "not_after": instant(facts.not_after),
+        "days_left": facts.days_left(now),
+        "key": facts.key,
+        "usages": facts.usages,
+    })
+}
+
+fn instant(at: OffsetDateTime) -> Option<String> {
+    at.format(&Rfc3339).ok()
+}
+
+fn severity(severity: Option<Severity>) -> &'static str {
+    match severity {
+        None => "ok",
+        Some(Severity::Warning) => "warning",
+        Some(Severity::Critical) => "critical",
+    }
+}
+
+/// The inventory as CSV (RFC 4180), titles first.
+///
+/// # Errors
+/// Those of `out`.
+pub fn csv(entries: &[Entry], now: OffsetDateTime, out: &mut impl Write) -> io::Result<()> {
+    let mut table = csv::Writer::from_writer(out);
+    table.write_record([
+        "place",
+        "role",
+        "used_by",
+        "host",
+        "subject",
+        "structure",
+        "issuer",
+        "serial",
+        "sha256",
+        "not_before",
+        "not_after",
+        "days_left",
+        "status",
+        "findings",
+    ])?;
+    for entry in entries {
+        let facts = entry.facts.as_ref();
+        let of = |text: fn(&Facts) -> String| facts.map(text).unwrap_or_default();
+        let findings: Vec<String> = entry.findings.iter().map(|f| f.text()).collect();
+        table.write_record([
+            entry.place.id.clone(),
+            entry.place.role.code().to_owned(),
+            entry.place.user.clone(),
+            entry.place.host.clone().unwrap_or_default(),
+            of(|facts| facts.subject.clone()),
+            of(|facts| {
+                facts
+                    .structure()
+                    .map(|id| id.to_string())
+                    .unwrap_or_default()
+            }),
+            of(|facts| facts.issuer.clone()),
+            of(|facts| facts.serial.clone()),
+            of(|facts| facts.fingerprint.clone()),
+            of(|facts| instant(facts.not_before).unwrap_or_default()),
+            of(|facts| instant(facts.not_after).unwrap_or_default()),
+            facts
+                .map(|facts| facts.days_left(now).to_string())
+                .unwrap_or_default(),
+            severity(entry.severity()).to_owned(),
+            findings.join(" ; "),
+        ])?;
+    }
+    table.flush()
+}
+
+/// One line for a Nagios-compatible supervisor, with the days left as performance data, and the exit
+/// code.
+///
+/// # Errors
+/// Those of `out`.
+pub fn nagios(entries: &[Entry], now: OffsetDateTime, out: &mut impl Write) -> io::Result<u8> {
+    let worst = entries.iter().filter_map(Entry::severity).max();
+    let (word, code) = match worst {
+        None => ("OK", nagios::OK),
+        Some(Severity::Warning) => ("WARNING", nagios::WARNING),
+        Some(Severity::Critical) => ("CRITICAL", nagios::CRITICAL),
+    };
+    let mut wrong: Vec<String> = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.severity() == worst) {
+        if let Some(finding) = entry.findings.first() {
+            wrong.push(format!("{} {}", entry.place.id, finding.text()));
+        }
+    }
+    let said = if wrong.is_empty() {
+        format!("{} certificats en ordre", entries.len())
+    } else {
+        wrong.join(" ; ")
+    };
+    let days = entries.iter().filter_map(|entry| {
+        let facts = entry.facts.as_ref()?;
+        Some(format!("'{}'={}", entry.place.id, facts.days_left(now)))
+    });
+    let days: Vec<String> = days.collect();
+    // A vertical bar would start the performance data.
+    let said = said.replace('|', "/");
+    writeln!(out, "CERTIFICATS {word} - {said} | {}", days.join(" "))?;
+    for entry in entries {
+        for finding in &entry.findings {
+            let remedy = finding.remedy(entry.place.role);
+            writeln!(out, "{} : {} ; {remedy}", entry.place.id, finding.text())?;
+        }
+    }
+    Ok(code)
+}
+
+/// What the list of IGC Santé and the box do not agree on.
+///
+/// # Errors
+/// Those of `out`.
+pub fn comparison(
+    differences: &[Difference],
+    list: &FollowUp,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    writeln!(out, "{} certificats dans la liste.", list.rows.len())?;
+    for (line, reason) in &list.unread {
+        writeln!(out, "  ligne {line} : {reason}")?;
+    }
+    for difference in differences {
+        match difference {
+            Difference::OnlyHere { place, name } => writeln!(
+                out,
+                "  {place} : {name} n'est pas dans la liste ; vérifier qu'elle est celle de ce \
+                 centre, et que ce certificat n'a pas été révoqué"
+            )?,
+            Difference::OnlyListed(row) => writeln!(
+                out,
+                "  ligne {} : {} {} jusqu'au {} n'est pas sur cette machine ; le retirer de l'autre \
+                 serveur, ou l'installer",
+                row.line, row.usage, row.name, row.not_after
+            )?,
+            Difference::OtherDate {
+                place,
+                here,
+                listed,
+            } => writeln!(
+                out,
+                "  {place} : expire ici le {here}, dans la liste le {} (ligne {}) ; le certificat \
+                 renouvelé n'est peut-être pas installé",
+                listed.not_after, listed.line
+            )?,
+        }
+    }
+    if differences.is_empty() && list.unread.is_empty() {
+        writeln!(out, "La liste et la machine concordent.")?;
+    }
+    Ok(())
+}
+
+/// Sets the gauges.
+pub fn record(entries: &[Entry]) {
+    for entry in entries {
+        let labels = [
+            ("place", entry.place.id.clone()),
+            ("role", entry.place.role.code().to_owned()),
+        ];
+        if let Some(facts) = &entry.facts {
+            #[expect(clippy::cast_precision_loss, reason = "seconds, far below 2^52")]
+            let end = facts.not_after.unix_timestamp() as f64;
+            metrics::gauge!(NOT_AFTER, &labels).set(end);
+        }
+        for wanted in [Severity::Warning, Severity::Critical] {
+            let has = entry.severity() == Some(wanted);
+            let place = entry.place.id.clone();
+            metrics::gauge!(FINDINGS, "place" => place, "severity" => severity(Some(wanted)))
+                .set(f64::from(u8::from(has)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use time::Duration;
+
+    use super::*;
+    use crate::certs::inventory::{Finding, dates};
+    use crate::certs::place::{Place, Role};
+    use crate::certs::testdata::{Profile, START, certificate};
+    use crate::config::ServerIdentity;
+
+    fn entry(now: OffsetDateTime) -> Entry {
+        let profile = Profile {
+            unit: Some("318751275100020"),
+            ..Profile::default()
+        };
+        let facts = Facts::of(&certificate(&profile).0).unwrap();
+        let findings = dates(&facts, Role::ServSsl, now).into_iter().collect();
+        Entry {
+            place: Place {
+                id: "db:scanner".into(),
+                role: Role::ServSsl,
+                user: "PACS scanner".into(),
+                host: Some("db.exemple.fr".into()),
+                identity: ServerIdentity {
+                    certificate_file: "/etc/drimbox/db.pem".into(),
+                    key_file: "/etc/drimbox/db.key".into(),
+                },
+            },
+            facts: Some(facts),
+            chain: Vec::new(),
+            findings,
+        }
+    }
+
+    fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_supervisor_gets_its_exit_code_and_the_days_left() {
+        for (days, word, code) in [(0, "OK", 0), (1050, "WARNING", 1), (1090, "CRITICAL", 2)] {
+            let now = START + Duration::days(days);
+            let mut out = Vec::new();
+            assert_eq!(nagios(&[entry(now)], now, &mut out).unwrap(), code);
+            let out = String::from_utf8(out).unwrap();
+            assert!(out.starts_with(&format!("CERTIFICATS {word} - ")), "{out}");
+            let left = 1095 - days;
+            assert!(
+                out.lines()
+                    .next()
+                    .unwrap()
+                    .ends_with(&format!("| 'db:scanner'={left}"))
+            );
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_is_wrong_first() {
+        let now = START + Duration::days(1090);
+        let mut entry = entry(now);
+        entry.findings.push(Finding::SeveralNames);
+        let table = text(|out| table(&[entry.clone()], now, out));
+        assert!(table.contains("db:scanner"), "{table}");
+        assert!(table.contains("CRITIQUE : expire dans 5 jours"), "{table}");
+        let details = text(|out| details(&entry, now, out));
+        assert!(details.contains("SIRET 18751275100020"), "{details}");
+        assert!(
+            details.contains("jusqu'à expiration seulement"),
+            "{details}"
+        );
+    }
+
+    #[test]
+    fn json_and_csv_hold_the_same() {
+        let now = START;
+        let entries = [entry(now)];
+        let value = json(&entries, now);
+        let certificate = &value[0]["certificate"];
+        assert_eq!(certificate["days_left"], 1095);
+        assert_eq!(certificate["not_after"], "2028-12-31T00:00:00Z");
+        assert_eq!(certificate["structure"]["kind"], "SIRET");
+        let table = text(|out| csv(&entries, now, out));
+        let mut lines = table.lines();
+        assert_eq!(lines.next().unwrap().split(',').count(), 14);
+        assert!(table.contains(certificate["sha256"].as_str().unwrap()));
+        assert!(table.contains("SIRET 18751275100020"));
+    }
+}

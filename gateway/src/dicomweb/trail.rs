@@ -1,0 +1,286 @@
+//! What the audit trail tells of requests on `db` names: before the first byte of the answer, and at
+//! its end.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::access::Known;
+use crate::archive::Scope;
+use crate::audit::{
+    Actor, Audit, AuditError, Ending, Event, Kind, Object, Outcome, Peer, Person, Sequence, Text,
+};
+use crate::dicom::uid::InstanceUid;
+use crate::net::{Connection, ResourceName};
+
+/// Time over which requests without any certificate are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Refusals of such requests that are recorded within it: anybody can make them, and the trail must
+/// not be filled by anybody.
+const OF_NOBODY: u32 = 60;
+
+/// The trail of requests of peers.
+pub struct Trail {
+    audit: Audit,
+    of_nobody: Mutex<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    count: u32,
+}
+
+/// What is known of a request so far.
+#[derive(Debug, Default)]
+pub struct About {
+    /// Who asks.
+    pub known: Known,
+    /// Name of the PACS.
+    pub pacs: Option<Arc<str>>,
+    /// What is asked for.
+    pub scope: Option<Scope>,
+    /// The KOS that the request names.
+    pub kos: Option<InstanceUid>,
+    /// Word for the reason of a refusal.
+    pub reason: Option<&'static str>,
+    /// Whether access was granted.
+    pub granted: bool,
+}
+
+impl Trail {
+    /// Over this audit trail.
+    #[must_use]
+    pub fn new(audit: Audit) -> Self {
+        Self {
+            audit,
+            of_nobody: Mutex::new(Window {
+                began: Instant::now(),
+                count: 0,
+            }),
+        }
+    }
+
+    /// Records a request that is not answered with what it asked for.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn refused(
+        &self,
+        connection: &Connection,
+        about: &About,
+        status: StatusCode,
+    ) -> Result<(), AuditError> {
+        if connection.peer_certificates.is_none() && !self.of_nobody.lock().has_room() {
+            metrics::counter!("drimbox_peer_refusals_unrecorded_total").increment(1);
+            return Ok(());
+        }
+        let (kind, outcome) = if about.granted {
+            let failed = Outcome {
+                ending: Ending::Failed,
+                status: Some(status.as_u16()),
+                ..Outcome::default()
+            };
+            (Kind::RequestEnded, failed)
+        } else {
+            let reason = about.reason.unwrap_or("malformed");
+            (
+                Kind::RequestRefused,
+                Outcome::refused(status.as_u16(), reason),
+            )
+        };
+        let event = self.event(kind, connection, about).ending(outcome);
+        self.audit.record(event).await.map(drop)
+    }
+
+    /// Records that an answer begins, and its end when that comes.
+    ///
+    /// # Errors
+    /// [`AuditError`]: nothing of the answer may leave.
+    pub async fn begun(
+        self: &Arc<Self>,
+        connection: &Connection,
+        about: &About,
+        answer: Response,
+    ) -> Result<Response, AuditError> {
+        let started = Instant::now();
+        let mut event = self.event(Kind::RequestStarted, connection, about);
+        if let Some(ResourceName(name)) = answer.extensions().get() {
+            event.object.resource = Some((*name).into());
+        }
+        let status = answer.status().as_u16();
+        event.outcome = Outcome {
+            status: Some(status),
+            ..Outcome::of(Ending::Begun)
+        };
+        let mut end = event.clone();
+        end.kind = Kind::RequestEnded;
+        let begun = self.audit.record(event).await?;
+        let follow = Follow {
+            trail: Arc::clone(self),
+            event: Some(end),
+            begun,
+            started,
+            status,
+            runtime: Handle::current(),
+        };
+        Ok(answer.map(|body| Body::new(Followed::new(body, follow))))
+    }
+
+    fn event(&self, kind: Kind, connection: &Connection, about: &About) -> Event {
+        let peer = about.known.peer.as_ref().map(|peer| Peer {
+            subject: Some(Text::from(&peer.subject)),
+            fingerprint: Some(Text::from(&peer.fingerprint)),
+            host: peer.host.as_ref().map(Text::from),
+        });
+        let person = about.known.person.as_ref().map(|person| Person {
+            national_id: Some(person.national_id.as_str().into()),
+            profession: person.user.as_ref().and_then(|user| {
+                let mut exercices = user.exercices.iter();
+                exercices.find_map(|one| one.profession.as_deref().map(Text::from))
+            }),
+            token: Some(Text::from(&person.jti)),
+            authorized_party: Some(Text::from(&person.azp)),
+            session: person.session.as_ref().map(Text::from),
+            ..Person::default()
+        });
+        let scope = about.scope.as_ref();
+        let object = Object {
+            pacs: about.pacs.as_ref().map(Text::from),
+            study: scope.map(|scope| scope.study().as_str().into()),
+            series: scope
+                .and_then(Scope::series)
+                .map(|series| series.as_str().into()),
+            instance: scope
+                .and_then(Scope::instance)
+                .map(|instance| instance.as_str().into()),
+            kos: about.kos.as_ref().map(|kos| kos.as_str().into()),
+            ..Object::default()
+        };
+        let actor = Actor {
+            address: Some(connection.remote.ip()),
+            peer,
+            person,
+            account: None,
+        };
+        self.audit.event(kind).by(actor).on(object)
+    }
+}
+
+impl Window {
+    fn has_room(&mut self) -> bool {
+        if self.began.elapsed() >= WINDOW {
+            self.began = Instant::now();
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= OF_NOBODY
+    }
+}
+
+/// What is recorded when an answer ends.
+struct Follow {
+    trail: Arc<Trail>,
+    event: Option<Event>,
+    begun: Sequence,
+    started: Instant,
+    status: u16,
+    runtime: Handle,
+}
+
+impl Follow {
+    fn end(&mut self, bytes: u64, ending: Ending) {
+        let Some(event) = self.event.take() else {
+            return;
+        };
+        let at = self.trail.audit.event(event.kind).at;
+        let outcome = Outcome {
+            status: Some(self.status),
+            bytes: Some(bytes),
+            duration: Some(self.started.elapsed()),
+            ..Outcome::of(ending)
+        };
+        let event = Event { at, ..event }.ending(outcome).following(self.begun);
+        let audit = self.trail.audit.clone();
+        // The beginning is on disk: a crash before this leaves an answer whose end is not known.
+        self.runtime.spawn(async move {
+            if let Err(error) = audit.record(event).await {
+                tracing::error!("the end of an answer to a peer is not recorded: {error}");
+            }
+        });
+    }
+}
+
+/// Passes the frames of a body on, and tells its end.
+struct Followed {
+    inner: Body,
+    follow: Follow,
+    bytes: u64,
+    length: Option<u64>,
+    whole: bool,
+}
+
+impl Followed {
+    fn new(inner: Body, follow: Follow) -> Self {
+        Self {
+            whole: inner.is_end_stream(),
+            length: inner.size_hint().exact(),
+            inner,
+            follow,
+            bytes: 0,
+        }
+    }
+}
+
+impl HttpBody for Followed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let frame = Pin::new(&mut this.inner).poll_frame(cx);
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                this.bytes = this.bytes.saturating_add(length as u64);
+                // With a known length the transport stops asking at the last byte.
+                this.whole = Some(this.bytes) == this.length || this.inner.is_end_stream();
+            }
+            Poll::Ready(None) => this.whole = true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let ending = if self.whole {
+            Ending::Success
+        } else {
+            Ending::Aborted
+        };
+        self.follow.end(self.bytes, ending);
+    }
+}

@@ -1,0 +1,509 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::{Body, to_bytes};
+use http::{HeaderMap, Request, StatusCode, header};
+use psc_auth::{
+    BoxFuture, Environment, PendingLogin, Provider, Settings, Transport, TransportError, UnixTime,
+};
+use secrecy::SecretString;
+use serde_json::json;
+use tower::ServiceExt as _;
+
+use super::pending::Pending;
+use super::session::{NewSession, Session};
+use super::*;
+use crate::access::professional::{Professional, Situation};
+use crate::net::{Connection, ListenerKind, RequestId};
+use crate::store::{SessionStore, SledStore};
+
+const HOST: &str = "vi.example";
+const START: u64 = 1_900_000_000;
+
+#[derive(Debug)]
+struct SetClock(AtomicU64);
+
+impl SetClock {
+    fn pass(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> UnixTime {
+        UnixTime::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A data folder, which outlives the sessions opened in it.
+struct Place {
+    folder: tempfile::TempDir,
+    clock: Arc<SetClock>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock: Arc::new(SetClock(AtomicU64::new(START))),
+        }
+    }
+
+    fn sessions(&self, most: usize) -> Sessions {
+        let store = SledStore::open(self.folder.path()).unwrap();
+        let vault = Vault::open(&self.folder.path().join("sessions.key")).unwrap();
+        let limits = SessionLimits {
+            idle: Duration::from_secs(1200),
+            absolute: Duration::from_secs(14_400),
+            most,
+        };
+        let store = Arc::new(store.sessions().unwrap());
+        Sessions::open(
+            limits,
+            vault,
+            store,
+            Arc::clone(&self.clock) as Arc<dyn Clock>,
+        )
+        .unwrap()
+    }
+}
+
+fn psc_session(sub: &str, ends_at: u64) -> psc_auth::Session {
+    let record = json!({
+        "user": { "sub": sub, "sid": "sid", "national_id": "899700366240", "acr": "eidas1",
+                  "auth_time": START, "given_name": "Dominique", "family_name": "Secretname" },
+        "ends_at": ends_at,
+        "tokens": { "access": "secret-access", "refresh": "secret-refresh", "id": "secret-id",
+                    "obtained_at": START, "expires_at": START + 120 },
+    });
+    psc_auth::Session::import(record.to_string().as_bytes()).unwrap()
+}
+
+fn situation(id: &str) -> Situation {
+    Situation {
+        id: id.into(),
+        profession: "10".into(),
+        skill: Some("SM44".into()),
+        mode: None,
+        role: None,
+        sector: None,
+        structure_id: None,
+        structure: Some(format!("Structure {id} <b>")),
+        town: None,
+    }
+}
+
+fn newcomer(sub: &str, situations: &[&str]) -> NewSession {
+    let psc = psc_session(sub, START + 20_000);
+    NewSession {
+        host: HOST.into(),
+        professional: Professional {
+            national_id: psc.user().national_id.clone().unwrap(),
+            rpps: None,
+            family_name: Some("Secretname".into()),
+            given_name: Some("Dominique".into()),
+            sub: sub.into(),
+            sid: Some("sid".into()),
+        },
+        situations: situations.iter().map(|id| situation(id)).collect(),
+        psc,
+        return_to: ReturnPath::parse("/viewer/").unwrap(),
+        link: Some("link".into()),
+        data: None,
+    }
+}
+
+fn cookie(id: &SessionId) -> HeaderMap {
+    let line = format!("{}={}", cookies::SESSION, id.expose());
+    HeaderMap::from_iter([(header::COOKIE, line.parse().unwrap())])
+}
+
+async fn begin(sessions: &Sessions, new: NewSession) -> (HeaderMap, Arc<Session>) {
+    let (id, session, _) = sessions.begin(new).await.unwrap();
+    (cookie(&id), session)
+}
+
+#[tokio::test]
+async fn sessions_come_back_after_a_restart_and_those_that_ended_do_not() {
+    let place = Place::new();
+    let sessions = place.sessions(10);
+    let (kept, session) = begin(&sessions, newcomer("a", &["0-0", "0-1"])).await;
+    assert!(session.choose("0-1"));
+    sessions
+        .set_data(session.key, Some("granted".into()))
+        .await
+        .unwrap();
+    assert_eq!(
+        sessions.take_link(session.key).await.as_deref(),
+        Some("link")
+    );
+    assert_eq!(sessions.take_link(session.key).await, None);
+    let (gone, session) = begin(&sessions, newcomer("b", &["0"])).await;
+    assert!(sessions.end(&session).await);
+    // A record that is still being written does not come back either.
+    sessions.save(&session).await;
+    drop((sessions, session));
+
+    let sessions = place.sessions(10);
+    let view = sessions.current(&kept, HOST).unwrap();
+    assert_eq!(view.situation.id, "0-1");
+    assert_eq!((view.data.as_deref(), view.link), (Some("granted"), None));
+    assert!(sessions.current(&gone, HOST).is_none());
+    assert_eq!(sessions.count(), 1);
+}
+
+#[tokio::test]
+async fn nothing_of_a_session_is_readable_on_disk_or_with_another_key() {
+    let place = Place::new();
+    let sessions = place.sessions(10);
+    let (headers, _) = begin(&sessions, newcomer("a", &["0"])).await;
+    drop(sessions);
+    let store = SledStore::open(place.folder.path()).unwrap();
+    let records = store.sessions().unwrap().all(usize::MAX).unwrap();
+    assert_eq!(records.len(), 1);
+    let cookie = headers[header::COOKIE]
+        .as_bytes()
+        .rsplit(|b| *b == b'=')
+        .next()
+        .unwrap();
+    for secret in [&b"Secretname"[..], b"secret-", b"899700366240", cookie] {
+        for (name, record) in &records {
+            assert!(!record.windows(secret.len()).any(|bytes| bytes == secret));
+            assert!(!name.windows(secret.len()).any(|bytes| bytes == secret));
+        }
+    }
+    drop(store);
+    std::fs::remove_file(place.folder.path().join("sessions.key")).unwrap();
+    assert!(place.sessions(10).current(&headers, HOST).is_none());
+}
+
+#[tokio::test]
+async fn a_session_ends_without_use_and_at_its_longest_life() {
+    let place = Place::new();
+    let sessions = place.sessions(10);
+    let (used, _) = begin(&sessions, newcomer("a", &["0"])).await;
+    let (looked_at, _) = begin(&sessions, newcomer("b", &["0"])).await;
+    for _ in 0..12 {
+        place.clock.pass(1199);
+        assert!(sessions.current(&used, HOST).is_some());
+        // Questions of the page itself keep nothing alive.
+        let _ = sessions.peek(&looked_at, HOST);
+    }
+    assert!(sessions.peek(&looked_at, HOST).is_none());
+    place.clock.pass(14_400 - 12 * 1199 - 1);
+    assert!(sessions.current(&used, HOST).is_some());
+    place.clock.pass(1);
+    assert!(sessions.current(&used, HOST).is_none());
+    let causes: Vec<_> = sessions
+        .over()
+        .into_iter()
+        .map(|(_, cause)| cause)
+        .collect();
+    assert_eq!(causes, ["absolute", "absolute"]);
+}
+
+#[tokio::test]
+async fn a_session_is_no_longer_than_that_of_psc() {
+    let place = Place::new();
+    let sessions = place.sessions(10);
+    let mut new = newcomer("a", &["0"]);
+    new.psc = psc_session("a", START + 100);
+    let (headers, _) = begin(&sessions, new).await;
+    place.clock.pass(99);
+    assert!(sessions.current(&headers, HOST).is_some());
+    place.clock.pass(1);
+    assert!(sessions.current(&headers, HOST).is_none());
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_before_the_situation_is_chosen_or_on_another_host() {
+    let place = Place::new();
+    let sessions = place.sessions(10);
+    let (headers, session) = begin(&sessions, newcomer("a", &["0-0", "0-1"])).await;
+    assert!(sessions.current(&headers, HOST).is_none());
+    assert!(!session.choose("0-2") && session.choose("0-0"));
+    assert!(sessions.current(&headers, HOST).is_some());
+    assert!(sessions.current(&headers, "vi2.example").is_none());
+    assert!(sessions.current(&HeaderMap::new(), HOST).is_none());
+}
+
+#[tokio::test]
+async fn beyond_the_limit_the_session_unused_for_longest_gives_way() {
+    let place = Place::new();
+    let sessions = place.sessions(2);
+    let (first, _) = begin(&sessions, newcomer("a", &["0"])).await;
+    place.clock.pass(1);
+    let (second, _) = begin(&sessions, newcomer("b", &["0"])).await;
+    place.clock.pass(1);
+    assert!(sessions.current(&first, HOST).is_some());
+    let (third, _) = begin(&sessions, newcomer("c", &["0"])).await;
+    let live = [&first, &second, &third].map(|headers| sessions.current(headers, HOST).is_some());
+    assert_eq!(live, [true, false, true]);
+    assert_eq!(sessions.count(), 2);
+    let long = "x".repeat(MAX_DATA + 1);
+    let key = sessions.current(&third, HOST).unwrap().key;
+    assert_eq!(
+        sessions.set_data(key, Some(long)).await,
+        Err(NotKept::TooLong)
+    );
+}
+
+#[tokio::test]
+async fn a_use_is_written_down_after_a_minute_and_at_the_stop() {
+    let place = Place::new();
+    let sessions = place.sessions(10);
+    let (headers, session) = begin(&sessions, newcomer("a", &["0"])).await;
+    let written = async || session.record.lock().await.seen_at;
+    place.clock.pass(59);
+    sessions.current(&headers, HOST).unwrap();
+    sessions.save_uses().await;
+    assert_eq!(written().await, START);
+    place.clock.pass(1);
+    sessions.current(&headers, HOST).unwrap();
+    sessions.save_uses().await;
+    assert_eq!(written().await, START + 60);
+    place.clock.pass(1);
+    sessions.current(&headers, HOST).unwrap();
+    sessions.save_all().await;
+    assert_eq!(written().await, START + 61);
+}
+
+fn pending(state: &str, at: u64) -> Pending {
+    let record = json!({
+        "url": "https://wallet.example/auth", "state": state, "nonce": "n", "verifier": "v",
+        "redirect_uri": "https://vi.example/auth/psc/callback", "started_at": at,
+    });
+    let login = PendingLogin::import(record.to_string().as_bytes()).unwrap();
+    Pending::new(HOST.into(), Destination::default(), login)
+}
+
+fn browser() -> SessionKey {
+    SessionId::new().unwrap().key()
+}
+
+fn address(last: u8) -> IpAddr {
+    Ipv4Addr::new(192, 0, 2, last).into()
+}
+
+#[test]
+fn a_login_belongs_to_its_browser_and_ends_in_time() {
+    let pendings = Pendings::new(100, Duration::from_secs(600));
+    let (mine, other) = (browser(), browser());
+    pendings.add(mine, address(1), pending("s", START));
+    pendings.add(other, address(2), pending("t", START));
+    let find = |browser, state: &str, at| {
+        let at = UnixTime::from_secs(at);
+        pendings.find(browser, &SecretString::from(state), at)
+    };
+    assert!(find(mine, "s", START + 599).is_some());
+    assert!(find(mine, "s", START + 600).is_none());
+    assert!(find(mine, "t", START).is_none() && find(other, "s", START).is_none());
+    find(mine, "s", START)
+        .unwrap()
+        .finished(UnixTime::from_secs(START + 5));
+    assert!(find(mine, "s", START + 64).is_some() && find(mine, "s", START + 65).is_none());
+    pendings.sweep(UnixTime::from_secs(START + 65));
+    assert_eq!(pendings.count(), 1);
+    pendings.forget(other);
+    assert_eq!(pendings.count(), 0);
+}
+
+#[test]
+fn tabs_of_one_browser_are_bounded() {
+    let pendings = Pendings::new(100, Duration::from_secs(600));
+    let browser = browser();
+    for tab in 0..20 {
+        pendings.add(browser, address(1), pending(&format!("s{tab}"), START));
+    }
+    assert_eq!(pendings.count(), 8);
+    let find = |state: &str| pendings.find(browser, &state.into(), UnixTime::from_secs(START));
+    assert!(find("s11").is_none() && find("s12").is_some() && find("s19").is_some());
+}
+
+#[test]
+fn who_floods_crowds_out_himself() {
+    let pendings = Pendings::new(256, Duration::from_secs(600));
+    let honest = browser();
+    pendings.add(honest, address(1), pending("s", START));
+    for number in 0..5_000 {
+        let flood = pending(&format!("f{number}"), START + 1);
+        pendings.add(browser(), address(66), flood);
+        assert!(pendings.count() <= 256);
+    }
+    let now = UnixTime::from_secs(START + 2);
+    assert!(pendings.find(honest, &"s".into(), now).is_some());
+}
+
+/// PSC that nobody can reach.
+#[derive(Debug)]
+struct Away;
+
+impl Transport for Away {
+    fn send(
+        &self,
+        _: psc_auth::Request,
+    ) -> BoxFuture<'_, Result<psc_auth::Response, TransportError>> {
+        Box::pin(async { Err(TransportError::Timeout(Duration::from_secs(10))) })
+    }
+}
+
+struct Pages {
+    _place: Place,
+    login: Arc<Login>,
+}
+
+impl Pages {
+    fn new() -> Self {
+        let place = Place::new();
+        let back = "https://vi.example/auth/psc/callback";
+        let settings = Settings::new(Environment::Sandbox, "client", back).unwrap();
+        let clock: Arc<dyn Clock> = Arc::clone(&place.clock) as _;
+        let provider = Provider::new(settings, Arc::new(Away), Arc::clone(&clock));
+        let login = Login::new(Parts {
+            party: RelyingParty::new(Arc::new(provider)),
+            professions: ProfessionPolicy::default(),
+            sessions: Arc::new(place.sessions(10)),
+            return_addresses: HashMap::from([(HOST.into(), back.parse().unwrap())]),
+            max_pending: 10,
+            login_lifetime: Duration::from_secs(600),
+            audit: Arc::new(NoAudit),
+            clock,
+            centre: Some("Centre <i>".into()),
+            contact: None,
+        });
+        Self {
+            _place: place,
+            login: Arc::new(login),
+        }
+    }
+
+    async fn ask(&self, request: http::request::Builder, body: &str) -> http::Response<Body> {
+        let mut request: Request<Body> = request.body(body.to_owned().into()).unwrap();
+        request.extensions_mut().insert(Connection {
+            id: 1,
+            listener: ListenerKind::Viewer,
+            remote: (address(1), 1).into(),
+            host: Some(HOST.into()),
+            peer_certificates: None,
+        });
+        request
+            .extensions_mut()
+            .insert(RequestId("reference-1".into()));
+        router(Arc::clone(&self.login))
+            .oneshot(request)
+            .await
+            .unwrap()
+    }
+
+    async fn get(&self, path: &str, headers: &HeaderMap) -> http::Response<Body> {
+        let mut request = Request::get(path);
+        request.headers_mut().unwrap().extend(headers.clone());
+        self.ask(request, "").await
+    }
+}
+
+async fn text(response: http::Response<Body>) -> String {
+    let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_headers_of_a_page_that_nobody_frames_or_keeps() {
+    let pages = Pages::new();
+    for path in [
+        "/auth/",
+        "/auth/bye",
+        "/auth/psc/callback",
+        "/auth/session.json",
+        "/auth/logout",
+    ] {
+        let response = pages.get(path, &HeaderMap::new()).await;
+        let header = |name| response.headers()[name].to_str().unwrap();
+        assert_eq!(
+            header("content-security-policy"),
+            "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        );
+        assert_eq!(header("cache-control"), "no-store", "{path}");
+        assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(header("x-content-type-options"), "nosniff");
+    }
+}
+
+#[tokio::test]
+async fn while_psc_is_away_the_page_says_so_and_when_to_come_back() {
+    let pages = Pages::new();
+    let response = pages.get("/auth/psc/login", &HeaderMap::new()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()[header::RETRY_AFTER], "30");
+    assert!(response.headers().get(header::SET_COOKIE).is_none());
+    let page = text(response).await;
+    assert!(page.contains("Pro Santé Connect ne répond pas") && page.contains("reference-1"));
+}
+
+#[tokio::test]
+async fn texts_of_others_are_escaped() {
+    let pages = Pages::new();
+    let sessions = pages.login.sessions();
+    let mut new = newcomer("a", &["0-0", "0-1"]);
+    new.professional.given_name = Some("<script>alert(1)</script>".into());
+    let (headers, _) = begin(sessions, new).await;
+    let page = text(pages.get("/auth/situation", &headers).await).await;
+    assert!(!page.contains("<script") && !page.contains("<b>") && !page.contains("<i>"));
+    assert!(page.contains("&#60;script&#62;"));
+}
+
+#[tokio::test]
+async fn a_form_without_its_token_or_its_origin_changes_nothing() {
+    let pages = Pages::new();
+    let sessions = pages.login.sessions();
+    let (id, _, _) = sessions.begin(newcomer("a", &["0"])).await.unwrap();
+    let headers = cookie(&id);
+    let post = async |site: &str, body: String| {
+        let request = Request::post("/auth/logout")
+            .header(header::COOKIE, headers[header::COOKIE].clone())
+            .header("sec-fetch-site", site);
+        pages.ask(request, &body).await.status()
+    };
+    let good = format!("csrf={}", id.csrf());
+    let other = format!("csrf={}", SessionId::new().unwrap().csrf());
+    for (site, body) in [
+        ("cross-site", good.clone()),
+        ("same-site", good.clone()),
+        ("none", good.clone()),
+        ("same-origin", String::new()),
+        ("same-origin", other),
+        ("same-origin", "csrf=".to_owned()),
+    ] {
+        assert_eq!(post(site, body).await, StatusCode::FORBIDDEN);
+        assert!(sessions.current(&headers, HOST).is_some());
+    }
+    let long = format!("{good}&x={}", "x".repeat(17 * 1024));
+    assert_eq!(
+        post("same-origin", long).await,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    assert_eq!(post("same-origin", good).await, StatusCode::SEE_OTHER);
+    assert!(sessions.current(&headers, HOST).is_none());
+}
+
+#[tokio::test]
+async fn a_page_learns_how_long_the_session_lives_without_keeping_it_alive() {
+    let pages = Pages::new();
+    let (headers, _) = begin(pages.login.sessions(), newcomer("a", &["0"])).await;
+    pages._place.clock.pass(100);
+    let said = async || -> serde_json::Value {
+        let page = text(pages.get("/auth/session.json", &headers).await).await;
+        serde_json::from_str(&page).unwrap()
+    };
+    assert_eq!(said().await["idleSeconds"], 1100);
+    assert_eq!(said().await["absoluteSeconds"], 14_300);
+    pages._place.clock.pass(1100);
+    assert_eq!(said().await, json!({ "loggedIn": false }));
+}

@@ -1,0 +1,153 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::*;
+
+fn exam(pacs: &str, study: &str, kos: &str) -> PublishedExam {
+    PublishedExam {
+        pacs: pacs.into(),
+        study: StudyUid::parse(study).unwrap(),
+        kos: InstanceUid::parse(kos).unwrap(),
+        series: vec![PublishedSeries {
+            series: SeriesUid::parse("1.2.1").unwrap(),
+            instances: vec![InstanceUid::parse("1.2.1.1").unwrap()],
+        }],
+        accessions: vec![Accession {
+            issuer: Some("1.2.250.1".into()),
+            number: "A1".into(),
+        }],
+        cda_id: Some("1.2.3^4".into()),
+        ins: Some(PatientIns {
+            matricule: "279035121518989".into(),
+            authority: "1.2.250.1.213.1.4.10".into(),
+        }),
+        restrictions: Restrictions::default(),
+    }
+}
+
+fn study(uid: &str) -> StudyUid {
+    StudyUid::parse(uid).unwrap()
+}
+
+#[tokio::test]
+async fn an_exam_is_there_after_a_restart_until_it_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = exam("ct", "1.2", "1.9");
+    let exams = Exams::open(folder.path()).unwrap();
+    exams.put(first.clone()).await.unwrap();
+    drop(exams);
+    let exams = Exams::open(folder.path()).unwrap();
+    let found = exams.get("ct", &study("1.2")).await.unwrap().unwrap();
+    assert_eq!(*found, first);
+    assert!(exams.remove("ct", &study("1.2")).await.unwrap());
+    assert!(!exams.remove("ct", &study("1.2")).await.unwrap());
+    assert!(exams.get("ct", &study("1.2")).await.unwrap().is_none());
+    drop(exams);
+    let exams = Exams::open(folder.path()).unwrap();
+    assert!(exams.get("ct", &study("1.2")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_newer_kos_takes_the_place_of_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let exams = Exams::open(folder.path()).unwrap();
+    exams.put(exam("ct", "1.2", "1.9")).await.unwrap();
+    exams.get("ct", &study("1.2")).await.unwrap();
+    exams.put(exam("ct", "1.2", "1.10")).await.unwrap();
+    let found = exams.get("ct", &study("1.2")).await.unwrap().unwrap();
+    assert_eq!(found.kos.as_str(), "1.10");
+    assert_eq!(exams.list(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_study_of_another_pacs_is_not_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let exams = Exams::open(folder.path()).unwrap();
+    exams.put(exam("ct", "1.2", "1.9")).await.unwrap();
+    assert!(exams.get("mr", &study("1.2")).await.unwrap().is_none());
+    assert!(exams.get("ct", &study("1.22")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_told_and_publishes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let exams = Exams::open(folder.path()).unwrap();
+    exams.put(exam("ct", "1.2", "1.9")).await.unwrap();
+    exams.put(exam("ct", "1.3", "1.9")).await.unwrap();
+    let path = |uid| exams.inner.path(&key("ct", &study(uid)));
+    // One exam's file in the place of another's, then half a file.
+    fs::copy(path("1.3"), path("1.2")).unwrap();
+    let reopened = Exams::open(folder.path()).unwrap();
+    let outcome = reopened.get("ct", &study("1.2")).await;
+    assert!(
+        matches!(outcome, Err(ExamError::Damaged { .. })),
+        "{outcome:?}"
+    );
+    let whole = fs::read(path("1.3")).unwrap();
+    fs::write(path("1.3"), &whole[..whole.len() / 2]).unwrap();
+    let outcome = reopened.get("ct", &study("1.3")).await;
+    assert!(
+        matches!(outcome, Err(ExamError::Damaged { .. })),
+        "{outcome:?}"
+    );
+    assert!(reopened.list(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_crash_left_half_written_is_gone_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let exams = Exams::open(folder.path()).unwrap();
+    exams.put(exam("ct", "1.2", "1.9")).await.unwrap();
+    let half = folder.path().join(UNFINISHED).join("00");
+    fs::write(&half, "{\"vers").unwrap();
+    let exams = Exams::open(folder.path()).unwrap();
+    assert!(!half.exists());
+    let found = exams.get("ct", &study("1.2")).await.unwrap().unwrap();
+    assert_eq!(found.kos.as_str(), "1.9");
+}
+
+#[tokio::test]
+async fn an_exam_that_cannot_be_written_leaves_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let exams = Exams::open(folder.path()).unwrap();
+    exams.put(exam("ct", "1.2", "1.9")).await.unwrap();
+    fs::remove_dir_all(folder.path().join(UNFINISHED)).unwrap();
+    let outcome = exams.put(exam("ct", "1.2", "1.10")).await;
+    assert!(matches!(outcome, Err(ExamError::Io { .. })), "{outcome:?}");
+    let found = exams.get("ct", &study("1.2")).await.unwrap().unwrap();
+    assert_eq!(found.kos.as_str(), "1.9");
+}
+
+#[test]
+fn what_a_kos_names_is_told_from_what_it_does_not() {
+    let exam = exam("ct", "1.2", "1.9");
+    let series = |uid| SeriesUid::parse(uid).unwrap();
+    let instance = |uid| InstanceUid::parse(uid).unwrap();
+    assert!(exam.has_series(&series("1.2.1")) && !exam.has_series(&series("1.2.2")));
+    assert!(exam.has_instance(&series("1.2.1"), &instance("1.2.1.1")));
+    assert!(!exam.has_instance(&series("1.2.2"), &instance("1.2.1.1")));
+    assert!(!exam.has_instance(&series("1.2.1"), &instance("1.2.1.2")));
+}
+
+#[test]
+fn an_exam_without_content_or_with_doubles_is_not_taken() {
+    let good = exam("ct", "1.2", "1.9");
+    assert_eq!(good.check(), Ok(()));
+    let mut empty = good.clone();
+    empty.series[0].instances.clear();
+    assert_eq!(empty.check(), Err(InvalidExam::Empty));
+    let mut twice = good.clone();
+    twice.series.push(good.series[0].clone());
+    assert_eq!(twice.check(), Err(InvalidExam::Twice));
+    let mut long = good;
+    long.cda_id = Some("1".repeat(257));
+    assert_eq!(long.check(), Err(InvalidExam::Text));
+}
+
+#[test]
+fn nothing_of_the_patient_nor_of_the_order_is_printed() {
+    let text = format!("{:?}", exam("ct", "1.2", "1.9"));
+    assert!(
+        !text.contains("279035121518989") && !text.contains("A1"),
+        "{text}"
+    );
+}

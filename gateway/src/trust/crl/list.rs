@@ -1,0 +1,292 @@
+//! One certificate revocation list (RFC 5280 §5), read once, verified once, asked at each handshake.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls_pki_types::UnixTime;
+use rustls_pki_types::pem::{PemObject as _, SectionKind};
+use sha2::{Digest as _, Sha256};
+use webpki::{BorrowedCertRevocationList, CertRevocationList};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::time::ASN1Time;
+
+use super::super::anchors::{Anchors, Authority};
+use super::super::der::{self, Element, Elements, Signed};
+
+/// Bytes of a list: ten times what 100 000 entries take, rounded down.
+pub const MAX_BYTES: usize = 20 << 20;
+/// Bytes of a serial number (RFC 5280 §4.1.2.2 says 20), with one for the sign.
+const MAX_SERIAL: usize = 21;
+/// How far ahead of this clock a list may say it was issued.
+const SKEW: Duration = Duration::from_secs(3_600);
+
+/// `id-ce-cRLNumber`, content of the OID.
+const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
+
+/// Why a revocation list is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CrlError {
+    /// Larger than [`MAX_BYTES`].
+    #[error("it is larger than {MAX_BYTES} bytes")]
+    TooLarge,
+    /// Not a list of RFC 5280, or with something that is not supported, as a delta list.
+    #[error("it is no revocation list that can be used: {0}")]
+    Malformed(String),
+    /// Not one of the known authorities.
+    #[error("none of the authorities of `trust.authority_files` issued it")]
+    UnknownIssuer,
+    /// Signed by another key, or changed since.
+    #[error("its signature is wrong")]
+    BadSignature,
+    /// Only part of what the authority issued.
+    #[error("it lists only a part of the certificates of its authority")]
+    Partial,
+    /// Its date is ahead.
+    #[error("it says it was issued in the future: check the clock of this machine")]
+    Future,
+    /// Older than the one in use.
+    #[error("it is older than the list in use")]
+    Older,
+}
+
+impl CrlError {
+    /// A short, stable name for metrics and logs.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Malformed(_) => "malformed",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::BadSignature => "bad_signature",
+            Self::Partial => "partial",
+            Self::Future => "future",
+            Self::Older => "older",
+        }
+    }
+}
+
+/// Whom a list speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Everyone,
+    EndEntities,
+    Authorities,
+}
+
+/// A list that an authority of this gateway signed.
+#[derive(Debug)]
+pub struct Crl {
+    /// Common name of the authority.
+    pub authority: String,
+    /// When it was issued.
+    pub this_update: UnixTime,
+    /// When the next one is due; it counts for nothing from then on.
+    pub next_update: UnixTime,
+    /// SHA-256 of the bytes.
+    pub fingerprint: [u8; 32],
+    /// CRL number, big endian without leading zeros; empty when there is none.
+    number: Vec<u8>,
+    issuer: Vec<u8>,
+    scope: Scope,
+    revoked: HashSet<Box<[u8]>>,
+}
+
+/// What a list says about a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::trust) enum Said {
+    Good,
+    Revoked,
+    /// It does not speak of this kind of certificate.
+    Nothing,
+}
+
+impl Crl {
+    /// Reads a list, DER or PEM, and verifies who signed it. This takes tenths of a second for
+    /// 100 000 entries: call it where waiting is allowed.
+    ///
+    /// # Errors
+    /// [`CrlError`], for every reason but [`CrlError::Older`].
+    pub fn parse(
+        bytes: &[u8],
+        anchors: &Anchors,
+        known: &WebPkiSupportedAlgorithms,
+        now: UnixTime,
+    ) -> Result<Self, CrlError> {
+        if bytes.len() > MAX_BYTES {
+            return Err(CrlError::TooLarge);
+        }
+        let unwrapped;
+        let der = match bytes.first() {
+            Some(&der::SEQUENCE) => bytes,
+            _ => {
+                unwrapped = unwrap_pem(bytes)?;
+                &unwrapped
+            }
+        };
+        let signed = Signed::parse(der).ok_or_else(|| malformed("not DER"))?;
+        let head = Head::parse(signed.content).ok_or_else(|| malformed("unexpected fields"))?;
+        let mut authorities = anchors.with_subject(head.issuer).peekable();
+        if authorities.peek().is_none() {
+            return Err(CrlError::UnknownIssuer);
+        }
+        let authority: &Authority = authorities
+            .find(|authority| signed.is_signed_by(&authority.spki, known))
+            .ok_or(CrlError::BadSignature)?;
+        if head.this_update.as_secs() > now.as_secs().saturating_add(SKEW.as_secs()) {
+            return Err(CrlError::Future);
+        }
+        // webpki reads it again, strictly: version, dates, extensions, entries.
+        let strict = BorrowedCertRevocationList::from_der(der).map_err(malformed)?;
+        let mut revoked = HashSet::new();
+        for entry in &strict {
+            let serial = entry.map_err(malformed)?.serial_number;
+            if serial.len() > MAX_SERIAL {
+                return Err(malformed("a serial number is too long"));
+            }
+            revoked.insert(serial.into());
+        }
+        let scope = match CertRevocationList::from(strict).issuing_distribution_point() {
+            None => Scope::Everyone,
+            Some(point) => scope(point)?,
+        };
+        Ok(Self {
+            authority: authority.common_name.clone(),
+            this_update: head.this_update,
+            next_update: head.next_update,
+            fingerprint: Sha256::digest(bytes).into(),
+            number: head.number.to_vec(),
+            issuer: head.issuer.to_vec(),
+            scope,
+            revoked,
+        })
+    }
+
+    /// How many certificates it lists.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.revoked.len()
+    }
+
+    /// Subject of its authority (content, DER).
+    pub(super) fn issuer(&self) -> &[u8] {
+        &self.issuer
+    }
+
+    /// Whether it is past its `nextUpdate`.
+    #[must_use]
+    pub fn is_expired_at(&self, now: UnixTime) -> bool {
+        now >= self.next_update
+    }
+
+    /// Whether it may take the place of another of the same authority (RFC 5280 §5.2.3: numbers
+    /// never go down).
+    pub(super) fn may_replace(&self, other: &Self) -> bool {
+        let age = |list: &Self| (list.number.len(), list.number.clone());
+        match age(self).cmp(&age(other)) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => self.this_update >= other.this_update,
+            std::cmp::Ordering::Greater => true,
+        }
+    }
+
+    /// What it says about a certificate of its authority with this serial number (content of the
+    /// INTEGER).
+    pub(in crate::trust) fn says(&self, serial: &[u8], of_authority: bool) -> Said {
+        match (self.scope, of_authority) {
+            _ if self.revoked.contains(serial) => Said::Revoked,
+            (Scope::EndEntities, true) | (Scope::Authorities, false) => Said::Nothing,
+            _ => Said::Good,
+        }
+    }
+}
+
+/// What is read of a TBSCertList besides its entries (RFC 5280 §5.1).
+struct Head<'a> {
+    issuer: &'a [u8],
+    this_update: UnixTime,
+    next_update: UnixTime,
+    number: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    fn parse(content: &'a [u8]) -> Option<Self> {
+        let mut fields = Elements(content);
+        fields.expect(der::INTEGER)?;
+        fields.expect(der::SEQUENCE)?;
+        let issuer = fields.expect(der::SEQUENCE)?.content;
+        let this_update = time(fields.next()?)?;
+        let next_update = time(fields.next()?)?;
+        let mut number: &[u8] = &[];
+        for field in fields {
+            // [0] EXPLICIT Extensions
+            if field.tag != 0xa0 {
+                continue;
+            }
+            for extension in Elements(Elements(field.content).expect(der::SEQUENCE)?.content) {
+                let mut parts = Elements(extension.content);
+                if parts.expect(der::OID)?.content == CRL_NUMBER {
+                    let value = parts.find(|part| part.tag == der::OCTET_STRING)?;
+                    let mut digits = Elements(value.content).expect(der::INTEGER)?.content;
+                    while let Some((0, rest)) = digits.split_first() {
+                        digits = rest;
+                    }
+                    number = digits;
+                }
+            }
+        }
+        Some(Self {
+            issuer,
+            this_update,
+            next_update,
+            number,
+        })
+    }
+}
+
+/// UTCTime or GeneralizedTime.
+fn time(element: Element<'_>) -> Option<UnixTime> {
+    let (_, time) = ASN1Time::from_der(element.whole).ok()?;
+    let seconds = u64::try_from(time.timestamp()).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+}
+
+/// RFC 5280 §5.2.5.
+fn scope(point: &[u8]) -> Result<Scope, CrlError> {
+    // webpki gives the content of the extension: with or without its SEQUENCE.
+    let mut whole = Elements(point);
+    let content = match whole.expect(der::SEQUENCE) {
+        Some(sequence) if whole.is_done() => sequence.content,
+        _ => point,
+    };
+    let mut scope = Scope::Everyone;
+    for field in Elements(content) {
+        let set = field.content.first().is_some_and(|byte| *byte != 0);
+        match field.tag {
+            // distributionPoint
+            0xa0 => {}
+            // onlyContainsUserCerts, onlyContainsCACerts
+            0x81 if set => scope = Scope::EndEntities,
+            0x82 if set => scope = Scope::Authorities,
+            0x81 | 0x82 => {}
+            // onlySomeReasons, indirectCRL, onlyContainsAttributeCerts
+            0x84 | 0x85 if !set => {}
+            _ => return Err(CrlError::Partial),
+        }
+    }
+    Ok(scope)
+}
+
+fn unwrap_pem(bytes: &[u8]) -> Result<Vec<u8>, CrlError> {
+    let mut sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes);
+    let found = sections.find_map(|section| match section {
+        Ok((SectionKind::Crl, der)) => Some(der),
+        _ => None,
+    });
+    found.ok_or_else(|| malformed("neither DER nor PEM"))
+}
+
+fn malformed(reason: impl ToString) -> CrlError {
+    CrlError::Malformed(reason.to_string())
+}

@@ -1,0 +1,166 @@
+//! Revocation lists: one for each authority, the last good one kept on disk.
+//!
+//! A list is verified when it comes in; what is asked at a handshake is a lookup. Lists that are
+//! missing or past their `nextUpdate` make the answer "unknown", which is a refusal unless an
+//! administrator's bypass is open ([`super::Bypass`]).
+
+mod list;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls_pki_types::UnixTime;
+use sha2::{Digest as _, Sha256};
+
+use super::anchors::Anchors;
+use super::disk;
+pub(in crate::trust) use list::Said;
+pub use list::{Crl, CrlError, MAX_BYTES};
+
+/// The list of each authority, by its subject (content, DER).
+pub(super) type Lists = HashMap<Vec<u8>, Arc<Crl>>;
+
+/// The lists in use, and their folder.
+#[derive(Debug)]
+pub(super) struct Crls {
+    folder: PathBuf,
+    lists: ArcSwap<Lists>,
+    /// One list comes in at a time.
+    incoming: Mutex<()>,
+}
+
+/// What became of a list that came in.
+#[derive(Debug, Clone)]
+pub enum Taken {
+    /// It is in use from now on.
+    New(Arc<Crl>),
+    /// It is the one in use already.
+    Same(Arc<Crl>),
+}
+
+impl Taken {
+    /// The list.
+    #[must_use]
+    pub fn list(&self) -> &Arc<Crl> {
+        match self {
+            Self::New(list) | Self::Same(list) => list,
+        }
+    }
+}
+
+/// Why a list that came in is not in use.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// It is not to be used.
+    #[error(transparent)]
+    Refused(#[from] CrlError),
+    /// It could not be kept.
+    #[error("it cannot be kept: {0}")]
+    Disk(#[from] std::io::Error),
+}
+
+impl Crls {
+    /// The lists kept in a folder. What cannot be read or verified any more is left out, with a
+    /// line in the log.
+    pub(super) fn open(
+        folder: PathBuf,
+        anchors: &Anchors,
+        known: &WebPkiSupportedAlgorithms,
+        now: UnixTime,
+    ) -> std::io::Result<Self> {
+        std::fs::create_dir_all(&folder)?;
+        let crls = Self {
+            folder,
+            lists: ArcSwap::default(),
+            incoming: Mutex::new(()),
+        };
+        crls.read_again(anchors, known, now);
+        Ok(crls)
+    }
+
+    /// Reads the folder again: another process, or another moment, may have written to it.
+    pub(super) fn read_again(
+        &self,
+        anchors: &Anchors,
+        known: &WebPkiSupportedAlgorithms,
+        now: UnixTime,
+    ) {
+        let _one_at_a_time = self.incoming.lock();
+        let mut lists = Lists::default();
+        for authority in anchors.authorities() {
+            let path = self.path(&authority.subject);
+            let bytes = match disk::read(&path, MAX_BYTES) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(authority = authority.common_name, %error, "kept revocation list unreadable");
+                    continue;
+                }
+            };
+            let current = self.lists.load().get(&authority.subject).cloned();
+            let fingerprint: [u8; 32] = Sha256::digest(&bytes).into();
+            let unchanged = current.filter(|list| list.fingerprint == fingerprint);
+            let list = match unchanged {
+                Some(list) => Ok(list),
+                None => Crl::parse(&bytes, anchors, known, now).map(Arc::new),
+            };
+            match list {
+                Ok(list) => {
+                    lists.insert(authority.subject.clone(), list);
+                }
+                Err(error) => {
+                    tracing::warn!(authority = authority.common_name, %error, "kept revocation list left out");
+                }
+            }
+        }
+        self.lists.store(Arc::new(lists));
+    }
+
+    /// Verifies a list, keeps it on disk, then uses it. Blocks.
+    pub(super) fn take(
+        &self,
+        bytes: &[u8],
+        anchors: &Anchors,
+        known: &WebPkiSupportedAlgorithms,
+        now: UnixTime,
+    ) -> Result<Taken, TakeError> {
+        let fingerprint: [u8; 32] = Sha256::digest(bytes).into();
+        let same = |list: &&Arc<Crl>| list.fingerprint == fingerprint;
+        if let Some(list) = self.lists.load().values().find(same) {
+            return Ok(Taken::Same(Arc::clone(list)));
+        }
+        let list = Arc::new(Crl::parse(bytes, anchors, known, now)?);
+        let _one_at_a_time = self.incoming.lock();
+        let mut lists = Lists::clone(&self.lists.load());
+        if lists
+            .get(list.issuer())
+            .is_some_and(|other| !list.may_replace(other))
+        {
+            return Err(CrlError::Older.into());
+        }
+        disk::write(&self.path(list.issuer()), bytes)?;
+        lists.insert(list.issuer().to_vec(), Arc::clone(&list));
+        self.lists.store(Arc::new(lists));
+        Ok(Taken::New(list))
+    }
+
+    /// The lists in use.
+    pub(super) fn current(&self) -> Arc<Lists> {
+        self.lists.load_full()
+    }
+
+    fn path(&self, subject: &[u8]) -> PathBuf {
+        let digest = Sha256::digest(subject);
+        let name = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
+        let name: String = name.collect();
+        self.folder.join(name).with_extension("crl")
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}

@@ -1,0 +1,342 @@
+//! Keeping up to date: revocation lists every few hours, the white list once a day, and what a
+//! command wrote to the folder.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use rustls::RootCertStore;
+use tokio_util::sync::CancellationToken;
+
+use super::crl::{self, TakeError, Taken};
+use super::http::{Downloads, FetchError, web_authorities};
+use super::whitelist::{self, ListError, Outcome};
+use super::{Trust, TrustEvent, disk};
+use crate::config::Source;
+
+/// First pause after a failure; it doubles.
+const RETRY: Duration = Duration::from_secs(300);
+/// How often the folder is looked at, and gauges are set.
+const LOOK: Duration = Duration::from_secs(30);
+const DAY: u64 = 86_400;
+
+/// Why no list came from a source.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshError {
+    /// Nothing is configured to fetch from.
+    #[error("no source is configured (`trust.white_list.sources`)")]
+    NoSource,
+    /// It could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The white list is not used.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// The revocation list is not used.
+    #[error(transparent)]
+    Crl(#[from] TakeError),
+    /// The task was ended.
+    #[error("it was interrupted")]
+    Interrupted,
+}
+
+impl Trust {
+    /// Keeps everything up to date until it is told to stop.
+    pub async fn maintain(self, stop: CancellationToken) {
+        let work = async {
+            // The signer of the white list is looked up in the revocation lists.
+            let first = self.refresh_crls().await;
+            tokio::join!(self.keep_crls(first), self.keep_list(), self.watch());
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    /// Fetches every revocation list now. Each source with what became of it.
+    pub async fn refresh_crls(&self) -> Vec<(String, Result<Taken, RefreshError>)> {
+        let mut outcomes = Vec::new();
+        for source in self.crl_sources() {
+            let outcome = self.refresh_crl(&source).await;
+            match &outcome {
+                Ok(Taken::New(list)) => {
+                    tracing::info!(%source, authority = list.authority, entries = list.entries(), "revocation list replaced");
+                }
+                Ok(Taken::Same(_)) => {}
+                Err(error) => {
+                    metrics::counter!("drimbox_crl_refresh_failures_total").increment(1);
+                    tracing::warn!(%source, %error, "revocation list not refreshed");
+                }
+            }
+            outcomes.push((source.to_string(), outcome));
+        }
+        self.set_gauges();
+        outcomes
+    }
+
+    /// Fetches the white list now, from the first source that has one.
+    ///
+    /// # Errors
+    /// What the last source ended with.
+    pub async fn refresh_list(&self, confirmed: bool) -> Result<Outcome, RefreshError> {
+        let sources = self.0.settings.white_list.sources.clone();
+        let mut last = RefreshError::NoSource;
+        for source in sources {
+            let fetched = self.fetch(&source, whitelist::MAX_BYTES).await;
+            let trust = self.clone();
+            let name = source.to_string();
+            let outcome = blocking(move || match fetched {
+                Ok(bytes) => trust
+                    .0
+                    .take_list(&bytes, &name, confirmed)
+                    .map_err(RefreshError::from),
+                Err(error) => {
+                    tracing::warn!(source = name, %error, "white list not fetched");
+                    let noted = trust
+                        .0
+                        .lists
+                        .failed(&name, error.to_string(), trust.0.clock.now());
+                    if let Err(error) = noted {
+                        tracing::error!(%error, "history of the white list not written");
+                    }
+                    Err(error.into())
+                }
+            });
+            match outcome.await.and_then(|outcome| outcome) {
+                Ok(outcome) => {
+                    self.set_gauges();
+                    return Ok(outcome);
+                }
+                Err(error) => last = error,
+            }
+        }
+        self.set_gauges();
+        Err(last)
+    }
+
+    async fn refresh_crl(&self, source: &Source) -> Result<Taken, RefreshError> {
+        let bytes = self.fetch(source, crl::MAX_BYTES).await?;
+        let trust = self.clone();
+        // Long lists take a while: not on a thread that serves peers.
+        Ok(blocking(move || trust.take_crl(&bytes)).await??)
+    }
+
+    /// Configured sources, and the addresses in the authorities' own certificates.
+    fn crl_sources(&self) -> Vec<Source> {
+        let mut sources = self.0.settings.crl_sources.clone();
+        for authority in self.0.anchors.load().authorities() {
+            sources.extend(authority.crl_urls.iter().cloned().map(Source::Url));
+        }
+        let mut seen = BTreeSet::new();
+        sources.retain(|source| seen.insert(source.to_string()));
+        sources
+    }
+
+    async fn fetch(&self, source: &Source, limit: usize) -> Result<Bytes, FetchError> {
+        match source {
+            Source::Url(url) => {
+                let roots = match url.starts_with("https:") {
+                    true => web_authorities(&self.0.settings.white_list.ca_file)?,
+                    false => RootCertStore::empty(),
+                };
+                let downloads = Downloads::new(roots).map_err(|error| FetchError::Unreachable {
+                    url: url.clone(),
+                    reason: error.to_string(),
+                })?;
+                downloads.get(url, limit).await
+            }
+            Source::File(path) => {
+                let failed = |source| FetchError::File {
+                    path: path.clone(),
+                    source,
+                };
+                let file = path.clone();
+                let read = blocking(move || disk::read(&file, limit)).await;
+                let read = read.unwrap_or(Ok(None)).map_err(failed)?;
+                read.map(Bytes::from)
+                    .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+            }
+        }
+    }
+
+    async fn keep_crls(&self, mut outcomes: Vec<(String, Result<Taken, RefreshError>)>) {
+        let mut failures = 0;
+        loop {
+            let all_in_force = self.crl_status().iter().all(|status| status.in_force);
+            let fetched = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+            failures = if fetched && all_in_force { 0 } else { failures + 1 };
+            let regular = self.0.settings.crl_refresh;
+            tokio::time::sleep(match failures {
+                0 => jittered(regular),
+                n => jittered(back_off(n)).min(regular),
+            })
+            .await;
+            outcomes = self.refresh_crls().await;
+        }
+    }
+
+    async fn keep_list(&self) {
+        if self.0.settings.white_list.sources.is_empty() {
+            return;
+        }
+        let minute = random() % (DAY / 60);
+        let mut failures = 0;
+        let recent = self.list_status().is_some_and(|status| status.age < DAY);
+        if recent {
+            tokio::time::sleep(until_minute(self.0.clock.now().as_secs(), minute)).await;
+        }
+        loop {
+            failures = match self.refresh_list(false).await {
+                Ok(_) => 0,
+                Err(_) => failures + 1,
+            };
+            let daily = until_minute(self.0.clock.now().as_secs(), minute);
+            tokio::time::sleep(match failures {
+                0 => daily,
+                n => jittered(back_off(n)).min(daily),
+            })
+            .await;
+        }
+    }
+
+    /// Notices what a command wrote, and the end of a bypass.
+    async fn watch(&self) {
+        let mut seen = self.stamps().await;
+        let mut bypass = self.open_bypass();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let stamps = self.stamps().await;
+            if stamps != seen {
+                let trust = self.clone();
+                let _ = blocking(move || trust.read_again()).await;
+                seen = stamps;
+            }
+            let open = self.open_bypass();
+            match (&bypass, &open) {
+                (Some(_), None) => {
+                    tracing::warn!("revocation bypass ended");
+                    self.0.tell(&TrustEvent::BypassClosed);
+                }
+                (_, Some(open)) => {
+                    tracing::error!(until = open.until, "revocation bypass OPEN");
+                }
+                (None, None) => {}
+            }
+            bypass = open;
+            self.set_gauges();
+        }
+    }
+
+    /// Which files the folder has, from when: what changes when another process writes.
+    async fn stamps(&self) -> BTreeSet<(PathBuf, u64, Option<SystemTime>)> {
+        let folders = [
+            self.0.settings.folder.clone(),
+            self.0.crls.folder().to_owned(),
+            self.0.lists.folder().to_owned(),
+        ];
+        let stamped = blocking(move || {
+            let entries = folders.iter().flat_map(|folder| files(folder));
+            entries.collect()
+        });
+        stamped.await.unwrap_or_default()
+    }
+
+    fn set_gauges(&self) {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "seconds and counts, far below 2^52"
+        )]
+        let number = |n: u64| n as f64;
+        let now = self.0.clock.now().as_secs();
+        for status in self.crl_status() {
+            let left = status
+                .list
+                .as_ref()
+                .map_or(0.0, |list| number(list.next_update.as_secs()) - number(now));
+            let entries = status.list.as_ref().map_or(0, |list| list.entries() as u64);
+            let authority = status.authority;
+            metrics::gauge!("drimbox_crl_seconds_left", "authority" => authority.clone()).set(left);
+            metrics::gauge!("drimbox_crl_entries", "authority" => authority).set(number(entries));
+        }
+        metrics::gauge!("drimbox_trust_bypass_open")
+            .set(f64::from(u8::from(self.open_bypass().is_some())));
+        if let Some(status) = self.list_status() {
+            metrics::gauge!("drimbox_whitelist_age_seconds").set(number(status.age));
+            metrics::gauge!("drimbox_whitelist_domains")
+                .set(number(status.list.domains().len() as u64));
+            if status.age > self.0.settings.white_list.alarm_after.as_secs() {
+                tracing::error!(
+                    age_seconds = status.age,
+                    in_force = status.in_force,
+                    "white list not confirmed for too long"
+                );
+            }
+        } else {
+            metrics::gauge!("drimbox_whitelist_domains").set(0.0);
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((entry.path(), metadata.len(), metadata.modified().ok()))
+        })
+        .collect()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RefreshError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| RefreshError::Interrupted)
+}
+
+/// Pause before the next attempt after so many failures.
+fn back_off(failures: u32) -> Duration {
+    RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10))
+}
+
+/// Between nine and eleven tenths of it.
+fn jittered(pause: Duration) -> Duration {
+    let share = u32::try_from(random() % 201).unwrap_or(100);
+    pause.saturating_mul(900 + share) / 1_000
+}
+
+/// From a moment (Unix seconds) to the next time the day's clock (UTC) shows this minute.
+fn until_minute(now: u64, minute: u64) -> Duration {
+    let ahead = (minute * 60 + DAY - now % DAY) % DAY;
+    Duration::from_secs(if ahead == 0 { DAY } else { ahead })
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness, everybody asks at the same minute: no harm to trust.
+    let _ = crate::net::tls::provider().secure_random.fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_minute_of_the_day_comes_within_a_day() {
+        let midnight = 20_000 * DAY;
+        assert_eq!(until_minute(midnight, 1), Duration::from_secs(60));
+        assert_eq!(until_minute(midnight + 60, 1), Duration::from_secs(DAY));
+        assert_eq!(until_minute(midnight + 61, 1), Duration::from_secs(DAY - 1));
+    }
+
+    #[test]
+    fn pauses_grow_to_a_limit() {
+        assert_eq!(back_off(1), RETRY);
+        assert_eq!(back_off(3), RETRY * 4);
+        assert_eq!(back_off(u32::MAX), RETRY * 1_024);
+    }
+}
