@@ -18,12 +18,13 @@ FUZZ_SECONDS ?= 60
 # make bench: options of the program, for example BENCH='--only warm-instance --runs 9'
 BENCH ?=
 
-.PHONY: help setup build test lint bench demo fuzz
+.PHONY: help setup viewer build test lint bench demo fuzz
 
 help:
 	@echo 'make demo    a PACS, a test PKI, exams and the gateway, with a short tour'
 	@echo '             ONCE=1 ends after the tour; STATE=folder PORT_BASE=port SAMPLES=large'
 	@echo 'make test    every test, against real Orthanc and DCMTK'
+	@echo 'make viewer  the exam page, with Node; the others do it when its source changed'
 	@echo 'make lint    format, clippy, licences of the dependencies'
 	@echo 'make bench   the benchmark table; on a machine that does nothing else'
 	@echo 'make fuzz    the parsers, FUZZ_SECONDS=60 each'
@@ -32,7 +33,21 @@ help:
 setup:
 	@conformance/setup.sh
 
-build:
+# Node of the machine runs npm; the build itself runs the Node that the lock file names.
+VIEWER := gateway/viewer
+VIEWER_SOURCES := $(shell find $(VIEWER)/src $(VIEWER)/build -type f) \
+	$(addprefix $(VIEWER)/,index.html vite.config.ts tsconfig.json package.json)
+
+viewer: $(VIEWER)/dist/files.tsv
+
+$(VIEWER)/node_modules/.package-lock.json: $(VIEWER)/package-lock.json
+	cd $(VIEWER) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+$(VIEWER)/dist/files.tsv: $(VIEWER)/node_modules/.package-lock.json $(VIEWER_SOURCES)
+	cd $(VIEWER) && npm run build
+
+build: viewer
 	$(CARGO) build --locked -p drimbox
 
 # Property tests take the same cases at every run; another seed looks elsewhere:
@@ -50,11 +65,11 @@ lint:
 	@command -v cargo-deny >/dev/null || $(MAKE) --no-print-directory $(TOOLS)/bin/cargo-deny
 	$(CARGO) deny --log-level error check licenses bans sources
 
-bench: setup
+bench: setup viewer
 	$(CARGO) build --locked --release -p drimbox -p conformance --bins
 	$(CARGO) run --quiet --locked --release -p conformance --bin bench -- $(BENCH)
 
-demo: setup
+demo: setup viewer
 	@echo 'Building the gateway and the demonstration ($(PROFILE))'
 	@$(CARGO) build --quiet --locked --profile $(PROFILE) -p drimbox -p conformance --bins
 	@exec $(CARGO) run --quiet --locked --profile $(PROFILE) -p conformance --bin demo -- \

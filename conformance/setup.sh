@@ -27,6 +27,8 @@ need cmake /usr/bin/cmake
 need curl /usr/bin/curl
 need chromium /usr/bin/chromium
 need python3-venv /usr/lib/python3*/ensurepip/__init__.py
+need chromium /usr/bin/chromium
+need fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 need util-linux /usr/bin/setpriv
 
 if ((${#missing[@]})); then

@@ -6,8 +6,8 @@
 
 mod gate;
 mod peers;
-mod refusal;
 pub mod professional;
+mod refusal;
 mod tokens;
 
 pub use gate::{Credentials, Known, NamedKos, NotAPeer, PeerDirectory, PeerGate, PeerIdentity};

@@ -6,8 +6,8 @@ use psc_auth::{Endpoint, ErrorCode, Provider, PscError, TransportError};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::psc;
-use crate::cli::{self, Verdict};
 use crate::certs::place::places;
+use crate::cli::{self, Verdict};
 use crate::config::{Config, Psc};
 use crate::net;
 

@@ -3,14 +3,14 @@
 mod check;
 mod check_psc;
 mod credentials;
+mod fetch;
 mod gate;
 mod health;
-mod market;
 mod login;
+mod market;
 mod names;
-pub mod psc;
-mod fetch;
 pub mod peer;
+pub mod psc;
 mod tls;
 mod trail;
 

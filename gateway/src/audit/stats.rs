@@ -190,7 +190,11 @@ impl Mapping {
         self.line(out, values)
     }
 
-    fn line(&self, out: &mut (impl Write + ?Sized), values: impl Iterator<Item = String>) -> io::Result<()> {
+    fn line(
+        &self,
+        out: &mut (impl Write + ?Sized),
+        values: impl Iterator<Item = String>,
+    ) -> io::Result<()> {
         for (at, value) in values.enumerate() {
             if at > 0 {
                 write!(out, "{}", self.separator)?;

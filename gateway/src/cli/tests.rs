@@ -312,7 +312,10 @@ fn a_fetch_says_what_came_and_fails_with_what_to_do() {
     assert_eq!(*service.asked.borrow(), [format!("fetch {kos}")]);
     assert!(ended.out.contains("3 images"), "{}", ended.out);
     assert!(ended.out.contains("1 déjà là"), "{}", ended.out);
-    assert!(!ended.err.contains('\r'), "a progress bar outside a terminal");
+    assert!(
+        !ended.err.contains('\r'),
+        "a progress bar outside a terminal"
+    );
 
     let broken = Scripted {
         broken: true,

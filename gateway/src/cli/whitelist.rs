@@ -146,7 +146,12 @@ fn history(trust: &Trust, out: &mut impl Write) -> std::io::Result<()> {
             "unreachable" => "injoignable",
             other => other,
         };
-        writeln!(out, "  {}  {outcome}  {}", moment_of(verdict.at), verdict.source)?;
+        writeln!(
+            out,
+            "  {}  {outcome}  {}",
+            moment_of(verdict.at),
+            verdict.source
+        )?;
     }
     Ok(())
 }
@@ -160,7 +165,11 @@ fn verify(
     let bytes = match crate::trust::read_bounded(file, MAX_BYTES) {
         Ok(bytes) => bytes,
         Err(error) => {
-            writeln!(err, "{} : ce fichier ne se lit pas ({error}).", file.display())?;
+            writeln!(
+                err,
+                "{} : ce fichier ne se lit pas ({error}).",
+                file.display()
+            )?;
             return Ok(USAGE);
         }
     };
@@ -168,7 +177,13 @@ fn verify(
     match trust.verify_list(&bytes) {
         Ok(list) => {
             describe(&list, out)?;
-            report(&[Verdict::ok("Vérification", "signature, signataire et contenu en ordre")], out)
+            report(
+                &[Verdict::ok(
+                    "Vérification",
+                    "signature, signataire et contenu en ordre",
+                )],
+                out,
+            )
         }
         Err(refusal) => report(&[refused(&refusal)], out),
     }
@@ -199,7 +214,9 @@ fn refresh(trust: &Trust, confirm: bool, out: &mut impl Write) -> std::io::Resul
     });
     verdicts.push(match outcome {
         Ok(outcome) => {
-            let domains = trust.list_status().map_or(0, |status| status.list.domains().len());
+            let domains = trust
+                .list_status()
+                .map_or(0, |status| status.list.domains().len());
             let what = match outcome {
                 Outcome::Accepted => "nouvelle liste en vigueur",
                 Outcome::Unchanged => "inchangée, confirmée",

@@ -311,7 +311,8 @@ fn decode(tag: Tag, data: &[u8]) -> Result<String, DnError> {
                 .chunks(2)
                 .map(|pair| pair.iter().fold(0, |sum, b| (sum << 8) | u16::from(*b)))
                 .collect();
-            data.len().is_multiple_of(2)
+            data.len()
+                .is_multiple_of(2)
                 .then(|| String::from_utf16(&units).ok())
                 .flatten()
         }

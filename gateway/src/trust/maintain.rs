@@ -167,7 +167,11 @@ impl Trust {
         loop {
             let all_in_force = self.crl_status().iter().all(|status| status.in_force);
             let fetched = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
-            failures = if fetched && all_in_force { 0 } else { failures + 1 };
+            failures = if fetched && all_in_force {
+                0
+            } else {
+                failures + 1
+            };
             let regular = self.0.settings.crl_refresh;
             tokio::time::sleep(match failures {
                 0 => jittered(regular),

@@ -1,0 +1,76 @@
+// Chromium as a reader's browser: what it asked for, what it complained about, and the page's own state.
+
+import { accessSync } from 'node:fs';
+
+import puppeteer from 'puppeteer-core';
+
+const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+
+export const DESKTOP = { width: 1280, height: 900, deviceScaleFactor: 1 };
+export const PHONE = { width: 390, height: 844, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+
+/** Starts Chromium. */
+export function startBrowser() {
+  const executablePath = BROWSERS.find((file) => {
+    try {
+      accessSync(file);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  if (executablePath === undefined) throw new Error('no Chromium: install the package chromium');
+  return puppeteer.launch({
+    executablePath,
+    headless: true,
+    args: ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--disable-dev-shm-usage', '--lang=fr'],
+  });
+}
+
+/** Opens the page in a browser context of its own. `page.watched` has what went wrong. */
+export async function openPage(browser, site, viewport, path = '/viewer/') {
+  const context = await browser.createBrowserContext();
+  const page = await context.newPage();
+  await page.setViewport(viewport);
+  page.watched = { foreign: [], errors: [] };
+  page.on('request', (request) => {
+    const { protocol, origin } = new URL(request.url());
+    if (protocol.startsWith('http') && origin !== site.origin) page.watched.foreign.push(request.url());
+  });
+  page.on('pageerror', (error) => page.watched.errors.push(String(error)));
+  page.on('console', (message) => {
+    if (message.type() === 'error') page.watched.errors.push(message.text());
+  });
+  await page.goto(`${site.origin}${path}`);
+  return page;
+}
+
+/** Waits until an image is on screen: the one given, or any. */
+export async function imageShown(page, instance) {
+  await page.waitForFunction(
+    (wanted) => {
+      const stage = document.querySelector('.stage');
+      return stage?.dataset.state === 'ready' && (!wanted || stage.dataset.instance === wanted);
+    },
+    { timeout: 60_000 },
+    instance,
+  );
+}
+
+/** Waits until the viewer with tools has drawn. */
+export async function toolsShown(page, layout = '1x1') {
+  await page.waitForFunction(
+    (wanted) => {
+      const views = document.querySelector(`.views[data-layout="${wanted}"]`);
+      return views?.querySelector('canvas') && views.querySelector('.view[data-rendered]');
+    },
+    { timeout: 120_000 },
+    layout,
+  );
+}
+
+/** Presses the button with this text. */
+export async function press(page, text) {
+  const button = await page.waitForSelector(`::-p-xpath(//button[normalize-space()="${text}"])`, { timeout: 20_000 });
+  await button.evaluate((element) => element.click());
+}

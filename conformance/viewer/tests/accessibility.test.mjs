@@ -1,0 +1,90 @@
+// Accessibility: axe-core finds nothing (WCAG 2.0 to 2.2, A and AA), and the page holds together when it is enlarged.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { after, afterEach, before, beforeEach, test } from 'node:test';
+
+import { DESKTOP, imageShown, openPage, PHONE, press, toolsShown } from '../browser.mjs';
+import { examOf, picture, start } from '../setting.mjs';
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
+
+let setting;
+let page;
+
+before(async () => {
+  setting = await start();
+});
+after(() => setting?.stop());
+beforeEach(() => setting.site.reset());
+afterEach(async () => {
+  await page?.browserContext().close();
+  page = undefined;
+});
+
+async function open(viewport) {
+  setting.site.exam = examOf('ct', { download: true, priors: [{ study: '1.2.3', description: 'Scanner' }] });
+  page = await openPage(setting.browser, setting.site, viewport);
+  await imageShown(page);
+}
+
+async function assertAccessible() {
+  // In a world of its own, where the page's policy of scripts does not hold.
+  const client = await page.createCDPSession();
+  const { frameTree } = await client.send('Page.getFrameTree');
+  const { executionContextId: contextId } = await client.send('Page.createIsolatedWorld', { frameId: frameTree.frame.id });
+  await client.send('Runtime.evaluate', { expression: axe, contextId });
+  const { result } = await client.send('Runtime.evaluate', {
+    expression: `axe.run(document, { runOnly: ${JSON.stringify(RULES)} }).then((found) => JSON.stringify({ passed: found.passes.length, wrong: found.violations.map((one) => [one.id, one.nodes.map((node) => node.html)]) }))`,
+    contextId,
+    awaitPromise: true,
+  });
+  const { passed, wrong } = JSON.parse(result.value);
+  assert.deepEqual(wrong, []);
+  assert.ok(passed >= 5, `only ${passed} rules had something to look at`);
+}
+
+for (const [name, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
+  test(`axe finds nothing on the first page, ${name}`, async () => {
+    await open(viewport);
+    await assertAccessible();
+  });
+}
+
+test('axe finds nothing with the tools, the help and the last page', async () => {
+  await open(DESKTOP);
+  await page.keyboard.press('2');
+  await toolsShown(page, '1x2');
+  await assertAccessible();
+  await page.keyboard.press('h');
+  await page.waitForSelector('dialog[open]');
+  await assertAccessible();
+  await picture(page, 'help');
+  await press(page, 'Fermer');
+  await press(page, 'Se déconnecter');
+  await page.waitForSelector('.end');
+  await assertAccessible();
+});
+
+for (const [name, width, height] of [['200 %', 640, 450], ['400 %', 320, 256]]) {
+  test(`nothing lies beside the screen at ${name}`, async () => {
+    await open({ width, height, deviceScaleFactor: 1 });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wide <= 0, `${wide} pixels beside the screen`);
+    assert.equal(await page.evaluate(() => scrollY), 0, 'the page begins at its top');
+    await picture(page, `enlarged-${width}`);
+  });
+}
+
+test('every button is reached and used by the keyboard alone', async () => {
+  await open(DESKTOP);
+  const wanted = await page.$$eval('button:not([disabled])', (all) => all.filter((one) => one.checkVisibility()).map((one) => one.textContent));
+  const reached = new Set();
+  for (let step = 0; step < wanted.length + 20; step += 1) {
+    await page.keyboard.press('Tab');
+    reached.add(await page.evaluate(() => document.activeElement?.textContent ?? ''));
+  }
+  assert.deepEqual(wanted.filter((text) => !reached.has(text)), []);
+});

@@ -1,0 +1,413 @@
+// What a reader does with the page, in a real browser.
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, beforeEach, test } from 'node:test';
+
+import { DESKTOP, imageShown, openPage, PHONE, press, toolsShown } from '../browser.mjs';
+import { examOf, picture, sample, start } from '../setting.mjs';
+
+let setting;
+let site;
+let page;
+
+before(async () => {
+  setting = await start();
+  site = setting.site;
+});
+after(() => setting?.stop());
+beforeEach(() => site.reset());
+afterEach(async () => {
+  await page?.browserContext().close();
+  page = undefined;
+});
+
+async function open(exam, viewport = DESKTOP) {
+  site.exam = exam;
+  page = await openPage(setting.browser, site, viewport);
+  return page;
+}
+
+/** Nothing went wrong that the reader does not see. */
+function assertClean() {
+  assert.deepEqual(page.watched.foreign, [], 'requests to another origin');
+  assert.deepEqual(page.watched.errors, [], 'errors in the console');
+  assert.deepEqual(site.seen.reports, [], 'reports of the content security policy');
+}
+
+const place = () => page.$eval('.slider', (slider) => slider.getAttribute('aria-valuetext'));
+const placeIs = (text) =>
+  page.waitForFunction((wanted) => document.querySelector('.slider').getAttribute('aria-valuetext') === wanted, {}, text);
+
+for (const [name, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
+  test(`the first image of a JPEG-LS scanner is on screen, ${name}`, async () => {
+    await open(examOf('ct'), viewport);
+    await imageShown(page);
+    const lit = await page.$eval('.canvas-viewer canvas', (canvas) => {
+      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      return data.filter((value, at) => at % 4 === 0 && value > 40).length / (data.length / 4);
+    });
+    assert.ok(lit > 0.1, `${lit} of the screen is lit`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wide <= 0, `${wide} pixels beside the screen`);
+    assertClean();
+    await picture(page, `first-image-${name}`);
+  });
+}
+
+test('the page, its codec and its worker are small', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  assert.ok(site.seen.bytes < 160_000, `${site.seen.bytes} bytes with worker and codec`);
+  assert.ok(!site.seen.paths.some((path) => path.includes('/assets/viewer-')), 'the tools are not loaded yet');
+});
+
+test('keys, wheel and slider scroll through the series', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  await placeIs('Image 5 sur 8');
+  await page.keyboard.press('ArrowDown');
+  assert.equal(await place(), 'Image 6 sur 8');
+  await page.keyboard.press('Home');
+  assert.equal(await place(), 'Image 1 sur 8');
+  const box = await (await page.$('.screen')).boundingBox();
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+  await page.mouse.wheel({ deltaY: 120 });
+  await placeIs('Image 2 sur 8');
+  await page.focus('.slider');
+  await page.keyboard.press('End');
+  await placeIs('Image 8 sur 8');
+  await imageShown(page);
+  assertClean();
+});
+
+test('a finger scrolls and two fingers enlarge', async () => {
+  await open(examOf('ct'), PHONE);
+  await imageShown(page);
+  await placeIs('Image 5 sur 8');
+  const box = await (await page.$('.screen')).boundingBox();
+  const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+  const touch = await page.touchscreen.touchStart(x, y);
+  for (let step = 1; step <= 5; step += 1) await touch.move(x, y + 5 * step);
+  await touch.end();
+  await placeIs('Image 7 sur 8');
+
+  const zoom = () => page.$eval('.corner.bottom.left', (corner) => Number(/(\d+)\s%/.exec(corner.textContent)[1]));
+  const before = await zoom();
+  const one = await page.touchscreen.touchStart(x - 40, y);
+  const two = await page.touchscreen.touchStart(x + 40, y);
+  for (let step = 1; step <= 4; step += 1) {
+    await one.move(x - 40 - 10 * step, y);
+    await two.move(x + 40 + 10 * step, y);
+  }
+  await one.end();
+  await two.end();
+  await page.waitForFunction(
+    (small) => Number(/(\d+)\s%/.exec(document.querySelector('.corner.bottom.left').textContent)[1]) > 1.5 * small,
+    {},
+    before,
+  );
+  assertClean();
+});
+
+test('windows of the scanner change the picture and can be undone', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  const corner = () => page.$eval('.corner.bottom.left', (element) => element.textContent);
+  const own = await corner();
+  await page.select('.windows', 'ct/1');
+  await page.waitForFunction(() => document.querySelector('.corner.bottom.left').textContent.startsWith('C -600'));
+  await page.keyboard.press('r');
+  await page.waitForFunction((text) => document.querySelector('.corner.bottom.left').textContent === text, {}, own);
+  assertClean();
+});
+
+test('a line of 200 pixels measures its millimetres within 0.5 %', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  await page.keyboard.press('l');
+  await toolsShown(page);
+  await page.keyboard.press('t');
+  await page.waitForFunction(() => document.querySelector('.corner.bottom.left').textContent.endsWith('100 %'));
+  const box = await (await page.$('.port')).boundingBox();
+  const [x, y] = [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)];
+  await page.mouse.move(x - 100, y);
+  await page.mouse.down();
+  await page.mouse.move(x, y, { steps: 4 });
+  await page.mouse.move(x + 100, y, { steps: 4 });
+  await page.mouse.up();
+  const label = await page.waitForSelector('.svg-layer tspan');
+  const millimetres = Number((await label.evaluate((text) => text.textContent)).replace(',', '.').replace(/[^\d.]/g, ''));
+  const exam = sample('ct');
+  const spacing = await page.evaluate(async (study, series) => {
+    const answer = await fetch(`/dicom-web/studies/${study}/series/${series}/metadata`, { headers: { Accept: 'application/dicom+json' } });
+    return (await answer.json())[0]['00280030'].Value[1];
+  }, exam.study_instance_uid, exam.series[0].series_instance_uid);
+  const expected = 200 * spacing;
+  assert.ok(Math.abs(millimetres - expected) / expected < 0.005, `${millimetres} mm, not ${expected}`);
+  assertClean();
+  await picture(page, 'measure');
+});
+
+test('three planes are made of a series', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  await placeIs('Image 5 sur 8');
+  await page.keyboard.press('3');
+  await toolsShown(page, 'mpr');
+  const captions = await page.$$eval('.view .caption', (all) => all.map((one) => one.textContent));
+  assert.deepEqual(captions, ['Axial', 'Sagittal', 'Coronal']);
+  await page.waitForFunction(() =>
+    [...document.querySelectorAll('.view canvas')].every((canvas) => {
+      const copy = new OffscreenCanvas(canvas.width, canvas.height);
+      const context = copy.getContext('2d');
+      context.drawImage(canvas, 0, 0);
+      const { data } = context.getImageData(0, 0, copy.width, copy.height);
+      return data.some((value, at) => at % 4 === 0 && value > 60);
+    }),
+  );
+  await page.keyboard.press('b');
+  assertClean();
+  await picture(page, 'three-planes');
+});
+
+test('two series of one frame of reference scroll together', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  await placeIs('Image 5 sur 8');
+  await page.keyboard.press('2');
+  await toolsShown(page, '1x2');
+  await page.waitForFunction(() => document.querySelectorAll('.view')[1].classList.contains('current'));
+  await page.keyboard.press('ArrowRight');
+  await page.waitForFunction(() => document.querySelectorAll('.view .caption')[1].textContent.includes('Abdomen'));
+  await page.waitForFunction(() => document.querySelectorAll('.view .caption')[1].textContent.endsWith('/ 3'));
+  const other = () => page.$eval('.view .caption', (caption) => caption.lastChild.textContent);
+  await page.keyboard.press('Home');
+  await imageShown(page);
+  const first = await other();
+  await page.keyboard.press('End');
+  await page.waitForFunction((text) => document.querySelector('.view .caption').lastChild.textContent !== text, {}, first);
+  assertClean();
+  await picture(page, 'compare');
+});
+
+test('an exam of before is compared side by side', async () => {
+  const prior = { study: sample('ct300').study_instance_uid, description: 'Scanner antérieur', date: '20240101' };
+  await open(examOf('ct', { priors: [prior] }));
+  await imageShown(page);
+  await press(page, 'Examen antérieur Scanner antérieur');
+  await page.waitForSelector('::-p-xpath(//h2[contains(., "01/01/2024")])');
+  await page.keyboard.press('2');
+  await toolsShown(page, '1x2');
+  const entries = await page.$$('.entry');
+  await entries.at(-1).evaluate((entry) => entry.click());
+  await page.waitForFunction(() => document.querySelectorAll('.view .caption')[1].textContent.endsWith('/ 6'));
+  assertClean();
+});
+
+test('the banner has the traits of identity, the others on demand', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  const shown = () => page.$eval('.banner', (banner) => banner.innerText.replace(/\s+/g, ' '));
+  for (const trait of ['ESSAI', 'AMELIE', '29/02/1980', 'Féminin', '75056']) assert.ok((await shown()).includes(trait), trait);
+  assert.ok(!(await shown()).includes('280027505612345'));
+  await page.click('.identity summary');
+  for (const trait of ['280027505612345', '1.2.250.1.213.1.4.8', 'AMELIE JEANNE', 'MARTIN', 'qualifiée']) {
+    assert.ok((await shown()).includes(trait), trait);
+  }
+  const notice = await page.$eval('.notice', (element) => element.textContent);
+  assert.equal(notice, "Consultation — ne remplace pas une console d'interprétation");
+});
+
+test('an image that was compressed with loss is marked', async () => {
+  await open(examOf('fragments'));
+  await imageShown(page);
+  await page.waitForFunction(() => document.querySelector('.corner.top.right').textContent.startsWith('Image compressée avec pertes'));
+  await open(examOf('ct'));
+  await imageShown(page);
+  assert.equal(await page.$eval('.corner.top.right', (corner) => corner.textContent), '');
+});
+
+test('leaving ends the session on the server and leaves nothing of the exam', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  await press(page, 'Se déconnecter');
+  await page.waitForSelector('.end');
+  assert.equal(site.seen.logouts, 1);
+  const left = await page.evaluate(() => document.documentElement.innerHTML);
+  assert.ok(!left.includes('ESSAI') && !left.includes('<canvas'));
+  assertClean();
+  await picture(page, 'end');
+});
+
+test('idleness is announced, then ends the session', async () => {
+  await open(examOf('ct', { idleSeconds: 8 }));
+  await imageShown(page);
+  await page.waitForSelector('dialog[open]');
+  await press(page, 'Rester');
+  await page.waitForFunction(() => document.querySelector('dialog') === null);
+  await page.waitForSelector('.end', { timeout: 30_000 });
+  assert.equal(site.seen.logouts, 1);
+  assert.ok((await page.$eval('.end', (end) => end.textContent)).includes("faute d'activité"));
+});
+
+for (const [status, words] of [[401, 'Votre session est terminée'], [403, "n'est pas autorisé"], [410, "n'est plus proposé"]]) {
+  test(`a session that the server answers ${status} shows a plain last page`, async () => {
+    site.status = status;
+    await open(examOf('ct'));
+    await page.waitForSelector('.end');
+    assert.ok((await page.$eval('.end', (end) => end.textContent)).includes(words));
+    assert.deepEqual(site.seen.reports, []);
+  });
+}
+
+test('a session that ends while images are read closes the page', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  site.status = 401;
+  await page.keyboard.press('ArrowRight');
+  await page.waitForSelector('.end');
+  assert.ok(!(await page.evaluate(() => document.body.innerHTML)).includes('ESSAI'));
+});
+
+test('an image that the centre cannot give is said in French, with a way out', async () => {
+  site.intercept = (path, answer) => path.includes('/frames/') && (answer.writeHead(404).end(), true);
+  await open(examOf('ct'));
+  await page.waitForSelector('.message button');
+  assert.ok((await page.$eval('.message', (message) => message.textContent)).includes("n'est pas disponible"));
+  site.intercept = undefined;
+  await press(page, 'Réessayer');
+  await imageShown(page);
+});
+
+test('text from images and from the server is never markup', async () => {
+  const attack = '<img src=x onerror="window.taken=1"><script>window.taken=1</script>';
+  site.intercept = (path, answer) => {
+    if (!path.endsWith('/series')) return false;
+    const series = sample('ct').series[0];
+    answer.writeHead(200, { 'Content-Type': 'application/dicom+json' });
+    answer.end(
+      JSON.stringify([
+        {
+          '0020000E': { vr: 'UI', Value: [series.series_instance_uid] },
+          '00080060': { vr: 'CS', Value: ['CT'] },
+          '0008103E': { vr: 'LO', Value: [attack] },
+        },
+      ]),
+    );
+    return true;
+  };
+  const exam = examOf('ct', { description: attack });
+  exam.patient.name.birth = attack;
+  await open(exam);
+  await imageShown(page);
+  assert.equal(await page.evaluate(() => window.taken), undefined);
+  assert.equal(await page.$$eval('.banner img, .banner script, .name img', (found) => found.length), 0);
+  assert.ok((await page.$eval('.name', (name) => name.textContent)).includes('<script>'));
+  assertClean();
+});
+
+test('a script can be made neither from text nor from another place', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  const refused = await page.evaluate(() => {
+    const attempts = [
+      () => eval('1'),
+      () => new Function('return 1')(),
+      () => (document.createElement('div').innerHTML = '<b>x</b>'),
+      () => new Worker('data:text/javascript,1'),
+      () => new Worker('/dicom-web/studies'),
+    ];
+    const refuses = (attempt) => {
+      try {
+        attempt();
+        return false;
+      } catch {
+        return true;
+      }
+    };
+    // From a timer: what the debugging protocol runs itself is exempt from the policy.
+    return new Promise((resolve) => setTimeout(() => resolve(attempts.map(refuses))));
+  });
+  assert.deepEqual(refused, [true, true, true, true, true]);
+});
+
+test('the report is shown in a frame that can run nothing', async () => {
+  const href = '/viewer/api/report';
+  const text = '<!doctype html><title>CR</title><h1>Conclusion</h1><script>parent.taken=1;document.title="run"</script>';
+  site.files.set(href, { type: 'text/html; charset=utf-8', body: Buffer.from(text) });
+  await open(examOf('ct', { report: { href, type: 'text/html' } }));
+  await imageShown(page);
+  await press(page, 'Compte rendu');
+  const frame = await (await page.waitForSelector('iframe')).contentFrame();
+  await frame.waitForSelector('h1');
+  assert.equal(await page.evaluate(() => window.taken), undefined);
+  assert.equal(await page.$eval('iframe', (element) => element.getAttribute('sandbox')), '');
+  await picture(page, 'report-html');
+});
+
+for (const [name, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
+  test(`a report in PDF is drawn beside or under the images, ${name}`, async () => {
+    const href = '/viewer/api/report';
+    site.files.set(href, { type: 'application/pdf', body: smallPdf('Conclusion : examen normal.') });
+    await open(examOf('ct', { report: { href, type: 'application/pdf' } }), viewport);
+    await imageShown(page);
+    await press(page, 'Compte rendu');
+    await page.waitForSelector('.page canvas', { timeout: 30_000 });
+    assert.ok((await page.$eval('.page .hidden-text', (words) => words.textContent)).includes('examen normal'));
+    assertClean();
+    await picture(page, `report-pdf-${name}`);
+  });
+}
+
+test('documents of the exam are readable', async () => {
+  await open(examOf('documents'));
+  await imageShown(page);
+  for (const series of sample('documents').series.filter((one) => ['SR', 'DOC', 'KO'].includes(one.modality))) {
+    const at = sample('documents').series.indexOf(series);
+    const entries = await page.$$('.entry');
+    await entries[at].evaluate((entry) => entry.click());
+    await page.waitForSelector(series.modality === 'DOC' ? '.page canvas' : '.structured h3', { timeout: 30_000 });
+  }
+  assertClean();
+});
+
+test('a session on a shared computer ends when the page is left', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  await page.click('.shared input');
+  await page.goto('about:blank');
+  await site.until(() => site.seen.logouts === 1);
+});
+
+test('the exam is downloaded with progress', async () => {
+  site.files.set('/viewer/api/archive', { type: 'application/zip', body: Buffer.alloc(3_000_000) });
+  await open(examOf('ct', { download: true }));
+  await imageShown(page);
+  const client = await page.createCDPSession();
+  const begun = new Promise((resolve) => client.on('Browser.downloadWillBegin', resolve));
+  await client.send('Browser.setDownloadBehavior', { behavior: 'deny', eventsEnabled: true, browserContextId: page.browserContext().id });
+  await press(page, 'Télécharger');
+  assert.equal((await begun).suggestedFilename, 'examen.zip');
+});
+
+/** A PDF of one page with a line of text. */
+function smallPdf(text) {
+  const stream = `BT /F1 24 Tf 50 700 Td (${text}) Tj ET`;
+  const objects = [
+    '<< /Type /Catalog /Pages 2 0 R >>',
+    '<< /Type /Pages /Kids [3 0 R] /Count 1 >>',
+    '<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>',
+    `<< /Length ${stream.length} >>\nstream\n${stream}\nendstream`,
+    '<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>',
+  ];
+  let file = '%PDF-1.4\n';
+  const places = objects.map((object, at) => {
+    const place = file.length;
+    file += `${at + 1} 0 obj\n${object}\nendobj\n`;
+    return place;
+  });
+  const table = file.length;
+  file += `xref\n0 ${objects.length + 1}\n0000000000 65535 f \n${places.map((place) => `${String(place).padStart(10, '0')} 00000 n \n`).join('')}`;
+  file += `trailer\n<< /Size ${objects.length + 1} /Root 1 0 R >>\nstartxref\n${table}\n%%EOF\n`;
+  return Buffer.from(file, 'latin1');
+}

@@ -1,0 +1,3 @@
+//! The exam page that a report's link opens.
+
+pub mod assets;

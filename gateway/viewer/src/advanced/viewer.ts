@@ -1,0 +1,533 @@
+/** The viewer with tools: measures, several views, three planes. Loaded at the first need. */
+
+import {
+  cache,
+  Enums,
+  init as initCore,
+  RenderingEngine,
+  setVolumesForViewports,
+  type Types,
+  utilities,
+  volumeLoader,
+} from '@cornerstonejs/core';
+import { annotation, init as initTools } from '@cornerstonejs/tools';
+
+import { dot, type Image, normalOf, type Window } from '../dicom/image';
+import { asViewerError, ViewerError } from '../errors';
+import { type Frames, isLossy } from '../frames';
+import { defaultVoi, fullRange } from '../render/grey';
+import type { Layout, Tool } from '../ui/actions';
+import { h } from '../ui/dom';
+import { ahead } from '../view/canvas';
+import type { Stack } from '../view/stack';
+import type { Mode, Shown, Viewer } from '../view/viewer';
+import { imageIdOf, imageOf, makesVolume, rangeOf, registerImages, volumeBytes } from './images';
+import { Pane } from './pane';
+import { Tools } from './tools';
+
+const ENGINE = 'exam';
+/** Millimetres of the thick slab. */
+const SLAB = 10;
+const PANES = { '1x1': 1, '1x2': 2, '2x2': 4, mpr: 3 } as const;
+
+let started = false;
+
+/** Starts the library once and makes a viewer. */
+export async function createAdvanced(frames: Frames, changed: () => void): Promise<AdvancedViewer> {
+  if (!started) {
+    await initCore();
+    await initTools();
+    cache.setMaxCacheSize(frames.limit);
+    registerImages(frames);
+    started = true;
+  }
+  return new AdvancedViewer(frames, changed);
+}
+
+/** Up to four views of the page's images. */
+export class AdvancedViewer implements Viewer {
+  readonly element = h('div', { class: 'views' });
+  layout: Layout = '1x1';
+
+  readonly #engine = new RenderingEngine(ENGINE);
+  readonly #tools = new Tools(ENGINE);
+  readonly #observer: ResizeObserver;
+  #panes: Pane[] = [];
+  #current = 0;
+  #mode: Mode | Tool = 'scroll';
+  #linked = true;
+  #following = false;
+  /** What is being shown; views are not rearranged under it. */
+  #filling: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly frames: Frames,
+    private readonly changed: () => void,
+  ) {
+    this.#observer = new ResizeObserver(() => this.#resize());
+    this.#observer.observe(this.element);
+    this.#arrange('1x1');
+  }
+
+  get shown(): Shown {
+    const pane = this.#pane;
+    const frame = pane.image && this.frames.peek(pane.image);
+    return {
+      stack: pane.stack,
+      index: pane.index,
+      image: pane.image,
+      window: this.#windowOf(pane),
+      zoom: this.#scaleOf(pane),
+      lossy: pane.image !== undefined && isLossy(pane.image, frame),
+      letters: undefined,
+      captioned: true,
+      loading: pane.loading,
+      error: pane.error,
+    };
+  }
+
+  show(stack: Stack, index: number): void {
+    if (this.layout === 'mpr') {
+      // Another series ends the three planes.
+      if (this.#pane.stack === stack) return;
+      this.#arrange('1x1');
+      this.layout = '1x1';
+    }
+    this.#filling = this.#fill(this.#pane, stack, index);
+  }
+
+  goTo(index: number): void {
+    const pane = this.#pane;
+    if (pane.plane !== undefined) {
+      const viewport = this.#viewport(pane) as Types.IVolumeViewport | undefined;
+      const step = Math.min(Math.max(index, 0), Math.max(this.#slices(pane) - 1, 0)) - pane.index;
+      if (viewport && step !== 0) viewport.scroll(step);
+      return;
+    }
+    const stack = pane.stack;
+    if (stack === undefined) return;
+    const at = Math.min(Math.max(index, 0), stack.images.length - 1);
+    void this.#go(pane, at);
+  }
+
+  setMode(mode: Mode): void {
+    this.#mode = mode;
+    this.#tools.activate(mode);
+  }
+
+  /** Chooses a tool that leaves a mark. */
+  setTool(tool: Tool): void {
+    this.#mode = tool;
+    this.#tools.activate(tool);
+  }
+
+  /**
+   * Arranges the views. The current one keeps what it shows; a new one waits for a series.
+   *
+   * A series that makes no volume stays as it is and says so.
+   */
+  async setLayout(layout: Layout): Promise<void> {
+    await this.#filling;
+    const { stack, index } = this.#pane;
+    if (layout === 'mpr') {
+      if (stack === undefined || !stack.complete || !makesVolume(stack.images)) {
+        this.#say('Cette série ne permet pas les coupes dans trois plans.');
+        return;
+      }
+      if (volumeBytes(stack.images) > this.frames.limit) {
+        this.#say('Cette série est trop grande pour les trois plans sur cet appareil.');
+        return;
+      }
+      this.#arrange('mpr');
+      this.layout = 'mpr';
+      await this.#buildVolume(stack);
+      return;
+    }
+    const kept = this.layout === 'mpr' ? [{ stack, index }] : this.#panes.map((pane) => ({ stack: pane.stack, index: pane.index }));
+    const first = this.layout === 'mpr' ? 0 : this.#current;
+    // The current view stays in sight when there are fewer.
+    const order = [...kept.slice(first, first + 1), ...kept.slice(0, first), ...kept.slice(first + 1)];
+    this.#arrange(layout);
+    this.layout = layout;
+    await Promise.all(
+      this.#panes.map((pane, at) => {
+        const before = order[at];
+        return before?.stack ? this.#fill(pane, before.stack, before.index) : undefined;
+      }),
+    );
+    // The next series that the reader takes goes where there is room.
+    const empty = this.#panes.findIndex((pane) => pane.stack === undefined);
+    this.#take(empty < 0 ? 0 : empty);
+  }
+
+  /** Views of the same frame of reference scroll together. */
+  setLinked(linked: boolean): void {
+    this.#linked = linked;
+  }
+
+  /** Shows where the current view cuts the others. */
+  setReferenceLines(on: boolean): void {
+    this.#tools.setReferenceLines(on);
+  }
+
+  /** Slabs of maximum intensity instead of thin planes. */
+  setThick(thick: boolean): void {
+    for (const pane of this.#panes) {
+      const viewport = this.#viewport(pane) as Types.IVolumeViewport | undefined;
+      if (pane.plane === undefined || viewport === undefined) continue;
+      viewport.setBlendMode(thick ? Enums.BlendModes.MAXIMUM_INTENSITY_BLEND : Enums.BlendModes.COMPOSITE);
+      if (thick) viewport.setSlabThickness(SLAB);
+      else viewport.resetSlabThickness();
+      viewport.render();
+    }
+  }
+
+  /** Takes every mark away. */
+  clear(): void {
+    annotation.state.removeAllAnnotations();
+    this.#render();
+  }
+
+  setWindow(window: Window | 'default' | 'full'): void {
+    const pane = this.#pane;
+    const frame = pane.image && this.frames.peek(pane.image);
+    if (pane.image === undefined || frame === undefined || frame.pixels.channels === 3) return;
+    const voi = window === 'full' ? fullRange(pane.image, frame.pixels) : defaultVoi(pane.image, frame.pixels);
+    const chosen = typeof window === 'object' ? window : voi.kind === 'window' ? voi.window : undefined;
+    if (chosen === undefined) return;
+    for (const one of pane.plane === undefined ? [pane] : this.#panes) {
+      const viewport = this.#viewport(one) as Types.IStackViewport | undefined;
+      viewport?.setProperties({ voiRange: rangeOf(chosen) });
+      viewport?.render();
+    }
+  }
+
+  invert(): void {
+    const pane = this.#pane;
+    for (const one of pane.plane === undefined ? [pane] : this.#panes) {
+      one.inverted = !one.inverted;
+      const viewport = this.#viewport(one) as Types.IStackViewport | undefined;
+      viewport?.setProperties({ invert: one.inverted !== (one.image?.inverse ?? false) });
+      viewport?.render();
+    }
+  }
+
+  rotate(): void {
+    const pane = this.#pane;
+    pane.turns = (pane.turns + 1) % 4;
+    this.#present(pane, { rotation: pane.turns * 90 });
+  }
+
+  flip(): void {
+    const pane = this.#pane;
+    pane.flipped = !pane.flipped;
+    this.#present(pane, { flipHorizontal: pane.flipped });
+  }
+
+  reset(): void {
+    const pane = this.#pane;
+    pane.turns = 0;
+    pane.flipped = false;
+    pane.inverted = false;
+    const viewport = this.#viewport(pane) as Types.IStackViewport | undefined;
+    if (viewport === undefined) return;
+    this.#present(pane, { rotation: 0, flipHorizontal: false });
+    viewport.resetCamera();
+    if (pane.plane === undefined) viewport.resetProperties();
+    this.setWindow('default');
+    viewport.render();
+  }
+
+  actualSize(): void {
+    const pane = this.#pane;
+    const scale = this.#scaleOf(pane);
+    const viewport = this.#viewport(pane) as Types.IStackViewport | undefined;
+    if (viewport === undefined || !(scale > 0)) return;
+    viewport.setZoom(viewport.getZoom() / scale);
+    viewport.render();
+    this.changed();
+  }
+
+  zoomBy(factor: number): void {
+    const viewport = this.#viewport(this.#pane) as Types.IStackViewport | undefined;
+    viewport?.setZoom(viewport.getZoom() * factor);
+    viewport?.render();
+    this.changed();
+  }
+
+  panBy(x: number, y: number): void {
+    const viewport = this.#viewport(this.#pane) as Types.IStackViewport | undefined;
+    const [atX, atY] = viewport?.getPan() ?? [0, 0];
+    viewport?.setPan([atX + x, atY + y]);
+    viewport?.render();
+  }
+
+  snapshot(): HTMLElement[] {
+    return this.#panes.flatMap((pane) => {
+      const canvas = this.#viewport(pane)?.getCanvas();
+      if (canvas === undefined || pane.stack === undefined) return [];
+      const copy = document.createElement('canvas');
+      copy.width = canvas.width;
+      copy.height = canvas.height;
+      copy.getContext('2d')?.drawImage(canvas, 0, 0);
+      // Marks are drawn beside the canvas.
+      const marks = pane.port.querySelector('svg')?.cloneNode(true);
+      const box = h('div', { class: 'printed' }, copy, marks);
+      return [box];
+    });
+  }
+
+  dispose(): void {
+    this.#observer.disconnect();
+    this.#tools.dispose();
+    this.#engine.destroy();
+    cache.purgeCache();
+    this.element.remove();
+  }
+
+  get #pane(): Pane {
+    const pane = this.#panes[this.#current] ?? this.#panes[0];
+    if (pane === undefined) throw new Error('viewer without view');
+    return pane;
+  }
+
+  #viewport(pane: Pane): Types.IViewport | undefined {
+    return this.#engine.getViewport(pane.id);
+  }
+
+  #arrange(layout: Layout): void {
+    for (const pane of this.#panes) this.#engine.disableElement(pane.id);
+    this.element.dataset['layout'] = layout;
+    const planes = layout === 'mpr' ? (['axial', 'sagittal', 'coronal'] as const) : undefined;
+    this.#panes = Array.from({ length: PANES[layout] }, (_, at) => {
+      const pane = new Pane(`${layout}-${at}`, planes?.[at], () => this.#take(at));
+      pane.caption.textContent = planes ? '' : 'Choisissez une série';
+      return pane;
+    });
+    this.#current = 0;
+    this.element.replaceChildren(...this.#panes.map((pane) => pane.element));
+    this.#tools.forget();
+    for (const pane of this.#panes) {
+      this.#engine.enableElement({
+        viewportId: pane.id,
+        type: pane.plane === undefined ? Enums.ViewportType.STACK : Enums.ViewportType.ORTHOGRAPHIC,
+        element: pane.port,
+        defaultOptions: {
+          background: [0, 0, 0],
+          ...(pane.plane === undefined ? {} : { orientation: pane.plane as Enums.OrientationAxis }),
+        },
+      });
+      this.#tools.add(pane.id);
+      this.#listen(pane);
+    }
+    this.#take(0);
+    this.#tools.activate(this.#mode);
+  }
+
+  #take(at: number): void {
+    this.#current = at;
+    this.#panes.forEach((pane, index) => pane.element.classList.toggle('current', this.#panes.length > 1 && index === at));
+    this.#tools.source(this.#pane.id);
+    this.changed();
+  }
+
+  #listen(pane: Pane): void {
+    const on = (type: string, run: (event: CustomEvent) => void): void => pane.port.addEventListener(type, run as EventListener);
+    on(Enums.Events.STACK_NEW_IMAGE, (event) => {
+      const detail = event.detail as { imageId: string; imageIdIndex: number };
+      pane.index = detail.imageIdIndex;
+      pane.image = imageOf(detail.imageId);
+      pane.loading = false;
+      this.#afterMove(pane);
+    });
+    on(Enums.Events.VOLUME_NEW_IMAGE, (event) => {
+      pane.index = (event.detail as { imageIndex: number }).imageIndex;
+      this.changed();
+    });
+    on(Enums.Events.VOI_MODIFIED, () => {
+      if (pane === this.#pane) this.changed();
+    });
+    on(Enums.Events.CAMERA_MODIFIED, () => {
+      pane.orient(this.#viewport(pane)?.getCamera());
+      if (pane === this.#pane) this.changed();
+    });
+    on(Enums.Events.IMAGE_RENDERED, () => {
+      pane.element.dataset['rendered'] = pane.image?.instance ?? '';
+    });
+  }
+
+  async #fill(pane: Pane, stack: Stack, index: number): Promise<void> {
+    const viewport = this.#viewport(pane) as Types.IStackViewport | undefined;
+    if (viewport === undefined) return;
+    const same = pane.stack?.series.uid === stack.series.uid;
+    const view = same ? { ...viewport.getViewPresentation() } : undefined;
+    const properties = same ? viewport.getProperties() : undefined;
+    pane.stack = stack;
+    pane.index = index;
+    pane.loading = true;
+    pane.error = undefined;
+    if (!same) {
+      pane.turns = 0;
+      pane.flipped = false;
+      pane.inverted = false;
+    }
+    this.changed();
+    try {
+      await viewport.setStack(stack.images.map(imageIdOf), index);
+      pane.image = stack.images[index];
+      if (view) viewport.setViewPresentation(view);
+      if (properties?.voiRange) viewport.setProperties({ voiRange: properties.voiRange });
+      viewport.render();
+      pane.loading = false;
+    } catch (thrown) {
+      pane.loading = false;
+      pane.error = asViewerError(thrown).message;
+    }
+    this.#caption(pane);
+    this.frames.prefetch(ahead(stack.images, index));
+    pane.orient(viewport.getCamera());
+    this.changed();
+  }
+
+  async #go(pane: Pane, index: number): Promise<void> {
+    const viewport = this.#viewport(pane) as Types.IStackViewport | undefined;
+    if (viewport === undefined || index === pane.index) return;
+    pane.loading = true;
+    pane.error = undefined;
+    try {
+      await viewport.setImageIdIndex(index);
+    } catch (thrown) {
+      pane.error = asViewerError(thrown).message;
+    }
+    pane.loading = false;
+    this.changed();
+  }
+
+  #afterMove(pane: Pane): void {
+    if (pane.stack !== undefined && pane === this.#pane) this.frames.prefetch(ahead(pane.stack.images, pane.index));
+    if (pane === this.#pane && !this.#following && this.#linked) void this.#follow(pane);
+    this.#caption(pane);
+    this.changed();
+  }
+
+  /** Brings the other views to the same place of the patient. */
+  async #follow(leader: Pane): Promise<void> {
+    const image = leader.image;
+    if (image?.position === undefined || image.orientation === undefined) return;
+    const normal = normalOf(image.orientation);
+    const place = dot(image.position, normal);
+    this.#following = true;
+    try {
+      for (const pane of this.#panes) {
+        if (pane === leader || pane.stack === undefined) continue;
+        const at = nearest(pane.stack.images, image, normal, place);
+        if (at !== undefined) await this.#go(pane, at);
+      }
+    } finally {
+      this.#following = false;
+    }
+  }
+
+  #caption(pane: Pane): void {
+    const image = pane.image;
+    const lines = [pane.stack?.series.description ?? ''];
+    if (this.#panes.length > 1) lines.push(`${pane.index + 1} / ${pane.stack?.images.length ?? 0}`);
+    if (image?.spacing === undefined && image !== undefined) lines.push('Non étalonné : mesures en pixels');
+    if (image?.spacing?.kind === 'detector') lines.push('Mesures au détecteur : agrandissement non corrigé');
+    pane.caption.replaceChildren(...lines.map((line) => h('div', {}, line)));
+  }
+
+  async #buildVolume(stack: Stack): Promise<void> {
+    const id = `cornerstoneStreamingImageVolume:${stack.series.uid}`;
+    const imageIds = stack.images.map(imageIdOf);
+    for (const pane of this.#panes) {
+      pane.stack = stack;
+      pane.image = stack.images[stack.images.length >> 1];
+      pane.loading = true;
+    }
+    this.changed();
+    try {
+      const middle = stack.images[stack.images.length >> 1];
+      const frame = middle && (await this.frames.get(middle));
+      const volume = (await volumeLoader.createAndCacheVolume(id, { imageIds })) as Types.IStreamingImageVolume;
+      await setVolumesForViewports(this.#engine, [{ volumeId: id }], this.#panes.map((pane) => pane.id));
+      const voi = middle && frame && defaultVoi(middle, frame.pixels);
+      if (voi?.kind === 'window') this.setWindow(voi.window);
+      volume.load();
+      for (const pane of this.#panes) {
+        pane.loading = false;
+        pane.caption.textContent = { axial: 'Axial', sagittal: 'Sagittal', coronal: 'Coronal' }[pane.plane ?? 'axial'];
+        pane.index = (this.#viewport(pane) as Types.IVolumeViewport).getSliceIndex();
+        pane.orient(this.#viewport(pane)?.getCamera());
+      }
+    } catch (thrown) {
+      const text = thrown instanceof ViewerError ? thrown.message : "Les trois plans n'ont pas pu être calculés.";
+      for (const pane of this.#panes) {
+        pane.loading = false;
+        pane.error = text;
+      }
+    }
+    this.#render();
+    this.changed();
+  }
+
+  #resize(): void {
+    // A view without an image has no camera to keep.
+    if (this.#panes.some((pane) => pane.stack !== undefined)) this.#engine.resize(true, true);
+  }
+
+  #slices(pane: Pane): number {
+    const viewport = this.#viewport(pane) as Types.IVolumeViewport | undefined;
+    return pane.plane === undefined ? (pane.stack?.images.length ?? 0) : (viewport?.getNumberOfSlices() ?? 0);
+  }
+
+  #present(pane: Pane, view: Types.ViewPresentation): void {
+    const viewport = this.#viewport(pane);
+    viewport?.setViewPresentation(view);
+    viewport?.render();
+    pane.orient(viewport?.getCamera());
+    this.changed();
+  }
+
+  #windowOf(pane: Pane): Window | undefined {
+    const range = (this.#viewport(pane) as Types.IStackViewport | undefined)?.getProperties()?.voiRange;
+    if (range === undefined || pane.image?.samples !== 1 || pane.image.palette !== undefined) return undefined;
+    const { windowCenter, windowWidth } = utilities.windowLevel.toWindowLevel(range.lower, range.upper);
+    return { center: windowCenter, width: windowWidth };
+  }
+
+  /** Screen pixels per image pixel. */
+  #scaleOf(pane: Pane): number {
+    const scale = this.#viewport(pane)?.getCamera().parallelScale ?? 0;
+    const row = pane.image?.spacing?.row ?? pane.image?.aspect ?? 1;
+    return scale > 0 ? (pane.port.clientHeight / (2 * scale)) * row * devicePixelRatio : 1;
+  }
+
+  #say(text: string): void {
+    this.#pane.error = text;
+    this.changed();
+    this.#pane.error = undefined;
+  }
+
+  #render(): void {
+    this.#engine.renderViewports(this.#panes.map((pane) => pane.id));
+  }
+}
+
+/** The image of `images` nearest to a place, if they are of the same frame and direction. */
+function nearest(images: Image[], to: Image, normal: readonly number[], place: number): number | undefined {
+  let best: number | undefined;
+  let distance = Infinity;
+  for (const [at, image] of images.entries()) {
+    if (image.position === undefined || image.orientation === undefined) return undefined;
+    if (image.frameOfReference === '' || image.frameOfReference !== to.frameOfReference) return undefined;
+    if (Math.abs(dot(normalOf(image.orientation), normal)) < 0.95) return undefined;
+    const apart = Math.abs(dot(image.position, normal) - place);
+    if (apart < distance) {
+      distance = apart;
+      best = at;
+    }
+  }
+  return best;
+}
+

@@ -1,0 +1,84 @@
+/** The exam that the session may see, as `GET /viewer/api/exam` tells it. */
+
+import { get } from './http';
+
+/** Identity traits (INS). All may be absent. */
+export interface Patient {
+  name?: {
+    /** Nom de naissance. */
+    birth?: string;
+    /** Premier prénom de naissance. */
+    firstGiven?: string;
+    /** Liste des prénoms de naissance. */
+    givens?: string;
+    /** Nom utilisé. */
+    used?: string;
+    /** Prénom utilisé. */
+    usedGiven?: string;
+  };
+  /** YYYY-MM-DD or YYYYMMDD. */
+  birthDate?: string;
+  /** M, F, O or U. */
+  sex?: string;
+  /** Code or name of the place of birth. */
+  birthPlace?: string;
+  ins?: { value: string; oid: string; qualified: boolean };
+}
+
+/** An exam that the session may compare with. */
+export interface Prior {
+  study: string;
+  description?: string;
+  date?: string;
+}
+
+/** Answer of `GET /viewer/api/exam`. */
+export interface Exam extends Prior {
+  patient?: Patient;
+  /** The report: a path of the own origin, and its media type. */
+  report?: { href: string; type: string } | null;
+  /** The exam may be downloaded, from `/viewer/api/archive`. */
+  download?: boolean;
+  /** Weasis may be launched, from `/viewer/api/weasis`. */
+  weasis?: boolean;
+  priors?: Prior[];
+  idleSeconds?: number;
+  absoluteSeconds?: number;
+  csrf?: string;
+}
+
+/** Path of the exam's ZIP archive with DICOMDIR. */
+export const ARCHIVE = '/viewer/api/archive';
+/** Path that answers a one-time `weasis://` address as text. */
+export const WEASIS = '/viewer/api/weasis';
+
+/** Asks for the exam; also tells the server that somebody is there. */
+export async function fetchExam(): Promise<Exam> {
+  const response = await get('/viewer/api/exam', 'application/json');
+  return (await response.json()) as Exam;
+}
+
+/** Ends the session on the server. A failure is no reason to keep the page. */
+export async function logout(csrf: string): Promise<void> {
+  try {
+    await fetch('/auth/logout', {
+      method: 'POST',
+      body: new URLSearchParams({ csrf }),
+      credentials: 'same-origin',
+      redirect: 'manual',
+      keepalive: true,
+    });
+  } catch {
+    // The session ends by itself at its idle limit.
+  }
+}
+
+/** A path of the own origin, or nothing: an address of somewhere else is never followed. */
+export function ownPath(href: string): string | undefined {
+  try {
+    const url = new URL(href, location.origin);
+    return url.origin === location.origin ? url.pathname + url.search : undefined;
+  } catch {
+    return undefined;
+  }
+}
