@@ -8,6 +8,9 @@ use dicom_core::{Tag, VR};
 use drimbox::archive::dimse::command::Command;
 use drimbox::dicom::write::{put_element, put_item};
 
+#[allow(dead_code)]
+mod psc;
+
 fn main() -> io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let explicit = explicit();
@@ -52,6 +55,18 @@ fn main() -> io::Result<()> {
         \x50\0\0\x08\x51\0\0\x04\0\0\x40\0";
     let request = [&[1], &titles[..], &[0; 32], &items[..]].concat();
     write(&corpus, "pdu", "association", &request)?;
+
+    let claims = psc::claims(psc::NOW);
+    write(&corpus, "jwt", "claims", &[&[0], claims.as_slice()].concat())?;
+    let token = psc::signed(&claims);
+    write(&corpus, "jwt", "token", &[&[1], token.as_bytes()].concat())?;
+    write(&corpus, "introspection", "active", &claims)?;
+    write(&corpus, "introspection", "inactive", br#"{"active":false}"#)?;
+    let user: &[u8] = br#"{"sub":"f:x:899700218896","SubjectNameID":"899700218896","SubjectRole":["10^1.2"],"otherIds":[{"identifiant":"899700218896","origine":"RPPS","qualite":1}],"SubjectRefPro":{"codeCivilite":"M","exercices":[{"codeProfession":"10","codeSavoirFaire":"SM44","activities":[{"codeModeExercice":"S","numeroFinessSite":"750000018"},{"ancienIdentifiantDeLaStructure":"1750000018"}]}]}}"#;
+    write(&corpus, "userinfo", "radiologist", user)?;
+    let query = b"state=s&code=c&iss=https%3A%2F%2Fpsc.example%2Frealm";
+    let whole = [&psc::discovery()[..], &psc::keys(), query].join(&0);
+    write(&corpus, "discovery", "whole", &whole)?;
 
     write(
         &corpus,

@@ -1,6 +1,6 @@
 // Small things of HTTP that the parts share.
 
-const LIMIT = 64 * 1024;
+const LIMIT = 1024 * 1024;
 
 export async function read(req) {
   const chunks = [];

@@ -227,14 +227,18 @@ impl PscTokenGate {
         peer: Option<&Thumbprint>,
     ) -> Result<Arc<CheckedToken>, GateError> {
         let key: [u8; 32] = Sha256::digest(token.expose_secret().as_bytes()).into();
-        if let Some(slot) = self.tokens.get(&key).await
-            && let Some(verdict) = slot.fresh(self.provider.clock.now())
-        {
+        // Only tokens with a signature of PSC get a place in the cache and a question.
+        let (slot, presented) = match self.tokens.get(&key).await {
+            Some(slot) => (slot, None),
+            None => {
+                let presented = self.prefilter(token).await?;
+                let slot = self.tokens.get_with(key, async { Arc::default() }).await;
+                (slot, Some(presented))
+            }
+        };
+        if let Some(verdict) = slot.fresh(self.provider.clock.now()) {
             return self.apply(verdict, peer);
         }
-        // Only tokens with a signature of PSC get a place in the cache and a question.
-        let presented = self.prefilter(token).await?;
-        let slot = self.tokens.get_with(key, async { Arc::default() }).await;
         let asking = slot.asking.lock().await;
         if let Some(verdict) = slot.fresh(self.provider.clock.now()) {
             return self.apply(verdict, peer);
@@ -242,7 +246,7 @@ impl PscTokenGate {
         let Ok(_permit) = self.asking.try_acquire() else {
             return Err(GateError::Busy);
         };
-        let outcome = self.ask(token, presented).await;
+        let outcome = self.filter_and_ask(token, presented).await;
         let now = self.provider.clock.now();
         let until = match &outcome {
             Ok(good) => good
@@ -257,6 +261,19 @@ impl PscTokenGate {
         slot.keep(verdict.clone(), until);
         drop(asking);
         self.apply(verdict, peer)
+    }
+
+    /// What was remembered of a token is over: one task looks at the token again, for all that wait.
+    async fn filter_and_ask(
+        &self,
+        token: &SecretString,
+        presented: Option<Presented>,
+    ) -> Result<Good, GateError> {
+        let presented = match presented {
+            Some(presented) => presented,
+            None => self.prefilter(token).await?,
+        };
+        self.ask(token, presented).await
     }
 
     /// What depends on the moment and on the peer, for remembered answers too.

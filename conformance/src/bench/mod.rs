@@ -10,6 +10,7 @@ mod http1;
 mod images;
 pub mod load;
 pub mod machine;
+pub mod psc;
 pub mod report;
 pub mod rows;
 pub mod stage;

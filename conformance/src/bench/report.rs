@@ -176,6 +176,7 @@ impl Unit {
         };
         let places = match self {
             Self::Count => 0,
+            Self::Time if value < 0.1 => 4,
             _ if value >= 100.0 => 0,
             _ if value >= 10.0 => 1,
             _ => 2,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use conformance::bench::dcmtk::Tool;
 use conformance::bench::machine;
+use conformance::bench::psc::{self, PscBench};
 use conformance::bench::report::{self, Row};
 use conformance::bench::rows::{Bench, KEYS};
 use conformance::bench::stage::{Stage, address};
@@ -20,7 +21,7 @@ struct Arguments {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
     /// Measures to make, separated by commas; all of them unless given.
-    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(KEYS))]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(KEYS.into_iter().chain(psc::KEYS)))]
     only: Vec<String>,
     /// Three runs and 100 retrievals under load: for a first look.
     #[arg(long)]
@@ -51,11 +52,34 @@ async fn main() -> ExitCode {
 
 /// Makes the measures and writes the report; false when one of them did not work.
 async fn run(arguments: &Arguments) -> Result<bool, KitError> {
-    let keys: Vec<&str> = KEYS
-        .into_iter()
-        .filter(|key| arguments.only.is_empty() || arguments.only.iter().any(|only| only == key))
-        .collect();
+    let wanted =
+        |key: &&str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == key);
+    let keys: Vec<&str> = KEYS.into_iter().filter(wanted).collect();
+    let of_psc: Vec<&str> = psc::KEYS.into_iter().filter(wanted).collect();
     let mut facts = machine::facts();
+    let mut rows = Vec::new();
+    let mut failures = Vec::new();
+    if !of_psc.is_empty() {
+        let runs = if arguments.quick {
+            3
+        } else {
+            usize::from(arguments.runs)
+        };
+        let bench = PscBench::start(&arguments.state).await?;
+        for key in of_psc {
+            eprintln!("measuring {key}");
+            match bench.measure(key, runs).await {
+                Ok(row) => {
+                    eprintln!("{}", row.line());
+                    rows.push(row);
+                }
+                Err(error) => failures.push(format!("{key}: {error}")),
+            }
+        }
+    }
+    if keys.is_empty() {
+        return finish(arguments, &facts, &rows, &failures);
+    }
     let stage = Stage::start(&arguments.state, keys.contains(&"cold-study-nagle")).await?;
     facts.push(stage.check_getscu()?);
     facts.push(tool_start(&stage)?);
@@ -78,8 +102,6 @@ async fn run(arguments: &Arguments) -> Result<bool, KitError> {
             arguments.retrievals
         },
     };
-    let mut rows = Vec::new();
-    let mut failures = Vec::new();
     for key in keys {
         eprintln!("measuring {key}");
         match bench.measure(key).await {
@@ -95,10 +117,20 @@ async fn run(arguments: &Arguments) -> Result<bool, KitError> {
             }
         }
     }
+    finish(arguments, &facts, &rows, &failures)
+}
+
+/// Prints the report and writes it where it is wanted; false when a measure did not work.
+fn finish(
+    arguments: &Arguments,
+    facts: &[String],
+    rows: &[Row],
+    failures: &[String],
+) -> Result<bool, KitError> {
     let lost = rows
         .iter()
         .any(|row| row.key == "lost" && row.met() == Some(false));
-    let report = render(&facts, &rows, &failures);
+    let report = render(facts, rows, failures);
     println!("{report}");
     if let Some(file) = &arguments.out {
         std::fs::write(file, &report).map_err(|source| KitError::Io {

@@ -67,6 +67,7 @@ async fn ten_thousand_requests_with_one_token_are_one_introspection_per_period()
     world.psc.set(long).await.unwrap();
     let gate = gate(&world);
     let token = Arc::new(token(&world).await);
+    check(&gate, &token).await.unwrap();
     for period in 1..=3 {
         let requests: Vec<_> = (0..10_000)
             .map(|_| {

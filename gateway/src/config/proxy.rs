@@ -159,7 +159,7 @@ fn config(root: Section<'_>) -> Option<ProxyConfig> {
     listen.finish();
     let session = root.section("session");
     let session_lifetime = session.or("lifetime_seconds", Duration::from_secs(14_400), |v| {
-        v.seconds(60.0..=14_400.0)
+        v.seconds(1.0..=14_400.0)
     });
     let max_sessions = session.or("max_sessions", 1_000, |v| v.integer(1..=100_000));
     let max_pending = session.or("max_pending", 64, |v| v.integer(1..=10_000));

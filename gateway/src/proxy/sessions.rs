@@ -56,11 +56,11 @@ pub(super) struct ApiToken {
 }
 
 impl ApiToken {
-    /// Whether it should be renewed before it is used: less than half a minute is left, or half of a shorter life.
+    /// Whether it should be renewed before it is used: half a minute is left or less, or half of a shorter life.
     pub(super) fn is_due(&self, now: UnixTime) -> bool {
         let life = self.expires_at.since(self.obtained_at);
         let margin = Duration::from_secs(30).min(life / 2);
-        self.expires_at.since(now) < margin.max(Duration::from_secs(1))
+        self.expires_at.since(now) <= margin.max(Duration::from_secs(1))
     }
 }
 
