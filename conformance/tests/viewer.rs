@@ -72,7 +72,7 @@ fn the_screen_shows_what_pydicom_makes_of_the_images() {
         )
         .unwrap();
     });
-    tell("pixels", &[("DRIMBOX_TEST_EXPECTED", &out)]);
+    tell("pixels", &[("DRIMBOX_TEST_EXPECTED", out.as_path())]);
 }
 
 /// Runs one file of stories; what Node says of them is the failure.

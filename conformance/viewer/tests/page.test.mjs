@@ -201,6 +201,10 @@ test('an exam of before is compared side by side', async () => {
   const entries = await page.$$('.entry');
   await entries.at(-1).evaluate((entry) => entry.click());
   await page.waitForFunction(() => document.querySelectorAll('.view .caption')[1].textContent.endsWith('/ 6'));
+  // Of another frame of reference: it moves as far as the other does.
+  const before = await page.$eval('.view .caption', (caption) => caption.lastChild.textContent);
+  await page.keyboard.press('Home');
+  await page.waitForFunction((text) => document.querySelector('.view .caption').lastChild.textContent !== text, {}, before);
   assertClean();
 });
 

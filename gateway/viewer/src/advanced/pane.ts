@@ -21,6 +21,8 @@ export class Pane {
   turns = 0;
   flipped = false;
   inverted = false;
+  /** Where a view that follows another wants to be, in millimetres along its normal. */
+  wish: number | undefined;
 
   constructor(
     readonly id: string,

@@ -335,10 +335,11 @@ export class AdvancedViewer implements Viewer {
     const on = (type: string, run: (event: CustomEvent) => void): void => pane.port.addEventListener(type, run as EventListener);
     on(Enums.Events.STACK_NEW_IMAGE, (event) => {
       const detail = event.detail as { imageId: string; imageIdIndex: number };
+      const before = pane.image;
       pane.index = detail.imageIdIndex;
       pane.image = imageOf(detail.imageId);
       pane.loading = false;
-      this.#afterMove(pane);
+      this.#afterMove(pane, before);
     });
     on(Enums.Events.VOLUME_NEW_IMAGE, (event) => {
       pane.index = (event.detail as { imageIndex: number }).imageIndex;
@@ -403,24 +404,36 @@ export class AdvancedViewer implements Viewer {
     this.changed();
   }
 
-  #afterMove(pane: Pane): void {
+  #afterMove(pane: Pane, before: Image | undefined): void {
     if (pane.stack !== undefined && pane === this.#pane) this.frames.prefetch(ahead(pane.stack.images, pane.index));
-    if (pane === this.#pane && !this.#following && this.#linked) void this.#follow(pane);
+    if (pane === this.#pane && !this.#following) {
+      pane.wish = undefined;
+      if (this.#linked) void this.#follow(pane, before);
+    }
     this.#caption(pane);
     this.changed();
   }
 
-  /** Brings the other views to the same place of the patient. */
-  async #follow(leader: Pane): Promise<void> {
+  /**
+   * Brings the other views to the same place of the patient; those of another frame of reference, an exam of
+   * before, as far as this one moved.
+   */
+  async #follow(leader: Pane, before: Image | undefined): Promise<void> {
     const image = leader.image;
     if (image?.position === undefined || image.orientation === undefined) return;
     const normal = normalOf(image.orientation);
     const place = dot(image.position, normal);
+    const moved = before?.series === image.series && before.position ? place - dot(before.position, normal) : 0;
     this.#following = true;
     try {
       for (const pane of this.#panes) {
         if (pane === leader || pane.stack === undefined) continue;
-        const at = nearest(pane.stack.images, image, normal, place);
+        const of = pane.image;
+        if (of?.position === undefined || of.orientation === undefined) continue;
+        const same = of.frameOfReference !== '' && of.frameOfReference === image.frameOfReference;
+        // What rounding to whole images takes away is not lost for the next step.
+        pane.wish = same ? place : (pane.wish ?? dot(of.position, normal)) + moved;
+        const at = nearest(pane.stack.images, normal, pane.wish);
         if (at !== undefined) await this.#go(pane, at);
       }
     } finally {
@@ -514,13 +527,12 @@ export class AdvancedViewer implements Viewer {
   }
 }
 
-/** The image of `images` nearest to a place, if they are of the same frame and direction. */
-function nearest(images: Image[], to: Image, normal: readonly number[], place: number): number | undefined {
+/** The image nearest to a place along a direction, if all lie across it. */
+function nearest(images: Image[], normal: readonly number[], place: number): number | undefined {
   let best: number | undefined;
   let distance = Infinity;
   for (const [at, image] of images.entries()) {
     if (image.position === undefined || image.orientation === undefined) return undefined;
-    if (image.frameOfReference === '' || image.frameOfReference !== to.frameOfReference) return undefined;
     if (Math.abs(dot(normalOf(image.orientation), normal)) < 0.95) return undefined;
     const apart = Math.abs(dot(image.position, normal) - place);
     if (apart < distance) {
@@ -530,4 +542,3 @@ function nearest(images: Image[], to: Image, normal: readonly number[], place: n
   }
   return best;
 }
-
