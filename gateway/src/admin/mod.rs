@@ -1,10 +1,13 @@
 //! Health, metrics and version, on their own port: what a supervisor asks.
 //!
-//! Nothing here names a patient or a study, and nothing here changes anything.
+//! Nothing of that names a patient or a study, or changes anything. What does is below `/api`, for
+//! whoever has the token of the administrator.
 
 mod addresses;
+mod exams;
 mod metrics;
 mod probe;
+mod token;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,8 +25,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub use addresses::{AddressList, AddressListError};
+pub use exams::ExamsApi;
 pub use metrics::{Kind, METRICS, Metric, Metrics};
 pub use probe::Probe;
+pub use token::{AdminToken, AdminTokenError};
 
 /// What the parts of the gateway know about their own state. Asked at each `/health/ready`; answers
 /// from memory, without asking the PACS.

@@ -31,6 +31,7 @@ pub(super) async fn audit(data_dir: &Path) -> anyhow::Result<Audit> {
         dir: data_dir.join("audit"),
         segment_bytes: SEGMENT,
         retention: None,
+        targets: Vec::new(),
     };
     let open = tokio::task::spawn_blocking(move || Audit::open(settings, audit::system_clock()));
     Ok(open.await??)

@@ -2,6 +2,7 @@
 
 mod check;
 mod credentials;
+mod exams;
 mod gate;
 mod health;
 mod market;
@@ -19,14 +20,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tokens};
-use crate::admin::{self, AddressList, Metrics, Probe};
+use crate::admin::{self, AddressList, AdminToken, ExamsApi, Metrics, Probe};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::audit::Audit;
 use crate::cache::{Bounds, Cache};
 use crate::certs;
-use crate::cli::{Service, Verdict};
+use crate::cli::{ExamsCommand, Service, Verdict};
 use crate::config::{Config, Pacs, PacsDimse, Pixels, UnnamedSyntax, Upstream};
 use crate::dicom::reader::Limits;
 use crate::dicomweb::images::Images;
@@ -84,7 +85,8 @@ impl Service for App {
             behind.spawn(async move { archive.maintain(background).await });
         }
         let health = Health::start(&parts, config.cache.max_bytes, background.clone());
-        listeners.start_background(&config, &health, metrics, &background, &mut behind);
+        let api = exams_api(&config, &parts)?;
+        listeners.start_background(&config, &health, metrics, api, &background, &mut behind);
         if let Some(names) = listeners.names.take() {
             behind.spawn(names.watch(hangup, background.clone()));
         }
@@ -123,6 +125,10 @@ impl Service for App {
 
     async fn check_acme(&self, config: &Config) -> Vec<Verdict> {
         crate::certs::market::check::run(config).await
+    }
+
+    async fn exams(&self, config: &Config, command: &ExamsCommand) -> anyhow::Result<String> {
+        exams::run(config, command).await
     }
 }
 
@@ -329,6 +335,16 @@ fn roots(config: &Config) -> Roots {
     roots
 }
 
+/// The table of published exams, for the administrator.
+fn exams_api(config: &Config, parts: &Parts) -> anyhow::Result<ExamsApi> {
+    Ok(ExamsApi {
+        exams: parts.exams.clone(),
+        audit: parts.audit.clone(),
+        token: AdminToken::load_or_make(&config.data_dir)?,
+        pacs: Arc::new(config.pacs.iter().map(|pacs| pacs.name.clone()).collect()),
+    })
+}
+
 /// What answers on each listener, and on the names of the public one.
 fn routers(
     config: &Config,
@@ -407,11 +423,13 @@ impl Listeners {
         config: &Config,
         health: &Arc<Health>,
         metrics: Metrics,
+        api: ExamsApi,
         background: &CancellationToken,
         behind: &mut JoinSet<()>,
     ) {
         if let Some(admin) = self.admin.take() {
-            let router = admin::router(Arc::clone(health) as Arc<dyn admin::Readiness>, metrics);
+            let router = admin::router(Arc::clone(health) as Arc<dyn admin::Readiness>, metrics)
+                .merge(api.router());
             // Places of its own: health answers however busy the images are.
             let capacity = Capacity::new(&config.limits);
             let background = background.clone();

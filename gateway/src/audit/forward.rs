@@ -260,7 +260,9 @@ impl Sender {
             .await
             .map_err(Failure::Connect)?;
         let name = self.target.server_name.clone();
-        self.target.tls.connect(name, stream)
+        self.target
+            .tls
+            .connect(name, stream)
             .await
             .map_err(Failure::Connect)
     }

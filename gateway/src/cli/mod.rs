@@ -5,6 +5,7 @@
 
 mod certs;
 mod check;
+mod exams;
 mod manual;
 mod verdict;
 
@@ -21,6 +22,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::pixels::worker;
 
 pub use check::check_config;
+pub use exams::{ExamsCommand, NewExam};
 pub use verdict::{Outcome, Verdict, print_verdicts};
 
 /// A check failed, or the service stopped on an error.
@@ -43,6 +45,17 @@ pub trait Service {
 
     /// Looks at the market certificates and at all that their renewal needs; orders nothing.
     fn check_acme(&self, config: &Config) -> impl Future<Output = Vec<Verdict>>;
+
+    /// Asks the running service about its published exams; what to print.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or refuses.
+    fn exams(
+        &self,
+        config: &Config,
+        command: &ExamsCommand,
+    ) -> impl Future<Output = anyhow::Result<String>>;
 }
 
 #[derive(Debug, Parser)]
@@ -74,6 +87,11 @@ enum Command {
     Certs {
         #[command(subcommand)]
         what: certs::Certs,
+    },
+    #[command(about = "Ouvrir des examens aux autres DRIMbox, les lister, les fermer")]
+    Exams {
+        #[command(subcommand)]
+        what: exams::Exams,
     },
     #[command(about = "Afficher la version")]
     Version,
@@ -191,6 +209,7 @@ fn execute(
             Err(error) => refuse(&error, err),
         },
         Command::Certs { what } => certs::execute(what, out, err),
+        Command::Exams { what } => exams::execute(what, service, out, err),
         Command::Version => writeln!(out, "drimbox {}", env!("CARGO_PKG_VERSION")).map(|()| 0),
         Command::Completions { shell } => {
             let mut script = Vec::new();

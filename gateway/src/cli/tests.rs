@@ -34,6 +34,12 @@ impl Service for Scripted {
         self.asked.borrow_mut().push("check acme".to_owned());
         self.verdicts.clone()
     }
+
+    async fn exams(&self, _: &Config, command: &ExamsCommand) -> anyhow::Result<String> {
+        self.asked.borrow_mut().push(format!("{command:?}"));
+        anyhow::ensure!(!self.broken, "the service does not run");
+        Ok("fait\n".to_owned())
+    }
 }
 
 struct Ended {
@@ -268,4 +274,48 @@ mod certificates {
         assert_eq!(outcome((2030, 12, 25)), Outcome::Failed);
         assert_eq!(outcome((2031, 1, 1)), Outcome::Failed);
     }
+}
+
+#[test]
+fn an_exam_is_registered_with_what_the_options_say() {
+    let (_folder, path) = configured();
+    let service = Scripted::default();
+    let ended = drimbox(
+        &service,
+        &[
+            "exams",
+            "add",
+            "--kos",
+            "kos.dcm",
+            "--pacs",
+            "scanner",
+            "--opposed",
+            "--config",
+            &path,
+        ],
+    );
+    assert_eq!(ended.code, ExitCode::SUCCESS, "{}", ended.err);
+    assert_eq!(ended.out, "fait\n");
+    let asked = service.asked.borrow().join("");
+    let expected = ExamsCommand::Add(NewExam {
+        kos: "kos.dcm".into(),
+        pacs: "scanner".into(),
+        cda_id: None,
+        invisible_patient: false,
+        masked_to_professionals: false,
+        opposed: true,
+    });
+    assert_eq!(asked, format!("{expected:?}"));
+}
+
+#[test]
+fn a_service_that_does_not_run_ends_the_command_with_code_1() {
+    let (_folder, path) = configured();
+    let service = Scripted {
+        broken: true,
+        ..Scripted::default()
+    };
+    let ended = drimbox(&service, &["exams", "list", "--config", &path]);
+    assert_eq!(ended.code, ExitCode::from(1));
+    assert!(ended.err.contains("does not run"), "{}", ended.err);
 }

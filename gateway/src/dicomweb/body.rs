@@ -16,6 +16,8 @@ use crate::dicom::convert::Converter;
 use crate::dicom::edit::{Edit, edit_head};
 use crate::dicom::part10;
 use crate::dicom::reader::{Limits, ReadError};
+use crate::dicom::scan::HeadScanner;
+use crate::dicom::syntax::Encoding;
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::studies::bytes::ItemBytes;
 use crate::studies::{Item, Reader, StudiesError};
@@ -104,6 +106,17 @@ impl Part {
     #[must_use]
     pub fn new(item: Item, delivery: Delivery, edits: Arc<[Edit]>) -> Self {
         let explicit = match delivery {
+            Delivery::AsStored
+                if Encoding::of(&item.entry().transfer_syntax)
+                    == Encoding::DeflatedExplicitLittle =>
+            {
+                // Its head cannot be changed without deflating all of it again.
+                return Self::Passed(Passed {
+                    item,
+                    explicit: false,
+                    edits: Arc::default(),
+                });
+            }
             Delivery::AsStored => false,
             Delivery::ExplicitVrLittleEndian => true,
             Delivery::Transcoded(targets) => {
@@ -277,6 +290,8 @@ enum Change {
         /// File meta information of the item, dropped in favour of `opening`.
         skip: u64,
         opening: Option<Bytes>,
+        /// The head is held back until all of it is there; `None` where nothing of it changes.
+        held: Option<Box<HeldHead>>,
     },
     /// The head is written anew; what follows it, the pixel data, is not looked at.
     EditHead {
@@ -298,6 +313,7 @@ impl Content {
                 ))),
                 skip: entry.meta_length,
                 opening: Some(part10::file_meta(&entry.sop_class, &entry.instance, &syntax).into()),
+                held: HeldHead::new(&syntax, &part.edits).map(Box::new),
             })
         } else if !part.edits.is_empty() {
             let edits = Arc::clone(&part.edits);
@@ -342,19 +358,26 @@ impl Content {
     }
 
     async fn inflate(&mut self, bytes: &mut ItemBytes) -> Result<Option<Bytes>, BodyError> {
-        let unreadable = |error: ReadError| BodyError::Unreadable(error.to_string());
         let mut out = Vec::new();
         loop {
             let Some(Change::Inflate {
                 converter,
                 skip,
                 opening,
+                held,
             }) = &mut self.change
             else {
                 return Ok(None);
             };
             if let Some(opening) = opening.take() {
                 return Ok(Some(opening));
+            }
+            let over = converter.is_none();
+            if let Some(head) = held {
+                out = head.take(std::mem::take(&mut out), over)?;
+                if head.is_over() {
+                    *held = None;
+                }
             }
             if !out.is_empty() {
                 return Ok(Some(out.into()));
@@ -364,9 +387,6 @@ impl Content {
                     return Ok(None);
                 };
                 converter.finish(&mut out).map_err(unreadable)?;
-                if out.is_empty() {
-                    return Ok(None);
-                }
                 continue;
             }
             // Small bites: a deflated byte may become a thousand.
@@ -400,6 +420,57 @@ impl Content {
         }
         Ok(whole)
     }
+}
+
+/// The head of an instance that is written anew on the way, until its pixel data begin.
+struct HeldHead {
+    scanner: HeadScanner,
+    bytes: Vec<u8>,
+    edits: Arc<[Edit]>,
+    over: bool,
+}
+
+impl HeldHead {
+    /// `None` where there is nothing to change.
+    fn new(syntax: &TransferSyntaxUid, edits: &Arc<[Edit]>) -> Option<Self> {
+        (!edits.is_empty()).then(|| Self {
+            scanner: HeadScanner::new(syntax, Limits::default()),
+            bytes: Vec::new(),
+            edits: Arc::clone(edits),
+            over: false,
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Takes the next bytes of the data set, and gives those that can be sent: none before the whole
+    /// head is there, then its changed form and what follows it. `last`: no more will come.
+    fn take(&mut self, bytes: Vec<u8>, last: bool) -> Result<Vec<u8>, BodyError> {
+        self.scanner.feed(&bytes).map_err(unreadable)?;
+        self.bytes.extend_from_slice(&bytes);
+        let end = match self.scanner.head().and_then(|head| head.pixel_data_offset) {
+            Some(offset) => usize::try_from(offset).unwrap_or(usize::MAX),
+            None if last => self.bytes.len(),
+            None if self.bytes.len() as u64 > MAX_EDITED_HEAD => {
+                return Err(BodyError::Unreadable(
+                    "its head is too large to edit".into(),
+                ));
+            }
+            None => return Ok(Vec::new()),
+        };
+        self.over = true;
+        let rest = self.bytes.split_off(end.min(self.bytes.len()));
+        let mut out = edit_head(&self.bytes, &self.edits, Limits::default())
+            .map_err(|error| BodyError::Unreadable(error.to_string()))?;
+        out.extend_from_slice(&rest);
+        Ok(out)
+    }
+}
+
+fn unreadable(error: ReadError) -> BodyError {
+    BodyError::Unreadable(error.to_string())
 }
 
 /// The first bytes of an item, when they have arrived; file meta information and head of one that

@@ -1,0 +1,227 @@
+//! `/api/exams`: the table of published exams, for an administrator with the token.
+//!
+//! `GET` lists it, `POST` registers an exam (a KOS as `application/dicom`, or the exam itself in
+//! JSON), `DELETE /api/exams/{pacs}/{study}` takes one out. Each change is in the audit trail before it
+//! is made.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde_json::json;
+
+use super::AdminToken;
+use crate::audit::{Actor, Audit, Kind, Object, Outcome};
+use crate::dicom::kos::Kos;
+use crate::dicom::uid::StudyUid;
+use crate::dicomweb::problem::Problem;
+use crate::source::exams::{MAX_BYTES, Restrictions};
+use crate::source::{Exams, PublishedExam};
+
+/// Exams listed at once.
+const MAX_LISTED: usize = 10_000;
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct ExamsApi {
+    /// The table.
+    pub exams: Exams,
+    /// Where changes are recorded.
+    pub audit: Audit,
+    /// Who may come in.
+    pub token: AdminToken,
+    /// Names of the PACS there are.
+    pub pacs: Arc<BTreeSet<String>>,
+}
+
+impl ExamsApi {
+    /// The routes.
+    pub fn router(self) -> Router {
+        let authorized = middleware::from_fn_with_state(self.clone(), authorize);
+        Router::new()
+            .route("/api/exams", get(list).post(add))
+            .route("/api/exams/{pacs}/{study}", delete(remove))
+            .layer(authorized)
+            .with_state(self)
+    }
+
+    async fn record(
+        &self,
+        kind: Kind,
+        pacs: &str,
+        study: &str,
+        kos: Option<&str>,
+    ) -> Result<(), Problem> {
+        let actor = Actor {
+            account: Some("admin-token".into()),
+            ..Actor::default()
+        };
+        let object = Object {
+            pacs: Some(pacs.into()),
+            study: Some(study.into()),
+            kos: kos.map(Into::into),
+            ..Object::default()
+        };
+        let event = self
+            .audit
+            .event(kind)
+            .by(actor)
+            .on(object)
+            .ending(Outcome::default());
+        self.audit.record(event).await.map(drop).map_err(|error| {
+            tracing::error!(
+                "a change of the published exams cannot be recorded and is not made: {error}"
+            );
+            Problem::internal()
+        })
+    }
+}
+
+async fn authorize(State(api): State<ExamsApi>, request: Request, next: Next) -> Response {
+    if api.token.is_in(request.headers()) {
+        next.run(request).await
+    } else {
+        Problem::unauthorized("the token of the administrator is needed")
+            .remedy("it stands in admin.token in the data folder of the service")
+            .into_response()
+    }
+}
+
+async fn list(State(api): State<ExamsApi>) -> Result<Response, Problem> {
+    let exams = api.exams.list(MAX_LISTED).await.map_err(failed)?;
+    let exams: Vec<_> = exams.iter().map(|exam| described(exam)).collect();
+    Ok(no_store(Json(json!({ "exams": exams })).into_response()))
+}
+
+/// One line of the list: nothing of the patient.
+fn described(exam: &PublishedExam) -> serde_json::Value {
+    json!({
+        "pacs": exam.pacs,
+        "study": exam.study,
+        "kos": exam.kos,
+        "series": exam.series.len(),
+        "instances": exam.instance_count(),
+        "restrictions": exam.restrictions,
+    })
+}
+
+async fn add(State(api): State<ExamsApi>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let kind = parts.headers.get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let body = read(body).await?;
+    let exam = match kind.as_str() {
+        "application/dicom" => of_kos(&body, parts.uri.query().unwrap_or_default())?,
+        "application/json" => serde_json::from_slice(&body)
+            .map_err(|error| wrong(format!("the exam cannot be read: {error}")))?,
+        _ => {
+            return Err(Problem::bad_request(
+                "neither a KOS nor an exam in JSON",
+                "send Content-Type application/dicom or application/json",
+            ));
+        }
+    };
+    exam.check().map_err(|error| wrong(error.to_string()))?;
+    if !api.pacs.contains(&exam.pacs) {
+        return Err(Problem::bad_request(
+            "no PACS has this name",
+            "give the name of a [[pacs]] of the configuration",
+        ));
+    }
+    let answer = described(&exam);
+    let (study, kos) = (exam.study.as_str(), exam.kos.as_str());
+    api.record(Kind::ExamRegistered, &exam.pacs, study, Some(kos))
+        .await?;
+    api.exams.put(exam).await.map_err(failed)?;
+    Ok(no_store(
+        (StatusCode::CREATED, Json(answer)).into_response(),
+    ))
+}
+
+async fn remove(
+    State(api): State<ExamsApi>,
+    Path((pacs, study)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let study = StudyUid::parse(&study).map_err(|error| wrong(error.to_string()))?;
+    api.record(Kind::ExamRemoved, &pacs, study.as_str(), None)
+        .await?;
+    if api.exams.remove(&pacs, &study).await.map_err(failed)? {
+        Ok(StatusCode::NO_CONTENT.into_response())
+    } else {
+        Err(Problem::not_found("no exam is published for this study"))
+    }
+}
+
+/// The exam of a KOS, with what the query adds to it: `pacs`, `cda_id`, `invisible_patient`,
+/// `masked_to_professionals`, `opposed`.
+fn of_kos(file: &[u8], query: &str) -> Result<PublishedExam, Problem> {
+    let kos = Kos::parse(file).map_err(|error| wrong(error.to_string()))?;
+    let mut exam = PublishedExam::of_kos("", &kos);
+    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let Restrictions {
+            invisible_patient,
+            masked_to_professionals,
+            opposed,
+        } = &mut exam.restrictions;
+        let flag = match &*key {
+            "pacs" => {
+                exam.pacs = value.into_owned();
+                continue;
+            }
+            "cda_id" => {
+                exam.cda_id = Some(value.into_owned());
+                continue;
+            }
+            "invisible_patient" => invisible_patient,
+            "masked_to_professionals" => masked_to_professionals,
+            "opposed" => opposed,
+            _ => return Err(wrong("a parameter that is not known")),
+        };
+        *flag = match &*value {
+            "true" => true,
+            "false" => false,
+            _ => return Err(wrong("a restriction is neither true nor false")),
+        };
+    }
+    Ok(exam)
+}
+
+async fn read(body: Body) -> Result<bytes::Bytes, Problem> {
+    let most = usize::try_from(MAX_BYTES).unwrap_or(usize::MAX);
+    to_bytes(body, most).await.map_err(|_| {
+        Problem::content_too_large(
+            "the exam is larger than any genuine one",
+            "send its KOS alone",
+        )
+    })
+}
+
+fn wrong(detail: impl Into<Cow<'static, str>>) -> Problem {
+    Problem::bad_request(detail, "correct the exam, and send it again")
+}
+
+fn failed(error: crate::source::ExamError) -> Problem {
+    tracing::error!("{error}");
+    Problem::internal()
+}
+
+fn no_store(mut answer: Response) -> Response {
+    let value = http::HeaderValue::from_static("no-store");
+    answer.headers_mut().insert(CACHE_CONTROL, value);
+    answer
+}

@@ -1,0 +1,131 @@
+//! `drimbox exams`: what is open to other DRIMboxes, until reports publish it by themselves.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::{ConfigFile, FAILURE, Service, refuse};
+use crate::config;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Exams {
+    #[command(about = "Ouvrir un examen aux autres DRIMbox, d'après son KOS")]
+    Add {
+        #[arg(
+            long,
+            value_name = "FICHIER",
+            help = "KOS publié pour l'examen (fichier DICOM)"
+        )]
+        kos: PathBuf,
+        #[arg(
+            long,
+            value_name = "NOM",
+            help = "Nom du PACS qui a les images (clé name)"
+        )]
+        pacs: String,
+        #[arg(
+            long,
+            value_name = "ID",
+            help = "Identifiant du compte rendu dont le lien ouvre l'examen (root ou root^extension)"
+        )]
+        cda_id: Option<String>,
+        #[arg(long, help = "Le patient ne le voit pas encore (INVISIBLE_PATIENT)")]
+        invisible_patient: bool,
+        #[arg(long, help = "Masqué aux professionnels (MASQUE_PS)")]
+        masque_ps: bool,
+        #[arg(long, help = "Le patient s'oppose à son partage : il reste fermé")]
+        opposed: bool,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    #[command(about = "Lister les examens ouverts aux autres DRIMbox")]
+    List(ConfigFile),
+    #[command(about = "Fermer un examen aux autres DRIMbox")]
+    Remove {
+        #[arg(long, value_name = "NOM", help = "Nom du PACS (clé name)")]
+        pacs: String,
+        #[arg(long, value_name = "UID", help = "Study Instance UID de l'examen")]
+        study: String,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+/// What is asked of the running service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExamsCommand {
+    /// Registers an exam.
+    Add(NewExam),
+    /// Lists them.
+    List,
+    /// Takes one out.
+    Remove {
+        /// Name of the PACS.
+        pacs: String,
+        /// Study Instance UID.
+        study: String,
+    },
+}
+
+/// An exam to register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewExam {
+    /// File of its KOS.
+    pub kos: PathBuf,
+    /// Name of the PACS.
+    pub pacs: String,
+    /// Id of its report.
+    pub cda_id: Option<String>,
+    /// INVISIBLE_PATIENT.
+    pub invisible_patient: bool,
+    /// MASQUE_PS.
+    pub masked_to_professionals: bool,
+    /// The patient is opposed.
+    pub opposed: bool,
+}
+
+pub(super) fn execute(
+    command: Exams,
+    service: &impl Service,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> std::io::Result<u8> {
+    let (config, command) = match command {
+        Exams::Add {
+            kos,
+            pacs,
+            cda_id,
+            invisible_patient,
+            masque_ps,
+            opposed,
+            config,
+        } => (
+            config,
+            ExamsCommand::Add(NewExam {
+                kos,
+                pacs,
+                cda_id,
+                invisible_patient,
+                masked_to_professionals: masque_ps,
+                opposed,
+            }),
+        ),
+        Exams::List(config) => (config, ExamsCommand::List),
+        Exams::Remove {
+            pacs,
+            study,
+            config,
+        } => (config, ExamsCommand::Remove { pacs, study }),
+    };
+    let config = match config::load(&config.path) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error, err),
+    };
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build()?;
+    match runtime.block_on(service.exams(&config, &command)) {
+        Ok(text) => out.write_all(text.as_bytes()).map(|()| 0),
+        Err(error) => writeln!(err, "drimbox : {error:#}").map(|()| FAILURE),
+    }
+}
