@@ -277,7 +277,9 @@ impl Igc {
             extension.set_criticality(true);
             params.custom_extensions.push(extension);
         }
-        params.signed_by(key, &self.ca(spec.by).issuer).map_err(failed)
+        params
+            .signed_by(key, &self.ca(spec.by).issuer)
+            .map_err(failed)
     }
 
     /// An authority below [`Authority::Organisations`], which its path length forbids, and a
@@ -360,7 +362,10 @@ fn leaf_name(spec: &LeafSpec) -> Result<DistinguishedName, KitError> {
     let mut name = DistinguishedName::new();
     name.push(DnType::CountryName, "FR");
     name.push(DnType::StateOrProvinceName, text(&spec.state)?);
-    name.push(DnType::OrganizationName, text("AGENCE DU NUMERIQUE EN SANTE")?);
+    name.push(
+        DnType::OrganizationName,
+        text("AGENCE DU NUMERIQUE EN SANTE")?,
+    );
     name.push(DnType::OrganizationalUnitName, text(&spec.unit)?);
     if !spec.common_name.is_empty() {
         name.push(DnType::CommonName, text(&spec.common_name)?);

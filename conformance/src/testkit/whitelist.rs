@@ -114,13 +114,14 @@ impl ListSpec {
         let p = Names::of(self.profile);
         let properties = (self.edit_properties)(self.properties(&p, signer)?);
         let signed_info = (self.edit_signed_info)(p.signed_info(&list, &properties));
-        let value = signer
-            .key
-            .sign(signed_info.as_bytes())
-            .map_err(|source| KitError::Certificate {
-                name: "white list".to_owned(),
-                source,
-            })?;
+        let value =
+            signer
+                .key
+                .sign(signed_info.as_bytes())
+                .map_err(|source| KitError::Certificate {
+                    name: "white list".to_owned(),
+                    source,
+                })?;
         let Names { tag, declare, .. } = &p;
         let certificate = STANDARD.encode(shown.certificate.der());
         let signature = format!(
@@ -131,7 +132,8 @@ impl ListSpec {
              </{tag}Signature>",
             p.compact(&signed_info),
             STANDARD.encode(value),
-            p.compact(&properties).replace(&format!(" xmlns:xades=\"{XADES}\""), ""),
+            p.compact(&properties)
+                .replace(&format!(" xmlns:xades=\"{XADES}\""), ""),
         );
         let list = list.replace("></vi>", "/>").replace('\n', "\r\n");
         let end = "</ListeBlancheDRIM-M>";
@@ -139,7 +141,10 @@ impl ListSpec {
             Profile::One => "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"no\"?>",
             Profile::Two => "",
         };
-        Ok(format!("{prolog}{}", list.replace(end, &format!("{signature}{end}"))))
+        Ok(format!(
+            "{prolog}{}",
+            list.replace(end, &format!("{signature}{end}"))
+        ))
     }
 
     /// Canonical: no prolog, no empty element in short, line feeds.
@@ -227,7 +232,9 @@ impl Names {
                 tag: "",
                 declare: format!("xmlns=\"{DSIG}\""),
                 properties: "SignedProperties",
-                transform: format!("<Transform Algorithm=\"{DSIG}enveloped-signature\"></Transform>"),
+                transform: format!(
+                    "<Transform Algorithm=\"{DSIG}enveloped-signature\"></Transform>"
+                ),
             },
         }
     }
@@ -267,10 +274,18 @@ impl Names {
     /// As it stands inside a `Signature`: namespaces are declared around, empty elements in short.
     fn compact(&self, canonical: &str) -> String {
         let mut text = canonical.replace(&format!(" {}", self.declare), "");
-        for name in ["CanonicalizationMethod", "SignatureMethod", "Transform", "DigestMethod"] {
+        for name in [
+            "CanonicalizationMethod",
+            "SignatureMethod",
+            "Transform",
+            "DigestMethod",
+        ] {
             text = text.replace(&format!("></{}{name}>", self.tag), " />");
         }
         // What holds something was not empty.
-        text.replace("</dsig-filter2:XPath />", "</dsig-filter2:XPath></ds:Transform>")
+        text.replace(
+            "</dsig-filter2:XPath />",
+            "</dsig-filter2:XPath></ds:Transform>",
+        )
     }
 }

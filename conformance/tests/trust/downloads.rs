@@ -48,7 +48,8 @@ impl Web {
 
     fn says(&self, status: &str, body: &[u8]) {
         let length = body.len();
-        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        let head =
+            format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
         *self.answer.lock().unwrap() = [head.as_bytes(), body].concat();
     }
 
@@ -68,17 +69,35 @@ async fn the_white_list_comes_from_the_first_source_that_has_a_good_one() {
     let world = World::new();
     let (broken, good) = (Web::start(), Web::start());
     broken.says("200 OK", world.list(&[HOST]).unsigned().as_bytes());
-    good.says("200 OK", world.list(&[HOST]).sign(&world.signer()).unwrap().as_bytes());
+    good.says(
+        "200 OK",
+        world
+            .list(&[HOST])
+            .sign(&world.signer())
+            .unwrap()
+            .as_bytes(),
+    );
     let mut settings = world.settings();
     let nowhere = Source::File(world.folder.path().join("absent.xml"));
     settings.white_list.sources = vec![nowhere, broken.source(), good.source()];
     let trust = ready(&world, settings);
     assert_eq!(trust.refresh_list(false).await.unwrap(), Outcome::Accepted);
     assert_eq!(trust.refresh_list(false).await.unwrap(), Outcome::Unchanged);
-    let outcomes: Vec<_> = trust.list_history().into_iter().map(|v| v.outcome).collect();
+    let outcomes: Vec<_> = trust
+        .list_history()
+        .into_iter()
+        .map(|v| v.outcome)
+        .collect();
     assert_eq!(
         outcomes,
-        ["unreachable", "unsigned", "accepted", "unreachable", "unsigned", "unchanged"]
+        [
+            "unreachable",
+            "unsigned",
+            "accepted",
+            "unreachable",
+            "unsigned",
+            "unchanged"
+        ]
     );
 }
 
@@ -90,12 +109,19 @@ async fn what_is_no_plain_answer_is_refused() {
     settings.white_list.sources = vec![web.source()];
     let trust = ready(&world, settings);
     let list = world.list(&[HOST]).sign(&world.signer()).unwrap();
-    for status in ["404 Not Found", "302 Found\r\nLocation: http://127.0.0.1:9/", "204 No Content"] {
+    for status in [
+        "404 Not Found",
+        "302 Found\r\nLocation: http://127.0.0.1:9/",
+        "204 No Content",
+    ] {
         web.says(status, list.as_bytes());
         let error = trust.refresh_list(false).await.unwrap_err().to_string();
         assert!(error.contains(&status[..3]), "{status}: {error}");
     }
-    web.says("200 OK", &vec![b' '; drimbox::trust::whitelist::MAX_BYTES + 1]);
+    web.says(
+        "200 OK",
+        &vec![b' '; drimbox::trust::whitelist::MAX_BYTES + 1],
+    );
     let error = trust.refresh_list(false).await.unwrap_err().to_string();
     assert!(error.contains("larger"), "{error}");
     *web.answer.lock().unwrap() = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec();
@@ -107,22 +133,43 @@ async fn what_is_no_plain_answer_is_refused() {
 async fn revocation_lists_come_from_the_web_and_from_files() {
     let world = World::new();
     let web = Web::start();
-    web.says("200 OK", &world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap());
+    web.says(
+        "200 OK",
+        &world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap(),
+    );
     let file = world.folder.path().join("organisations.crl");
-    std::fs::write(&file, world.igc.crl(Authority::Organisations, &CrlSpec::default()).unwrap()).unwrap();
+    std::fs::write(
+        &file,
+        world
+            .igc
+            .crl(Authority::Organisations, &CrlSpec::default())
+            .unwrap(),
+    )
+    .unwrap();
     let mut settings = world.settings();
     settings.crl_sources = vec![web.source(), Source::File(file.clone())];
     let trust = Trust::open(settings, world.clock()).unwrap();
-    assert!(trust.crl_status().iter().all(|status| status.list.is_none()));
+    assert!(
+        trust
+            .crl_status()
+            .iter()
+            .all(|status| status.list.is_none())
+    );
     let outcomes = trust.refresh_crls().await;
-    assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{outcomes:?}");
+    assert!(
+        outcomes.iter().all(|(_, outcome)| outcome.is_ok()),
+        "{outcomes:?}"
+    );
     assert!(trust.crl_status().iter().all(|status| status.in_force));
 
     // A source that fails leaves what is in use.
     web.says("500 Oops", b"");
     std::fs::write(&file, b"<html>").unwrap();
     let outcomes = trust.refresh_crls().await;
-    assert!(outcomes.iter().all(|(_, outcome)| outcome.is_err()), "{outcomes:?}");
+    assert!(
+        outcomes.iter().all(|(_, outcome)| outcome.is_err()),
+        "{outcomes:?}"
+    );
     assert!(trust.crl_status().iter().all(|status| status.in_force));
 }
 
@@ -136,8 +183,17 @@ async fn at_its_start_the_service_fetches_what_it_lacks_and_it_stops_when_told()
     };
     let mut settings = world.settings();
     settings.crl_sources = vec![
-        put("root.crl", &world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap()),
-        put("org.crl", &world.igc.crl(Authority::Organisations, &CrlSpec::default()).unwrap()),
+        put(
+            "root.crl",
+            &world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap(),
+        ),
+        put(
+            "org.crl",
+            &world
+                .igc
+                .crl(Authority::Organisations, &CrlSpec::default())
+                .unwrap(),
+        ),
     ];
     let list = world.list(&[HOST]).sign(&world.signer()).unwrap();
     settings.white_list.sources = vec![put("list.xml", list.as_bytes())];

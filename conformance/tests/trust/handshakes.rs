@@ -6,7 +6,9 @@ use conformance::testkit::igc::{CrlSpec, Leaf, LeafSpec};
 use drimbox::trust::{Clock, Trust};
 use rustls::client::Resumption;
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, ServerConfig, ServerConnection, SupportedProtocolVersion,
+};
 use rustls_pki_types::{PrivatePkcs8KeyDer, UnixTime};
 
 use super::World;
@@ -37,12 +39,13 @@ fn shake(
         (vec![leaf.certificate.der().clone()], key.into())
     };
     let (chain, key) = identity(server);
-    let mut config = ServerConfig::builder_with_details(provider.clone(), Arc::new(Held(world.clock())))
-        .with_protocol_versions(&[version])
-        .unwrap()
-        .with_client_cert_verifier(trust.client_verifier())
-        .with_single_cert(chain, key)
-        .unwrap();
+    let mut config =
+        ServerConfig::builder_with_details(provider.clone(), Arc::new(Held(world.clock())))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(trust.client_verifier())
+            .with_single_cert(chain, key)
+            .unwrap();
     config.send_tls13_tickets = 0;
     let mut server = ServerConnection::new(Arc::new(config)).unwrap();
     let (chain, key) = identity(client);
@@ -105,7 +108,15 @@ fn two_listed_peers_shake_hands() {
     let trust = world.trust(&[SOURCE, CONSUMER]);
     for version in VERSIONS {
         for rsa in [false, true] {
-            let leaf = |host| world.igc.leaf(&LeafSpec { rsa, ..LeafSpec::peer(host) }).unwrap();
+            let leaf = |host| {
+                world
+                    .igc
+                    .leaf(&LeafSpec {
+                        rsa,
+                        ..LeafSpec::peer(host)
+                    })
+                    .unwrap()
+            };
             let ended = shake(&world, &trust, version, &leaf(SOURCE), &leaf(CONSUMER));
             assert_eq!(ended, (Ok(()), Ok(())));
         }
@@ -117,14 +128,30 @@ fn a_revoked_caller_gets_the_alert_that_says_so() {
     use rustls::{AlertDescription, CertificateError, Error};
     let world = World::new();
     let trust = world.trust(&[SOURCE, CONSUMER]);
-    let (server, client) = (world.peer(SOURCE), LeafSpec { serial: 0x77, ..LeafSpec::peer(CONSUMER) });
+    let (server, client) = (
+        world.peer(SOURCE),
+        LeafSpec {
+            serial: 0x77,
+            ..LeafSpec::peer(CONSUMER)
+        },
+    );
     let client = world.igc.leaf(&client).unwrap();
-    let spec = CrlSpec { number: 11, revoked: vec![0x77], ..CrlSpec::default() };
+    let spec = CrlSpec {
+        number: 11,
+        revoked: vec![0x77],
+        ..CrlSpec::default()
+    };
     world.give_crls(&trust, &CrlSpec::default(), &spec);
     for version in VERSIONS {
         let (at_client, at_server) = shake(&world, &trust, version, &server, &client);
-        assert_eq!(at_server, Err(Error::InvalidCertificate(CertificateError::Revoked)));
-        assert_eq!(at_client, Err(Error::AlertReceived(AlertDescription::CertificateRevoked)));
+        assert_eq!(
+            at_server,
+            Err(Error::InvalidCertificate(CertificateError::Revoked))
+        );
+        assert_eq!(
+            at_client,
+            Err(Error::AlertReceived(AlertDescription::CertificateRevoked))
+        );
     }
 }
 
@@ -134,7 +161,16 @@ fn a_server_of_another_name_is_left_before_anything_is_said() {
     let world = World::new();
     let trust = world.trust(&[SOURCE, CONSUMER]);
     for version in VERSIONS {
-        let (at_client, _) = shake(&world, &trust, version, &world.peer(CONSUMER), &world.peer(CONSUMER));
-        assert_eq!(at_client, Err(Error::InvalidCertificate(CertificateError::NotValidForName)));
+        let (at_client, _) = shake(
+            &world,
+            &trust,
+            version,
+            &world.peer(CONSUMER),
+            &world.peer(CONSUMER),
+        );
+        assert_eq!(
+            at_client,
+            Err(Error::InvalidCertificate(CertificateError::NotValidForName))
+        );
     }
 }

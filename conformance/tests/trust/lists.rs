@@ -9,7 +9,11 @@ use rcgen::KeyUsagePurpose;
 use super::{DAY, HOUR, START, World, date};
 
 const PROFILES: [Profile; 2] = [Profile::One, Profile::Two];
-const HOSTS: [&str; 3] = ["db3.test.example.fr", "db4.test.example.fr", "db154.test.example.fr"];
+const HOSTS: [&str; 3] = [
+    "db3.test.example.fr",
+    "db4.test.example.fr",
+    "db154.test.example.fr",
+];
 
 fn spec(profile: Profile) -> ListSpec {
     let mut entries: Vec<_> = HOSTS.iter().map(|host| Entry::peer(host)).collect();
@@ -26,7 +30,9 @@ fn ready(world: &World) -> Trust {
 }
 
 fn verified(trust: &Trust, text: &str) -> Result<usize, WhiteListRefusal> {
-    trust.verify_list(text.as_bytes()).map(|list| list.domains().len())
+    trust
+        .verify_list(text.as_bytes())
+        .map(|list| list.domains().len())
 }
 
 fn refusal(trust: &Trust, text: &str) -> WhiteListRefusal {
@@ -34,10 +40,12 @@ fn refusal(trust: &Trust, text: &str) -> WhiteListRefusal {
 }
 
 fn taken(trust: &Trust, text: &str) -> Result<Outcome, &'static str> {
-    trust.take_list(text.as_bytes(), "test", false).map_err(|error| match error {
-        ListError::Refused(refusal) => refusal.label(),
-        other => panic!("{other}"),
-    })
+    trust
+        .take_list(text.as_bytes(), "test", false)
+        .map_err(|error| match error {
+            ListError::Refused(refusal) => refusal.label(),
+            other => panic!("{other}"),
+        })
 }
 
 #[test]
@@ -122,7 +130,10 @@ fn a_changed_signature_value_is_refused() {
     let at = text.find("SignatureValue>").unwrap() + "SignatureValue>".len();
     let other = if &text[at..=at] == "A" { "B" } else { "A" };
     let changed = format!("{}{other}{}", &text[..at], &text[at + 1..]);
-    assert_eq!(refusal(&trust, &changed), WhiteListRefusal::Signature(SignatureError::Value));
+    assert_eq!(
+        refusal(&trust, &changed),
+        WhiteListRefusal::Signature(SignatureError::Value)
+    );
 }
 
 #[test]
@@ -131,14 +142,21 @@ fn a_second_signature_is_refused() {
     let (trust, signer) = (ready(&world), world.signer());
     for profile in PROFILES {
         let text = spec(profile).sign(&signer).unwrap();
-        let tag = if profile == Profile::One { "ds:Signature" } else { "Signature" };
+        let tag = if profile == Profile::One {
+            "ds:Signature"
+        } else {
+            "Signature"
+        };
         let from = text.find(&format!("<{tag} ")).unwrap();
         let end = format!("</{tag}>");
         let to = text.find(&end).unwrap() + end.len();
         let signature = text[from..to].replace("d=\"", "d=\"again-");
         for twice in [
             text.replace("<ListeDomaines>", &format!("<ListeDomaines>{signature}")),
-            text.replace("</ListeBlancheDRIM-M>", &format!("{signature}</ListeBlancheDRIM-M>")),
+            text.replace(
+                "</ListeBlancheDRIM-M>",
+                &format!("{signature}</ListeBlancheDRIM-M>"),
+            ),
         ] {
             assert_eq!(
                 refusal(&trust, &twice),
@@ -147,9 +165,14 @@ fn a_second_signature_is_refused() {
             );
         }
         // Elsewhere than last.
-        let moved = format!("{}{}", &text[..from], &text[to..])
-            .replace("<ListeDomaines>", &format!("{}<ListeDomaines>", &text[from..to]));
-        assert_eq!(refusal(&trust, &moved), WhiteListRefusal::Signature(SignatureError::Place));
+        let moved = format!("{}{}", &text[..from], &text[to..]).replace(
+            "<ListeDomaines>",
+            &format!("{}<ListeDomaines>", &text[from..to]),
+        );
+        assert_eq!(
+            refusal(&trust, &moved),
+            WhiteListRefusal::Signature(SignatureError::Place)
+        );
     }
 }
 
@@ -163,18 +186,29 @@ fn a_list_wrapped_around_a_signed_one_is_refused() {
     false_one.entries.push(Entry::peer("db66.evil.example"));
     let outer = false_one.unsigned();
     let outer = outer.split_once("?>").unwrap().1.trim_start();
-    let inside = outer.replace("</ListeBlancheDRIM-M>", &format!("{signed}</ListeBlancheDRIM-M>"));
-    assert_eq!(refusal(&trust, &inside), WhiteListRefusal::Signature(SignatureError::Place));
+    let inside = outer.replace(
+        "</ListeBlancheDRIM-M>",
+        &format!("{signed}</ListeBlancheDRIM-M>"),
+    );
+    assert_eq!(
+        refusal(&trust, &inside),
+        WhiteListRefusal::Signature(SignatureError::Place)
+    );
 
     // The signature last in the false one, the signed list in its Object.
     let from = signed.find("<Signature ").unwrap();
     let to = signed.find("</Signature>").unwrap() + "</Signature>".len();
     let original = format!("{}{}", &signed[..from], &signed[to..]);
-    let carrier = signed[from..to].replace("<Object>", &format!("<Object>{original}</Object><Object>"));
-    let wrapped = outer.replace("</ListeBlancheDRIM-M>", &format!("{carrier}</ListeBlancheDRIM-M>"));
-    assert!(
-        matches!(refusal(&trust, &wrapped), WhiteListRefusal::Signature(SignatureError::Form(_))),
+    let carrier =
+        signed[from..to].replace("<Object>", &format!("<Object>{original}</Object><Object>"));
+    let wrapped = outer.replace(
+        "</ListeBlancheDRIM-M>",
+        &format!("{carrier}</ListeBlancheDRIM-M>"),
     );
+    assert!(matches!(
+        refusal(&trust, &wrapped),
+        WhiteListRefusal::Signature(SignatureError::Form(_))
+    ),);
 }
 
 #[test]
@@ -205,7 +239,10 @@ fn signed_properties_elsewhere_are_refused() {
     assert!(matches!(reason, WhiteListRefusal::Signature(_)), "{reason}");
     // Moved to a second Object of the signature.
     let second = text.replace("<Object>", &format!("<Object>{declared}</Object><Object>"));
-    assert!(matches!(refusal(&trust, &second), WhiteListRefusal::Signature(_)));
+    assert!(matches!(
+        refusal(&trust, &second),
+        WhiteListRefusal::Signature(_)
+    ));
 }
 
 #[test]
@@ -240,23 +277,52 @@ fn is_form_or_algorithm(reason: &WhiteListRefusal) -> bool {
 #[test]
 fn sha_1_is_refused_wherever_it_stands() {
     let edits: [Edit; 3] = [
-        |text| text.replace("http://www.w3.org/2001/04/xmldsig-more#rsa-sha256", "http://www.w3.org/2000/09/xmldsig#rsa-sha1"),
-        |text| text.replacen("http://www.w3.org/2001/04/xmlenc#sha256", "http://www.w3.org/2000/09/xmldsig#sha1", 1),
-        |text| text.replace("http://www.w3.org/2001/04/xmlenc#sha256", "http://www.w3.org/2000/09/xmldsig#sha1"),
+        |text| {
+            text.replace(
+                "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256",
+                "http://www.w3.org/2000/09/xmldsig#rsa-sha1",
+            )
+        },
+        |text| {
+            text.replacen(
+                "http://www.w3.org/2001/04/xmlenc#sha256",
+                "http://www.w3.org/2000/09/xmldsig#sha1",
+                1,
+            )
+        },
+        |text| {
+            text.replace(
+                "http://www.w3.org/2001/04/xmlenc#sha256",
+                "http://www.w3.org/2000/09/xmldsig#sha1",
+            )
+        },
     ];
     for edit in edits {
         let reason = refused_when_signed_so(Profile::One, edit);
         assert!(
-            matches!(reason, WhiteListRefusal::Signature(SignatureError::Algorithm(_))),
+            matches!(
+                reason,
+                WhiteListRefusal::Signature(SignatureError::Algorithm(_))
+            ),
             "{reason}"
         );
     }
     let world = World::new();
     let mut list = spec(Profile::Two);
-    list.edit_properties =
-        |text| text.replace("http://www.w3.org/2001/04/xmlenc#sha256", "http://www.w3.org/2000/09/xmldsig#sha1");
+    list.edit_properties = |text| {
+        text.replace(
+            "http://www.w3.org/2001/04/xmlenc#sha256",
+            "http://www.w3.org/2000/09/xmldsig#sha1",
+        )
+    };
     let reason = refusal(&ready(&world), &list.sign(&world.signer()).unwrap());
-    assert!(matches!(reason, WhiteListRefusal::Signature(SignatureError::Algorithm(_))), "{reason}");
+    assert!(
+        matches!(
+            reason,
+            WhiteListRefusal::Signature(SignatureError::Algorithm(_))
+        ),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -264,9 +330,23 @@ fn another_transform_is_refused() {
     const XPATH: &str = "<Transform Algorithm=\"http://www.w3.org/TR/1999/REC-xpath-19991116\"><XPath>self::none</XPath></Transform>";
     let edits: [Edit; 4] = [
         |text| text.replacen("<Transforms>", &format!("<Transforms>{XPATH}"), 1),
-        |text| text.replacen("http://www.w3.org/2001/10/xml-exc-c14n#\"></Transform>", "http://www.w3.org/2001/10/xml-exc-c14n#WithComments\"></Transform>", 1),
-        |text| text.replacen("http://www.w3.org/2001/10/xml-exc-c14n#\"></Canonical", "http://www.w3.org/TR/2001/REC-xml-c14n-20010315\"></Canonical", 1),
-        |text| text.replacen("xml-exc-c14n#\"></Transform>", "xml-exc-c14n#\"><ec:InclusiveNamespaces xmlns:ec=\"http://www.w3.org/2001/10/xml-exc-c14n#\" PrefixList=\"x\"></ec:InclusiveNamespaces></Transform>", 1),
+        |text| {
+            text.replacen(
+                "http://www.w3.org/2001/10/xml-exc-c14n#\"></Transform>",
+                "http://www.w3.org/2001/10/xml-exc-c14n#WithComments\"></Transform>",
+                1,
+            )
+        },
+        |text| {
+            text.replacen(
+                "http://www.w3.org/2001/10/xml-exc-c14n#\"></Canonical",
+                "http://www.w3.org/TR/2001/REC-xml-c14n-20010315\"></Canonical",
+                1,
+            )
+        },
+        |text| {
+            text.replacen("xml-exc-c14n#\"></Transform>", "xml-exc-c14n#\"><ec:InclusiveNamespaces xmlns:ec=\"http://www.w3.org/2001/10/xml-exc-c14n#\" PrefixList=\"x\"></ec:InclusiveNamespaces></Transform>", 1)
+        },
     ];
     for (rank, edit) in edits.into_iter().enumerate() {
         let reason = refused_when_signed_so(Profile::Two, edit);
@@ -277,10 +357,20 @@ fn another_transform_is_refused() {
 #[test]
 fn another_filter_than_that_of_the_signature_is_refused() {
     let edits: [Edit; 4] = [
-        |text| text.replace("/descendant::ds:Signature", "/descendant::ds:Signature | //*"),
+        |text| {
+            text.replace(
+                "/descendant::ds:Signature",
+                "/descendant::ds:Signature | //*",
+            )
+        },
         |text| text.replace("/descendant::ds:Signature", "/descendant::Domaine"),
         |text| text.replace("Filter=\"subtract\"", "Filter=\"intersect\""),
-        |text| text.replace("/descendant::ds:Signature", "/descendant::dsig-filter2:Signature"),
+        |text| {
+            text.replace(
+                "/descendant::ds:Signature",
+                "/descendant::dsig-filter2:Signature",
+            )
+        },
     ];
     for (rank, edit) in edits.into_iter().enumerate() {
         let reason = refused_when_signed_so(Profile::One, edit);
@@ -306,7 +396,10 @@ fn references_other_than_the_two_are_refused() {
     let remote: Edit = |text| text.replace("URI=\"\"", "URI=\"http://evil.example/list\"");
     let no_type: Edit =
         |text| text.replace("Type=\"http://uri.etsi.org/01903#SignedProperties\" ", "");
-    for (rank, edit) in [third, only_one, elsewhere, remote, no_type].into_iter().enumerate() {
+    for (rank, edit) in [third, only_one, elsewhere, remote, no_type]
+        .into_iter()
+        .enumerate()
+    {
         let reason = refused_when_signed_so(Profile::Two, edit);
         assert!(is_form_or_algorithm(&reason), "{rank}: {reason}");
     }
@@ -325,7 +418,10 @@ fn the_certificate_of_somebody_else_is_refused() {
         );
     }
     // The same key under another certificate: the value fits, the digest in the properties does not.
-    let again = LeafSpec { serial: 0x52, ..LeafSpec::signer() };
+    let again = LeafSpec {
+        serial: 0x52,
+        ..LeafSpec::signer()
+    };
     let certificate = world.igc.leaf_for(&again, &signer.key).unwrap();
     for profile in PROFILES {
         let shown = spec(profile).sign(&signer).unwrap().replace(
@@ -350,7 +446,12 @@ fn the_issuer_named_in_the_properties_must_be_that_of_the_certificate() {
     let world = World::new();
     let edits: [Edit; 2] = [
         |text| text.replace("ORGANISATIONS,", "PERSONNES,"),
-        |text| text.replace("SerialNumber xmlns=\"http://www.w3.org/2000/09/xmldsig#\">", "SerialNumber xmlns=\"http://www.w3.org/2000/09/xmldsig#\">1"),
+        |text| {
+            text.replace(
+                "SerialNumber xmlns=\"http://www.w3.org/2000/09/xmldsig#\">",
+                "SerialNumber xmlns=\"http://www.w3.org/2000/09/xmldsig#\">1",
+            )
+        },
     ];
     for edit in edits {
         let mut list = spec(Profile::Two);
@@ -368,9 +469,18 @@ fn a_signer_with_another_name_is_refused() {
     let world = World::new();
     let trust = ready(&world);
     for signer in [
-        LeafSpec { common_name: "Liste Blanche DRIM-N".to_owned(), ..LeafSpec::signer() },
-        LeafSpec { common_name: "db3.test.example.fr".to_owned(), ..LeafSpec::signer() },
-        LeafSpec { unit: "318751275100021".to_owned(), ..LeafSpec::signer() },
+        LeafSpec {
+            common_name: "Liste Blanche DRIM-N".to_owned(),
+            ..LeafSpec::signer()
+        },
+        LeafSpec {
+            common_name: "db3.test.example.fr".to_owned(),
+            ..LeafSpec::signer()
+        },
+        LeafSpec {
+            unit: "318751275100021".to_owned(),
+            ..LeafSpec::signer()
+        },
     ] {
         let signer = world.igc.leaf(&signer).unwrap();
         let text = spec(Profile::One).sign(&signer).unwrap();
@@ -383,7 +493,13 @@ fn a_signer_out_of_its_dates_is_refused() {
     let world = World::new();
     let trust = ready(&world);
     for days in [(-100, -1), (1, 100)] {
-        let signer = world.igc.leaf(&LeafSpec { days, ..LeafSpec::signer() }).unwrap();
+        let signer = world
+            .igc
+            .leaf(&LeafSpec {
+                days,
+                ..LeafSpec::signer()
+            })
+            .unwrap();
         let text = spec(Profile::One).sign(&signer).unwrap();
         assert_eq!(refusal(&trust, &text).label(), "signer_date");
     }
@@ -394,8 +510,14 @@ fn a_signer_of_another_authority_is_refused() {
     let world = World::new();
     let trust = ready(&world);
     let forged = Igc::new(true, date(START)).unwrap();
-    let persons = LeafSpec { by: Authority::Persons, ..LeafSpec::signer() };
-    for signer in [forged.leaf(&LeafSpec::signer()).unwrap(), world.igc.leaf(&persons).unwrap()] {
+    let persons = LeafSpec {
+        by: Authority::Persons,
+        ..LeafSpec::signer()
+    };
+    for signer in [
+        forged.leaf(&LeafSpec::signer()).unwrap(),
+        world.igc.leaf(&persons).unwrap(),
+    ] {
         let text = spec(Profile::One).sign(&signer).unwrap();
         assert_eq!(refusal(&trust, &text).label(), "signer_chain");
     }
@@ -405,7 +527,13 @@ fn a_signer_of_another_authority_is_refused() {
 fn a_signer_whose_key_is_for_something_else_is_refused() {
     let world = World::new();
     let key_usages = vec![KeyUsagePurpose::KeyEncipherment];
-    let signer = world.igc.leaf(&LeafSpec { key_usages, ..LeafSpec::signer() }).unwrap();
+    let signer = world
+        .igc
+        .leaf(&LeafSpec {
+            key_usages,
+            ..LeafSpec::signer()
+        })
+        .unwrap();
     let text = spec(Profile::One).sign(&signer).unwrap();
     assert_eq!(refusal(&ready(&world), &text).label(), "signer_chain");
 }
@@ -413,16 +541,29 @@ fn a_signer_whose_key_is_for_something_else_is_refused() {
 #[test]
 fn a_revoked_signer_is_refused_and_so_is_one_of_unknown_status() {
     let world = World::new();
-    let (trust, text) = (ready(&world), spec(Profile::One).sign(&world.signer()).unwrap());
+    let (trust, text) = (
+        ready(&world),
+        spec(Profile::One).sign(&world.signer()).unwrap(),
+    );
     assert_eq!(taken(&trust, &text), Ok(Outcome::Accepted));
-    let revoked = CrlSpec { number: 11, revoked: vec![0x51], ..CrlSpec::default() };
+    let revoked = CrlSpec {
+        number: 11,
+        revoked: vec![0x51],
+        ..CrlSpec::default()
+    };
     world.give_crls(&trust, &CrlSpec::default(), &revoked);
     assert_eq!(refusal(&trust, &text).label(), "signer_revoked");
     trust.read_again();
-    assert!(trust.list_status().is_none(), "what a revoked signer signed is not kept in use");
+    assert!(
+        trust.list_status().is_none(),
+        "what a revoked signer signed is not kept in use"
+    );
 
     std::fs::remove_dir_all(world.folder.path().join("trust")).unwrap();
-    assert_eq!(refusal(&world.bare(), &text).label(), "signer_unknown_status");
+    assert_eq!(
+        refusal(&world.bare(), &text).label(),
+        "signer_unknown_status"
+    );
 }
 
 #[test]
@@ -440,15 +581,32 @@ fn a_content_that_is_not_sound_is_refused() {
     let world = World::new();
     let (trust, signer) = (ready(&world), world.signer());
     let edits: [(&str, Edit); 9] = [
-        ("another major version", |t| t.replace("versionFormat=\"1.0.0\"", "versionFormat=\"2.0.0\"")),
+        ("another major version", |t| {
+            t.replace("versionFormat=\"1.0.0\"", "versionFormat=\"2.0.0\"")
+        }),
         ("db twice", |t| t.replace("db4.test", "db3.test")),
-        ("another common name", |t| t.replace("CN=db4.test", "CN=db5.test")),
-        ("an address for a host", |t| t.replace("db4.test.example.fr", "10.0.0.4")),
-        ("a port", |t| t.replace("<db>db4.test.example.fr", "<db>db4.test.example.fr:443")),
+        ("another common name", |t| {
+            t.replace("CN=db4.test", "CN=db5.test")
+        }),
+        ("an address for a host", |t| {
+            t.replace("db4.test.example.fr", "10.0.0.4")
+        }),
+        ("a port", |t| {
+            t.replace("<db>db4.test.example.fr", "<db>db4.test.example.fr:443")
+        }),
         ("no host", |t| t.replace("<db>db4.test.example.fr</db>", "")),
-        ("two hosts in an entry", |t| t.replace("<vi></vi>", "<vi></vi><db>db8.test.example.fr</db>")),
-        ("no subject", |t| t.replace("CN=db4.test.example.fr,", "db4.test.example.fr,")),
-        ("an element in a value", |t| t.replace("db4.test.example.fr</db>", "db4<b></b>.test.example.fr</db>")),
+        ("two hosts in an entry", |t| {
+            t.replace("<vi></vi>", "<vi></vi><db>db8.test.example.fr</db>")
+        }),
+        ("no subject", |t| {
+            t.replace("CN=db4.test.example.fr,", "db4.test.example.fr,")
+        }),
+        ("an element in a value", |t| {
+            t.replace(
+                "db4.test.example.fr</db>",
+                "db4<b></b>.test.example.fr</db>",
+            )
+        }),
     ];
     for (what, edit) in edits {
         let mut list = spec(Profile::Two);
@@ -476,18 +634,40 @@ fn xml_that_is_not_needed_is_not_read() {
     assert_eq!(xml(&deep), XmlError::TooDeep);
     let many: String = (0..20).map(|n| format!(" a{n}=''")).collect();
     assert_eq!(xml(&format!("<a{many}/>")), XmlError::TooMany("attributes"));
-    assert_eq!(xml(&format!("<a>{}</a>", "<b/>".repeat(200_001))), XmlError::TooMany("elements"));
-    assert_eq!(xml(&format!("<a{}/>", "a".repeat(300))), XmlError::TooMany("characters in a name"));
     assert_eq!(
-        xml(&format!("{text}{}", " ".repeat(drimbox::trust::whitelist::MAX_BYTES))),
+        xml(&format!("<a>{}</a>", "<b/>".repeat(200_001))),
+        XmlError::TooMany("elements")
+    );
+    assert_eq!(
+        xml(&format!("<a{}/>", "a".repeat(300))),
+        XmlError::TooMany("characters in a name")
+    );
+    assert_eq!(
+        xml(&format!(
+            "{text}{}",
+            " ".repeat(drimbox::trust::whitelist::MAX_BYTES)
+        )),
         XmlError::TooLarge
     );
     for broken in [
-        "", "<a>", "<a></b>", "<a/><b/>", "<a/>x", "<a b='1' b='2'/>", "<p:a/>", "<a b='<'/>",
-        "<a>\u{1}</a>", "<a>&#0;</a>", "<a:b:c xmlns:a='u'/>", "x<a/>",
+        "",
+        "<a>",
+        "<a></b>",
+        "<a/><b/>",
+        "<a/>x",
+        "<a b='1' b='2'/>",
+        "<p:a/>",
+        "<a b='<'/>",
+        "<a>\u{1}</a>",
+        "<a>&#0;</a>",
+        "<a:b:c xmlns:a='u'/>",
+        "x<a/>",
     ] {
         let error = xml(broken);
-        assert!(matches!(error, XmlError::NotWellFormed(_)), "{broken}: {error}");
+        assert!(
+            matches!(error, XmlError::NotWellFormed(_)),
+            "{broken}: {error}"
+        );
     }
 }
 
@@ -503,7 +683,11 @@ fn a_list_that_was_signed_before_the_one_in_use_is_refused() {
     assert_eq!(taken(&trust, &newer), Ok(Outcome::Accepted));
     assert_eq!(taken(&trust, &older), Err("older"));
     assert_eq!(taken(&trust, &newer), Ok(Outcome::Unchanged));
-    let outcomes: Vec<_> = trust.list_history().into_iter().map(|v| v.outcome).collect();
+    let outcomes: Vec<_> = trust
+        .list_history()
+        .into_iter()
+        .map(|v| v.outcome)
+        .collect();
     assert_eq!(outcomes, ["accepted", "accepted", "older", "unchanged"]);
     let former = std::fs::read_dir(world.folder.path().join("trust/whitelist/former")).unwrap();
     assert_eq!(former.count(), 1);
@@ -512,9 +696,17 @@ fn a_list_that_was_signed_before_the_one_in_use_is_refused() {
 #[test]
 fn a_list_that_loses_half_of_its_domains_needs_a_confirmation() {
     let world = World::new();
-    let trust = world.trust(&["a.example.fr", "b.example.fr", "c.example.fr", "d.example.fr"]);
+    let trust = world.trust(&[
+        "a.example.fr",
+        "b.example.fr",
+        "c.example.fr",
+        "d.example.fr",
+    ]);
     let signer = world.signer();
-    let half = world.list(&["a.example.fr", "b.example.fr"]).sign(&signer).unwrap();
+    let half = world
+        .list(&["a.example.fr", "b.example.fr"])
+        .sign(&signer)
+        .unwrap();
     let one = world.list(&["a.example.fr"]).sign(&signer).unwrap();
     assert_eq!(taken(&trust, &one), Err("shrunk"));
     assert_eq!(trust.list_status().unwrap().list.domains().len(), 4);
@@ -530,10 +722,16 @@ fn a_refused_list_leaves_the_one_in_use() {
     let world = World::new();
     let trust = world.trust(&HOSTS);
     world.at(START + HOUR);
-    assert_eq!(taken(&trust, &world.list(&HOSTS).unsigned()), Err("unsigned"));
+    assert_eq!(
+        taken(&trust, &world.list(&HOSTS).unsigned()),
+        Err("unsigned")
+    );
     assert_eq!(taken(&trust, "<html/>"), Err("unsigned"));
     let status = trust.list_status().unwrap();
-    assert_eq!((status.confirmed_at, status.list.domains().len()), (START, 3));
+    assert_eq!(
+        (status.confirmed_at, status.list.domains().len()),
+        (START, 3)
+    );
 }
 
 #[test]
@@ -549,7 +747,13 @@ fn the_list_outlives_a_restart_with_the_moment_it_was_confirmed() {
 fn a_kept_list_outlives_the_certificate_of_its_signer_for_a_while() {
     let world = World::new();
     let trust = ready(&world);
-    let signer = world.igc.leaf(&LeafSpec { days: (-10, 1), ..LeafSpec::signer() }).unwrap();
+    let signer = world
+        .igc
+        .leaf(&LeafSpec {
+            days: (-10, 1),
+            ..LeafSpec::signer()
+        })
+        .unwrap();
     let text = spec(Profile::One).sign(&signer).unwrap();
     assert_eq!(taken(&trust, &text), Ok(Outcome::Accepted));
     world.at(START + 3 * DAY);
@@ -576,9 +780,15 @@ fn without_its_state_a_kept_list_must_verify_as_a_new_one() {
     world.trust(&HOSTS);
     std::fs::write(world.folder.path().join("trust/whitelist/state.json"), b"{").unwrap();
     world.at(START + HOUR);
-    assert_eq!(world.bare().list_status().unwrap().confirmed_at, START + HOUR);
+    assert_eq!(
+        world.bare().list_status().unwrap().confirmed_at,
+        START + HOUR
+    );
     world.at(START + 7 * DAY);
-    assert!(world.bare().list_status().is_none(), "the revocation lists have expired");
+    assert!(
+        world.bare().list_status().is_none(),
+        "the revocation lists have expired"
+    );
 }
 
 #[test]

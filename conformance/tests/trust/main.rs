@@ -21,7 +21,9 @@ use std::time::{Duration, SystemTime};
 
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, Leaf, LeafSpec};
 use conformance::testkit::whitelist::{Entry, ListSpec, Profile};
-use drimbox::config::{PeerKeyUsage, Source, Trust as Settings, TrustEnvironment, WhiteListSettings};
+use drimbox::config::{
+    PeerKeyUsage, Source, Trust as Settings, TrustEnvironment, WhiteListSettings,
+};
 use drimbox::trust::{Clock, Trust};
 use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
@@ -54,9 +56,7 @@ impl World {
 
     fn clock(&self) -> Clock {
         let now = Arc::clone(&self.now);
-        Clock::new(move || {
-            SystemTime::UNIX_EPOCH + Duration::from_secs(now.load(Ordering::SeqCst))
-        })
+        Clock::new(move || SystemTime::UNIX_EPOCH + Duration::from_secs(now.load(Ordering::SeqCst)))
     }
 
     fn at(&self, seconds: u64) {
@@ -70,7 +70,10 @@ impl World {
     fn settings(&self) -> Settings {
         let files = self
             .igc
-            .write(self.folder.path(), &[Authority::Root, Authority::Organisations])
+            .write(
+                self.folder.path(),
+                &[Authority::Root, Authority::Organisations],
+            )
             .unwrap();
         settings(self.folder.path(), TrustEnvironment::Test, files)
     }
@@ -90,7 +93,11 @@ impl World {
         self.give_crls(&trust, &CrlSpec::default(), &CrlSpec::default());
         let signer = self.signer();
         trust
-            .take_list(self.list(hosts).sign(&signer).unwrap().as_bytes(), "test", false)
+            .take_list(
+                self.list(hosts).sign(&signer).unwrap().as_bytes(),
+                "test",
+                false,
+            )
             .unwrap();
         trust
     }
@@ -98,7 +105,10 @@ impl World {
     fn give_crls(&self, trust: &Trust, root: &CrlSpec, organisations: &CrlSpec) {
         let list = self.igc.crl(Authority::Root, root).unwrap();
         trust.take_crl(&list).unwrap();
-        let list = self.igc.crl(Authority::Organisations, organisations).unwrap();
+        let list = self
+            .igc
+            .crl(Authority::Organisations, organisations)
+            .unwrap();
         trust.take_crl(&list).unwrap();
     }
 
@@ -116,7 +126,11 @@ impl World {
     }
 }
 
-fn settings(folder: &Path, environment: TrustEnvironment, authority_files: Vec<std::path::PathBuf>) -> Settings {
+fn settings(
+    folder: &Path,
+    environment: TrustEnvironment,
+    authority_files: Vec<std::path::PathBuf>,
+) -> Settings {
     let prefix = match environment {
         TrustEnvironment::Test => "TEST ",
         TrustEnvironment::Production => "",

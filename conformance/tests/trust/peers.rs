@@ -20,11 +20,17 @@ fn said(world: &World, trust: &Trust, spec: &LeafSpec) -> Result<String, &'stati
 
 fn identity(trust: &Trust, der: &CertificateDer<'_>) -> Result<String, &'static str> {
     let peer = trust.peer(std::slice::from_ref(der));
-    peer.map(|peer| peer.db_host).map_err(|refusal| refusal.label())
+    peer.map(|peer| peer.db_host)
+        .map_err(|refusal| refusal.label())
 }
 
 /// What rustls is told when this certificate is shown by a server that was called as `host`.
-fn called(world: &World, trust: &Trust, spec: &LeafSpec, host: &str) -> Result<(), CertificateError> {
+fn called(
+    world: &World,
+    trust: &Trust,
+    spec: &LeafSpec,
+    host: &str,
+) -> Result<(), CertificateError> {
     let leaf = world.igc.leaf(spec).unwrap();
     let verified = trust.server_verifier().verify_server_cert(
         leaf.certificate.der(),
@@ -61,21 +67,32 @@ fn the_verifier_of_callers_lets_a_good_peer_in_and_names_the_authorities() {
     let verifier = trust.client_verifier();
     assert!(verifier.client_auth_mandatory());
     assert_eq!(verifier.root_hint_subjects().len(), 2);
-    verifier.verify_client_cert(leaf.certificate.der(), &[], world.unix()).unwrap();
+    verifier
+        .verify_client_cert(leaf.certificate.der(), &[], world.unix())
+        .unwrap();
 }
 
 #[test]
 fn no_certificate_is_nobody() {
     let world = World::new();
-    assert_eq!(world.trust(&[HOST]).peer(&[]).unwrap_err().label(), "no_certificate");
+    assert_eq!(
+        world.trust(&[HOST]).peer(&[]).unwrap_err().label(),
+        "no_certificate"
+    );
 }
 
 #[test]
 fn bytes_that_are_no_certificate_are_refused() {
     let world = World::new();
     let trust = world.trust(&[HOST]);
-    assert_eq!(identity(&trust, &vec![0x30, 0x03, 1, 1, 1].into()), Err("malformed"));
-    assert_eq!(identity(&trust, &vec![0x30; 100_000].into()), Err("malformed"));
+    assert_eq!(
+        identity(&trust, &vec![0x30, 0x03, 1, 1, 1].into()),
+        Err("malformed")
+    );
+    assert_eq!(
+        identity(&trust, &vec![0x30; 100_000].into()),
+        Err("malformed")
+    );
     let mut longer = world.peer(HOST).certificate.der().to_vec();
     longer.push(0);
     assert_eq!(identity(&trust, &longer.into()), Err("malformed"));
@@ -84,15 +101,24 @@ fn bytes_that_are_no_certificate_are_refused() {
 #[test]
 fn an_expired_certificate_is_refused() {
     let world = World::new();
-    let spec = LeafSpec { days: (-30, -1), ..LeafSpec::peer(HOST) };
+    let spec = LeafSpec {
+        days: (-30, -1),
+        ..LeafSpec::peer(HOST)
+    };
     assert_eq!(said(&world, &world.trust(&[HOST]), &spec), Err("expired"));
 }
 
 #[test]
 fn a_certificate_of_tomorrow_is_refused() {
     let world = World::new();
-    let spec = LeafSpec { days: (1, 30), ..LeafSpec::peer(HOST) };
-    assert_eq!(said(&world, &world.trust(&[HOST]), &spec), Err("not_yet_valid"));
+    let spec = LeafSpec {
+        days: (1, 30),
+        ..LeafSpec::peer(HOST)
+    };
+    assert_eq!(
+        said(&world, &world.trust(&[HOST]), &spec),
+        Err("not_yet_valid")
+    );
 }
 
 #[test]
@@ -101,13 +127,23 @@ fn an_expired_authority_makes_its_certificates_expire() {
     for days in [(-3_650, 5), (-3_650, 3_650)] {
         let world = World::with(Igc::with_dates(true, date(START), days).unwrap());
         let trust = world.trust(&[HOST]);
-        let leaf = world.igc.leaf(&LeafSpec { days: (-10, 2_000), ..LeafSpec::peer(HOST) }).unwrap();
+        let leaf = world
+            .igc
+            .leaf(&LeafSpec {
+                days: (-10, 2_000),
+                ..LeafSpec::peer(HOST)
+            })
+            .unwrap();
         let der = leaf.certificate.der();
         assert!(identity(&trust, der).is_ok());
         world.at(START + 5 * DAY - HOUR);
         assert!(identity(&trust, der).is_ok());
         world.at(START + 5 * DAY + HOUR);
-        let expected = if days.1 == 5 { Err("expired") } else { Ok(HOST.to_owned()) };
+        let expected = if days.1 == 5 {
+            Err("expired")
+        } else {
+            Ok(HOST.to_owned())
+        };
         assert_eq!(identity(&trust, der), expected);
     }
 }
@@ -118,7 +154,10 @@ fn another_authority_with_the_same_names_is_not_believed() {
     let trust = world.trust(&[HOST]);
     let forged = Igc::new(true, date(START)).unwrap();
     let leaf = forged.leaf(&LeafSpec::peer(HOST)).unwrap();
-    assert_eq!(identity(&trust, leaf.certificate.der()), Err("bad_signature"));
+    assert_eq!(
+        identity(&trust, leaf.certificate.der()),
+        Err("bad_signature")
+    );
 }
 
 #[test]
@@ -134,12 +173,21 @@ fn an_authority_of_another_family_is_not_believed() {
 #[test]
 fn the_branch_of_persons_may_not_issue_peers() {
     let world = World::new();
-    let spec = LeafSpec { by: Authority::Persons, ..LeafSpec::peer(HOST) };
-    assert_eq!(said(&world, &world.trust(&[HOST]), &spec), Err("unknown_issuer"));
+    let spec = LeafSpec {
+        by: Authority::Persons,
+        ..LeafSpec::peer(HOST)
+    };
+    assert_eq!(
+        said(&world, &world.trust(&[HOST]), &spec),
+        Err("unknown_issuer")
+    );
 
     // Even with its file among the authorities: its name is not among those that may issue.
     let mut settings = world.settings();
-    let files = world.igc.write(world.folder.path(), &[Authority::Persons]).unwrap();
+    let files = world
+        .igc
+        .write(world.folder.path(), &[Authority::Persons])
+        .unwrap();
     settings.authority_files.extend(files);
     let trust = world.trust_with(settings, &[HOST]);
     assert_eq!(said(&world, &trust, &spec), Err("issuer_not_allowed"));
@@ -148,30 +196,58 @@ fn the_branch_of_persons_may_not_issue_peers() {
 #[test]
 fn the_root_itself_may_not_issue_peers() {
     let world = World::new();
-    let spec = LeafSpec { by: Authority::Root, ..LeafSpec::peer(HOST) };
-    assert_eq!(said(&world, &world.trust(&[HOST]), &spec), Err("issuer_not_allowed"));
+    let spec = LeafSpec {
+        by: Authority::Root,
+        ..LeafSpec::peer(HOST)
+    };
+    assert_eq!(
+        said(&world, &world.trust(&[HOST]), &spec),
+        Err("issuer_not_allowed")
+    );
 }
 
 #[test]
 fn test_and_production_never_meet() {
-    let (test, production) = (World::new(), World::with(Igc::new(false, date(START)).unwrap()));
+    let (test, production) = (
+        World::new(),
+        World::with(Igc::new(false, date(START)).unwrap()),
+    );
     let trust = test.trust(&[HOST]);
-    assert_eq!(said(&production, &trust, &LeafSpec::peer(HOST)), Err("other_environment"));
+    assert_eq!(
+        said(&production, &trust, &LeafSpec::peer(HOST)),
+        Err("other_environment")
+    );
 
     let files = production
         .igc
-        .write(production.folder.path(), &[Authority::Root, Authority::Organisations])
+        .write(
+            production.folder.path(),
+            &[Authority::Root, Authority::Organisations],
+        )
         .unwrap();
-    let real = settings(production.folder.path(), TrustEnvironment::Production, files.clone());
+    let real = settings(
+        production.folder.path(),
+        TrustEnvironment::Production,
+        files.clone(),
+    );
     let real = Trust::open(real, production.clock()).unwrap();
     production.give_crls(&real, &CrlSpec::default(), &CrlSpec::default());
-    assert_eq!(said(&test, &real, &LeafSpec::peer(HOST)), Err("other_environment"));
-    assert_eq!(said(&production, &real, &LeafSpec::peer(HOST)), Err("no_white_list"));
+    assert_eq!(
+        said(&test, &real, &LeafSpec::peer(HOST)),
+        Err("other_environment")
+    );
+    assert_eq!(
+        said(&production, &real, &LeafSpec::peer(HOST)),
+        Err("no_white_list")
+    );
 
     let mixed = settings(production.folder.path(), TrustEnvironment::Test, files);
     let refused = Trust::open(mixed, test.clock());
     assert!(
-        matches!(refused, Err(TrustError::Anchors(AnchorError::OtherEnvironment { .. }))),
+        matches!(
+            refused,
+            Err(TrustError::Anchors(AnchorError::OtherEnvironment { .. }))
+        ),
         "{refused:?}"
     );
 }
@@ -187,14 +263,38 @@ fn authorities_that_do_not_hang_together_are_refused() {
             other => panic!("{other:?}"),
         }
     };
-    assert!(matches!(open(&[Authority::Organisations]), AnchorError::NoRoot));
-    assert!(matches!(open(&[Authority::Root, Authority::Persons]), AnchorError::NoIssuing { .. }));
+    assert!(matches!(
+        open(&[Authority::Organisations]),
+        AnchorError::NoRoot
+    ));
+    assert!(matches!(
+        open(&[Authority::Root, Authority::Persons]),
+        AnchorError::NoIssuing { .. }
+    ));
     let forged = Igc::new(true, date(START)).unwrap();
-    let own = world.igc.write(world.folder.path(), &[Authority::Root]).unwrap();
-    let other = forged.write(&world.folder.path().join("forged"), &[Authority::Organisations]).unwrap();
-    let settings = settings(world.folder.path(), TrustEnvironment::Test, [own, other].concat());
+    let own = world
+        .igc
+        .write(world.folder.path(), &[Authority::Root])
+        .unwrap();
+    let other = forged
+        .write(
+            &world.folder.path().join("forged"),
+            &[Authority::Organisations],
+        )
+        .unwrap();
+    let settings = settings(
+        world.folder.path(),
+        TrustEnvironment::Test,
+        [own, other].concat(),
+    );
     let refused = Trust::open(settings, world.clock());
-    assert!(matches!(refused, Err(TrustError::Anchors(AnchorError::Orphan { .. }))), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(TrustError::Anchors(AnchorError::Orphan { .. }))
+        ),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -220,16 +320,27 @@ fn an_authority_below_the_issuing_one_is_refused() {
         &[below.der().clone()],
         world.unix(),
     );
-    assert!(shown.is_err(), "an authority that is only sent counts for nothing");
+    assert!(
+        shown.is_err(),
+        "an authority that is only sent counts for nothing"
+    );
 
     // Configured, its path length forbids it.
     let file = world.folder.path().join("below.cer");
     std::fs::write(&file, below.der()).unwrap();
     let mut settings = world.settings();
     settings.authority_files.push(file);
-    settings.issuing_authorities.push("AC SOUS-ORGANISATIONS".to_owned());
+    settings
+        .issuing_authorities
+        .push("AC SOUS-ORGANISATIONS".to_owned());
     let refused = Trust::open(settings, world.clock());
-    assert!(matches!(refused, Err(TrustError::Anchors(AnchorError::Orphan { .. }))), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(TrustError::Anchors(AnchorError::Orphan { .. }))
+        ),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -249,11 +360,17 @@ fn the_extended_key_usage_is_judged_by_the_policy() {
         (vec![Usage::EmailProtection], refused.clone(), refused),
     ];
     for (usages, lenient, severe) in cases {
-        let spec = LeafSpec { usages: usages.clone(), ..LeafSpec::peer(HOST) };
+        let spec = LeafSpec {
+            usages: usages.clone(),
+            ..LeafSpec::peer(HOST)
+        };
         assert_eq!(said(&world, &either, &spec), lenient, "{usages:?}");
         assert_eq!(said(&world, &strict, &spec), severe, "{usages:?}");
     }
-    let client_only = LeafSpec { usages: vec![Usage::ClientAuth], ..LeafSpec::peer(HOST) };
+    let client_only = LeafSpec {
+        usages: vec![Usage::ClientAuth],
+        ..LeafSpec::peer(HOST)
+    };
     assert_eq!(called(&world, &either, &client_only, HOST), Ok(()));
     assert_eq!(
         called(&world, &strict, &client_only, HOST),
@@ -274,7 +391,10 @@ fn a_key_that_may_not_sign_is_refused() {
 #[test]
 fn an_extension_that_must_be_understood_and_is_not_is_refused() {
     let world = World::new();
-    let spec = LeafSpec { strange_critical_extension: true, ..LeafSpec::peer(HOST) };
+    let spec = LeafSpec {
+        strange_critical_extension: true,
+        ..LeafSpec::peer(HOST)
+    };
     assert_eq!(said(&world, &world.trust(&[HOST]), &spec), Err("malformed"));
 }
 
@@ -303,10 +423,19 @@ impl PublicKeyData for ShortRsa {
 #[test]
 fn a_short_key_is_refused() {
     let world = World::new();
-    let leaf = world.igc.leaf_for(&LeafSpec::peer(HOST), &ShortRsa::new()).unwrap();
+    let leaf = world
+        .igc
+        .leaf_for(&LeafSpec::peer(HOST), &ShortRsa::new())
+        .unwrap();
     assert_eq!(identity(&world.trust(&[HOST]), leaf.der()), Err("weak_key"));
-    let long = LeafSpec { rsa: true, ..LeafSpec::peer(HOST) };
-    assert_eq!(said(&world, &world.trust(&[HOST]), &long), Ok(HOST.to_owned()));
+    let long = LeafSpec {
+        rsa: true,
+        ..LeafSpec::peer(HOST)
+    };
+    assert_eq!(
+        said(&world, &world.trust(&[HOST]), &long),
+        Ok(HOST.to_owned())
+    );
 }
 
 #[test]
@@ -336,7 +465,10 @@ fn a_signature_with_sha_1_is_refused() {
         let length = u16::from_be_bytes([changed[at], changed[at + 1]]) - less;
         changed[at..at + 2].copy_from_slice(&length.to_be_bytes());
     }
-    assert_eq!(identity(&world.trust(&[HOST]), &changed.into()), Err("weak_signature"));
+    assert_eq!(
+        identity(&world.trust(&[HOST]), &changed.into()),
+        Err("weak_signature")
+    );
 }
 
 #[test]
@@ -360,8 +492,14 @@ fn a_subject_without_common_name_is_nobody() {
 fn a_subject_that_is_not_listed_is_refused() {
     let world = World::new();
     let trust = world.trust(&[HOST]);
-    assert_eq!(said(&world, &trust, &LeafSpec::peer("db9.test.example.fr")), Err("not_listed"));
-    let other_unit = LeafSpec { unit: "300000000000000".to_owned(), ..LeafSpec::peer(HOST) };
+    assert_eq!(
+        said(&world, &trust, &LeafSpec::peer("db9.test.example.fr")),
+        Err("not_listed")
+    );
+    let other_unit = LeafSpec {
+        unit: "300000000000000".to_owned(),
+        ..LeafSpec::peer(HOST)
+    };
     assert_eq!(said(&world, &trust, &other_unit), Err("not_listed"));
 }
 
@@ -375,14 +513,24 @@ fn accents_order_and_encoding_of_the_subject_do_not_count() {
         "C=FR, ST=Côte-d'Or (21), O=AGENCE DU NUMERIQUE EN SANTE,OU=318751275100020,CN={}",
         HOST.to_uppercase()
     );
-    trust.take_list(list.sign(&world.signer()).unwrap().as_bytes(), "test", false).unwrap();
+    trust
+        .take_list(
+            list.sign(&world.signer()).unwrap().as_bytes(),
+            "test",
+            false,
+        )
+        .unwrap();
     for printable in [false, true] {
         let spec = LeafSpec {
             state: "Côte-d'Or (21)".to_owned(),
             printable,
             ..LeafSpec::peer(HOST)
         };
-        assert_eq!(said(&world, &trust, &spec), Ok(HOST.to_owned()), "printable: {printable}");
+        assert_eq!(
+            said(&world, &trust, &spec),
+            Ok(HOST.to_owned()),
+            "printable: {printable}"
+        );
     }
 }
 
@@ -391,7 +539,10 @@ fn a_server_needs_no_san_but_the_right_name() {
     let world = World::new();
     let trust = world.trust(&[HOST, "db4.test.example.fr"]);
     assert_eq!(called(&world, &trust, &LeafSpec::peer(HOST), HOST), Ok(()));
-    assert_eq!(called(&world, &trust, &LeafSpec::peer(HOST), "DB3.test.example.fr"), Ok(()));
+    assert_eq!(
+        called(&world, &trust, &LeafSpec::peer(HOST), "DB3.test.example.fr"),
+        Ok(())
+    );
     assert_eq!(
         called(&world, &trust, &LeafSpec::peer(HOST), "db4.test.example.fr"),
         Err(CertificateError::NotValidForName)
@@ -415,7 +566,10 @@ fn a_server_must_be_the_one_of_the_white_list() {
     let unlisted = "db9.test.example.fr";
     assert!(refusal(&LeafSpec::peer(unlisted), unlisted).contains("not in the white list"));
     // The name of the host, but the structure of another.
-    let other = LeafSpec { unit: "300000000000000".to_owned(), ..LeafSpec::peer(HOST) };
+    let other = LeafSpec {
+        unit: "300000000000000".to_owned(),
+        ..LeafSpec::peer(HOST)
+    };
     assert!(refusal(&other, HOST).contains("another subject"));
     // The SAN of one domain under the subject of another.
     let mut borrowed = LeafSpec::peer(unlisted);
@@ -428,7 +582,10 @@ fn without_white_list_nobody_is_a_peer() {
     let world = World::new();
     let trust = world.bare();
     world.give_crls(&trust, &CrlSpec::default(), &CrlSpec::default());
-    assert_eq!(said(&world, &trust, &LeafSpec::peer(HOST)), Err("no_white_list"));
+    assert_eq!(
+        said(&world, &trust, &LeafSpec::peer(HOST)),
+        Err("no_white_list")
+    );
 }
 
 #[test]
@@ -437,12 +594,25 @@ fn a_white_list_that_is_not_confirmed_for_too_long_counts_for_nothing() {
     let trust = world.trust(&[HOST]);
     let leaf = world.peer(HOST);
     world.at(START + 7 * DAY);
-    world.igc.crl(Authority::Organisations, &CrlSpec::default()).unwrap();
-    let long = CrlSpec { number: 11, hours: (-1, 24 * 30), revoked: vec![] };
+    world
+        .igc
+        .crl(Authority::Organisations, &CrlSpec::default())
+        .unwrap();
+    let long = CrlSpec {
+        number: 11,
+        hours: (-1, 24 * 30),
+        revoked: vec![],
+    };
     world.give_crls(&trust, &long, &long);
-    assert_eq!(identity(&trust, leaf.certificate.der()), Ok(HOST.to_owned()));
+    assert_eq!(
+        identity(&trust, leaf.certificate.der()),
+        Ok(HOST.to_owned())
+    );
     world.at(START + 7 * DAY + 1);
-    assert_eq!(identity(&trust, leaf.certificate.der()), Err("white_list_too_old"));
+    assert_eq!(
+        identity(&trust, leaf.certificate.der()),
+        Err("white_list_too_old")
+    );
     assert!(trust.domain_of_db_host(HOST).is_none());
     assert!(!trust.list_status().unwrap().in_force);
 }
@@ -458,11 +628,17 @@ fn new_authorities_count_from_the_next_handshake_on() {
 
     std::fs::write(world.folder.path().join("Organisations.cer"), b"nothing").unwrap();
     trust.reload_authorities().unwrap_err();
-    assert!(verifier.verify_client_cert(old, &[], world.unix()).is_ok(), "what was read stays");
+    assert!(
+        verifier.verify_client_cert(old, &[], world.unix()).is_ok(),
+        "what was read stays"
+    );
 
     let renewed = Igc::new(true, date(START)).unwrap();
     renewed
-        .write(world.folder.path(), &[Authority::Root, Authority::Organisations])
+        .write(
+            world.folder.path(),
+            &[Authority::Root, Authority::Organisations],
+        )
         .unwrap();
     trust.reload_authorities().unwrap();
     assert!(verifier.verify_client_cert(old, &[], world.unix()).is_err());

@@ -31,10 +31,15 @@ fn data() -> Option<PathBuf> {
 fn the_published_lists_verify_at_the_right_dates() {
     let Some(data) = data() else { return };
     let read = |name: &str| std::fs::read(data.join("whitelist").join(name)).unwrap();
-    let (one, two) = (read("whitelist-signed-profile1.xml"), read("whitelist-signed-profile2.xml"));
+    let (one, two) = (
+        read("whitelist-signed-profile1.xml"),
+        read("whitelist-signed-profile2.xml"),
+    );
     let folder = tempfile::tempdir().unwrap();
     let authorities = ["ACR-EL-TEST.cer", "ACI-EL-ORG-TEST.cer"];
-    let files = authorities.map(|name| data.join("igc-sante-ca").join(name)).to_vec();
+    let files = authorities
+        .map(|name| data.join("igc-sante-ca").join(name))
+        .to_vec();
     let now = Arc::new(AtomicU64::new(MARCH - DAY));
     let clock = Arc::clone(&now);
     let clock = Clock::new(move || {
@@ -49,7 +54,9 @@ fn the_published_lists_verify_at_the_right_dates() {
         verified.map_err(|refusal| refusal.label())
     };
     assert_eq!(said(&one), Err("signer_unknown_status"));
-    trust.bypass(OCTOBER + DAY, "essai sans liste de révocation").unwrap();
+    trust
+        .bypass(OCTOBER + DAY, "essai sans liste de révocation")
+        .unwrap();
     for (at, first, second) in [
         (MARCH, Ok(10), Err("signer_date")),
         (GAP, Err("signer_date"), Err("signer_date")),
@@ -65,9 +72,14 @@ fn the_published_lists_verify_at_the_right_dates() {
     assert_eq!(domain.denomination, "ANS");
 
     // One byte.
-    let text = String::from_utf8(two).unwrap().replacen("<db>db3.", "<db>db9.", 1);
+    let text = String::from_utf8(two)
+        .unwrap()
+        .replacen("<db>db3.", "<db>db9.", 1);
     let refusal = trust.verify_list(text.as_bytes()).unwrap_err();
-    assert!(matches!(refusal, WhiteListRefusal::Signature(_)), "{refusal}");
+    assert!(
+        matches!(refusal, WhiteListRefusal::Signature(_)),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -79,10 +91,25 @@ fn the_published_authorities_hang_together_and_are_not_mixed() {
         let files = names.map(file).to_vec();
         Trust::open(settings(folder.path(), environment, files), Clock::system())
     };
-    let (test, real) = (["ACR-EL-TEST.cer", "ACI-EL-ORG-TEST.cer"], ["ACR-EL.cer", "ACI-EL-ORG.cer"]);
-    assert_eq!(open(TrustEnvironment::Test, test).unwrap().crl_status().len(), 2);
+    let (test, real) = (
+        ["ACR-EL-TEST.cer", "ACI-EL-ORG-TEST.cer"],
+        ["ACR-EL.cer", "ACI-EL-ORG.cer"],
+    );
+    assert_eq!(
+        open(TrustEnvironment::Test, test)
+            .unwrap()
+            .crl_status()
+            .len(),
+        2
+    );
     open(TrustEnvironment::Production, real).unwrap();
     assert!(open(TrustEnvironment::Production, test).is_err());
     assert!(open(TrustEnvironment::Test, real).is_err());
-    assert!(open(TrustEnvironment::Test, ["ACR-EL-TEST.cer", "ACI-EL-ORG.cer"]).is_err());
+    assert!(
+        open(
+            TrustEnvironment::Test,
+            ["ACR-EL-TEST.cer", "ACI-EL-ORG.cer"]
+        )
+        .is_err()
+    );
 }

@@ -28,12 +28,18 @@ fn a_revoked_certificate_is_refused_from_the_next_question_on() {
     let world = World::new();
     let trust = world.trust(&[HOST]);
     assert_eq!(said(&world, &trust), Ok(()));
-    let spec = CrlSpec { number: 11, revoked: vec![7, 0x1234], ..CrlSpec::default() };
+    let spec = CrlSpec {
+        number: 11,
+        revoked: vec![7, 0x1234],
+        ..CrlSpec::default()
+    };
     world.give_crls(&trust, &CrlSpec::default(), &spec);
     assert_eq!(said(&world, &trust), Err("revoked"));
     let leaf = world.peer(HOST);
     let handshake =
-        trust.client_verifier().verify_client_cert(leaf.certificate.der(), &[], world.unix());
+        trust
+            .client_verifier()
+            .verify_client_cert(leaf.certificate.der(), &[], world.unix());
     assert_eq!(
         handshake.unwrap_err(),
         rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked)
@@ -58,8 +64,14 @@ fn each_authority_on_the_way_needs_its_list() {
     let world = World::new();
     for given in [Authority::Root, Authority::Organisations] {
         let trust = world.bare();
-        trust.take_crl(&world.igc.crl(given, &CrlSpec::default()).unwrap()).unwrap();
-        assert_eq!(said(&world, &trust), Err("crl_missing"), "only that of {given:?}");
+        trust
+            .take_crl(&world.igc.crl(given, &CrlSpec::default()).unwrap())
+            .unwrap();
+        assert_eq!(
+            said(&world, &trust),
+            Err("crl_missing"),
+            "only that of {given:?}"
+        );
         std::fs::remove_dir_all(world.folder.path().join("trust")).unwrap();
     }
 }
@@ -79,7 +91,11 @@ fn a_list_past_its_next_update_counts_for_nothing() {
 fn a_list_that_is_expired_still_revokes() {
     let world = World::new();
     let trust = world.trust(&[HOST]);
-    let spec = CrlSpec { number: 11, revoked: vec![0x1234], ..CrlSpec::default() };
+    let spec = CrlSpec {
+        number: 11,
+        revoked: vec![0x1234],
+        ..CrlSpec::default()
+    };
     world.give_crls(&trust, &CrlSpec::default(), &spec);
     world.at(START + 6 * DAY + HOUR);
     trust.bypass(START + 8 * DAY, "panne du réseau").unwrap();
@@ -90,13 +106,34 @@ fn a_list_that_is_expired_still_revokes() {
 fn an_older_list_never_takes_the_place_of_a_newer_one() {
     let world = World::new();
     let trust = world.trust(&[HOST]);
-    let newer = CrlSpec { number: 300, revoked: vec![0x1234], ..CrlSpec::default() };
-    world.give_crls(&trust, &CrlSpec { number: 300, ..CrlSpec::default() }, &newer);
-    let older = CrlSpec { number: 299, ..CrlSpec::default() };
+    let newer = CrlSpec {
+        number: 300,
+        revoked: vec![0x1234],
+        ..CrlSpec::default()
+    };
+    world.give_crls(
+        &trust,
+        &CrlSpec {
+            number: 300,
+            ..CrlSpec::default()
+        },
+        &newer,
+    );
+    let older = CrlSpec {
+        number: 299,
+        ..CrlSpec::default()
+    };
     let older = world.igc.crl(Authority::Organisations, &older).unwrap();
     assert_eq!(refused(&trust, &older), CrlError::Older);
-    let same_number = CrlSpec { number: 300, hours: (-2, 144), revoked: vec![] };
-    let same_number = world.igc.crl(Authority::Organisations, &same_number).unwrap();
+    let same_number = CrlSpec {
+        number: 300,
+        hours: (-2, 144),
+        revoked: vec![],
+    };
+    let same_number = world
+        .igc
+        .crl(Authority::Organisations, &same_number)
+        .unwrap();
     assert_eq!(refused(&trust, &same_number), CrlError::Older);
     assert_eq!(said(&world, &trust), Err("revoked"));
 }
@@ -106,10 +143,14 @@ fn a_list_that_nobody_known_signed_is_refused() {
     let world = World::new();
     let trust = world.bare();
     let forged = Igc::new(true, date(START)).unwrap();
-    let list = forged.crl(Authority::Organisations, &CrlSpec::default()).unwrap();
+    let list = forged
+        .crl(Authority::Organisations, &CrlSpec::default())
+        .unwrap();
     assert_eq!(refused(&trust, &list), CrlError::BadSignature);
     let real = Igc::new(false, date(START)).unwrap();
-    let list = real.crl(Authority::Organisations, &CrlSpec::default()).unwrap();
+    let list = real
+        .crl(Authority::Organisations, &CrlSpec::default())
+        .unwrap();
     assert_eq!(refused(&trust, &list), CrlError::UnknownIssuer);
     let mut changed = world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap();
     let last = changed.len() - 1;
@@ -121,12 +162,23 @@ fn a_list_that_nobody_known_signed_is_refused() {
 fn what_is_no_list_is_refused() {
     let world = World::new();
     let trust = world.bare();
-    for bytes in [&b""[..], b"<html>", &[0x30, 0x80], &[0x30, 0x03, 0x30, 0x01, 0x00]] {
-        assert!(matches!(refused(&trust, bytes), CrlError::Malformed(_)), "{bytes:?}");
+    for bytes in [
+        &b""[..],
+        b"<html>",
+        &[0x30, 0x80],
+        &[0x30, 0x03, 0x30, 0x01, 0x00],
+    ] {
+        assert!(
+            matches!(refused(&trust, bytes), CrlError::Malformed(_)),
+            "{bytes:?}"
+        );
     }
     let huge = vec![0x30; drimbox::trust::crl::MAX_BYTES + 1];
     assert_eq!(refused(&trust, &huge), CrlError::TooLarge);
-    let ahead = CrlSpec { hours: (2, 144), ..CrlSpec::default() };
+    let ahead = CrlSpec {
+        hours: (2, 144),
+        ..CrlSpec::default()
+    };
     let ahead = world.igc.crl(Authority::Root, &ahead).unwrap();
     assert_eq!(refused(&trust, &ahead), CrlError::Future);
 }
@@ -138,7 +190,10 @@ fn a_list_in_pem_is_read_too() {
     let der = world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap();
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let pem = format!("-----BEGIN X509 CRL-----\n{text}\n-----END X509 CRL-----\n");
-    assert!(matches!(world.bare().take_crl(pem.as_bytes()), Ok(Taken::New(_))));
+    assert!(matches!(
+        world.bare().take_crl(pem.as_bytes()),
+        Ok(Taken::New(_))
+    ));
 }
 
 #[test]
@@ -157,7 +212,11 @@ fn what_another_process_wrote_is_used_after_reading_again() {
     let world = World::new();
     let service = world.trust(&[HOST]);
     let command = world.bare();
-    let spec = CrlSpec { number: 11, revoked: vec![0x1234], ..CrlSpec::default() };
+    let spec = CrlSpec {
+        number: 11,
+        revoked: vec![0x1234],
+        ..CrlSpec::default()
+    };
     world.give_crls(&command, &CrlSpec::default(), &spec);
     assert_eq!(said(&world, &service), Ok(()));
     service.read_again();
@@ -169,13 +228,20 @@ fn a_hundred_thousand_entries_are_looked_up() {
     let world = World::new();
     let trust = world.trust(&[HOST]);
     let numbers = 0x10_0000..0x10_0000 + 100_000;
-    let spec = CrlSpec { number: 11, revoked: numbers.collect(), ..CrlSpec::default() };
+    let spec = CrlSpec {
+        number: 11,
+        revoked: numbers.collect(),
+        ..CrlSpec::default()
+    };
     let list = world.igc.crl(Authority::Organisations, &spec).unwrap();
     assert!(list.len() > 2 << 20, "{}", list.len());
     let taken = trust.take_crl(&list).unwrap();
     assert_eq!(taken.list().entries(), 100_000);
     assert_eq!(said(&world, &trust), Ok(()));
-    let last = LeafSpec { serial: 0x10_0000 + 99_999, ..LeafSpec::peer(HOST) };
+    let last = LeafSpec {
+        serial: 0x10_0000 + 99_999,
+        ..LeafSpec::peer(HOST)
+    };
     let last = world.igc.leaf(&last).unwrap();
     let refusal = trust.peer(&[last.certificate.der().clone()]).unwrap_err();
     assert_eq!(refusal.label(), "revoked");
@@ -197,14 +263,26 @@ fn a_bypass_is_short_has_a_reason_and_is_told_to_the_audit() {
     let journal = Arc::new(Journal::default());
     trust.audit_to(journal.clone());
     let until = START + DAY;
-    assert!(matches!(trust.bypass(START + 4 * DAY, "x"), Err(BypassError::Duration(_))));
-    assert!(matches!(trust.bypass(START, "x"), Err(BypassError::Duration(_))));
-    assert!(matches!(trust.bypass(until, "  "), Err(BypassError::NoReason)));
+    assert!(matches!(
+        trust.bypass(START + 4 * DAY, "x"),
+        Err(BypassError::Duration(_))
+    ));
+    assert!(matches!(
+        trust.bypass(START, "x"),
+        Err(BypassError::Duration(_))
+    ));
+    assert!(matches!(
+        trust.bypass(until, "  "),
+        Err(BypassError::NoReason)
+    ));
     assert!(trust.open_bypass().is_none() && journal.0.lock().unwrap().is_empty());
     trust.bypass(until, "panne de l'IGC").unwrap();
     trust.end_bypass().unwrap();
     let events = journal.0.lock().unwrap().clone();
-    let opened = TrustEvent::BypassOpened { until, reason: "panne de l'IGC".to_owned() };
+    let opened = TrustEvent::BypassOpened {
+        until,
+        reason: "panne de l'IGC".to_owned(),
+    };
     assert_eq!(events, [opened, TrustEvent::BypassClosed]);
 }
 
@@ -221,7 +299,10 @@ fn a_bypass_lets_unknown_status_pass_until_its_end_and_outlives_a_restart() {
     trust.audit_to(journal.clone());
     assert_eq!(said(&world, &trust), Ok(()));
     let events = journal.0.lock().unwrap().clone();
-    assert!(matches!(events.as_slice(), [TrustEvent::BypassUsed { .. }]), "{events:?}");
+    assert!(
+        matches!(events.as_slice(), [TrustEvent::BypassUsed { .. }]),
+        "{events:?}"
+    );
     world.at(START + 6 * DAY + 3 * HOUR);
     assert_eq!(said(&world, &trust), Err("crl_expired"));
 }
