@@ -105,10 +105,11 @@ fn a_first_start_ends_with_https_and_a_certificate_that_clients_trust() {
         let gateway = Gateway::start(config).await.unwrap();
         serves(&gateway, &pebble).await;
 
-        // A client that has nothing of ours.
+        // A client that has nothing of ours. Whatever the state of the PACS, the answer comes over a connection that
+        // curl trusts.
         let peer = gateway.address("peer");
         let curl = Command::new("curl")
-            .args(["--silent", "--fail", "--cacert"])
+            .args(["--silent", "--cacert"])
             .arg(pebble.root_file().await.unwrap())
             .arg("--resolve")
             .arg(format!("{VI}:{}:127.0.0.1", peer.port()))
@@ -220,10 +221,10 @@ fn the_second_authority_gives_what_the_first_cannot() {
         let gateway = Gateway::start(config).await.unwrap();
         serves(&gateway, &pebble).await;
         let labels = [("fqdn", VI), ("cause", "authority_unreachable")];
-        assert_eq!(
-            metric(&gateway, "drimbox_acme_failures_total", &labels).await,
-            1
-        );
+        until("the report", async || {
+            metric(&gateway, "drimbox_acme_failures_total", &labels).await == 1
+        })
+        .await;
     });
 }
 

@@ -341,7 +341,7 @@ impl MockAuthority {
     ) -> Result<Response, Problem> {
         let malformed = |what: &str| Problem(StatusCode::BAD_REQUEST, "malformed", what.to_owned());
         let jws = Jws::read(request.body()).ok_or_else(|| malformed("not a signed request"))?;
-        if jws.text("url") != request.uri().to_string() {
+        if *request.uri() != jws.text("url") {
             return Err(malformed("url of another request"));
         }
         let nonce_is_good = books.nonces.remove(jws.text("nonce"));
@@ -708,7 +708,7 @@ impl MockAuthority {
             .collect();
         assert_eq!(
             names,
-            [order.name.clone()],
+            std::slice::from_ref(&order.name),
             "the name of the order and no other"
         );
         names.extend(behaviour.adds_name.clone());

@@ -3,17 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use acme::{
-    Age, Cause, Clock as _, DnsName, Lifecycle, Port80, Probe, SystemClock, SystemProbe, Tokens,
-};
+use acme::{Age, Cause, Clock as _, DnsName, Lifecycle, Port80, Probe, SystemClock, SystemProbe};
 
-use super::{Market, moment, words};
+use super::{Market, SELF_TOKEN, moment, words};
 use crate::cli::Verdict;
 use crate::config::Config;
 use crate::net::{Clients, NamedConfigs, NamedHost};
-
-/// What the probe looks for; the service that runs finds it in the shared folder.
-const TOKEN: &str = "drimbox-check-acme";
 
 /// Looks at everything that a renewal needs. Orders nothing.
 pub async fn run(config: &Config) -> Vec<Verdict> {
@@ -65,21 +60,21 @@ impl Market {
         for directory in &self.directories {
             verdicts.push(self.authority(directory).await);
         }
-        let expected = format!("{TOKEN}.look");
-        let published = self.tokens.publish(TOKEN, &expected).await;
+        let expected = self.tokens.answer(SELF_TOKEN).await;
         for (_, lifecycle) in &self.lifecycles {
             verdicts.push(stands(lifecycle).await);
-            if published.is_ok() {
-                verdicts.push(from_here(probe, lifecycle.name(), &expected).await);
-            }
-        }
-        if let Err(error) = withdraw(&self.tokens, published).await {
-            let (what, remedy) = words::explain(Cause::Store);
-            verdicts.push(Verdict::failed(
-                "Dossier acme",
-                format!("{what} {error}"),
-                remedy,
-            ));
+            verdicts.push(match &expected {
+                Ok(Some(expected)) => from_here(probe, lifecycle.name(), expected).await,
+                Ok(None) => Verdict::warning(
+                    format!("Port 80 de {}, vu d'ici", lifecycle.name()),
+                    "non essayé : le service n'a pas encore démarré avec [acme]",
+                    "démarrer le service, puis relancer drimbox check acme",
+                ),
+                Err(error) => {
+                    let (what, remedy) = words::explain(Cause::Store);
+                    Verdict::failed("Dossier acme", format!("{what} {error}"), remedy)
+                }
+            });
         }
     }
 
@@ -112,14 +107,6 @@ impl Market {
             Err(error) => unreachable(Cause::AuthorityUnreachable, error.to_string()),
         }
     }
-}
-
-async fn withdraw(
-    tokens: &Tokens,
-    published: Result<(), acme::StoreError>,
-) -> Result<(), acme::StoreError> {
-    published?;
-    tokens.withdraw(TOKEN).await
 }
 
 /// The certificate that the gateway got, and its last failure.
@@ -172,7 +159,7 @@ fn dates(validity: &acme::Validity) -> (Age, String) {
 /// What can be seen of the name and of port 80 without leaving the centre.
 async fn from_here(probe: &dyn Probe, name: &DnsName, expected: &str) -> Verdict {
     let step = format!("Port 80 de {name}, vu d'ici");
-    let seen = probe.look(name, TOKEN, expected).await;
+    let seen = probe.look(name, SELF_TOKEN, expected).await;
     let addresses: Vec<String> = seen.addresses.iter().map(ToString::to_string).collect();
     let addresses = addresses.join(", ");
     let wrong = |cause: Cause, detail: String| {

@@ -26,6 +26,9 @@ use crate::net::{self, NamedConfigs};
 use installer::MarketInstaller;
 use report::Report;
 
+/// A challenge of nobody, by which `check acme` knows that it is this service that answers on port 80.
+const SELF_TOKEN: &str = "drimbox-check-acme";
+
 /// The certificates of all `vi` names that the gateway gets itself, and what they share.
 pub struct Market {
     /// One for each name, with the place it has in the inventory: `vi:PACS`.
@@ -100,6 +103,11 @@ impl Market {
 
     /// Keeps every certificate in date until `stop`; what is under way then goes on at the next start.
     pub async fn run(self, stop: CancellationToken) {
+        // Written by the service and only read by the command, which another account may run.
+        let oneself = uuid::Uuid::new_v4().to_string();
+        if let Err(error) = self.tokens.publish(SELF_TOKEN, &oneself).await {
+            tracing::error!(%error, "challenges cannot be written");
+        }
         let mut names = JoinSet::new();
         for (place, lifecycle) in self.lifecycles {
             let stop = stop.clone();
