@@ -3,8 +3,8 @@
 mod check;
 mod check_psc;
 mod credentials;
-mod fetch;
 mod exams;
+mod fetch;
 mod gate;
 mod health;
 mod login;

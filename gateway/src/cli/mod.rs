@@ -6,8 +6,8 @@
 mod audit;
 mod certs;
 mod check;
-mod fetch;
 mod exams;
+mod fetch;
 mod manual;
 mod verdict;
 mod whitelist;
@@ -27,8 +27,8 @@ use crate::pixels::worker;
 
 pub(crate) use check::certificate;
 pub use check::check_config;
-pub use fetch::{Fetch, FetchError, Fetched, Progress};
 pub use exams::{ExamsCommand, NewExam};
+pub use fetch::{Fetch, FetchError, Fetched, Progress};
 pub use verdict::{Outcome, Verdict, print_verdicts};
 
 /// A check failed, or the service stopped on an error.

@@ -11,7 +11,7 @@ use super::*;
 
 /// A service that answers what it was told to.
 #[derive(Default)]
-struct Scripted {
+pub(super) struct Scripted {
     verdicts: Vec<Verdict>,
     asked: RefCell<Vec<String>>,
     broken: bool,

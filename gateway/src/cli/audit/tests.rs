@@ -5,27 +5,15 @@ use std::process::ExitCode;
 
 use super::*;
 use crate::audit::{Actor, Audit, Object, Outcome, Person, Settings, system_clock};
-use crate::cli::{Service, Verdict, run};
-use crate::config::Config;
-
-struct NoService;
-
-impl Service for NoService {
-    async fn serve(&self, _: Config) -> anyhow::Result<()> {
-        Ok(())
-    }
-
-    async fn check_pacs(&self, _: &Config, _: &str) -> Vec<Verdict> {
-        Vec::new()
-    }
-}
+use crate::cli::run;
+use crate::cli::tests::Scripted;
 
 fn drimbox(arguments: &[&str]) -> (ExitCode, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let arguments = std::iter::once("drimbox").chain(arguments.iter().copied());
     let code = run(
         arguments.map(OsString::from),
-        &NoService,
+        &Scripted::default(),
         &mut out,
         &mut err,
     );
