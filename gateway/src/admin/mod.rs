@@ -4,6 +4,7 @@
 //! whoever has the token of the administrator.
 
 mod addresses;
+mod certificates;
 mod exams;
 mod metrics;
 mod probe;
@@ -25,6 +26,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub use addresses::{AddressList, AddressListError};
+pub use certificates::CertificatesApi;
 pub use exams::ExamsApi;
 pub use metrics::{Kind, METRICS, Metric, Metrics};
 pub use probe::Probe;

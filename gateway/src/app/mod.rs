@@ -1,5 +1,6 @@
 //! The composition root: builds every part, starts and stops listeners in order.
 
+mod alerts;
 mod check;
 mod check_psc;
 mod credentials;
@@ -27,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tokens};
-use crate::admin::{self, AddressList, AdminToken, ExamsApi, Metrics, Probe};
+use crate::admin::{self, AddressList, AdminToken, CertificatesApi, ExamsApi, Metrics, Probe};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
@@ -91,7 +92,7 @@ impl Service for App {
             behind.spawn(psc.follow_certificate(background.clone()));
         }
         behind.spawn(certs::watch::run(
-            certs::place::places(&config),
+            certs::place::all_places(&config),
             background.clone(),
         ));
         if let Some(login) = parts.login.clone() {
@@ -104,6 +105,11 @@ impl Service for App {
         }
         let health = Health::start(&parts, config.cache.max_bytes, background.clone());
         let api = exams_api(&config, &parts)?;
+        let mut api = api.router().merge(certificates_api(&config)?.router());
+        if let Some(alerts) = parts.alerts.clone() {
+            api = api.merge(certs::alerts::acknowledge::router(alerts.clone()));
+            behind.spawn(alerts::run(alerts, &config, background.clone()));
+        }
         listeners.start_background(&config, &health, metrics, api, &background, &mut behind);
         if let Some(names) = listeners.names.take() {
             behind.spawn(names.watch(hangup, background.clone()));
@@ -182,6 +188,7 @@ struct Parts {
     audit: Audit,
     exams: Exams,
     login: Option<Arc<Login>>,
+    alerts: Option<certs::alerts::Alerts>,
     capacity: Capacity,
 }
 
@@ -271,6 +278,7 @@ impl Parts {
             trail: Some(Arc::new(Trail::new(audit.clone()))),
         });
         let capacity = Capacity::new(&config.limits);
+        let alerts = alerts::build(config).await?;
         Ok(Self {
             cache,
             moves,
@@ -282,6 +290,7 @@ impl Parts {
             audit,
             exams,
             login,
+            alerts,
             capacity,
         })
     }
@@ -396,6 +405,14 @@ fn exams_api(config: &Config, parts: &Parts) -> anyhow::Result<ExamsApi> {
     })
 }
 
+/// The inventory of certificates, for the administrator.
+fn certificates_api(config: &Config) -> anyhow::Result<CertificatesApi> {
+    Ok(CertificatesApi {
+        places: Arc::new(certs::place::all_places(config)),
+        token: AdminToken::load_or_make(&config.data_dir)?,
+    })
+}
+
 /// What answers on each listener, and on the names of the public one.
 fn routers(
     config: &Config,
@@ -423,6 +440,10 @@ fn routers(
                 .route("/dicom-web/{*resource}", any_service(images()))
                 .fallback_service(Routers::nothing()),
             None => Routers::nothing(),
+        };
+        let pages = match &parts.alerts {
+            Some(alerts) => pages.merge(certs::alerts::acknowledge::router(alerts.clone())),
+            None => pages,
         };
         let routers_of_names = Routers::new(probe.before(images())).viewer(probe.before(pages));
         routers.insert(ListenerKind::Peer, routers_of_names);
@@ -480,13 +501,13 @@ impl Listeners {
         config: &Config,
         health: &Arc<Health>,
         metrics: Metrics,
-        api: ExamsApi,
+        api: axum::Router,
         background: &CancellationToken,
         behind: &mut JoinSet<()>,
     ) {
         if let Some(admin) = self.admin.take() {
-            let router = admin::router(Arc::clone(health) as Arc<dyn admin::Readiness>, metrics)
-                .merge(api.router());
+            let router =
+                admin::router(Arc::clone(health) as Arc<dyn admin::Readiness>, metrics).merge(api);
             // Places of its own: health answers however busy the images are.
             let capacity = Capacity::new(&config.limits);
             let background = background.clone();

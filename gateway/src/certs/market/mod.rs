@@ -11,6 +11,7 @@ pub mod port80;
 pub mod report;
 pub mod words;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use acme::{
@@ -53,8 +54,7 @@ impl Market {
             ..TransportSettings::default()
         };
         let transport: Arc<dyn Transport> = Arc::new(HttpsTransport::new(settings, roots)?);
-        let folder = if acme.staging { "acme-staging" } else { "acme" };
-        let store: Arc<dyn Store> = Arc::new(FileStore::new(&config.data_dir.join(folder)));
+        let store: Arc<dyn Store> = Arc::new(FileStore::new(&folder(&config.data_dir, acme)));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let accounts = Accounts::new(
             Arc::clone(&transport),
@@ -121,6 +121,12 @@ impl Market {
         }
         while names.join_next().await.is_some() {}
     }
+}
+
+/// The folder of accounts, keys and certificates.
+#[must_use]
+pub fn folder(data_dir: &Path, acme: &Acme) -> PathBuf {
+    data_dir.join(if acme.staging { "acme-staging" } else { "acme" })
 }
 
 /// A moment as administrators read it: the day and the time in UTC.
