@@ -104,6 +104,8 @@ fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
 }
 
 #[cfg(test)]
+mod alerts_tests;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
