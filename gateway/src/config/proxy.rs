@@ -222,7 +222,7 @@ fn reachable(listen: &Section<'_>, address: SocketAddr, tls: bool, clients_known
             ),
         );
     }
-    if !address.ip().is_loopback() && !(tls && clients_known) {
+    if !(address.ip().is_loopback() || tls && clients_known) {
         listen.fault(
             "address",
             Fault::new(
