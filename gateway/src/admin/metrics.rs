@@ -448,6 +448,16 @@ pub const METRICS: &[Metric] = &[
         help: "White lists refused, by reason.",
     },
     Metric {
+        name: "drimbox_viewer_refusals_total",
+        kind: Kind::Counter,
+        help: "Links of reports that opened no exam, by reason.",
+    },
+    Metric {
+        name: "drimbox_viewer_lockouts_total",
+        kind: Kind::Counter,
+        help: "Studies to which no link is looked at for a while: too many were refused.",
+    },
+    Metric {
         name: "drimbox_login_sessions",
         kind: Kind::Gauge,
         help: "Sessions of people who are logged in.",
