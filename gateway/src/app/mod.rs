@@ -5,6 +5,7 @@ mod check_psc;
 mod credentials;
 mod exams;
 mod fetch;
+mod fetch_trail;
 mod gate;
 mod health;
 mod login;
@@ -14,6 +15,7 @@ pub mod peer;
 pub mod psc;
 mod tls;
 mod trail;
+mod trust;
 mod viewer;
 
 use std::collections::{HashMap, HashSet};
@@ -27,14 +29,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tokens};
-use crate::admin::{self, AddressList, AdminToken, ExamsApi, Metrics, Probe};
+use crate::admin::{self, AddressList, AdminToken, ExamsApi, FetchesApi, Metrics, Probe, TrustApi};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::audit::{Audit, Kind};
 use crate::cache::{Bounds, Cache};
 use crate::certs;
-use crate::cli::{ExamsCommand, Fetch, FetchError, Fetched, Progress, Service, Verdict};
+use crate::cli::{
+    ExamsCommand, Fetch, FetchError, Fetched, Progress, Service, TrustCommand, Verdict,
+};
 use crate::config::{
     Config, Pacs, PacsDimse, Pixels, ProxyConfig, Resource, UnnamedSyntax, Upstream,
 };
@@ -85,6 +89,9 @@ impl Service for App {
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
         if let Some(trust) = parts.trust.clone() {
+            trust.audit_to(Arc::new(trail::TrustTrail::new(parts.audit.clone())));
+            let hangup = signal(SignalKind::hangup())?;
+            behind.spawn(gate::refresh_at(trust.clone(), hangup, background.clone()));
             behind.spawn(trust.maintain(background.clone()));
         }
         if let Some(psc) = parts.psc.clone() {
@@ -103,10 +110,11 @@ impl Service for App {
             behind.spawn(async move { archive.maintain(background).await });
         }
         let health = Health::start(&parts, config.cache.max_bytes, background.clone());
-        let api = exams_api(&config, &parts)?;
+        let api = admin_api(&config, &parts)?;
         listeners.start_background(&config, &health, metrics, api, &background, &mut behind);
         if let Some(names) = listeners.names.take() {
-            behind.spawn(names.watch(hangup, background.clone()));
+            let audit = parts.audit.clone();
+            behind.spawn(names.watch(audit, hangup, background.clone()));
         }
         let routers = routers(&config, &parts, &health)?;
         let mut serving = listeners.start_serving(&routers, &parts, &stop);
@@ -167,6 +175,10 @@ impl Service for App {
 
     async fn exams(&self, config: &Config, command: &ExamsCommand) -> anyhow::Result<String> {
         exams::run(config, command).await
+    }
+
+    async fn trust(&self, config: &Config, command: &TrustCommand) -> anyhow::Result<String> {
+        trust::run(config, command).await
     }
 }
 
@@ -386,14 +398,34 @@ fn roots(config: &Config) -> Roots {
     roots
 }
 
-/// The table of published exams, for the administrator.
-fn exams_api(config: &Config, parts: &Parts) -> anyhow::Result<ExamsApi> {
-    Ok(ExamsApi {
+/// What an administrator with the token may ask and change.
+fn admin_api(config: &Config, parts: &Parts) -> anyhow::Result<axum::Router> {
+    let token = AdminToken::load_or_make(&config.data_dir)?;
+    let exams = ExamsApi {
         exams: parts.exams.clone(),
         audit: parts.audit.clone(),
-        token: AdminToken::load_or_make(&config.data_dir)?,
+        token: token.clone(),
         pacs: Arc::new(config.pacs.iter().map(|pacs| pacs.name.clone()).collect()),
-    })
+    };
+    let fetches = FetchesApi {
+        audit: parts.audit.clone(),
+        token: token.clone(),
+    };
+    let router = exams.router().merge(fetches.router());
+    let Some(trust) = parts.trust.clone() else {
+        return Ok(router);
+    };
+    let again = trust.clone();
+    let refresh: admin::Refresh = Arc::new(move || {
+        let trust = again.clone();
+        Box::pin(async move { gate::refresh(&trust).await })
+    });
+    let trust = TrustApi {
+        trust,
+        refresh,
+        token,
+    };
+    Ok(router.merge(trust.router()))
 }
 
 /// What answers on each listener, and on the names of the public one.
@@ -480,13 +512,13 @@ impl Listeners {
         config: &Config,
         health: &Arc<Health>,
         metrics: Metrics,
-        api: ExamsApi,
+        api: axum::Router,
         background: &CancellationToken,
         behind: &mut JoinSet<()>,
     ) {
         if let Some(admin) = self.admin.take() {
-            let router = admin::router(Arc::clone(health) as Arc<dyn admin::Readiness>, metrics)
-                .merge(api.router());
+            let router =
+                admin::router(Arc::clone(health) as Arc<dyn admin::Readiness>, metrics).merge(api);
             // Places of its own: health answers however busy the images are.
             let capacity = Capacity::new(&config.limits);
             let background = background.clone();
