@@ -54,7 +54,11 @@ pub struct Site {
 pub async fn pair() -> MutexGuard<'static, Pair> {
     static PAIR: OnceCell<Mutex<Pair>> = OnceCell::const_new();
     let pair = PAIR.get_or_init(async || Mutex::new(Pair::start().await));
-    pair.await.lock().await
+    let pair = pair.await.lock().await;
+    // A story that failed may have left them so.
+    pair.north.release();
+    pair.south.release();
+    pair
 }
 
 impl Pair {
