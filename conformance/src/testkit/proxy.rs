@@ -63,6 +63,8 @@ impl FaultProxy {
             while let Ok((client, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
                 let (faults, mut life) = (faults.clone(), life.clone());
+                // What was cut before it came is not its business.
+                life.mark_unchanged();
                 tokio::spawn(async move {
                     tokio::select! {
                         () = pass(client, server, faults) => {}
@@ -217,6 +219,13 @@ mod tests {
         proxy.set(Fault::Refuse);
         assert_eq!(received(&proxy).await, 0);
         assert_eq!(proxy.connections(), 3);
+        proxy.cut_all();
+        proxy.set(Fault::None);
+        assert_eq!(
+            received(&proxy).await,
+            300_000,
+            "a cut is over when it is done"
+        );
     }
 
     #[tokio::test]

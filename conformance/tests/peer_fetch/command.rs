@@ -3,88 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use conformance::samples::kos::{Kos, KosSeries};
 use conformance::testkit::gateway::binary;
 use conformance::testkit::{Gateway, GatewayConfig, Identity, Orthanc, PacsConfig, Pki};
-use dicom_core::{DataElement, PrimitiveValue, VR};
-use dicom_dictionary_std::{tags, uids};
-use dicom_object::meta::FileMetaTableBuilder;
 use toml::{Table, Value};
 
-use crate::consumer::{HOST, data_set_of};
-use crate::support::{exam, exams, folder, metric, run};
+use crate::consumer::HOST;
+use crate::support::study::Study;
+use crate::support::{folder, metric, run};
 
-const STUDY: &str = "2.25.4711";
-
-/// A study of small images, each with pixels of its own: that many for each series.
-struct Study {
-    kos: Kos,
-    files: Vec<(String, String, PathBuf)>,
-}
-
-impl Study {
-    fn of(name: &str, series: &[usize]) -> Self {
-        let folder = folder(&format!("{name}-images"));
-        let source = &exam("many-studies/0001").series[0].instances[0];
-        let mut object = dicom_object::open_file(exams().path(source))
-            .unwrap()
-            .into_inner();
-        let mut kos = Kos::of(exam("many-studies/0001"), "");
-        kos.study = STUDY.to_owned();
-        kos.series.clear();
-        let mut files = Vec::new();
-        for (number, count) in series.iter().enumerate() {
-            let uid = format!("{STUDY}.{number}");
-            let mut instances = Vec::new();
-            for image in 0..*count {
-                let instance = format!("{uid}.{image}");
-                let put =
-                    |tag, vr, value: &str| DataElement::new(tag, vr, PrimitiveValue::from(value));
-                object.put(put(tags::STUDY_INSTANCE_UID, VR::UI, STUDY));
-                object.put(put(tags::SERIES_INSTANCE_UID, VR::UI, &uid));
-                object.put(put(tags::SOP_INSTANCE_UID, VR::UI, &instance));
-                object.put(put(tags::INSTANCE_NUMBER, VR::IS, &image.to_string()));
-                let pixels = (0..256_usize).map(|at| ((at + image * 7 + number) % 251) as u8);
-                let pixels = PrimitiveValue::U8(pixels.collect());
-                object.put(DataElement::new(tags::PIXEL_DATA, VR::OW, pixels));
-                let meta = FileMetaTableBuilder::new()
-                    .transfer_syntax(uids::EXPLICIT_VR_LITTLE_ENDIAN)
-                    .media_storage_sop_class_uid(&source.sop_class_uid)
-                    .media_storage_sop_instance_uid(&instance);
-                let path = folder.join(format!("{number}-{image}.dcm"));
-                let file = object.clone().with_meta(meta).unwrap();
-                file.write_to_file(&path).unwrap();
-                files.push((uid.clone(), instance.clone(), path));
-                instances.push((source.sop_class_uid.clone(), instance));
-            }
-            kos.series.push(KosSeries {
-                retrieve_url: Some(format!(
-                    "https://{HOST}/dicom-web/studies/{STUDY}/series/{uid}"
-                )),
-                uid,
-                about: ("CT".into(), "Essai".into()),
-                instances,
-            });
-        }
-        Self { kos, files }
-    }
-
-    /// Every image is in the folder, byte for byte.
-    fn assert_in(&self, folder: &Path) {
-        for (series, instance, source) in &self.files {
-            let came = folder.join(series).join(format!("{instance}.dcm"));
-            assert!(
-                data_set_of(&came) == data_set_of(source),
-                "{}",
-                came.display()
-            );
-        }
-        let entries = |path: &Path| std::fs::read_dir(path).unwrap().flatten();
-        let all: usize = entries(folder)
-            .map(|series| entries(&series.path()).count())
-            .sum();
-        assert_eq!(all, self.files.len(), "other files were left");
-    }
+/// A study at the source.
+fn study(name: &str, series: &[usize]) -> Study {
+    let root = format!("https://{HOST}/dicom-web");
+    Study::of(name, "2.25.4711", &root, series)
 }
 
 /// The configuration of a consumer that knows the source.
@@ -139,7 +69,7 @@ async fn source(name: &str, files: Vec<PathBuf>, pki: &Pki) -> (Gateway, Orthanc
 #[test]
 fn an_exam_of_1300_images_comes_whole_and_only_what_is_missing_comes_again() {
     run(async {
-        let study = Study::of("command", &[800, 450, 50]);
+        let study = study("command", &[800, 450, 50]);
         let files = study
             .files
             .iter()
@@ -194,7 +124,7 @@ fn an_exam_of_1300_images_comes_whole_and_only_what_is_missing_comes_again() {
 #[test]
 fn a_fetch_that_fails_says_why_and_what_to_do() {
     run(async {
-        let study = Study::of("failing", &[3]);
+        let study = study("failing", &[3]);
         let files = study
             .files
             .iter()

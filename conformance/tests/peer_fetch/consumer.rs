@@ -207,11 +207,6 @@ pub fn data_set(file: &[u8]) -> &[u8] {
     &file[meta.data_set_offset..]
 }
 
-/// The data set of a file on disk.
-pub fn data_set_of(path: &Path) -> Vec<u8> {
-    data_set(&std::fs::read(path).unwrap()).to_vec()
-}
-
 /// A white list with one DRIMbox, which can lose it.
 #[derive(Default)]
 pub struct List {

@@ -16,6 +16,7 @@ pub mod objects;
 pub mod pair;
 pub mod python;
 pub mod search;
+pub mod study;
 
 use std::fs::File;
 use std::future::Future;

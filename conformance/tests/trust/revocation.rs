@@ -251,9 +251,29 @@ fn a_hundred_thousand_entries_are_looked_up() {
 struct Journal(Mutex<Vec<TrustEvent>>);
 
 impl TrustAudit for Journal {
-    fn record(&self, event: &TrustEvent) {
+    fn record(&self, event: &TrustEvent) -> std::io::Result<()> {
         self.0.lock().unwrap().push(event.clone());
+        Ok(())
     }
+}
+
+/// A trail that has no room.
+struct Full;
+
+impl TrustAudit for Full {
+    fn record(&self, _: &TrustEvent) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+}
+
+#[test]
+fn a_bypass_that_cannot_be_recorded_is_not_opened() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    trust.audit_to(Arc::new(Full));
+    let refused = trust.bypass(START + DAY, "panne de l'IGC");
+    assert!(matches!(refused, Err(BypassError::Audit(_))));
+    assert!(trust.open_bypass().is_none());
 }
 
 #[test]

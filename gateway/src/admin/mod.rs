@@ -6,9 +6,11 @@
 mod addresses;
 mod certificates;
 mod exams;
+mod fetches;
 mod metrics;
 mod probe;
 mod token;
+mod trust;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -28,9 +30,11 @@ use time::format_description::well_known::Rfc3339;
 pub use addresses::{AddressList, AddressListError};
 pub use certificates::CertificatesApi;
 pub use exams::ExamsApi;
+pub use fetches::{FetchRecord, FetchesApi};
 pub use metrics::{Kind, METRICS, Metric, Metrics};
 pub use probe::Probe;
 pub use token::{AdminToken, AdminTokenError};
+pub use trust::{Refresh, Refreshed, TrustApi};
 
 /// What the parts of the gateway know about their own state. Asked at each `/health/ready`; answers
 /// from memory, without asking the PACS.

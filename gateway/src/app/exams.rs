@@ -115,13 +115,17 @@ fn listed(answer: &Value) -> String {
     text
 }
 
-fn refused(status: StatusCode, answer: &Value) -> String {
+pub(super) fn refused(status: StatusCode, answer: &Value) -> String {
     let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default();
     let (detail, remedy) = (text("detail"), text("remedy"));
     format!("le service répond {status} : {detail}\n  Remède : {remedy}")
 }
 
-async fn ask(
+/// Asks the running service; its status, and its answer in JSON. Bodies that begin with `{` are JSON.
+///
+/// # Errors
+/// When it does not answer.
+pub(super) async fn ask(
     config: &Config,
     method: Method,
     path: &str,
@@ -151,12 +155,16 @@ async fn exchange(
     tokio::spawn(connection);
     let mut field = HeaderValue::from_str(token.field().expose_secret())?;
     field.set_sensitive(true);
+    let kind = match body.first() {
+        Some(b'{') => "application/json",
+        _ => "application/dicom",
+    };
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header(HOST, address.to_string())
         .header(AUTHORIZATION, field)
-        .header(CONTENT_TYPE, "application/dicom")
+        .header(CONTENT_TYPE, kind)
         .body(Full::new(Bytes::from(body)))?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();

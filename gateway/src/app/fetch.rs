@@ -1,21 +1,25 @@
 //! `drimbox fetch`: an exam of another DRIMbox into a folder, file by file.
 //!
 //! A file gets its name when it is whole. What is in the folder already is read through and not asked for
-//! again.
+//! again. Each series that is asked for is in the audit trail before it is.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::io::{AsyncWriteExt, BufWriter};
 
+use super::fetch_trail::FetchTrail;
 use crate::archive::peer::{NoToken, PeerExam, TokenFile, TokenSource};
 use crate::archive::{ArchiveError, IncomingInstance, InstanceSink, InstanceWriter, SinkError};
+use crate::audit::{Ending, Object, Outcome};
 use crate::cli::{Fetch, FetchError, Fetched, Progress};
 use crate::config::Config;
 use crate::dicom::kos::{Kos, KosLimits, KosSeries};
@@ -46,16 +50,18 @@ pub(super) async fn fetch(
         Some(file) => Arc::new(TokenFile::new(file.clone())),
         None => Arc::new(NoToken),
     };
+    let trail = FetchTrail::open(config).await.map_err(FetchError::Other)?;
     let at_once = peers.settings().series_at_once.max(1);
     let exam = PeerExam::new(Arc::new(kos), peers, tokens)?;
     progress.expects(exam.kos().instance_count() as u64);
 
     let mut fetches: Vec<BoxFuture<'_, Result<u64, ArchiveError>>> = Vec::new();
     for series in &exam.kos().series {
-        fetches.push(fetch_series(&exam, series, &fetch.out, progress).boxed());
+        fetches.push(fetch_series(&exam, series, &fetch.out, progress, &trail).boxed());
     }
     let outcomes = stream::iter(fetches).buffer_unordered(at_once);
     let outcomes: Vec<_> = outcomes.collect().await;
+    trail.close().await;
     let expected = exam.kos().instance_count() as u64;
     let mut at_hand = 0;
     let mut missing = 0;
@@ -113,6 +119,7 @@ async fn fetch_series(
     series: &KosSeries,
     out: &Path,
     progress: &Arc<Progress>,
+    trail: &FetchTrail<'_>,
 ) -> Result<u64, ArchiveError> {
     let path = out.join(series.series.as_str());
     let there = there(&path, &exam.kos().study, series).await;
@@ -120,12 +127,49 @@ async fn fetch_series(
     let folder = Folder {
         path,
         progress: Arc::clone(progress),
+        came: Arc::default(),
     };
     let made = tokio::fs::create_dir_all(&folder.path).await;
     made.map_err(|error| ArchiveError::Sink(format!("{}: {error}", folder.path.display())))?;
-    exam.fetch_series(&series.series, &there, Arc::new(folder))
-        .await?;
+    if there.len() == series.instances.len() {
+        return Ok(there.len() as u64);
+    }
+    let object = asked_for(exam, series);
+    let unrecorded = |error: anyhow::Error| ArchiveError::Sink(format!("{error:#}"));
+    let begun = trail.begins(&object).await.map_err(unrecorded)?;
+    let (came, started) = (Arc::clone(&folder.came), Instant::now());
+    let fetched = exam
+        .fetch_series(&series.series, &there, Arc::new(folder))
+        .await;
+    let ending = match &fetched {
+        Ok(_) => Ending::Success,
+        Err(_) if came.instances.load(Ordering::Relaxed) > 0 => Ending::Aborted,
+        Err(_) => Ending::Failed,
+    };
+    let outcome = Outcome {
+        bytes: Some(came.bytes.load(Ordering::Relaxed)),
+        instances: Some(came.instances.load(Ordering::Relaxed)),
+        duration: Some(started.elapsed()),
+        ..Outcome::of(ending)
+    };
+    let ended = trail.ends(begun, object, outcome).await;
+    fetched?;
+    ended.map_err(unrecorded)?;
     Ok(there.len() as u64)
+}
+
+/// What the audit trail says of a series that is asked for.
+fn asked_for(exam: &PeerExam, series: &KosSeries) -> Object {
+    let host = series.retrieve_url.as_deref();
+    let host = host.and_then(|url| url::Url::parse(url).ok());
+    let host = host.and_then(|url| url.host_str().map(str::to_owned));
+    Object {
+        study: Some(exam.kos().study.as_str().into()),
+        series: Some(series.series.as_str().into()),
+        kos: Some(exam.kos().instance.as_str().into()),
+        subject: host.map(Into::into),
+        ..Object::default()
+    }
 }
 
 /// The instances of a series that are whole in its folder.
@@ -181,6 +225,14 @@ fn file_name(instance: &InstanceUid) -> String {
 struct Folder {
     path: PathBuf,
     progress: Arc<Progress>,
+    came: Arc<Came>,
+}
+
+/// What came of one series.
+#[derive(Default)]
+struct Came {
+    instances: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl InstanceSink for Folder {
@@ -196,6 +248,7 @@ impl InstanceSink for Folder {
             ),
             file: None,
             progress: Arc::clone(&self.progress),
+            came: Arc::clone(&self.came),
         }))
     }
 }
@@ -206,6 +259,7 @@ struct Writer {
     meta: Vec<u8>,
     file: Option<BufWriter<tokio::fs::File>>,
     progress: Arc<Progress>,
+    came: Arc<Came>,
 }
 
 /// A file that has no name yet; it goes when nobody gives it one.
@@ -244,6 +298,7 @@ impl Writer {
         }
         self.unfinished.0 = None;
         self.progress.has(1, 0);
+        self.came.instances.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -252,6 +307,8 @@ impl InstanceWriter for Writer {
     fn write(&mut self, data: Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
         async move {
             self.progress.has(0, data.len() as u64);
+            let length = data.len() as u64;
+            self.came.bytes.fetch_add(length, Ordering::Relaxed);
             self.append(&data).await.map_err(no_room)
         }
         .boxed()

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::signal::unix::Signal;
+use tokio_util::sync::CancellationToken;
 
 use super::psc::PscParts;
 use crate::access::{LinkGate, PeerGate, Visitors};
+use crate::admin::Refreshed;
 use crate::config::{Config, Gate};
 use crate::login::Login;
 use crate::source::Exams;
@@ -20,6 +23,55 @@ pub(super) async fn trust(config: &Config) -> anyhow::Result<Option<Trust>> {
     // Long revocation lists are read.
     let open = tokio::task::spawn_blocking(move || Trust::open(settings, Clock::system()));
     Ok(Some(open.await??))
+}
+
+/// Reads the files of the authorities again, then revocation lists and the white list from where they
+/// come, at every `hangup` until `stop`. What cannot be used is told and changes nothing.
+pub(super) async fn refresh_at(trust: Trust, mut hangup: Signal, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            came = hangup.recv() => if came.is_none() { return },
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = refresh(&trust) => {}
+        }
+    }
+}
+
+/// Does so once; each thing with what became of it.
+pub(super) async fn refresh(trust: &Trust) -> Vec<Refreshed> {
+    let mut all = Vec::new();
+    let again = trust.clone();
+    let authorities = tokio::task::spawn_blocking(move || again.reload_authorities()).await;
+    let authorities = match authorities {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("it was interrupted".to_owned()),
+    };
+    let outcome = if let Err(error) = &authorities {
+        tracing::error!("authorities of peers: {error} What was there before stays in use.");
+        "refused"
+    } else {
+        tracing::info!("authorities of peers read again; new connections use them");
+        "loaded"
+    };
+    metrics::counter!("drimbox_tls_reloads_total", "outcome" => outcome).increment(1);
+    all.push(Refreshed {
+        what: "authorities".to_owned(),
+        outcome: authorities,
+    });
+    for (what, outcome) in trust.refresh_crls().await {
+        let outcome = outcome.map(drop).map_err(|error| error.to_string());
+        all.push(Refreshed { what, outcome });
+    }
+    let list = trust.refresh_list(false).await;
+    all.push(Refreshed {
+        what: "white list".to_owned(),
+        outcome: list.map(drop).map_err(|error| error.to_string()),
+    });
+    all
 }
 
 /// The table of published exams in the data folder.

@@ -6,6 +6,7 @@ mod check_psc;
 mod credentials;
 mod exams;
 mod fetch;
+mod fetch_trail;
 mod gate;
 mod health;
 mod login;
@@ -15,6 +16,7 @@ pub mod peer;
 pub mod psc;
 mod tls;
 mod trail;
+mod trust;
 mod viewer;
 
 use std::collections::{HashMap, HashSet};
@@ -28,14 +30,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tokens};
-use crate::admin::{self, AddressList, AdminToken, CertificatesApi, ExamsApi, Metrics, Probe};
+use crate::admin::{
+    self, AddressList, AdminToken, CertificatesApi, ExamsApi, FetchesApi, Metrics, Probe, TrustApi,
+};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::audit::{Audit, Kind};
 use crate::cache::{Bounds, Cache};
 use crate::certs;
-use crate::cli::{ExamsCommand, Fetch, FetchError, Fetched, Progress, Service, Verdict};
+use crate::cli::{
+    ExamsCommand, Fetch, FetchError, Fetched, Progress, Service, TrustCommand, Verdict,
+};
 use crate::config::{
     Config, Pacs, PacsDimse, Pixels, ProxyConfig, Resource, UnnamedSyntax, Upstream,
 };
@@ -86,6 +92,9 @@ impl Service for App {
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
         if let Some(trust) = parts.trust.clone() {
+            trust.audit_to(Arc::new(trail::TrustTrail::new(parts.audit.clone())));
+            let hangup = signal(SignalKind::hangup())?;
+            behind.spawn(gate::refresh_at(trust.clone(), hangup, background.clone()));
             behind.spawn(trust.maintain(background.clone()));
         }
         if let Some(psc) = parts.psc.clone() {
@@ -104,15 +113,15 @@ impl Service for App {
             behind.spawn(async move { archive.maintain(background).await });
         }
         let health = Health::start(&parts, config.cache.max_bytes, background.clone());
-        let api = exams_api(&config, &parts)?;
-        let mut api = api.router().merge(certificates_api(&config)?.router());
+        let mut api = admin_api(&config, &parts)?;
         if let Some(alerts) = parts.alerts.clone() {
             api = api.merge(certs::alerts::acknowledge::router(alerts.clone()));
             behind.spawn(alerts::run(alerts, &config, background.clone()));
         }
         listeners.start_background(&config, &health, metrics, api, &background, &mut behind);
         if let Some(names) = listeners.names.take() {
-            behind.spawn(names.watch(hangup, background.clone()));
+            let audit = parts.audit.clone();
+            behind.spawn(names.watch(audit, hangup, background.clone()));
         }
         let routers = routers(&config, &parts, &health)?;
         let mut serving = listeners.start_serving(&routers, &parts, &stop);
@@ -173,6 +182,10 @@ impl Service for App {
 
     async fn exams(&self, config: &Config, command: &ExamsCommand) -> anyhow::Result<String> {
         exams::run(config, command).await
+    }
+
+    async fn trust(&self, config: &Config, command: &TrustCommand) -> anyhow::Result<String> {
+        trust::run(config, command).await
     }
 }
 
@@ -395,22 +408,39 @@ fn roots(config: &Config) -> Roots {
     roots
 }
 
-/// The table of published exams, for the administrator.
-fn exams_api(config: &Config, parts: &Parts) -> anyhow::Result<ExamsApi> {
-    Ok(ExamsApi {
+/// What an administrator with the token may ask and change.
+fn admin_api(config: &Config, parts: &Parts) -> anyhow::Result<axum::Router> {
+    let token = AdminToken::load_or_make(&config.data_dir)?;
+    let exams = ExamsApi {
         exams: parts.exams.clone(),
         audit: parts.audit.clone(),
-        token: AdminToken::load_or_make(&config.data_dir)?,
+        token: token.clone(),
         pacs: Arc::new(config.pacs.iter().map(|pacs| pacs.name.clone()).collect()),
-    })
-}
-
-/// The inventory of certificates, for the administrator.
-fn certificates_api(config: &Config) -> anyhow::Result<CertificatesApi> {
-    Ok(CertificatesApi {
+    };
+    let fetches = FetchesApi {
+        audit: parts.audit.clone(),
+        token: token.clone(),
+    };
+    let certificates = CertificatesApi {
         places: Arc::new(certs::place::all_places(config)),
-        token: AdminToken::load_or_make(&config.data_dir)?,
-    })
+        token: token.clone(),
+    };
+    let router = exams.router().merge(fetches.router());
+    let router = router.merge(certificates.router());
+    let Some(trust) = parts.trust.clone() else {
+        return Ok(router);
+    };
+    let again = trust.clone();
+    let refresh: admin::Refresh = Arc::new(move || {
+        let trust = again.clone();
+        Box::pin(async move { gate::refresh(&trust).await })
+    });
+    let trust = TrustApi {
+        trust,
+        refresh,
+        token,
+    };
+    Ok(router.merge(trust.router()))
 }
 
 /// What answers on each listener, and on the names of the public one.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{Audit, Kind, Object, Outcome};
 use crate::config::{Config, Gate, PeerListener, ServerIdentity};
 use crate::net::tls::{self, TlsError};
 use crate::net::{Clients, NamedConfigs, NamedHost, usable};
@@ -86,8 +87,8 @@ impl Names {
     }
 
     /// Reads files again when they change, and all of them at `hangup`, until `stop`. What cannot
-    /// be used is told and changes nothing.
-    pub(super) async fn watch(self, mut hangup: Signal, stop: CancellationToken) {
+    /// be used is told and changes nothing; another certificate in use is in the audit trail.
+    pub(super) async fn watch(self, audit: Audit, mut hangup: Signal, stop: CancellationToken) {
         let mut seen = self.stamps();
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -100,10 +101,16 @@ impl Names {
                 _ = looks.tick() => false,
             };
             let now = self.stamps();
-            let changed = |file: &Path| all || now.get(file) != seen.get(file);
+            let is_new = |file: &Path| now.get(file) != seen.get(file);
+            let changed = |file: &Path| all || is_new(file);
             for (host, identity) in &self.files {
-                if changed(&identity.certificate_file) || changed(&identity.key_file) {
-                    told(host, self.certificate(host, identity));
+                let files = [&identity.certificate_file, &identity.key_file];
+                if files.iter().any(|file| changed(file)) {
+                    let outcome = self.certificate(host, identity);
+                    if outcome.is_ok() && files.iter().any(|file| is_new(file)) {
+                        record(&audit, host).await;
+                    }
+                    told(host, outcome);
                 }
             }
             if let Some(file) = self.client_ca_file.as_deref().filter(|file| changed(file)) {
@@ -153,6 +160,17 @@ impl Stamp {
             length: metadata.size(),
             inode: metadata.ino(),
         })
+    }
+}
+
+async fn record(audit: &Audit, host: &str) {
+    let object = Object {
+        subject: Some(host.into()),
+        ..Object::default()
+    };
+    let event = audit.event(Kind::CertificateReplaced).on(object);
+    if let Err(error) = audit.record(event.ending(Outcome::default())).await {
+        tracing::error!(%error, "a new certificate is in use, and not in the audit trail");
     }
 }
 

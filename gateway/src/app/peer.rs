@@ -124,6 +124,7 @@ fn settings(config: &Config, consumer: &Consumer) -> PeerSettings {
             .peers
             .iter()
             .filter_map(fixed)
+            .chain(consumer.addresses.iter().cloned())
             .collect::<HashMap<_, _>>(),
         max_requests: consumer.max_requests,
         series_at_once: consumer.series_at_once,

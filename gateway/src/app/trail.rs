@@ -1,14 +1,20 @@
 //! The audit trail of the service, and the syslog servers that get it.
 
+use std::io;
+
 use anyhow::Context as _;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::tls;
 use crate::audit::atna::Source;
 use crate::audit::forward::{self, Target, Timing};
-use crate::audit::{Audit, Kind, Object, Settings, system_clock};
+use crate::audit::{Actor, Audit, Event, Kind, Object, Outcome, Peer, Settings, system_clock};
 use crate::config::AuditTrail;
+use crate::trust::{TrustAudit, TrustEvent};
 
 /// Opens the trail. Without it the service does not start: nothing may be shown that is not recorded.
 pub(super) async fn open(config: &AuditTrail) -> anyhow::Result<Audit> {
@@ -66,4 +72,88 @@ pub(super) async fn service(audit: &Audit, kind: Kind) -> anyhow::Result<()> {
     recorded
         .map(drop)
         .context("the audit trail cannot be written")
+}
+
+/// Takes what the trust store says to the trail.
+pub(super) struct TrustTrail {
+    audit: Audit,
+    runtime: Handle,
+}
+
+impl TrustTrail {
+    /// To be made on the runtime of the service.
+    pub(super) fn new(audit: Audit) -> Self {
+        Self {
+            audit,
+            runtime: Handle::current(),
+        }
+    }
+
+    fn event(&self, event: &TrustEvent) -> Event {
+        let (kind, actor, subject) = match event {
+            TrustEvent::BypassOpened { until, reason } => (
+                Kind::BypassStarted,
+                Actor {
+                    account: Some("admin-token".into()),
+                    ..Actor::default()
+                },
+                format!("revocation lists, until {}: {reason}", moment(*until)),
+            ),
+            TrustEvent::BypassClosed => (
+                Kind::BypassEnded,
+                Actor::default(),
+                "revocation lists".to_owned(),
+            ),
+            TrustEvent::BypassUsed { dn } => {
+                let peer = Peer {
+                    subject: Some(dn.into()),
+                    ..Peer::default()
+                };
+                let actor = Actor {
+                    peer: Some(peer),
+                    ..Actor::default()
+                };
+                (Kind::BypassUsed, actor, "revocation lists".to_owned())
+            }
+            TrustEvent::WhiteListReplaced { signed, domains } => {
+                let signed = moment(u64::try_from(*signed).unwrap_or_default());
+                let subject = format!("white list signed {signed}, {domains} domains");
+                (Kind::Administration, Actor::default(), subject)
+            }
+        };
+        let object = Object {
+            subject: Some(subject.into()),
+            ..Object::default()
+        };
+        let event = self.audit.event(kind).by(actor).on(object);
+        event.ending(Outcome::default())
+    }
+}
+
+impl TrustAudit for TrustTrail {
+    fn record(&self, event: &TrustEvent) -> io::Result<()> {
+        let audit = self.audit.clone();
+        let told = self.event(event);
+        let record = async move { audit.record(told).await };
+        if matches!(event, TrustEvent::BypassOpened { .. }) {
+            let recorded = self.runtime.block_on(record);
+            return recorded.map(drop).map_err(io::Error::other);
+        }
+        // Asked during handshakes, which do not wait for the disk: whatever a peer is then given is on
+        // record itself before it leaves.
+        self.runtime.spawn(async move {
+            if let Err(error) = record.await {
+                tracing::error!(%error, "an event of the trust store is not in the audit trail");
+            }
+        });
+        Ok(())
+    }
+}
+
+/// A moment (Unix seconds) as RFC 3339.
+fn moment(seconds: u64) -> String {
+    let at = i64::try_from(seconds).ok();
+    let at = at.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+    at.and_then(|at| at.format(&Rfc3339).ok())
+        .unwrap_or_default()
 }

@@ -143,7 +143,10 @@ fn identification(event: &Event) -> Identification {
             "E",
             Some(("110123", "Logout")),
         ),
-        Kind::BypassStarted => (alert, "E", Some(("110127", "Emergency Override Started"))),
+        // PS3.16 has no code for its use: it is told as its start.
+        Kind::BypassStarted | Kind::BypassUsed => {
+            (alert, "E", Some(("110127", "Emergency Override Started")))
+        }
         Kind::BypassEnded => (alert, "E", Some(("110138", "Emergency Override Stopped"))),
         Kind::ExamRegistered | Kind::ExamRemoved => (
             alert,

@@ -141,6 +141,8 @@ kinds! {
     BypassStarted = "bypass-started",
     /// That time ended.
     BypassEnded = "bypass-ended",
+    /// Somebody was let in only because of that.
+    BypassUsed = "bypass-used",
     /// An exam was opened to other DRIMboxes and links.
     ExamRegistered = "exam-registered",
     /// An exam was closed to them.

@@ -10,6 +10,7 @@ mod check;
 mod exams;
 mod fetch;
 mod manual;
+mod trust;
 mod verdict;
 mod whitelist;
 
@@ -30,6 +31,7 @@ pub(crate) use check::certificate;
 pub use check::check_config;
 pub use exams::{ExamsCommand, NewExam};
 pub use fetch::{Fetch, FetchError, Fetched, Progress};
+pub use trust::TrustCommand;
 pub use verdict::{Outcome, Verdict, print_verdicts};
 
 /// A check failed, or the service stopped on an error.
@@ -81,6 +83,17 @@ pub trait Service {
         &self,
         config: &Config,
         command: &ExamsCommand,
+    ) -> impl Future<Output = anyhow::Result<String>>;
+
+    /// Asks the running service whom it believes, or changes that; what to print.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or refuses.
+    fn trust(
+        &self,
+        config: &Config,
+        command: &TrustCommand,
     ) -> impl Future<Output = anyhow::Result<String>>;
 }
 
@@ -140,6 +153,11 @@ enum Command {
     Whitelist {
         #[command(subcommand)]
         what: whitelist::Command,
+    },
+    #[command(about = "Confiance du service en marche : état, actualisation, dérogation")]
+    Trust {
+        #[command(subcommand)]
+        what: trust::Trust,
     },
     #[command(about = "Journal des accès : le contrôler, le consulter, l'exporter")]
     Audit {
@@ -309,6 +327,7 @@ fn execute(
         Command::Restore(asked) => backup::restore(&asked, out, err),
         Command::Certs { what } => certs::execute(what, out, err),
         Command::Whitelist { what } => whitelist::run(what, out, err),
+        Command::Trust { what } => trust::execute(what, service, out, err),
         Command::Audit { what } => audit::execute(what, out, err),
         Command::Stats { what } => audit::stats(what, out, err),
         Command::Check {

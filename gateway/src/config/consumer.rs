@@ -1,6 +1,6 @@
 //! `[consumer]`: how exams of other DRIMboxes are fetched.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -48,6 +48,11 @@ pub(super) fn read(
     let ca_file = section.optional("ca_file", files::certificates);
     let identity = identity(&section, pacs);
     let peers: Vec<_> = section.sections("peers").into_iter().map(peer).collect();
+    let addresses: Vec<_> = section
+        .sections("addresses")
+        .into_iter()
+        .map(address)
+        .collect();
     somebody_is_known(&section, has_trust, !peers.is_empty());
     let is_whole = section.is_present() && section.has("ca_file") == ca_file.is_some();
     section.finish();
@@ -68,6 +73,7 @@ pub(super) fn read(
         ca_file,
         identity: identity?,
         peers: peers.into_iter().collect::<Option<_>>()?,
+        addresses: addresses.into_iter().collect::<Option<_>>()?,
     })
 }
 
@@ -125,6 +131,22 @@ fn peer(section: Section<'_>) -> Option<KnownPeer> {
         db_host: db_host?,
         address,
     })
+}
+
+/// Where a DRIMbox of the white list is found.
+fn address(section: Section<'_>) -> Option<(String, SocketAddr)> {
+    let db_host = section.required(
+        "db_host",
+        "indiquer le nom db de cette DRIMbox",
+        names::host_name,
+    );
+    let address = section.required(
+        "address",
+        "indiquer l'adresse et le port où elle se trouve",
+        |v| v.address(),
+    );
+    section.finish();
+    Some((db_host?, address?))
 }
 
 /// A network, or one address.

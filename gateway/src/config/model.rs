@@ -196,6 +196,9 @@ pub struct Consumer {
     pub identity: ServerIdentity,
     /// `[[consumer.peers]]`: DRIMboxes that are trusted besides those of the white list.
     pub peers: Vec<KnownPeer>,
+    /// `[[consumer.addresses]]`: where DRIMboxes are found, by `db` host name, instead of where their
+    /// names lead. Whether they are trusted is said elsewhere.
+    pub addresses: Vec<(String, SocketAddr)>,
 }
 
 /// Form of images that is asked for first.

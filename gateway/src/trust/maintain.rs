@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::crl::{self, TakeError, Taken};
 use super::http::{Downloads, FetchError, web_authorities};
 use super::whitelist::{self, ListError, Outcome};
-use super::{Trust, TrustEvent, disk};
+use super::{Trust, disk};
 use crate::config::Source;
 
 /// First pause after a failure; it doubles.
@@ -209,8 +209,8 @@ impl Trust {
     /// Notices what a command wrote, and the end of a bypass.
     async fn watch(&self) {
         let mut seen = self.stamps().await;
-        let mut bypass = self.open_bypass();
         loop {
+            self.look_at_bypass();
             tokio::time::sleep(LOOK).await;
             let stamps = self.stamps().await;
             if stamps != seen {
@@ -218,19 +218,19 @@ impl Trust {
                 let _ = blocking(move || trust.read_again()).await;
                 seen = stamps;
             }
-            let open = self.open_bypass();
-            match (&bypass, &open) {
-                (Some(_), None) => {
-                    tracing::warn!("revocation bypass ended");
-                    self.0.tell(&TrustEvent::BypassClosed);
-                }
-                (_, Some(open)) => {
-                    tracing::error!(until = open.until, "revocation bypass OPEN");
-                }
-                (None, None) => {}
-            }
-            bypass = open;
             self.set_gauges();
+        }
+    }
+
+    /// Says it again while one is open, and ends the one whose time is over, also when it ended while
+    /// nothing ran.
+    fn look_at_bypass(&self) {
+        if let Some(open) = self.open_bypass() {
+            tracing::error!(until = open.until, "revocation bypass OPEN");
+        } else if self.0.bypass.load().is_some()
+            && let Err(error) = self.end_bypass()
+        {
+            tracing::warn!(%error, "the file of a bypass that ended cannot be removed");
         }
     }
 

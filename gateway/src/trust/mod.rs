@@ -104,10 +104,14 @@ pub enum TrustEvent {
     },
 }
 
-/// Where events go. `record` returns when the event is kept for good.
+/// Where events go.
 pub trait TrustAudit: Send + Sync {
-    /// Keeps one event.
-    fn record(&self, event: &TrustEvent);
+    /// Keeps one event. [`TrustEvent::BypassOpened`] is kept for good when this returns, which may
+    /// block; the others may be on their way.
+    ///
+    /// # Errors
+    /// When it cannot be kept: what an administrator wanted to open then stays closed.
+    fn record(&self, event: &TrustEvent) -> std::io::Result<()>;
 }
 
 /// A bypass of missing or expired revocation lists, for a limited time.
@@ -131,6 +135,9 @@ pub enum BypassError {
     /// It could not be kept.
     #[error("the bypass cannot be kept: {0}")]
     Disk(#[from] std::io::Error),
+    /// It could not be told to the audit trail.
+    #[error("the bypass cannot be recorded in the audit trail, and is not opened: {0}")]
+    Audit(std::io::Error),
 }
 
 /// The white list in use, for people.
@@ -365,7 +372,7 @@ impl Trust {
     }
 
     /// Lets peers in until `until` (Unix seconds) although revocation lists are missing or expired.
-    /// Certificates that a list names stay refused. It outlives a restart.
+    /// Certificates that a list names stay refused. It outlives a restart. Blocks.
     ///
     /// # Errors
     /// [`BypassError`].
@@ -387,10 +394,11 @@ impl Trust {
                 .take(500)
                 .collect(),
         };
-        self.0.tell(&TrustEvent::BypassOpened {
+        let opened = TrustEvent::BypassOpened {
             until,
             reason: bypass.reason.clone(),
-        });
+        };
+        self.0.record(&opened).map_err(BypassError::Audit)?;
         let json = serde_json::to_vec(&bypass).map_err(std::io::Error::from)?;
         disk::write(&self.0.bypass_path(), &json)?;
         tracing::error!(
@@ -544,10 +552,14 @@ impl Inner {
     }
 
     fn tell(&self, event: &TrustEvent) {
-        let audit = self.audit.lock().clone();
-        if let Some(audit) = audit {
-            audit.record(event);
+        if let Err(error) = self.record(event) {
+            tracing::error!(%error, "an event of the trust store is not in the audit trail");
         }
+    }
+
+    fn record(&self, event: &TrustEvent) -> std::io::Result<()> {
+        let audit = self.audit.lock().clone();
+        audit.map_or(Ok(()), |audit| audit.record(event))
     }
 }
 

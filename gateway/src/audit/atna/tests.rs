@@ -249,6 +249,7 @@ fn events_have_the_codes_of_the_standard() {
         (Kind::Login, "110114", &["110122"]),
         (Kind::Logout, "110114", &["110123"]),
         (Kind::BypassStarted, "110113", &["110127"]),
+        (Kind::BypassUsed, "110113", &["110127"]),
         (Kind::Backup, "110106", &[]),
     ] {
         let event = full(kind);
