@@ -428,6 +428,21 @@ pub const METRICS: &[Metric] = &[
         help: "White lists refused, by reason.",
     },
     Metric {
+        name: "drimbox_viewer_refusals_total",
+        kind: Kind::Counter,
+        help: "Links and requests of the exam page refused, by reason.",
+    },
+    Metric {
+        name: "drimbox_viewer_lockouts_total",
+        kind: Kind::Counter,
+        help: "Studies locked because links to them were refused too often.",
+    },
+    Metric {
+        name: "drimbox_viewer_policy_reports_total",
+        kind: Kind::Counter,
+        help: "Violations of the exam page's policy that browsers reported.",
+    },
+    Metric {
         name: "drimbox_login_sessions",
         kind: Kind::Gauge,
         help: "Sessions of people who are logged in.",

@@ -20,7 +20,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use axum::routing::any_service;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -51,7 +50,7 @@ use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
 use crate::pixels::worker::{Codecs, WorkerSettings, Workers};
 use crate::source::Exams;
-use crate::store::{ListingStore, SledStore};
+use crate::store::{AttemptStore, ListingStore, SledStore};
 use crate::studies::{self, Studies};
 use crate::trust::Trust;
 use crate::{notify, telemetry};
@@ -182,6 +181,7 @@ struct Parts {
     audit: Audit,
     exams: Exams,
     login: Option<Arc<Login>>,
+    attempts: Arc<dyn AttemptStore>,
     capacity: Capacity,
 }
 
@@ -217,6 +217,7 @@ impl Parts {
         access.links = login
             .as_ref()
             .map(|login| gate::links(config, login, &exams));
+        let attempts = Arc::new(store.attempts()?);
         let store: Arc<dyn ListingStore> = Arc::new(store);
         let moves = Moves::new(config.dimse.ae_title.clone());
         let mut archives = Vec::new();
@@ -282,6 +283,7 @@ impl Parts {
             audit,
             exams,
             login,
+            attempts,
             capacity,
         })
     }
@@ -419,9 +421,8 @@ fn routers(
         });
         let pages = match &parts.login {
             Some(login) => crate::login::router(Arc::clone(login))
-                .merge(crate::viewer::router(viewer::build(config, parts, login)))
-                .route("/dicom-web/{*resource}", any_service(images()))
-                .fallback_service(Routers::nothing()),
+                .merge(crate::viewer::router(viewer::build(config, parts, login)?))
+                .merge(crate::viewer::images(images())),
             None => Routers::nothing(),
         };
         let routers_of_names = Routers::new(probe.before(images())).viewer(probe.before(pages));
