@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::samples::{Exam, Kos};
+use conformance::samples::Exam;
+use conformance::samples::kos::Kos;
 use conformance::testkit::psc::left_out;
 use conformance::testkit::{
     Gateway, GatewayConfig, Orthanc, PacsConfig, Pki, PscClient, PscProvider, binary,
@@ -67,7 +68,7 @@ impl Site {
             .unwrap()
             .peer(&pki)
             .unwrap()
-            .set("log.level", "debug")
+            .set("log.filter", "debug")
             .set("psc.environment", "custom")
             .set("psc.issuer", provider.issuer())
             .set("psc.client_id", CLIENT)

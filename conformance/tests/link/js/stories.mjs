@@ -79,8 +79,8 @@ async function logOut(kit, page) {
 }
 
 function nothingWentWrong(kit, seen) {
-  kit.assert.deepEqual(kit.complaints, []);
   kit.assert.deepEqual(seen.failed, []);
+  kit.assert.deepEqual(kit.complaints, []);
   kit.assert.equal(seen.reports, 0, 'reports of the policy');
   const [host] = kit.given.hosts;
   const foreign = [...seen.origins].filter((origin) => origin !== kit.url(host, '') && !origin.startsWith('https://localhost:') && !origin.startsWith('https://127.0.0.1:'));
@@ -139,10 +139,11 @@ export const stories = {
   async after_logout(kit) {
     const person = await kit.someone();
     const page = await person.tab();
-    const other = await person.tab();
     await comeIn(kit, page);
+    const other = await person.tab();
     await other.goto(kit.url(kit.given.hosts[0], '/viewer/'));
     await imageShown(other);
+    await page.bringToFront();
     await logOut(kit, page);
     kit.assert.doesNotMatch(await text(page), /AMELIE/);
     await page.reload();
@@ -152,6 +153,7 @@ export const stories = {
     await page.waitForFunction(() => document.querySelector('h1'));
     kit.assert.doesNotMatch(await text(page), /AMELIE/);
     // The other tab learns it with the next thing that it asks for.
+    await other.bringToFront();
     await other.reload();
     await other.waitForFunction(() => document.querySelector('main.end'));
   },

@@ -46,7 +46,7 @@ const complaints = [];
 
 async function watched(page) {
   page.on('console', (message) => {
-    if (['error', 'warn'].includes(message.type())) complaints.push(message.text());
+    if (['error', 'warn'].includes(message.type())) complaints.push(`${message.text()} ${message.location().url ?? ''}`.trim());
   });
   page.on('pageerror', (error) => complaints.push(error.message));
   // A slow machine is no failure.
