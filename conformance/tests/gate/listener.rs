@@ -44,7 +44,7 @@ fn a_vi_name_serves_no_images_to_a_peer() {
         let network = network().await;
         let mut asking = network.request().await;
         asking.url = asking.url.replace(SOURCE, VIEWER);
-        assert_eq!(network.ask(&asking).await.status(), 404);
+        assert_eq!(network.ask(&asking).await.status(), 401);
     });
 }
 

@@ -30,6 +30,8 @@ pub fn router(viewer: Arc<Viewer>) -> Router {
         .route(OPEN, get(open))
         .route("/viewer/api/exam", get(exam))
         .route("/viewer/csp-report", post(reported))
+        // Browsers ask by themselves; a page that is not found would be one more thing to look at.
+        .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
         .fallback(nothing)
         .layer(from_fn(named))
         .layer(from_fn(secure))
