@@ -450,12 +450,17 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "drimbox_viewer_refusals_total",
         kind: Kind::Counter,
-        help: "Links of reports that opened no exam, by reason.",
+        help: "Links and requests of the exam page refused, by reason.",
     },
     Metric {
         name: "drimbox_viewer_lockouts_total",
         kind: Kind::Counter,
-        help: "Studies to which no link is looked at for a while: too many were refused.",
+        help: "Studies locked because links to them were refused too often.",
+    },
+    Metric {
+        name: "drimbox_viewer_policy_reports_total",
+        kind: Kind::Counter,
+        help: "Violations of the exam page's policy that browsers reported.",
     },
     Metric {
         name: "drimbox_login_sessions",

@@ -23,7 +23,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use axum::routing::any_service;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -58,7 +57,7 @@ use crate::pixels::PixelLimits;
 use crate::pixels::pool::{Pool, PoolLimits};
 use crate::pixels::worker::{Codecs, WorkerSettings, Workers};
 use crate::source::Exams;
-use crate::store::{ListingStore, SledStore};
+use crate::store::{AttemptStore, ListingStore, SledStore};
 use crate::studies::{self, Studies};
 use crate::trust::Trust;
 use crate::{notify, telemetry};
@@ -202,6 +201,7 @@ struct Parts {
     exams: Exams,
     login: Option<Arc<Login>>,
     alerts: Option<certs::alerts::Alerts>,
+    attempts: Arc<dyn AttemptStore>,
     capacity: Capacity,
 }
 
@@ -237,6 +237,7 @@ impl Parts {
         access.links = login
             .as_ref()
             .map(|login| gate::links(config, login, &exams));
+        let attempts = Arc::new(store.attempts()?);
         let store: Arc<dyn ListingStore> = Arc::new(store);
         let moves = Moves::new(config.dimse.ae_title.clone());
         let mut archives = Vec::new();
@@ -304,6 +305,7 @@ impl Parts {
             exams,
             login,
             alerts,
+            attempts,
             capacity,
         })
     }
@@ -466,9 +468,8 @@ fn routers(
         });
         let pages = match &parts.login {
             Some(login) => crate::login::router(Arc::clone(login))
-                .merge(crate::viewer::router(viewer::build(config, parts, login)))
-                .route("/dicom-web/{*resource}", any_service(images()))
-                .fallback_service(Routers::nothing()),
+                .merge(crate::viewer::router(viewer::build(config, parts, login)?))
+                .merge(crate::viewer::images(images())),
             None => Routers::nothing(),
         };
         let pages = match &parts.alerts {

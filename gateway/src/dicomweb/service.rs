@@ -174,6 +174,7 @@ async fn handle(
             };
             match connection.listener {
                 ListenerKind::Peer => service.answer_peer(&asked).await,
+                ListenerKind::Viewer => service.answer_visitor(&asked).await,
                 _ => service.answer(&asked, &mut About::default()).await,
             }
         }
@@ -220,6 +221,17 @@ impl Service {
             tracing::error!("a request of a peer cannot be recorded and is refused: {error}");
             Err(Problem::unavailable("not now", LATER))
         })
+    }
+
+    /// Answers the exam page.
+    async fn answer_visitor(&self, asked: &Asked<'_>) -> Result<Response, Problem> {
+        let mut about = About::default();
+        let answer = self.answer(asked, &mut about).await;
+        if let Some(reason) = about.reason {
+            metrics::counter!("drimbox_viewer_refusals_total", "reason" => reason).increment(1);
+            tracing::info!(reason, "request of a visitor refused");
+        }
+        answer
     }
 
     async fn answer(&self, asked: &Asked<'_>, about: &mut About) -> Result<Response, Problem> {

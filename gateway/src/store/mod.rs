@@ -3,9 +3,11 @@
 //! What is here can be rebuilt: losing it costs questions to an archive, never data. Every backend
 //! passes the same contract tests. Calls block: callers run them off the async threads.
 
+mod attempts;
 mod sessions;
 mod sled;
 
+pub use self::attempts::{AttemptStore, Attempts, SledAttempts};
 pub use self::sessions::{SealedSession, SessionStore, SledSessions};
 pub use self::sled::SledStore;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{ListingStore, SledSessions, StoreError, StoredListing};
+use super::{ListingStore, SledAttempts, SledSessions, StoreError, StoredListing};
 
 const FOLDER: &str = "store";
 /// Where a database that cannot be opened is kept, for who wants to look at it.
@@ -15,6 +15,7 @@ const SCHEMA: &[u8] = b"1";
 const SCHEMA_KEY: &[u8] = b"schema";
 const LISTINGS: &str = "listings/1";
 const SESSIONS: &str = "sessions/1";
+const ATTEMPTS: &str = "attempts/1";
 /// Bytes of memory for pages.
 const PAGES: u64 = 8 * 1024 * 1024;
 /// Bytes on disk beyond which the listings start over.
@@ -61,6 +62,17 @@ impl SledStore {
         self.db
             .open_tree(SESSIONS)
             .map(SledSessions)
+            .map_err(failed)
+    }
+
+    /// The counters of refused attempts kept in it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    pub fn attempts(&self) -> Result<SledAttempts, StoreError> {
+        self.db
+            .open_tree(ATTEMPTS)
+            .map(SledAttempts)
             .map_err(failed)
     }
 

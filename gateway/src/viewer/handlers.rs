@@ -6,8 +6,8 @@ use axum::Router;
 use axum::extract::{Extension, RawQuery, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use http::{HeaderMap, StatusCode};
+use axum::routing::{any_service, get, post};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::api::{self, SessionFacts};
 use super::{ViewedPacs, Viewer, assets, pages};
@@ -29,10 +29,45 @@ pub fn router(viewer: Arc<Viewer>) -> Router {
         .route("/viewer/pro", get(professional))
         .route(OPEN, get(open))
         .route("/viewer/api/exam", get(exam))
+        .route("/viewer/csp-report", post(reported))
+        // Browsers ask by themselves; a page that is not found would be one more thing to look at.
+        .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
+        .fallback(nothing)
         .layer(from_fn(named))
         .layer(from_fn(secure))
         .with_state(viewer);
     pages.merge(assets::router())
+}
+
+/// DICOMweb for the exam page: the answers of `images`, kept from caches, other origins and scripts.
+pub fn images(images: Router) -> Router {
+    Router::new()
+        .route("/dicom-web/{*resource}", any_service(images))
+        .layer(from_fn(apart))
+}
+
+/// An object may be a document that a browser shows: nothing in it runs, and no page but the own one has it.
+async fn apart(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox";
+    for (name, value) in [
+        ("cache-control", "no-store"),
+        ("content-security-policy", policy),
+        ("cross-origin-embedder-policy", "require-corp"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("referrer-policy", "no-referrer"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "SAMEORIGIN"),
+        ("x-robots-tag", "noindex, nofollow"),
+    ] {
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    headers.append(header::VARY, HeaderValue::from_static("Cookie"));
+    response
 }
 
 /// The whole URL of a link is a secret: whatever logs requests gets this word.
@@ -69,14 +104,20 @@ impl Viewer {
     ) -> Result<(), Refusal> {
         let now = self.parts.login.now();
         let address = connection.remote.ip();
-        let decided = if self.throttle.may_open(link.study(), now) {
+        let decided = if self.throttle.may_open(address, link.study(), now) {
             self.parts.gate.open(&pacs.name, link).await.map(drop)
         } else {
             Err(Refusal::OtherLink)
         };
-        if let Err(refusal) = decided
-            && self.throttle.refused(address, link.study(), now)
-        {
+        let locked = match decided {
+            // Nobody guessed where nothing could be compared.
+            Ok(()) | Err(Refusal::ExamsUnknown) => {
+                self.throttle.succeeded(address, link.study());
+                false
+            }
+            Err(_) => self.throttle.refused(address, link.study()).await,
+        };
+        if locked && let Err(refusal) = decided {
             metrics::counter!("drimbox_viewer_lockouts_total").increment(1);
             tracing::warn!(
                 reason = refusal.label(),
@@ -192,9 +233,7 @@ async fn professional(
             .await
     };
     if let Some(cookie) = cookies::clear(LINK) {
-        answer
-            .headers_mut()
-            .append(http::header::SET_COOKIE, cookie);
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
     answer
 }
@@ -259,4 +298,15 @@ async fn exam(
             StatusCode::SERVICE_UNAVAILABLE.into_response()
         }
     }
+}
+
+/// A violation of the policy of the page. Anybody can send one, and it may hold addresses: it is counted, and not read.
+async fn reported() -> StatusCode {
+    metrics::counter!("drimbox_viewer_policy_reports_total").increment(1);
+    StatusCode::NO_CONTENT
+}
+
+/// Whatever else is asked for: what a link that opens nothing gets.
+async fn nothing(State(viewer): State<Arc<Viewer>>) -> Response {
+    viewer.unavailable()
 }

@@ -18,12 +18,13 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-pub use handlers::router;
+pub use handlers::{images, router};
 
 use crate::access::{Granted, LinkGate, Visitor, Visitors};
 use crate::audit::Audit;
 use crate::dicomweb::service::Texts;
 use crate::login::{Login, Sessions};
+use crate::store::{AttemptStore, StoreError};
 use crate::studies::Studies;
 use links::Links;
 use throttle::Throttle;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub gate: LinkGate,
     /// Who saw what.
     pub audit: Audit,
+    /// Where refused links are counted.
+    pub attempts: Arc<dyn AttemptStore>,
     /// Each `vi` name with its PACS.
     pub hosts: HashMap<Arc<str>, ViewedPacs>,
 }
@@ -58,14 +61,17 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    /// No link is open yet.
-    #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        Self {
+    /// No link is open yet; what was refused before the start still counts. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the counters cannot be read.
+    pub fn new(parts: Parts) -> Result<Self, StoreError> {
+        let throttle = Throttle::open(Arc::clone(&parts.attempts), parts.login.now())?;
+        Ok(Self {
             parts,
             links: Links::default(),
-            throttle: Throttle::default(),
-        }
+            throttle,
+        })
     }
 }
 

@@ -1,16 +1,20 @@
 //! How often one address may follow links, and how often links to one study may fail.
 //!
-//! Counters live in memory: a restart forgets them.
+//! An attempt counts from its beginning, and is given back when it was right: many at once get no further than one after
+//! the other. What was refused is on disk, and a restart forgets none of it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use psc_auth::UnixTime;
 
 use crate::dicom::uid::StudyUid;
+use crate::store::{AttemptStore, Attempts, StoreError};
 
 /// Links that one address follows in a window: a practice behind one address opens many.
 const OF_ADDRESS: Limit = Limit {
@@ -29,6 +33,12 @@ const REFUSED_OF_STUDY: Limit = Limit {
 };
 /// Counters kept; beyond, those of old windows go, then the table starts again.
 const MOST: usize = 100_000;
+/// Writes between two looks for old counters on disk.
+const SWEEP_EVERY: u32 = 1000;
+
+/// First byte of the name of a counter on disk.
+const ADDRESS: u8 = b'a';
+const STUDY: u8 = b's';
 
 struct Limit {
     most: u32,
@@ -36,32 +46,115 @@ struct Limit {
 }
 
 /// The counters.
-#[derive(Default)]
 pub(super) struct Throttle {
     followed: Counters<IpAddr>,
     refused: Counters<IpAddr>,
     studies: Counters<StudyUid>,
+    store: Arc<dyn AttemptStore>,
+    /// One write after the other: the last count is the one on disk.
+    writing: Arc<tokio::sync::Mutex<()>>,
+    writes: AtomicU32,
 }
 
 impl Throttle {
+    /// With what was refused before the start. Blocks.
+    pub(super) fn open(store: Arc<dyn AttemptStore>, now: UnixTime) -> Result<Self, StoreError> {
+        let throttle = Self {
+            followed: Counters::default(),
+            refused: Counters::default(),
+            studies: Counters::default(),
+            store,
+            writing: Arc::default(),
+            writes: AtomicU32::new(0),
+        };
+        throttle.store.forget_before(oldest(now))?;
+        for (name, attempts) in throttle.store.all(MOST)? {
+            match name.split_first() {
+                Some((&ADDRESS, octets)) => {
+                    if let Ok(octets) = <[u8; 16]>::try_from(octets) {
+                        let address = IpAddr::V6(Ipv6Addr::from(octets)).to_canonical();
+                        throttle.refused.restore(address, attempts);
+                    }
+                }
+                Some((&STUDY, uid)) => {
+                    let uid = std::str::from_utf8(uid).ok();
+                    if let Some(study) = uid.and_then(|uid| StudyUid::parse(uid).ok()) {
+                        throttle.studies.restore(study, attempts);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(throttle)
+    }
+
     /// Whether an address may follow another link now; counts it.
     pub(super) fn may_follow(&self, address: IpAddr, now: UnixTime) -> bool {
         let address = network(address);
-        let refused = self.refused.count(&address, &REFUSED_OF_ADDRESS, now);
-        self.followed.add(address, &OF_ADDRESS, now) <= OF_ADDRESS.most
-            && refused < REFUSED_OF_ADDRESS.most
+        self.followed.take(&address, &OF_ADDRESS, now)
+            && self.refused.has_room(&address, &REFUSED_OF_ADDRESS, now)
     }
 
-    /// Whether links to a study are looked at now.
-    pub(super) fn may_open(&self, study: &StudyUid, now: UnixTime) -> bool {
-        self.studies.count(study, &REFUSED_OF_STUDY, now) < REFUSED_OF_STUDY.most
+    /// Whether a link of this address to this study is looked at now; counts it as an attempt, until
+    /// [`succeeded`](Self::succeeded).
+    pub(super) fn may_open(&self, address: IpAddr, study: &StudyUid, now: UnixTime) -> bool {
+        let address = network(address);
+        self.refused.take(&address, &REFUSED_OF_ADDRESS, now)
+            && self.studies.take(study, &REFUSED_OF_STUDY, now)
     }
 
-    /// Counts a refused link. `true` when it is the one after which the study is locked.
-    pub(super) fn refused(&self, address: IpAddr, study: &StudyUid, now: UnixTime) -> bool {
-        self.refused.add(network(address), &REFUSED_OF_ADDRESS, now);
-        self.studies.add(study.clone(), &REFUSED_OF_STUDY, now) == REFUSED_OF_STUDY.most
+    /// An attempt that [`may_open`](Self::may_open) counted was right.
+    pub(super) fn succeeded(&self, address: IpAddr, study: &StudyUid) {
+        self.refused.give_back(&network(address));
+        self.studies.give_back(study);
     }
+
+    /// An attempt was refused: on disk when this returns. `true` when it is the one after which the study is locked.
+    pub(super) async fn refused(&self, address: IpAddr, study: &StudyUid) -> bool {
+        let address = network(address);
+        let locked = self.studies.tell_lock(study, &REFUSED_OF_STUDY);
+        let writing = Arc::clone(&self.writing).lock_owned().await;
+        let octets = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        };
+        let of_address = self.refused.get(&address);
+        let of_study = self.studies.get(study);
+        let records = [
+            (name(ADDRESS, &octets), of_address),
+            (name(STUDY, study.as_str().as_bytes()), of_study),
+        ];
+        let turn = self.writes.fetch_add(1, Ordering::Relaxed);
+        let sweep = turn % SWEEP_EVERY == SWEEP_EVERY - 1;
+        let store = Arc::clone(&self.store);
+        let work = move || {
+            let _writing = writing;
+            for (name, attempts) in records {
+                let Some(attempts) = attempts else {
+                    continue;
+                };
+                store.put(&name, attempts)?;
+                if sweep {
+                    store.forget_before(oldest(UnixTime::from_secs(attempts.since)))?;
+                }
+            }
+            Ok::<(), StoreError>(())
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
+            tracing::error!("a refused link is counted in memory only: {error}");
+        }
+        locked
+    }
+}
+
+fn name(kind: u8, about: &[u8]) -> Vec<u8> {
+    [&[kind], about].concat()
+}
+
+/// Windows that began before this second are over.
+fn oldest(now: UnixTime) -> u64 {
+    let longest = REFUSED_OF_ADDRESS.window.max(REFUSED_OF_STUDY.window);
+    now.as_secs().saturating_sub(longest.as_secs())
 }
 
 /// One subscriber has 2^64 addresses of IPv6: the network counts.
@@ -75,7 +168,19 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-struct Counters<K>(Mutex<HashMap<K, (UnixTime, u32)>>);
+struct Counter {
+    attempts: Attempts,
+    /// Whether its lock was told.
+    told: bool,
+}
+
+impl Counter {
+    fn is_over(&self, limit: &Limit, now: UnixTime) -> bool {
+        now.since(UnixTime::from_secs(self.attempts.since)) >= limit.window
+    }
+}
+
+struct Counters<K>(Mutex<HashMap<K, Counter>>);
 
 impl<K> Default for Counters<K> {
     fn default() -> Self {
@@ -83,29 +188,66 @@ impl<K> Default for Counters<K> {
     }
 }
 
-impl<K: Hash + Eq> Counters<K> {
-    fn add(&self, key: K, limit: &Limit, now: UnixTime) -> u32 {
+impl<K: Hash + Eq + Clone> Counters<K> {
+    /// Counts one more, unless there is no room.
+    fn take(&self, key: &K, limit: &Limit, now: UnixTime) -> bool {
         let mut counters = self.0.lock();
         if counters.len() >= MOST {
-            counters.retain(|_, (since, _)| now.since(*since) < limit.window);
+            counters.retain(|_, counter| !counter.is_over(limit, now));
             if counters.len() >= MOST {
                 counters.clear();
             }
         }
-        let (since, count) = counters.entry(key).or_insert((now, 0));
-        if now.since(*since) >= limit.window {
-            (*since, *count) = (now, 0);
+        let fresh = || Counter {
+            attempts: Attempts {
+                since: now.as_secs(),
+                count: 0,
+            },
+            told: false,
+        };
+        let counter = counters.entry(key.clone()).or_insert_with(fresh);
+        if counter.is_over(limit, now) {
+            *counter = fresh();
         }
-        *count = count.saturating_add(1);
-        *count
+        let has_room = counter.attempts.count < limit.most;
+        counter.attempts.count += u32::from(has_room);
+        has_room
     }
 
-    fn count(&self, key: &K, limit: &Limit, now: UnixTime) -> u32 {
-        let counters = self.0.lock();
-        match counters.get(key) {
-            Some((since, count)) if now.since(*since) < limit.window => *count,
-            _ => 0,
+    fn give_back(&self, key: &K) {
+        if let Some(counter) = self.0.lock().get_mut(key) {
+            counter.attempts.count = counter.attempts.count.saturating_sub(1);
         }
+    }
+
+    fn has_room(&self, key: &K, limit: &Limit, now: UnixTime) -> bool {
+        let counters = self.0.lock();
+        let counter = counters.get(key);
+        counter.is_none_or(|counter| {
+            counter.is_over(limit, now) || counter.attempts.count < limit.most
+        })
+    }
+
+    /// Whether the last of the attempts was used up; told once.
+    fn tell_lock(&self, key: &K, limit: &Limit) -> bool {
+        let mut counters = self.0.lock();
+        let counter = counters.get_mut(key);
+        counter.is_some_and(|counter| {
+            let full = counter.attempts.count >= limit.most;
+            full && !std::mem::replace(&mut counter.told, true)
+        })
+    }
+
+    fn get(&self, key: &K) -> Option<Attempts> {
+        self.0.lock().get(key).map(|counter| counter.attempts)
+    }
+
+    fn restore(&self, key: K, attempts: Attempts) {
+        let counter = Counter {
+            attempts,
+            told: false,
+        };
+        self.0.lock().insert(key, counter);
     }
 }
 
@@ -114,6 +256,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::store::SledStore;
 
     const NOW: u64 = 1_000_000;
 
@@ -121,45 +264,86 @@ mod tests {
         UnixTime::from_secs(NOW + seconds)
     }
 
-    #[test]
-    fn an_address_that_guesses_is_locked_out_and_the_others_are_not() {
-        let throttle = Throttle::default();
+    fn study(number: u32) -> StudyUid {
+        StudyUid::parse(&format!("1.{number}")).unwrap()
+    }
+
+    fn throttle(dir: &std::path::Path, now: UnixTime) -> Throttle {
+        let store = SledStore::open(dir).unwrap().attempts().unwrap();
+        Throttle::open(Arc::new(store), now).unwrap()
+    }
+
+    fn new() -> (tempfile::TempDir, Throttle) {
+        let dir = tempfile::tempdir().unwrap();
+        let throttle = throttle(dir.path(), at(0));
+        (dir, throttle)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_guesses_is_locked_out_and_the_others_are_not() {
+        let (_dir, throttle) = new();
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        for study in 0..REFUSED_OF_ADDRESS.most {
+        for number in 0..REFUSED_OF_ADDRESS.most {
             assert!(throttle.may_follow(one, at(0)));
-            let study = StudyUid::parse(&format!("1.{study}")).unwrap();
-            assert!(!throttle.refused(one, &study, at(0)));
+            assert!(throttle.may_open(one, &study(number), at(0)));
+            assert!(!throttle.refused(one, &study(number)).await);
         }
         assert!(!throttle.may_follow(one, at(1)));
+        assert!(!throttle.may_open(one, &study(0), at(1)));
         assert!(throttle.may_follow(other, at(1)));
         assert!(throttle.may_follow(one, at(3600)));
     }
 
-    #[test]
-    fn a_study_that_is_guessed_at_is_locked_whoever_asks() {
-        let throttle = Throttle::default();
-        let study = StudyUid::parse("1.2").unwrap();
+    #[tokio::test]
+    async fn a_study_that_is_guessed_at_is_locked_whoever_asks_also_after_a_restart() {
+        let (dir, before) = new();
         let mut locked = 0;
         for address in 0..REFUSED_OF_STUDY.most {
-            assert!(throttle.may_open(&study, at(0)));
             let address = IpAddr::from([198, 51, 100, address as u8]);
-            locked += u32::from(throttle.refused(address, &study, at(0)));
+            assert!(before.may_open(address, &study(2), at(0)));
+            locked += u32::from(before.refused(address, &study(2)).await);
         }
         assert_eq!(locked, 1, "the lock is told once");
-        assert!(!throttle.may_open(&study, at(0)));
-        assert!(throttle.may_open(&StudyUid::parse("1.3").unwrap(), at(0)));
-        assert!(throttle.may_open(&study, at(3600)));
+        drop(before);
+        let after = throttle(dir.path(), at(60));
+        let other = "203.0.113.1".parse().unwrap();
+        assert!(!after.may_open(other, &study(2), at(61)));
+        assert!(after.may_open(other, &study(3), at(61)));
+        assert!(after.may_open(other, &study(2), at(3600)));
+        drop(after);
+        let later = throttle(dir.path(), at(3601));
+        assert!(later.store.all(MOST).unwrap().is_empty());
     }
 
     #[test]
-    fn a_network_of_ipv6_counts_as_one() {
-        let throttle = Throttle::default();
-        let study = |n: u32| StudyUid::parse(&format!("1.{n}")).unwrap();
+    fn attempts_at_once_get_no_further_than_one_after_the_other() {
+        let (_dir, throttle) = new();
+        let address = |n| IpAddr::from([198, 51, 100, n]);
+        let looked_at = (0..100).filter(|n| throttle.may_open(address(*n), &study(1), at(0)));
+        assert_eq!(looked_at.count() as u32, REFUSED_OF_STUDY.most);
+    }
+
+    #[test]
+    fn whoever_has_the_right_link_is_never_locked_out() {
+        let (_dir, throttle) = new();
+        let address = "192.0.2.1".parse().unwrap();
+        for _ in 0..10 * REFUSED_OF_STUDY.most {
+            assert!(throttle.may_open(address, &study(1), at(0)));
+            throttle.succeeded(address, &study(1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_network_of_ipv6_counts_as_one() {
+        let (dir, before) = new();
         for n in 0..REFUSED_OF_ADDRESS.most {
             let address: IpAddr = format!("2001:db8::{n:x}").parse().unwrap();
-            throttle.refused(address, &study(n), at(0));
+            assert!(before.may_open(address, &study(n), at(0)));
+            before.refused(address, &study(n)).await;
         }
-        assert!(!throttle.may_follow("2001:db8::ffff".parse().unwrap(), at(0)));
-        assert!(throttle.may_follow("2001:db8:0:1::1".parse().unwrap(), at(0)));
+        drop(before);
+        let after = throttle(dir.path(), at(0));
+        assert!(!after.may_follow("2001:db8::ffff".parse().unwrap(), at(0)));
+        assert!(after.may_follow("2001:db8:0:1::1".parse().unwrap(), at(0)));
     }
 }

@@ -1,6 +1,8 @@
 // Runs one story in a real browser. Orders to the test that started it go out as lines of JSON, its answers come in.
 //
 //     node driver.mjs STORY '{"modules": FOLDER, "chromium": FILE, "hosts": {...}, "port": N, "folder": FOLDER}'
+//
+// "stories": FILE takes them from another file.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -12,7 +14,7 @@ const given = JSON.parse(text);
 const require = createRequire(`${given.modules}/`);
 const puppeteer = require('puppeteer-core');
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
-const { stories } = await import('./stories.mjs');
+const { stories } = await import(given.stories ?? './stories.mjs');
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
@@ -44,7 +46,7 @@ const complaints = [];
 
 async function watched(page) {
   page.on('console', (message) => {
-    if (['error', 'warn'].includes(message.type())) complaints.push(message.text());
+    if (['error', 'warn'].includes(message.type())) complaints.push(`${message.text()} ${message.location().url ?? ''}`.trim());
   });
   page.on('pageerror', (error) => complaints.push(error.message));
   // A slow machine is no failure.

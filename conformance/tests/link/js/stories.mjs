@@ -1,0 +1,185 @@
+// What people do with the link of a report, one story each.
+
+const SESSION = '__Host-drimbox';
+const RADIOLOGIST = '899700218896';
+const DESKTOP = { width: 1280, height: 900, deviceScaleFactor: 1 };
+const PHONE = { width: 390, height: 844, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+
+const heading = (page) => page.$eval('h1', (h1) => h1.textContent.trim().replace(/\s+/g, ' '));
+const text = (page) => page.$eval('body', (body) => body.innerText);
+const pathOf = (page) => new URL(page.url()).pathname;
+
+async function follow(page, selector) {
+  const click = page.$eval(selector, (element) => element.click());
+  const [answer] = await Promise.all([page.waitForNavigation(), click]);
+  return answer;
+}
+
+/** Keeps what the page asks for, and what it must not do. */
+function watch(kit, page) {
+  const own = kit.url(kit.given.hosts[0], '');
+  const seen = { origins: new Set(), referers: [], reports: 0, failed: [] };
+  page.on('request', (request) => {
+    const { origin, pathname, protocol } = new URL(request.url());
+    if (protocol.startsWith('http')) seen.origins.add(origin);
+    if (pathname === '/viewer/csp-report') seen.reports += 1;
+    if (request.headers().referer) seen.referers.push(request.headers().referer);
+  });
+  page.on('response', (response) => {
+    if (response.status() >= 400 && response.url().startsWith(own)) seen.failed.push(`${response.status()} ${new URL(response.url()).pathname}`);
+  });
+  return seen;
+}
+
+async function imageShown(page) {
+  await page.waitForFunction(() => document.querySelector('.stage')?.dataset.state === 'ready', { timeout: 60_000 });
+}
+
+const place = (page) => page.$eval('.slider', (slider) => slider.getAttribute('aria-valuetext'));
+
+/** From the link to the first image. */
+async function comeIn(kit, page) {
+  const [host] = kit.given.hosts;
+  await page.goto(kit.url(host, kit.given.link));
+  kit.assert.equal(pathOf(page), '/viewer/entree');
+  kit.assert.equal(new URL(page.url()).search, '');
+  kit.assert.equal(await heading(page), "Accès aux images de l'examen");
+  await follow(page, 'a.button');
+  kit.assert.equal(await heading(page), 'Qui êtes-vous ?');
+  await follow(page, `button[value="${RADIOLOGIST}"]`);
+  kit.assert.equal(pathOf(page), '/auth/situation');
+  await follow(page, 'button[type=submit]');
+  kit.assert.equal(page.url(), kit.url(host, '/viewer/'));
+  await imageShown(page);
+}
+
+async function keepPicture(kit, page, name) {
+  if (kit.given.pictures) await page.screenshot({ path: `${kit.given.pictures}/link-${name}.png` });
+}
+
+/** The image is there, its patient above it, and only what was published. */
+async function looksRight(kit, page) {
+  const lit = await page.$eval('.canvas-viewer canvas', (canvas) => {
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    return data.filter((value, at) => at % 4 === 0 && value > 40).length / (data.length / 4);
+  });
+  kit.assert(lit > 0.1, `${lit} of the screen is lit`);
+  const banner = await page.$eval('header.banner', (header) => header.innerText);
+  kit.assert.match(banner, /ESSAI/);
+  kit.assert.match(banner, /AMELIE/);
+  kit.assert.equal((await page.$$('nav.series button.entry')).length, 1);
+  await page.waitForFunction(() => [...document.querySelectorAll('nav.series img')].every((img) => img.complete && img.naturalWidth > 0));
+  kit.assert.match(await place(page), new RegExp(`Image \\d+ sur ${kit.given.images}$`));
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  kit.assert(wide <= 0, `${wide} pixels beside the screen`);
+}
+
+async function logOut(kit, page) {
+  await page.$eval('button.logout', (button) => button.click());
+  await page.waitForFunction(() => document.querySelector('h1')?.textContent === 'Consultation terminée');
+}
+
+function nothingWentWrong(kit, seen) {
+  kit.assert.deepEqual(seen.failed, []);
+  // The provider has no icon.
+  const own = kit.complaints.filter((line) => !/^Failed to load resource.*https:\/\/(localhost|127\.0\.0\.1):/.test(line));
+  kit.assert.deepEqual(own, []);
+  kit.assert.equal(seen.reports, 0, 'reports of the policy');
+  const [host] = kit.given.hosts;
+  const foreign = [...seen.origins].filter((origin) => origin !== kit.url(host, '') && !origin.startsWith('https://localhost:') && !origin.startsWith('https://127.0.0.1:'));
+  kit.assert.deepEqual(foreign, [], 'only this host and the provider');
+  const told = seen.referers.filter((referer) => referer.includes(kit.given.accession) || referer.includes('IHEInvoke'));
+  kit.assert.deepEqual(told, []);
+}
+
+export const stories = {
+  async whole_way(kit) {
+    const person = await kit.someone();
+    const page = await person.tab();
+    await page.setViewport(DESKTOP);
+    const seen = watch(kit, page);
+    await comeIn(kit, page);
+    await looksRight(kit, page);
+    await keepPicture(kit, page, 'desktop');
+    const before = await place(page);
+    await page.keyboard.press('ArrowDown');
+    await page.waitForFunction((old) => document.querySelector('.slider').getAttribute('aria-valuetext') !== old, {}, before);
+    await imageShown(page);
+    await page.keyboard.press('Home');
+    await page.waitForFunction(() => document.querySelector('.slider').getAttribute('aria-valuetext').startsWith('Image 1 '));
+    await imageShown(page);
+    // Nothing of the session can be read by a script.
+    kit.assert.equal(await page.evaluate(() => document.cookie), '');
+    kit.assert.equal(await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }])), '[{},{}]');
+    kit.assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+    // A reload shows the same exam.
+    await page.reload();
+    await imageShown(page);
+    nothingWentWrong(kit, seen);
+    await logOut(kit, page);
+    const cookies = await person.cookies();
+    kit.assert.equal(cookies.some(({ name, domain }) => name === SESSION && domain === kit.given.hosts[0]), false);
+  },
+
+  async on_a_phone(kit) {
+    const page = await (await kit.someone()).tab();
+    await page.setViewport(PHONE);
+    const seen = watch(kit, page);
+    await comeIn(kit, page);
+    await looksRight(kit, page);
+    await keepPicture(kit, page, 'phone');
+    const before = await place(page);
+    const box = await (await page.$('.screen')).boundingBox();
+    const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+    const touch = await page.touchscreen.touchStart(x, y);
+    for (let step = 1; step <= 5; step += 1) await touch.move(x, y + 5 * step);
+    await touch.end();
+    await page.waitForFunction((old) => document.querySelector('.slider').getAttribute('aria-valuetext') !== old, {}, before);
+    nothingWentWrong(kit, seen);
+    await logOut(kit, page);
+  },
+
+  async after_logout(kit) {
+    const person = await kit.someone();
+    const page = await person.tab();
+    await comeIn(kit, page);
+    const other = await person.tab();
+    await other.goto(kit.url(kit.given.hosts[0], '/viewer/'));
+    await imageShown(other);
+    await page.bringToFront();
+    await logOut(kit, page);
+    kit.assert.doesNotMatch(await text(page), /AMELIE/);
+    await page.reload();
+    await page.waitForFunction(() => document.querySelector('main.end'));
+    kit.assert.doesNotMatch(await text(page), /AMELIE/);
+    await page.goBack();
+    await page.waitForFunction(() => document.querySelector('h1'));
+    kit.assert.doesNotMatch(await text(page), /AMELIE/);
+    // The other tab learns it with the next thing that it asks for.
+    await other.bringToFront();
+    await other.reload();
+    await other.waitForFunction(() => document.querySelector('main.end'));
+  },
+
+  async nothing_to_see(kit) {
+    const [host] = kit.given.hosts;
+    const page = await (await kit.someone()).tab();
+    await page.setBypassCSP(true);
+    const accessible = async (what) => {
+      await page.evaluate(kit.axe);
+      const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }));
+      kit.assert.deepEqual(violations.map(({ id, nodes }) => `${what} ${id}: ${nodes[0].html}`), []);
+      await keepPicture(kit, page, what);
+    };
+    await page.goto(kit.url(host, kit.given.otherLink));
+    await accessible('entrance');
+    await follow(page, 'a.button');
+    await follow(page, `button[value="${RADIOLOGIST}"]`);
+    const answer = await follow(page, 'button[type=submit]');
+    kit.assert.equal(answer.status(), 404);
+    kit.assert.equal(await heading(page), "Cet examen n'est pas disponible");
+    await accessible('unavailable');
+    await page.goto(kit.url(host, '/viewer/'));
+    await page.waitForFunction(() => document.querySelector('h1')?.textContent === 'Examen non accessible');
+  },
+};

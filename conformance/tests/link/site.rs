@@ -1,0 +1,189 @@
+//! Two PACS with a `vi` name each, the provider, and exams that were published by command.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use conformance::samples::Exam;
+use conformance::samples::kos::Kos;
+use conformance::testkit::psc::left_out;
+use conformance::testkit::{
+    Gateway, GatewayConfig, Orthanc, PacsConfig, Pki, PscClient, PscProvider, binary,
+};
+use serde_json::json;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use crate::support::{browser, exam, files, folder, run};
+
+const CLIENT: &str = "drimbox-essai";
+/// The name of the PACS `ici`, whose exams are published, and of `ailleurs`.
+pub const HOSTS: [&str; 2] = ["vi1.test.example", "vi2.test.example"];
+pub const PACS: [&str; 2] = ["ici", "ailleurs"];
+/// The exam of most tests: the first of its three series is published.
+pub const EXAM: &str = "ct";
+/// Published too, with a report of its own.
+pub const OTHER: &str = "mr";
+/// In the PACS, and not published.
+pub const CLOSED: &str = "dx";
+const STORIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/link/js/stories.mjs");
+const BUILT: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../gateway/viewer/dist/files.tsv"
+);
+
+pub struct Site {
+    pub home: PathBuf,
+    pub pki: Pki,
+    pub gateway: Gateway,
+    pub provider: PscProvider,
+    pub port: u16,
+    _orthanc: Orthanc,
+}
+
+impl Site {
+    /// The site of this program, for one test after the other: they share the provider's user and the counters of
+    /// refusals.
+    pub async fn lock() -> MutexGuard<'static, Self> {
+        static SITE: OnceCell<Mutex<Site>> = OnceCell::const_new();
+        SITE.get_or_init(async || Mutex::new(Self::start("link").await))
+            .await
+            .lock()
+            .await
+    }
+
+    pub async fn start(name: &str) -> Self {
+        let home = folder(name);
+        let pki = Pki::new(&home.join("pki"), "Test CA").unwrap();
+        let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let provider = PscProvider::start(build, &home.join("psc"), &pki)
+            .await
+            .unwrap();
+        let orthanc = Orthanc::builder(&home.join("orthanc"))
+            .start()
+            .await
+            .unwrap();
+        orthanc.upload(files(&[EXAM, OTHER, CLOSED])).await.unwrap();
+        let identity = pki.client(CLIENT).unwrap();
+        let path = |path: &Path| path.display().to_string();
+        let mut config = GatewayConfig::new(&home.join("gateway"))
+            .unwrap()
+            .peer(&pki)
+            .unwrap()
+            .set("log.filter", "debug")
+            .set("psc.environment", "custom")
+            .set("psc.issuer", provider.issuer())
+            .set("psc.client_id", CLIENT)
+            .set("psc.certificate_file", path(&identity.certificate_file))
+            .set("psc.key_file", path(&identity.key_file))
+            .set("psc.ca_file", path(pki.ca_file()));
+        let mut client = PscClient::new(CLIENT);
+        let port = config.address("peer").unwrap().port();
+        for (host, pacs) in HOSTS.iter().zip(PACS) {
+            let db = format!("db-{pacs}.test.example");
+            let upstream = PacsConfig::new(pacs, orthanc.ae_title(), orthanc.dicom_port())
+                .db_host(&db, &pki.server(&[&db]).unwrap())
+                .vi_host(host, &pki.server(&[host]).unwrap());
+            config = config.pacs(upstream);
+            client = client.redirect(&format!("https://{host}:{port}/auth/psc/callback"));
+        }
+        provider.register(&[client]).await.unwrap();
+        let site = Self {
+            gateway: Gateway::start(config).await.unwrap(),
+            home,
+            pki,
+            provider,
+            port,
+            _orthanc: orthanc,
+        };
+        site.publish(EXAM, &[]).await;
+        site.publish(OTHER, &[]).await;
+        site
+    }
+
+    /// Publishes the first series of an exam as an administrator does.
+    pub async fn publish(&self, name: &str, more: &[&str]) {
+        let mut kos = Kos::of(exam(name), "https://db-ici.test.example/dicom-web");
+        kos.series.truncate(1);
+        let file = self.home.join(format!("{name}.kos.dcm"));
+        kos.write(&file).unwrap();
+        let file = file.display().to_string();
+        let cda = report_of(name);
+        let add = ["add", "--kos", &file, "--pacs", PACS[0], "--cda-id", &cda];
+        self.exams(&[&add, more].concat()).await;
+    }
+
+    pub async fn withdraw(&self, name: &str) {
+        let study = &exam(name).study_instance_uid;
+        self.exams(&["remove", "--pacs", PACS[0], "--study", study])
+            .await;
+    }
+
+    async fn exams(&self, arguments: &[&str]) {
+        let mut command = Command::new(binary().unwrap());
+        command.arg("exams").args(arguments);
+        command.env("DRIMBOX_CONFIG", self.home.join("gateway/drimbox.toml"));
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = output.await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    }
+
+    pub fn url(&self, host: &str, path: &str) -> String {
+        format!("https://{host}:{}{path}", self.port)
+    }
+}
+
+/// The id of the report of an exam: root and extension.
+pub fn report_of(name: &str) -> String {
+    format!("1.2.250.1.999.7^CR-{}", exam(name).accession_number)
+}
+
+/// The accession number as reports write it: root and extension.
+pub fn accession_of(exam: &Exam) -> String {
+    format!("1.2.250.1.999.5.{}", exam.accession_number)
+}
+
+/// The link in the report of an exam.
+pub fn link_of(name: &str) -> String {
+    let exam = exam(name);
+    link(
+        &exam.study_instance_uid,
+        &accession_of(exam),
+        &report_of(name).replace('^', "_"),
+    )
+}
+
+pub fn link(study: &str, accession: &str, report: &str) -> String {
+    format!(
+        "/IHEInvokeImageDisplay?requestType=STUDY&studyUID={study}&Accessionnumber={accession}&idCDA={report}"
+    )
+}
+
+/// Plays a story in a browser of its own.
+pub fn story(name: &str) {
+    if left_out() {
+        return;
+    }
+    assert!(
+        Path::new(BUILT).exists(),
+        "the exam page is not built: run `make viewer`, then build the gateway"
+    );
+    run(async {
+        let site = Site::lock().await;
+        let exam = exam(EXAM);
+        let options = json!({
+            "hosts": HOSTS,
+            "port": site.port,
+            "stories": STORIES,
+            "link": link_of(EXAM),
+            "otherLink": link_of(EXAM).replace(&exam.accession_number, "E00000000"),
+            "accession": exam.accession_number,
+            "description": exam.study_description,
+            "images": exam.series[0].count,
+        });
+        let place = folder(&format!("link-browser-{name}"));
+        browser::play(name, &place, options, async |order| {
+            panic!("no order {order}")
+        })
+        .await;
+    });
+}
