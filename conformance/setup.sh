@@ -27,7 +27,7 @@ need npm /usr/bin/npm
 need build-essential /usr/bin/cc
 need cmake /usr/bin/cmake
 need curl /usr/bin/curl
-need chromium /usr/bin/chromium
+need openssl /usr/bin/openssl
 need python3-venv /usr/lib/python3*/ensurepip/__init__.py
 need chromium /usr/bin/chromium
 need fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf

@@ -35,6 +35,7 @@ pub use failure::{Cause, Failure};
 pub use lifecycle::{InstallError, Installer, Lifecycle, Parts, Reason, Settings, Status};
 pub use name::{DnsName, NotAName};
 pub use probe::{Port80, Probe, Resolver, Seen, SystemProbe, SystemResolver};
+pub use record::current_record;
 pub use schedule::{Age, Validity};
 pub use store::{FileStore, Store, StoreError, Tokens};
 pub use transport::{

@@ -140,6 +140,12 @@ impl Records {
     }
 }
 
+/// The name in a [`crate::Store`] of the certificate in use for a name: an [`Issued`] in JSON.
+#[must_use]
+pub fn current_record(name: &DnsName) -> String {
+    format!("names/{name}/{}", Slot::Current.record())
+}
+
 impl Slot {
     const fn record(self) -> &'static str {
         match self {

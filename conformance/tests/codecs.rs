@@ -140,7 +140,7 @@ fn a_codec_that_crashes_costs_one_request_and_is_counted() {
                 metric(&pair.gateway, BUSY, &[]).await == 1
             })
             .await;
-            signal(worker, Signal::SEGV);
+            signal(worker, Signal::ABORT);
             signal(worker, Signal::CONT);
         };
         assert_eq!(futures_util::join!(asked, crash).0, 502);

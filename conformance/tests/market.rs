@@ -128,6 +128,15 @@ fn a_first_start_ends_with_https_and_a_certificate_that_clients_trust() {
             metric(&gateway, "drimbox_certificate_not_after_seconds", &place).await > 1_790_000_000
         );
 
+        // It is in the inventory like any other.
+        let list = Command::new(binary().unwrap())
+            .args(["certs", "show", "vi:ct", "--config"])
+            .arg(root.join("drimbox.toml"))
+            .output()
+            .unwrap();
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        assert!(list.contains("Pebble") && list.contains(VI), "{list}");
+
         // Port 80 does what it must and nothing else.
         let clear = Client::builder()
             .resolve(VI, ([127, 0, 0, 1], port).into())

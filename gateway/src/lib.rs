@@ -7,6 +7,7 @@ pub mod admin;
 pub mod app;
 pub mod archive;
 pub mod audit;
+pub mod backup;
 pub mod cache;
 pub mod certs;
 pub mod cli;

@@ -54,8 +54,9 @@ async fn the_oddities_of_psc_do_not_stop_a_login() {
         world.psc.set(knobs.clone()).await.unwrap();
         world.psc.set(json!({"user": user})).await.unwrap();
         let party = world.consumer();
-        let session = world.log_in(&party).await.expect(&knobs.to_string());
-        let info = party.user_info(&session).await.expect(&knobs.to_string());
+        let case = knobs.to_string();
+        let session = world.log_in(&party).await.expect(&case);
+        let info = party.user_info(&session).await.expect(&case);
         assert_eq!(info.situations().is_empty(), user == SECRETARY);
     }
 }

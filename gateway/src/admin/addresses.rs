@@ -163,7 +163,7 @@ fn read(file: &Path) -> Result<Vec<Network>, AddressListError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::unchecked_duration_subtraction)]
+    #![allow(clippy::unwrap_used, clippy::unchecked_time_subtraction)]
     use super::*;
 
     fn list(text: &str) -> (tempfile::TempDir, Result<AddressList, AddressListError>) {

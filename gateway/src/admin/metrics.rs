@@ -163,6 +163,26 @@ pub const METRICS: &[Metric] = &[
         help: "Certificates and authorities read again, by outcome.",
     },
     Metric {
+        name: "drimbox_alerts_waiting",
+        kind: Kind::Gauge,
+        help: "Alerts on certificates that are written and not delivered yet.",
+    },
+    Metric {
+        name: "drimbox_alerts_delivered_total",
+        kind: Kind::Counter,
+        help: "Alerts delivered, by channel.",
+    },
+    Metric {
+        name: "drimbox_alerts_failures_total",
+        kind: Kind::Counter,
+        help: "Deliveries of alerts that failed and are repeated, by channel.",
+    },
+    Metric {
+        name: "drimbox_alerts_silent_recipients",
+        kind: Kind::Gauge,
+        help: "Mail recipients of alerts that did not acknowledge their monthly test, or are refused.",
+    },
+    Metric {
         name: "drimbox_acme_next_attempt_seconds",
         kind: Kind::Gauge,
         help: "Next order of a market certificate, seconds since 1970.",
@@ -426,6 +446,16 @@ pub const METRICS: &[Metric] = &[
         name: "drimbox_whitelist_refused_total",
         kind: Kind::Counter,
         help: "White lists refused, by reason.",
+    },
+    Metric {
+        name: "drimbox_viewer_refusals_total",
+        kind: Kind::Counter,
+        help: "Links of reports that opened no exam, by reason.",
+    },
+    Metric {
+        name: "drimbox_viewer_lockouts_total",
+        kind: Kind::Counter,
+        help: "Studies to which no link is looked at for a while: too many were refused.",
     },
     Metric {
         name: "drimbox_login_sessions",

@@ -4,6 +4,7 @@
 //! whoever has the token of the administrator.
 
 mod addresses;
+mod certificates;
 mod exams;
 mod fetches;
 mod metrics;
@@ -27,6 +28,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub use addresses::{AddressList, AddressListError};
+pub use certificates::CertificatesApi;
 pub use exams::ExamsApi;
 pub use fetches::{FetchRecord, FetchesApi};
 pub use metrics::{Kind, METRICS, Metric, Metrics};

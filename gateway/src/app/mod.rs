@@ -1,5 +1,6 @@
 //! The composition root: builds every part, starts and stops listeners in order.
 
+mod alerts;
 mod check;
 mod check_psc;
 mod credentials;
@@ -29,7 +30,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tokens};
-use crate::admin::{self, AddressList, AdminToken, ExamsApi, FetchesApi, Metrics, Probe, TrustApi};
+use crate::admin::{
+    self, AddressList, AdminToken, CertificatesApi, ExamsApi, FetchesApi, Metrics, Probe, TrustApi,
+};
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
@@ -98,7 +101,7 @@ impl Service for App {
             behind.spawn(psc.follow_certificate(background.clone()));
         }
         behind.spawn(certs::watch::run(
-            certs::place::places(&config),
+            certs::place::all_places(&config),
             background.clone(),
         ));
         if let Some(login) = parts.login.clone() {
@@ -110,7 +113,11 @@ impl Service for App {
             behind.spawn(async move { archive.maintain(background).await });
         }
         let health = Health::start(&parts, config.cache.max_bytes, background.clone());
-        let api = admin_api(&config, &parts)?;
+        let mut api = admin_api(&config, &parts)?;
+        if let Some(alerts) = parts.alerts.clone() {
+            api = api.merge(certs::alerts::acknowledge::router(alerts.clone()));
+            behind.spawn(alerts::run(alerts, &config, background.clone()));
+        }
         listeners.start_background(&config, &health, metrics, api, &background, &mut behind);
         if let Some(names) = listeners.names.take() {
             let audit = parts.audit.clone();
@@ -194,6 +201,7 @@ struct Parts {
     audit: Audit,
     exams: Exams,
     login: Option<Arc<Login>>,
+    alerts: Option<certs::alerts::Alerts>,
     capacity: Capacity,
 }
 
@@ -283,6 +291,7 @@ impl Parts {
             trail: Some(Arc::new(Trail::new(audit.clone()))),
         });
         let capacity = Capacity::new(&config.limits);
+        let alerts = alerts::build(config).await?;
         Ok(Self {
             cache,
             moves,
@@ -294,6 +303,7 @@ impl Parts {
             audit,
             exams,
             login,
+            alerts,
             capacity,
         })
     }
@@ -411,7 +421,12 @@ fn admin_api(config: &Config, parts: &Parts) -> anyhow::Result<axum::Router> {
         audit: parts.audit.clone(),
         token: token.clone(),
     };
+    let certificates = CertificatesApi {
+        places: Arc::new(certs::place::all_places(config)),
+        token: token.clone(),
+    };
     let router = exams.router().merge(fetches.router());
+    let router = router.merge(certificates.router());
     let Some(trust) = parts.trust.clone() else {
         return Ok(router);
     };
@@ -455,6 +470,10 @@ fn routers(
                 .route("/dicom-web/{*resource}", any_service(images()))
                 .fallback_service(Routers::nothing()),
             None => Routers::nothing(),
+        };
+        let pages = match &parts.alerts {
+            Some(alerts) => pages.merge(certs::alerts::acknowledge::router(alerts.clone())),
+            None => pages,
         };
         let routers_of_names = Routers::new(probe.before(images())).viewer(probe.before(pages));
         routers.insert(ListenerKind::Peer, routers_of_names);

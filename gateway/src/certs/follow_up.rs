@@ -406,6 +406,7 @@ mod tests {
                     certificate_file: "c".into(),
                     key_file: "k".into(),
                 },
+                kept: crate::certs::place::Kept::Files,
             },
             facts: Some(Facts::of(&certificate(&profile).0).unwrap()),
             chain: Vec::new(),

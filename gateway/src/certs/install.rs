@@ -531,6 +531,7 @@ mod tests {
                 certificate_file: dir.path().join("c.pem"),
                 key_file: dir.path().join("k.pem"),
             },
+            kept: crate::certs::place::Kept::Files,
         };
         let key = KeyPair::generate().unwrap();
         let chain = chain_for(profile, &key);

@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 
 use super::facts::Facts;
-use super::place::{Place, Role};
+use super::place::{Kept, Place, Role};
 use crate::config::ServerIdentity;
 use crate::net;
 
@@ -61,6 +61,8 @@ pub enum Finding {
         /// Why.
         why: String,
     },
+    /// The gateway is to obtain it, and has not yet.
+    NotObtained,
     /// Others than the service may read the private key.
     KeyExposed {
         /// The file.
@@ -99,6 +101,7 @@ impl Finding {
     pub fn severity(&self) -> Severity {
         match self {
             Self::Unreadable { .. }
+            | Self::NotObtained
             | Self::KeyExposed { .. }
             | Self::KeyMismatch
             | Self::WrongHost(_)
@@ -134,6 +137,7 @@ impl Finding {
                     at.date()
                 )
             }
+            Self::NotObtained => "pas encore obtenu de l'autorité (ACME)".into(),
             Self::WeakKey => "la clé RSA a moins de 2048 bits".into(),
             Self::NotYetValid(from) => format!("valable seulement à partir du {}", from.date()),
             Self::Expired(at) => format!("expiré depuis le {}", at.date()),
@@ -151,6 +155,9 @@ impl Finding {
     pub fn remedy(&self, role: Role) -> String {
         match self {
             Self::Unreadable { .. } => "remplacer ce fichier, ou corriger ses droits".into(),
+            Self::NotObtained => {
+                "démarrer le service, puis lancer drimbox check acme, qui dit ce qui manque".into()
+            }
             Self::KeyExposed { file } => format!("chmod 600 {}", file.display()),
             Self::KeyMismatch => "indiquer la clé avec laquelle ce certificat a été demandé ; le \
                                   certificat vient en premier dans son fichier, puis ses \
@@ -232,7 +239,7 @@ pub fn examine(place: Place, now: OffsetDateTime) -> Entry {
         chain: Vec::new(),
         findings: Vec::new(),
     };
-    let (certificates, key) = match read(&entry.place.identity) {
+    let (certificates, key) = match read(&entry.place) {
         Ok(read) => read,
         Err(finding) => {
             entry.findings.push(finding);
@@ -316,7 +323,31 @@ pub fn dates(own: &Facts, role: Role, now: OffsetDateTime) -> Option<Finding> {
 
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-fn read(identity: &ServerIdentity) -> Result<Identity, Finding> {
+fn read(place: &Place) -> Result<Identity, Finding> {
+    match place.kept {
+        Kept::Files => read_files(&place.identity),
+        Kept::Record => read_record(&place.identity.certificate_file),
+    }
+}
+
+/// The certificate that the gateway obtained, and its key.
+fn read_record(file: &Path) -> Result<Identity, Finding> {
+    let unreadable = |why: String| Finding::Unreadable {
+        file: file.to_owned(),
+        why,
+    };
+    let text = content(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Finding::NotObtained,
+        _ => unreadable(error.to_string()),
+    })?;
+    let issued: acme::Issued = serde_json::from_slice(&text)
+        .map_err(|_| unreadable("n'est pas un certificat obtenu par la passerelle".into()))?;
+    let chain = issued.chain().map_err(|e| unreadable(e.to_string()))?;
+    let key = issued.key().map_err(|e| unreadable(e.to_string()))?;
+    Ok((chain.into_iter().take(MAX_CHAIN).collect(), key))
+}
+
+fn read_files(identity: &ServerIdentity) -> Result<Identity, Finding> {
     let unreadable = |file: &Path, why: String| Finding::Unreadable {
         file: file.to_owned(),
         why,
@@ -390,6 +421,7 @@ mod tests {
             user: "PACS scanner".into(),
             host: Some(HOST.into()),
             identity,
+            kept: crate::certs::place::Kept::Files,
         }
     }
 

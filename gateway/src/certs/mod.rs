@@ -4,6 +4,7 @@
 //! [`follow_up`] compares it with the list that IGC Santé exports. [`market`] obtains and renews those
 //! of the `vi` names.
 
+pub mod alerts;
 pub mod container;
 pub mod facts;
 mod files;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::market;
 use crate::config::{Config, ServerIdentity};
 
 /// What a certificate is for (certificate set of a DRIMbox, IGC Santé guide).
@@ -80,9 +81,56 @@ pub struct Place {
     pub host: Option<String>,
     /// Its files.
     pub identity: ServerIdentity,
+    /// In what form they are.
+    pub kept: Kept,
 }
 
-/// The places of a configuration, in the order of the file.
+/// In what form a certificate and its key are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// PEM files of the administrator.
+    Files,
+    /// The record of [`super::market`], which the gateway obtained itself: both names are that file.
+    Record,
+}
+
+impl Place {
+    /// Whether the gateway obtains and renews it itself.
+    #[must_use]
+    pub fn is_from_acme(&self) -> bool {
+        self.kept == Kept::Record
+    }
+}
+
+/// The places of a configuration, and those whose certificates the gateway obtains itself.
+#[must_use]
+pub fn all_places(config: &Config) -> Vec<Place> {
+    let mut all = places(config);
+    let Some(acme) = &config.acme else { return all };
+    for pacs in &config.pacs {
+        let (Some(host), None) = (&pacs.vi_host, &pacs.vi_tls) else {
+            continue;
+        };
+        let Ok(name) = acme::DnsName::parse(host) else {
+            continue;
+        };
+        let record = market::folder(&config.data_dir, acme).join(acme::current_record(&name));
+        all.push(Place {
+            id: format!("vi:{}", pacs.name),
+            role: Role::Market,
+            user: format!("PACS {}", pacs.name),
+            host: Some(host.clone()),
+            identity: ServerIdentity {
+                certificate_file: record.clone(),
+                key_file: record,
+            },
+            kept: Kept::Record,
+        });
+    }
+    all
+}
+
+/// The places of a configuration whose files the administrator gives, in the order of the file.
 #[must_use]
 pub fn places(config: &Config) -> Vec<Place> {
     let mut places = Vec::new();
@@ -95,6 +143,7 @@ pub fn places(config: &Config) -> Vec<Place> {
             user: "[local]".into(),
             host: local.public_url.as_deref().and_then(host_of),
             identity: identity.clone(),
+            kept: Kept::Files,
         });
     }
     if let Some(identity) = &config.dimse.tls {
@@ -104,6 +153,7 @@ pub fn places(config: &Config) -> Vec<Place> {
             user: "[dimse]".into(),
             host: None,
             identity: identity.clone(),
+            kept: Kept::Files,
         });
     }
     if let Some(psc) = &config.psc {
@@ -114,6 +164,7 @@ pub fn places(config: &Config) -> Vec<Place> {
             // Its CN is the client id.
             host: None,
             identity: psc.identity.clone(),
+            kept: Kept::Files,
         });
     }
     for pacs in &config.pacs {
@@ -125,6 +176,7 @@ pub fn places(config: &Config) -> Vec<Place> {
                 user: user.clone(),
                 host: pacs.db_host.clone(),
                 identity: identity.clone(),
+                kept: Kept::Files,
             });
         }
         if let Some(identity) = &pacs.vi_tls {
@@ -134,15 +186,7 @@ pub fn places(config: &Config) -> Vec<Place> {
                 user: user.clone(),
                 host: pacs.vi_host.clone(),
                 identity: identity.clone(),
-            });
-        }
-        if let Some(identity) = &pacs.vi_tls {
-            places.push(Place {
-                id: format!("vi:{}", pacs.name),
-                role: Role::Market,
-                user: user.clone(),
-                host: pacs.vi_host.clone(),
-                identity: identity.clone(),
+                kept: Kept::Files,
             });
         }
         if let Some(identity) = pacs.tls().and_then(|tls| tls.identity.as_ref()) {
@@ -152,6 +196,7 @@ pub fn places(config: &Config) -> Vec<Place> {
                 user,
                 host: None,
                 identity: identity.clone(),
+                kept: Kept::Files,
             });
         }
     }

@@ -384,6 +384,7 @@ mod tests {
                     certificate_file: "/etc/drimbox/db.pem".into(),
                     key_file: "/etc/drimbox/db.key".into(),
                 },
+                kept: crate::certs::place::Kept::Files,
             },
             facts: Some(facts),
             chain: Vec::new(),

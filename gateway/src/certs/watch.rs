@@ -87,6 +87,7 @@ mod tests {
                     certificate_file: "c".into(),
                     key_file: "k".into(),
                 },
+                kept: crate::certs::place::Kept::Files,
             },
             facts: None,
             chain: Vec::new(),

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::{ConfigFile, FAILURE, USAGE, refuse};
 use crate::certs::install::Allowed;
 use crate::certs::inventory::{Entry, examine, examine_all};
-use crate::certs::place::{Place, places};
+use crate::certs::place::{Place, all_places, places};
 use crate::certs::request::{KeyKind, Subject};
 use crate::certs::{container, follow_up, install, report, request};
 use crate::config::{self, Config};
@@ -210,7 +210,7 @@ pub(super) fn execute(
 }
 
 fn inventory(config: &Config, now: OffsetDateTime) -> Vec<Entry> {
-    examine_all(places(config), now)
+    examine_all(all_places(config), now)
 }
 
 fn list(
@@ -235,13 +235,12 @@ fn show(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> std::io::Result<u8> {
-    let Some(place) = find(config, place, err)? else {
+    let entries = inventory(config, now);
+    let Some(entry) = entries.iter().find(|entry| entry.place.id == place) else {
+        unknown(&all_places(config), place, err)?;
         return Ok(USAGE);
     };
-    let entries = inventory(config, now);
-    if let Some(entry) = entries.iter().find(|entry| entry.place.id == place.id) {
-        report::details(entry, now, out)?;
-    }
+    report::details(entry, now, out)?;
     Ok(0)
 }
 
@@ -250,13 +249,25 @@ fn find(config: &Config, id: &str, err: &mut impl Write) -> std::io::Result<Opti
     if let Some(place) = all.iter().find(|place| place.id == id) {
         return Ok(Some(place.clone()));
     }
+    if all_places(config).iter().any(|place| place.id == id) {
+        writeln!(
+            err,
+            "La passerelle obtient et renouvelle elle-même le certificat de « {id} » (ACME).\n  \
+             Remède : drimbox check acme ; pour en installer un autre, ajouter vi_tls."
+        )?;
+        return Ok(None);
+    }
+    unknown(&all, id, err)?;
+    Ok(None)
+}
+
+fn unknown(all: &[Place], id: &str, err: &mut impl Write) -> std::io::Result<()> {
     let known: Vec<&str> = all.iter().map(|place| place.id.as_str()).collect();
     writeln!(
         err,
         "Aucun certificat à l'emplacement « {id} ».\n  Remède : choisir parmi {}.",
         known.join(", ")
-    )?;
-    Ok(None)
+    )
 }
 
 fn request(

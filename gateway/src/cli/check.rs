@@ -63,7 +63,7 @@ fn pacs(config: &Config) -> Verdict {
 pub(crate) fn certificate(place: Place, now: OffsetDateTime) -> Verdict {
     let entry = examine(place, now);
     let place = &entry.place;
-    let step = format!("Certificat {}", place.id);
+    let step = format!("Certificat {} ({})", place.role, place.id);
     let file = place.identity.certificate_file.display();
     match (entry.findings.first(), &entry.facts) {
         (Some(finding), _) => {

@@ -4,6 +4,7 @@
 //! What an administrator reads is in French.
 
 mod audit;
+mod backup;
 mod certs;
 mod check;
 mod exams;
@@ -115,7 +116,22 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     #[command(about = "Démarrer le service")]
-    Serve(ConfigFile),
+    Serve {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[arg(
+            long,
+            help = "Après une restauration ou un déménagement : cette machine est la seule à utiliser ses certificats"
+        )]
+        i_am_the_only_one: bool,
+    },
+    #[command(
+        about = "Sauvegarder la configuration, les clés, les certificats et les comptes, chiffrés",
+        after_help = "Le journal des accès et les images en cache n'en font pas partie."
+    )]
+    Backup(backup::Backup),
+    #[command(about = "Restaurer une sauvegarde sur cette machine")]
+    Restore(backup::Restore),
     #[command(about = "Contrôler la configuration ou un PACS, sans démarrer le service")]
     Check {
         #[command(subcommand)]
@@ -269,7 +285,13 @@ fn execute(
     err: &mut impl Write,
 ) -> std::io::Result<u8> {
     match command {
-        Command::Serve(ConfigFile { path }) => match config::load(&path) {
+        Command::Serve {
+            config: ConfigFile { path },
+            i_am_the_only_one,
+        } => match config::load(&path) {
+            Ok(config) if !backup::may_start(&config.data_dir, i_am_the_only_one, err)? => {
+                Ok(FAILURE)
+            }
             Ok(config) => until_stopped(service.serve(config), err),
             Err(error) => refuse(&error, err),
         },
@@ -301,6 +323,8 @@ fn execute(
             Ok(config) => fetch::run(&config, &fetch, service, out, err),
             Err(error) => refuse(&error, err),
         },
+        Command::Backup(asked) => backup::backup(&asked, out, err),
+        Command::Restore(asked) => backup::restore(&asked, out, err),
         Command::Certs { what } => certs::execute(what, out, err),
         Command::Whitelist { what } => whitelist::run(what, out, err),
         Command::Trust { what } => trust::execute(what, service, out, err),

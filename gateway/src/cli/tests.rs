@@ -273,6 +273,7 @@ mod certificates {
             user: "[local]".into(),
             host: host.map(str::to_owned),
             identity,
+            kept: crate::certs::place::Kept::Files,
         };
         check::certificate(place, date_time_ymd(at.0, at.1, at.2))
     }

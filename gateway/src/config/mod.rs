@@ -5,6 +5,7 @@
 //! to write instead. Secrets never stand in this file: it names files, whose permissions are checked.
 
 mod acme;
+mod alerts;
 mod audit;
 mod consumer;
 mod error;
@@ -29,6 +30,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use acme::{Acme, AcmeAuthority};
+pub use alerts::{Alerts, Smtp, SmtpSecurity, Webhook};
 pub use audit::{AuditTrail, SyslogServer};
 pub use error::{ConfigError, Problem};
 pub use login::Login;
@@ -101,6 +103,8 @@ fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
     }
 }
 
+#[cfg(test)]
+mod alerts_tests;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

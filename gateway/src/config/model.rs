@@ -43,6 +43,8 @@ pub struct Config {
     pub psc: Option<super::Psc>,
     /// `[acme]`: certificates of the `vi` names. Absent: none is obtained.
     pub acme: Option<super::Acme>,
+    /// `[alerts]`: who is told of certificates about to expire. Absent: the log alone.
+    pub alerts: Option<super::Alerts>,
     /// `[login]`
     pub login: super::Login,
     /// `[audit]`

@@ -12,7 +12,9 @@ use super::model::{
     UnnamedSyntax, Upstream,
 };
 use super::section::Section;
-use super::{acme, audit, consumer, files, login, names, pacs_dicomweb, peer, psc, rules, trust};
+use super::{
+    acme, alerts, audit, consumer, files, login, names, pacs_dicomweb, peer, psc, rules, trust,
+};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -54,6 +56,9 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let local = local(&sections.local, &pacs);
     let peer = peer::read(&sections.peer);
     let acme = acme::read(&sections.acme);
+    let alerts_are_there = root.section("alerts").is_present();
+    let vi_url = vi_url(&pacs, peer.as_ref());
+    let alerts = alerts::read(root.section("alerts"), vi_url);
     let consumer_is_there = root.section("consumer").is_present();
     let has_trust = root.section("trust").is_present();
     let consumer = consumer::read(root.section("consumer"), &pacs, has_trust);
@@ -74,6 +79,9 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     if consumer_is_there {
         consumer.as_ref()?;
     }
+    if alerts_are_there {
+        alerts.as_ref()?;
+    }
 
     Some(Config {
         data_dir,
@@ -90,9 +98,23 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         pixels,
         psc,
         acme,
+        alerts,
         login,
         audit: audit?,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+/// Where the first `vi` name answers.
+fn vi_url(pacs: &[Option<Pacs>], peer: Option<&super::PeerListener>) -> Option<String> {
+    let peer = peer?;
+    let host = pacs
+        .iter()
+        .flatten()
+        .find_map(|pacs| pacs.vi_host.as_ref())?;
+    Some(match peer.public_port.unwrap_or(peer.listen.port()) {
+        443 => format!("https://{host}"),
+        port => format!("https://{host}:{port}"),
     })
 }
 

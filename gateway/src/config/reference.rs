@@ -41,6 +41,8 @@ fn folder() -> tempfile::TempDir {
         "mot-de-passe-pacs",
         "jeton-pacs",
         "adresses-sonde",
+        "mot-de-passe-smtp",
+        "jeton-supervision",
     ]) {
         let (label, mode) = match name.ends_with(".pem") {
             true => ("CERTIFICATE", 0o644),

@@ -270,7 +270,11 @@ fn read(body: &[u8]) -> Result<Asked, Refusal> {
     if body.len() > BODY_LIMIT {
         return Err(bad("le corps est trop long"));
     }
-    serde_json::from_slice(body).map_err(|_| bad("le corps n'est pas l'objet JSON attendu"))
+    // An array would be taken for the members in their order.
+    let object: Result<serde_json::Map<_, _>, _> = serde_json::from_slice(body);
+    object
+        .and_then(|object| serde_json::from_value(object.into()))
+        .map_err(|_| bad("le corps n'est pas l'objet JSON attendu"))
 }
 
 fn checked(asked: &Asked) -> Result<Wanted, Refusal> {

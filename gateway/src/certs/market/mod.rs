@@ -11,6 +11,10 @@ pub mod port80;
 pub mod report;
 pub mod words;
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use acme::{
@@ -28,6 +32,9 @@ use report::Report;
 
 /// A challenge of nobody, by which `check acme` knows that it is this service that answers on port 80.
 const SELF_TOKEN: &str = "drimbox-check-acme";
+
+/// Folders below one another in the store.
+const MAX_DEPTH: usize = 4;
 
 /// The certificates of all `vi` names that the gateway gets itself, and what they share.
 pub struct Market {
@@ -53,8 +60,9 @@ impl Market {
             ..TransportSettings::default()
         };
         let transport: Arc<dyn Transport> = Arc::new(HttpsTransport::new(settings, roots)?);
-        let folder = if acme.staging { "acme-staging" } else { "acme" };
-        let store: Arc<dyn Store> = Arc::new(FileStore::new(&config.data_dir.join(folder)));
+        let folder = folder(&config.data_dir, acme);
+        refuse_exposed(&folder, 0)?;
+        let store: Arc<dyn Store> = Arc::new(FileStore::new(&folder));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let accounts = Accounts::new(
             Arc::clone(&transport),
@@ -123,6 +131,32 @@ impl Market {
     }
 }
 
+/// The folder of accounts, keys and certificates.
+#[must_use]
+pub fn folder(data_dir: &Path, acme: &Acme) -> PathBuf {
+    data_dir.join(if acme.staging { "acme-staging" } else { "acme" })
+}
+
+/// Keys that others can read are not used: an error with the command that closes them.
+fn refuse_exposed(path: &Path, depth: usize) -> anyhow::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    let mode = found.permissions().mode() & 0o777;
+    if !found.is_symlink() && mode & 0o077 != 0 {
+        let path = path.display();
+        anyhow::bail!("{path}: open to others (mode {mode:03o}). Run `chmod -R go= {path}`.");
+    }
+    if found.is_dir() && depth < MAX_DEPTH {
+        for entry in fs::read_dir(path).with_context(|| path.display().to_string())? {
+            refuse_exposed(&entry?.path(), depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
 /// A moment as administrators read it: the day and the time in UTC.
 pub(crate) fn moment(at: UnixTime) -> String {
     let seconds = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
@@ -131,4 +165,37 @@ pub(crate) fn moment(at: UnixTime) -> String {
         .ok()
         .and_then(|at| at.format(format).ok())
         .unwrap_or_else(|| "?".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn keys_that_others_can_read_are_refused_with_the_command_that_closes_them() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("acme");
+        let key = folder.join("names/vi1/current");
+        assert!(refuse_exposed(&folder, 0).is_ok(), "nothing there yet");
+        fs::create_dir_all(key.parent().unwrap()).unwrap();
+        fs::write(&key, "key").unwrap();
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for dir in [&folder, &folder.join("names"), &folder.join("names/vi1")] {
+            mode(dir, 0o700);
+        }
+        mode(&key, 0o600);
+        assert!(refuse_exposed(&folder, 0).is_ok());
+        mode(&key, 0o640);
+        let said = refuse_exposed(&folder, 0).unwrap_err().to_string();
+        assert!(
+            said.contains(&format!("chmod -R go= {}", key.display())),
+            "{said}"
+        );
+        mode(&key, 0o600);
+        mode(&folder, 0o755);
+        assert!(refuse_exposed(&folder, 0).is_err());
+    }
 }

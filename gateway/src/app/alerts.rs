@@ -1,0 +1,59 @@
+//! Alerts on certificates, built from `[alerts]`.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::certs::alerts::mail::MailChannel;
+use crate::certs::alerts::webhook::WebhookChannel;
+use crate::certs::alerts::{Alerts, Channel, LogChannel, Recipient, Settings};
+use crate::certs::inventory::examine_all;
+use crate::certs::place::all_places;
+use crate::config::Config;
+
+/// Builds them; `None` without `[alerts]`.
+pub(super) async fn build(config: &Config) -> anyhow::Result<Option<Alerts>> {
+    let Some(alerts) = config.alerts.clone() else {
+        return Ok(None);
+    };
+    let folder = config.data_dir.join("alerts");
+    let open = move || {
+        let mail: Arc<dyn Channel> = Arc::new(MailChannel::new(&alerts.smtp)?);
+        let mut recipients: Vec<(Recipient, Arc<dyn Channel>)> = alerts
+            .recipients
+            .iter()
+            .map(|address| (Recipient::Mail(address.clone()), Arc::clone(&mail)))
+            .collect();
+        for webhook in &alerts.webhooks {
+            let channel = Arc::new(WebhookChannel::new(webhook)?);
+            recipients.push((Recipient::Webhook(webhook.name.clone()), channel));
+        }
+        recipients.push((Recipient::Log, Arc::new(LogChannel)));
+        let settings = Settings {
+            recipients,
+            centre: alerts.centre.clone(),
+            link_url: alerts.link_url.clone(),
+        };
+        Alerts::open(settings, &folder).with_context(|| {
+            format!(
+                "{} cannot be used: check that the service may write there",
+                folder.display()
+            )
+        })
+    };
+    tokio::task::spawn_blocking(open)
+        .await?
+        .map(Some)
+        .context("alerts on certificates (`alerts`)")
+}
+
+/// Watches over the certificates of a configuration until `stop`.
+pub(super) fn run(
+    alerts: Alerts,
+    config: &Config,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let places = all_places(config);
+    alerts.run(move |now| examine_all(places.clone(), now), stop)
+}

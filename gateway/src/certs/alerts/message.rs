@@ -1,0 +1,257 @@
+//! What alerts say, in French: what expires, when, what stops, what to do.
+
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::schedule::Step;
+use crate::certs::facts::Facts;
+use crate::certs::inventory::RENEWAL_OPENS_DAYS;
+use crate::certs::place::{Place, Role};
+
+/// A message before it has a recipient.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// One line.
+    pub subject: String,
+    /// The text.
+    pub text: String,
+    /// The same for machines.
+    pub data: serde_json::Value,
+}
+
+/// A certificate is about to expire, or has.
+#[must_use]
+pub fn expiry(
+    place: &Place,
+    facts: &Facts,
+    step: &Step,
+    centre: Option<&str>,
+    now: OffsetDateTime,
+) -> Draft {
+    let (role, id) = (place.role, &place.id);
+    let name = place.host.as_deref().or(facts.common_name.as_deref());
+    let name = name.unwrap_or(id);
+    let left = facts.days_left(now);
+    let (verb, when) = if now > facts.not_after {
+        let when = match (now - facts.not_after).whole_days() {
+            0 => "depuis moins d'un jour".to_owned(),
+            1 => "depuis un jour".to_owned(),
+            days => format!("depuis {days} jours"),
+        };
+        ("a expiré", when)
+    } else {
+        let when = match left {
+            0 => "dans moins d'un jour".to_owned(),
+            1 => "dans un jour".to_owned(),
+            days => format!("dans {days} jours"),
+        };
+        ("expire", when)
+    };
+    let mut text = format!(
+        "{}Le certificat {role} de {name} (emplacement {id}, {}) {verb} le {}, {when}.\n\n\
+         Ce qui s'arrête à l'expiration : {}.\n\n",
+        heading(centre),
+        place.user,
+        moment(facts.not_after),
+        role.effect(),
+    );
+    if role.is_igc() {
+        text.push_str(if now > facts.not_after {
+            "Un certificat de l'IGC Santé est renouvelable jusqu'à expiration seulement : il faut \
+             maintenant en demander un nouveau.\n\n"
+        } else {
+            "Un certificat de l'IGC Santé est renouvelable jusqu'à expiration seulement : ensuite, il \
+             faut en demander un nouveau, ce qui prend plus de temps.\n\n"
+        });
+    }
+    text.push_str("À faire :\n");
+    for (rank, line) in steps(place, facts, now).iter().enumerate() {
+        text.push_str(&format!("{}. {line}\n", rank + 1));
+    }
+    text.push_str(&format!(
+        "\nNuméro de série : {}\nÉmetteur : {}\nMessage écrit le {}.\n",
+        facts.serial,
+        facts.issuer,
+        moment(now)
+    ));
+    Draft {
+        subject: format!("[DRIMbox] {role} de {name} {verb} {when} ({})", step.name),
+        text,
+        data: json!({
+            "kind": "certificate_expiry",
+            "place": id,
+            "role": role.code(),
+            "host": place.host,
+            "serial": facts.serial,
+            "not_after": facts.not_after.format(&Rfc3339).ok(),
+            "days_left": left,
+            "step": step.name,
+        }),
+    }
+}
+
+/// What people have to do, in order.
+fn steps(place: &Place, facts: &Facts, now: OffsetDateTime) -> Vec<String> {
+    let id = &place.id;
+    if place.is_from_acme() {
+        return vec![
+            "La passerelle renouvelle elle-même ce certificat, et n'y parvient pas : lancer \
+             « drimbox check acme » sur la passerelle, qui dit pourquoi."
+                .into(),
+            "Corriger ce qu'il indique (DNS, port 80, compte). Le renouvellement reprend seul."
+                .into(),
+            "À défaut, acheter un certificat et l'installer par vi_tls.".into(),
+        ];
+    }
+    let mut steps = vec![format!(
+        "Sur la passerelle : drimbox certs request {id}. La clé est fabriquée sur place, la demande \
+         (CSR) s'affiche."
+    )];
+    if place.role.is_igc() {
+        let opens = facts.not_after - time::Duration::days(RENEWAL_OPENS_DAYS);
+        steps.push(if now > facts.not_after {
+            "Sur la plateforme IGC Santé : faire une nouvelle demande (« Demander »), y déposer la \
+             demande affichée, puis retirer le certificat."
+                .into()
+        } else {
+            format!(
+                "Sur la plateforme IGC Santé, avec la carte CPS de la personne habilitée : \
+                 renouveler (possible à partir du {}), déposer la demande affichée, retirer le \
+                 certificat.",
+                opens.date()
+            )
+        });
+    } else {
+        let authority = match place.role {
+            Role::Market => "l'autorité qui l'a vendu",
+            _ => "l'autorité du centre",
+        };
+        steps.push(format!("Faire signer la demande par {authority}."));
+    }
+    steps.push(format!(
+        "Sur la passerelle : drimbox certs import {id} FICHIER. Le certificat est contrôlé, puis mis en \
+         service sans arrêt."
+    ));
+    steps.push("Vérifier : drimbox certs check.".into());
+    steps
+}
+
+/// The monthly test: `link` is where the recipient acknowledges it.
+#[must_use]
+pub fn test(centre: Option<&str>, link: Option<&str>, now: OffsetDateTime) -> Draft {
+    let link = link.map_or_else(String::new, |link| {
+        format!(
+            "Pour confirmer que vous l'avez lu, ouvrez ce lien et appuyez sur le bouton :\n\n{link}\n\n\
+             Sans confirmation sous sept jours, les autres destinataires sont prévenus que cette \
+             adresse n'est pas lue.\n\n"
+        )
+    });
+    Draft {
+        subject: "[DRIMbox] Essai mensuel des alertes".into(),
+        text: format!(
+            "{}Ce message vérifie que les alertes d'expiration des certificats vous parviennent.\n\n\
+             {link}Message écrit le {}.\n",
+            heading(centre),
+            moment(now)
+        ),
+        data: json!({ "kind": "test" }),
+    }
+}
+
+/// A recipient does not answer. The address stands in the text, which goes to the other recipients; the
+/// subject, which is also logged, has its rank in the configuration.
+#[must_use]
+pub fn silent(
+    centre: Option<&str>,
+    rank: usize,
+    address: &str,
+    refused: bool,
+    now: OffsetDateTime,
+) -> Draft {
+    let why = if refused {
+        "est refusée par le serveur de messagerie"
+    } else {
+        "n'a pas confirmé l'essai mensuel"
+    };
+    Draft {
+        subject: format!("[DRIMbox] Le destinataire n° {rank} des alertes {why}"),
+        text: format!(
+            "{}L'adresse {address} {why} : les alertes d'expiration n'y sont sans doute pas lues.\n\n\
+             À faire :\n\
+             1. Demander à son titulaire s'il a reçu l'essai (dossier des indésirables compris).\n\
+             2. Corriger [alerts] recipients si cette boîte n'est plus lue, puis redémarrer le \
+             service.\n\nMessage écrit le {}.\n",
+            heading(centre),
+            moment(now)
+        ),
+        data: json!({ "kind": "silent_recipient", "recipient": rank, "refused": refused }),
+    }
+}
+
+fn heading(centre: Option<&str>) -> String {
+    centre.map_or_else(String::new, |centre| format!("{centre}\n\n"))
+}
+
+fn moment(at: OffsetDateTime) -> String {
+    let format = time::macros::format_description!("[day]/[month]/[year] à [hour]:[minute] UTC");
+    at.to_offset(time::UtcOffset::UTC)
+        .format(format)
+        .unwrap_or_else(|_| at.date().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::alerts::testdata::{START, facts, place};
+
+    fn said(role: Role, day: i64) -> Draft {
+        let step = Step {
+            order: 0,
+            name: "J-30".into(),
+        };
+        let now = START + time::Duration::days(day);
+        expiry(
+            &place("db:scanner", role),
+            &facts("f", 1095),
+            &step,
+            None,
+            now,
+        )
+    }
+
+    #[test]
+    fn an_alert_says_what_expires_when_what_stops_and_what_to_do() {
+        let draft = said(Role::ServSsl, 1065);
+        assert!(draft.subject.contains("SERV_SSL"), "{}", draft.subject);
+        assert!(draft.subject.contains("dans 30 jours (J-30)"));
+        for part in [
+            Role::ServSsl.effect(),
+            "31/12/2028 à 00:00 UTC",
+            "renouvelable jusqu'à expiration seulement",
+            "possible à partir du 2028-11-01",
+            "drimbox certs request db:scanner",
+            "drimbox certs import db:scanner",
+        ] {
+            assert!(draft.text.contains(part), "{part} in {}", draft.text);
+        }
+    }
+
+    #[test]
+    fn an_expired_igc_certificate_is_asked_for_anew() {
+        let draft = said(Role::OrgAuthCliPsc, 1098);
+        assert!(
+            draft.subject.contains("a expiré depuis 3 jours"),
+            "{}",
+            draft.subject
+        );
+        assert!(draft.text.contains("faire une nouvelle demande"));
+    }
+
+    #[test]
+    fn what_is_not_of_igc_sante_does_not_speak_of_it() {
+        for role in [Role::Local, Role::Market, Role::Dicom, Role::PacsClient] {
+            assert!(!said(role, 1065).text.contains("IGC"), "{role}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Certificates for tests of alerts: facts without files.
+
+use time::{Duration, OffsetDateTime};
+
+use crate::certs::facts::Facts;
+use crate::certs::inventory::Entry;
+use crate::certs::place::{Kept, Place, Role};
+pub use crate::certs::testdata::START;
+use crate::config::ServerIdentity;
+
+/// A certificate of that many days from [`START`].
+pub fn facts(fingerprint: &str, days: i64) -> Facts {
+    Facts {
+        subject: "CN=db.exemple.fr".into(),
+        common_name: Some("db.exemple.fr".into()),
+        organizational_units: Vec::new(),
+        organization: None,
+        state: None,
+        dns_names: Vec::new(),
+        issuer: "AC".into(),
+        serial: "01".into(),
+        fingerprint: fingerprint.into(),
+        not_before: START,
+        not_after: START + Duration::days(days),
+        usages: Vec::new(),
+        key: "RSA-2048".into(),
+    }
+}
+
+/// A place without files.
+pub fn place(id: &str, role: Role) -> Place {
+    Place {
+        id: id.into(),
+        role,
+        user: "PACS scanner".into(),
+        host: Some("db.exemple.fr".into()),
+        identity: ServerIdentity {
+            certificate_file: "c".into(),
+            key_file: "k".into(),
+        },
+        kept: Kept::Files,
+    }
+}
+
+/// The certificate `fingerprint`, valid for `days` from `from`, at a place.
+pub fn entry(place: &Place, fingerprint: &str, from: OffsetDateTime, days: i64) -> Entry {
+    let shift = from - START;
+    let mut facts = facts(fingerprint, days);
+    facts.not_before += shift;
+    facts.not_after += shift;
+    Entry {
+        place: place.clone(),
+        facts: Some(facts),
+        chain: Vec::new(),
+        findings: Vec::new(),
+    }
+}

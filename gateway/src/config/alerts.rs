@@ -1,0 +1,240 @@
+//! `[alerts]`: who is told that a certificate is about to expire, and by what way.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::section::Section;
+use super::value::{Fault, Value};
+use super::{files, names, psc};
+
+/// Recipients by mail at most, and webhooks at most.
+const MAX_RECIPIENTS: usize = 16;
+/// Longest text shown in messages, characters.
+const MAX_TEXT: usize = 200;
+
+/// `[alerts]`
+#[derive(Debug, Clone)]
+pub struct Alerts {
+    /// Mail addresses, at least two, all different.
+    pub recipients: Vec<String>,
+    /// Name of the centre in messages.
+    pub centre: Option<String>,
+    /// Start of the links by which recipients acknowledge the monthly test, without final `/`.
+    pub link_url: String,
+    /// How mail leaves.
+    pub smtp: Smtp,
+    /// `[[alerts.webhook]]`, with distinct names.
+    pub webhooks: Vec<Webhook>,
+}
+
+/// `[alerts.smtp]`
+#[derive(Debug, Clone)]
+pub struct Smtp {
+    /// Host name or address of the server.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// How TLS begins.
+    pub security: SmtpSecurity,
+    /// Authorities that the server's certificate must chain to.
+    pub ca_file: PathBuf,
+    /// Account and the file with its password.
+    pub account: Option<(String, PathBuf)>,
+    /// Sender of the messages.
+    pub from: String,
+}
+
+/// How TLS begins on a connection to a mail server. There is no way without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmtpSecurity {
+    /// STARTTLS, refused when the server does not offer it (RFC 3207).
+    StartTls,
+    /// TLS from the first byte (RFC 8314).
+    Tls,
+}
+
+/// `[[alerts.webhook]]`
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Short name (`[a-z0-9-]{1,32}`), for the log and what is kept.
+    pub name: String,
+    /// Where the JSON goes.
+    pub url: String,
+    /// Authorities that the certificate of the server must chain to.
+    pub ca_file: PathBuf,
+    /// File with the bearer token to send.
+    pub token_file: Option<PathBuf>,
+    /// Outgoing proxy, asked with CONNECT.
+    pub http_proxy: Option<Url>,
+}
+
+/// Reads the table; `None` when it is absent, or wrong, which is then reported. `vi_url` is where the
+/// first `vi` name answers, if there is one.
+pub(super) fn read(section: Section<'_>, vi_url: Option<String>) -> Option<Alerts> {
+    let remedy = "indiquer au moins deux adresses, par exemple recipients = [\"informatique@…\", \
+                  \"direction@…\"]";
+    let (server, hooks) = (section.section("smtp"), section.sections("webhook"));
+    let recipients = match section.is_present() {
+        true => section.required("recipients", remedy, recipients),
+        false => section.optional("recipients", recipients),
+    };
+    let centre = section.optional("centre", text);
+    let link_url = section.optional("link_url", |v| psc::https(v).map(|(_, text)| text));
+    let link_url = link_url.or(vi_url);
+    let smtp = smtp(server, section.is_present());
+    let webhooks: Vec<_> = hooks.into_iter().map(webhook).collect();
+    let mut known = std::collections::BTreeSet::new();
+    for hook in webhooks.iter().flatten() {
+        if !known.insert(&hook.name) {
+            section.fault(
+                "webhook",
+                Fault::new(
+                    format!("deux webhooks s'appellent « {} »", hook.name),
+                    "donner à chacun un nom qui lui est propre",
+                ),
+            );
+        }
+    }
+    if webhooks.len() > MAX_RECIPIENTS {
+        section.fault("webhook", Fault::new("trop de webhooks", "en retirer"));
+    }
+    if section.is_present() && link_url.is_none() {
+        section.fault(
+            "link_url",
+            Fault::new(
+                "aucun nom vi_host ne peut porter le lien d'accusé de réception",
+                "indiquer l'adresse https par laquelle les destinataires atteignent cette passerelle",
+            ),
+        );
+    }
+    let present = section.is_present();
+    section.finish();
+    present.then_some(())?;
+    Some(Alerts {
+        recipients: recipients?,
+        centre,
+        link_url: link_url?.trim_end_matches('/').to_owned(),
+        smtp: smtp?,
+        webhooks: webhooks.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn smtp(section: Section<'_>, needed: bool) -> Option<Smtp> {
+    let ways = [
+        ("starttls", SmtpSecurity::StartTls),
+        ("tls", SmtpSecurity::Tls),
+    ];
+    let required = |key, remedy, parse: fn(&Value<'_>) -> Result<String, Fault>| match needed {
+        true => section.required(key, remedy, parse),
+        false => section.optional(key, parse),
+    };
+    let host = required(
+        "host",
+        "indiquer dans [alerts.smtp] le nom du serveur de messagerie",
+        names::host,
+    );
+    let from = required(
+        "from",
+        "indiquer dans [alerts.smtp] l'adresse qui envoie les alertes",
+        address,
+    );
+    let security = section.or("security", SmtpSecurity::StartTls, |v| v.choice(&ways));
+    let usual = match security {
+        SmtpSecurity::StartTls => 587,
+        SmtpSecurity::Tls => 465,
+    };
+    let port = section.or("port", usual, |v| v.integer(1..=u16::MAX));
+    let authorities = PathBuf::from(psc::SYSTEM_AUTHORITIES);
+    let ca_file = section.or("ca_file", authorities, files::certificates);
+    let user = section.optional("user", text);
+    let password = section.optional("password_file", files::secret);
+    for (key, other) in [("user", "password_file"), ("password_file", "user")] {
+        if section.has(key) && !section.has(other) {
+            section.fault(
+                other,
+                Fault::new(
+                    "un compte a un nom et un mot de passe, il manque l'un des deux",
+                    "renseigner user et password_file, ou retirer les deux",
+                ),
+            );
+        }
+    }
+    section.finish();
+    Some(Smtp {
+        host: host?,
+        port,
+        security,
+        ca_file,
+        account: user.zip(password),
+        from: from?,
+    })
+}
+
+fn webhook(section: Section<'_>) -> Option<Webhook> {
+    let name = section.required(
+        "name",
+        "donner un nom court à ce webhook, par exemple name = \"supervision\"",
+        |v| {
+            names::pacs_name(v).map_err(|_| {
+                Fault::new(
+                    "ce nom de webhook n'est pas admis",
+                    "écrire 1 à 32 caractères parmi a-z, 0-9 et le tiret",
+                )
+            })
+        },
+    );
+    let url = section.required("url", "indiquer l'adresse https du webhook", |v| {
+        psc::https(v).map(|(_, text)| text)
+    });
+    let authorities = PathBuf::from(psc::SYSTEM_AUTHORITIES);
+    let ca_file = section.or("ca_file", authorities, files::certificates);
+    let token_file = section.optional("token_file", files::secret);
+    let http_proxy = section.optional("http_proxy", psc::proxy);
+    section.finish();
+    Some(Webhook {
+        name: name?,
+        url: url?,
+        ca_file,
+        token_file,
+        http_proxy,
+    })
+}
+
+fn recipients(value: &Value<'_>) -> Result<Vec<String>, Fault> {
+    let all: Vec<String> = value.list(address)?;
+    let distinct: std::collections::BTreeSet<String> =
+        all.iter().map(|one| one.to_ascii_lowercase()).collect();
+    if distinct.len() < 2 || distinct.len() != all.len() || all.len() > MAX_RECIPIENTS {
+        return Err(Fault::new(
+            "il faut au moins deux adresses différentes : une alerte que personne ne lit ne sert à rien",
+            format!("indiquer de 2 à {MAX_RECIPIENTS} adresses, chacune une fois"),
+        ));
+    }
+    Ok(all)
+}
+
+fn address(value: &Value<'_>) -> Result<String, Fault> {
+    let text = value.text()?;
+    let parsed = text.parse::<lettre::Address>().ok();
+    parsed
+        .filter(|_| text.len() <= 254 && text.is_ascii())
+        .map(|_| text.to_owned())
+        .ok_or_else(|| {
+            Fault::new(
+                "ce n'est pas une adresse de messagerie",
+                "écrire par exemple \"informatique@centre-exemple.fr\"",
+            )
+        })
+}
+
+fn text(value: &Value<'_>) -> Result<String, Fault> {
+    let text = value.text()?.trim();
+    let fits = text.chars().count() <= MAX_TEXT && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned()).ok_or_else(|| {
+        Fault::new(
+            "ce texte est trop long ou contient un caractère de contrôle",
+            format!("écrire une seule ligne de {MAX_TEXT} caractères au plus"),
+        )
+    })
+}
