@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use conformance::testkit::psc::RADIOLOGIST;
+use serde_json::Value as Json;
 
 use crate::pair::{Pair, Site, pair, text};
-use crate::support::{folder, run};
+use crate::support::{folder, run, until};
 
 #[test]
 fn two_drimboxes_fetch_1300_images_from_each_other_and_both_trails_say_so() {
@@ -27,7 +28,7 @@ fn two_drimboxes_fetch_1300_images_from_each_other_and_both_trails_say_so() {
         north.study.assert_in(&out[1]);
 
         for (site, other, from) in [(north, south, before[0]), (south, north, before[1])] {
-            assert_served(site, other, from);
+            assert_served(site, other, from).await;
             assert_fetched(site, other, from);
             site.assert_trail().await;
         }
@@ -35,7 +36,7 @@ fn two_drimboxes_fetch_1300_images_from_each_other_and_both_trails_say_so() {
 }
 
 /// The trail has what the other was sent.
-fn assert_served(site: &Site, to: &Site, from: usize) {
+async fn assert_served(site: &Site, to: &Site, from: usize) {
     let begun = site.events(from, "request-started");
     assert_eq!(begun.len(), 3, "one request a series");
     for event in begun {
@@ -43,12 +44,12 @@ fn assert_served(site: &Site, to: &Site, from: usize) {
         assert_eq!(event["actor"]["person"]["national_id"], RADIOLOGIST);
         assert_eq!(event["object"]["kos"], site.study.kos.instance.as_str());
     }
-    let ended = site.events(from, "request-ended");
-    assert!(
-        ended
-            .iter()
-            .all(|event| event["outcome"]["ending"] == "success")
-    );
+    until("three ends are on record", async || {
+        let ended = site.events(from, "request-ended");
+        let whole = |event: &&Json| event["outcome"]["ending"] == "success";
+        ended.iter().filter(whole).count() == 3
+    })
+    .await;
 }
 
 /// The trail has what came from the other.

@@ -11,6 +11,8 @@ use conformance::testkit::{
 };
 use serde_json::{Value, json};
 
+use super::neighbour::Neighbour;
+
 /// Host name on which peers find the PACS.
 pub const DB_HOST: &str = "db.demo.example";
 
@@ -105,6 +107,7 @@ pub struct Scene {
     pub orthanc: Orthanc,
     pub gateway: Gateway,
     pub pki: Pki,
+    pub neighbour: Neighbour,
     client: Identity,
 }
 
@@ -146,6 +149,8 @@ impl Scene {
         let client = pki.client("peer.demo.example")?;
         println!("Test PKI        {}", folder.join("pki").display());
 
+        let folder_of_network = fresh(&folder, "neighbour")?;
+        let mut neighbour = Neighbour::prepare(folder_of_network, &folder).await?;
         let at = |port: u16| format!("127.0.0.1:{port}");
         let config = GatewayConfig::new(&fresh(&folder, "gateway")?)?
             .peer(&pki)?
@@ -155,8 +160,11 @@ impl Scene {
             .set("dimse.ae_title", GATEWAY_TITLE)
             .set("dimse.listen", at(ports.dimse))
             .pacs(PacsConfig::new(PACS, PACS_TITLE, ports.pacs_dicom).db_host(DB_HOST, &server));
-        let gateway = Gateway::start(config).await?;
+        let gateway = Gateway::start(neighbour.known_to(config)?).await?;
         println!("Gateway         drimbox, process {}", gateway.pid());
+        let shared = manifest.exam("ct").ok_or(SceneError::NoExam("ct"))?;
+        neighbour.open(&orthanc, shared).await?;
+        println!("Neighbour       another DRIMbox, behind the white list, tokens and a KOS");
 
         let scene = Self {
             folder,
@@ -164,6 +172,7 @@ impl Scene {
             orthanc,
             gateway,
             pki,
+            neighbour,
             client,
         };
         let text = format!("{:#}\n", scene.json());
@@ -187,6 +196,11 @@ impl Scene {
             .build()
     }
 
+    /// The configuration of the gateway.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.join("gateway/drimbox.toml")
+    }
+
     /// What `demo.json` says.
     fn json(&self) -> Value {
         let peer = self.gateway.address("peer").to_string();
@@ -205,7 +219,7 @@ impl Scene {
                 "peer_url": self.gateway.peer_url(DB_HOST),
                 "admin_url": self.gateway.admin_url(),
                 "pid": self.gateway.pid(),
-                "config_file": self.folder.join("gateway/drimbox.toml"),
+                "config_file": self.config_file(),
             },
             "tls": {
                 "ca_file": self.pki.ca_file(),
@@ -213,6 +227,7 @@ impl Scene {
                 "client_key_file": self.client.key_file,
                 "addresses": { DB_HOST: peer },
             },
+            "neighbour": self.neighbour.json(),
             "samples": {
                 "manifest_file": self.manifest.root.join(samples::MANIFEST_FILE),
             },
@@ -254,6 +269,9 @@ impl Scene {
     /// Stops everything in good order.
     pub async fn strike(&mut self) -> Result<(), SceneError> {
         self.gateway.stop(STOP).await?;
+        if let Some(neighbour) = &mut self.neighbour.gateway {
+            neighbour.stop(STOP).await?;
+        }
         self.orthanc.process().stop(STOP).await?;
         Ok(())
     }

@@ -51,6 +51,13 @@ pub async fn play(scene: &Scene) -> Result<bool, SceneError> {
         stranger(scene, &study_url),
     )
     .await;
+    tour.step(
+        "an exam of another DRIMbox, by its KOS",
+        from_neighbour(scene, exam),
+    )
+    .await;
+    tour.step("not without the token of a professional", no_token(scene))
+        .await;
     println!(
         "\n{}",
         if tour.failures == 0 {
@@ -222,6 +229,62 @@ async fn stranger(scene: &Scene, url: &str) -> Outcome {
         Err(_) => Ok("the TLS handshake fails".to_owned()),
         Ok(answer) => Err(format!("it was answered {}", answer.status())),
     }
+}
+
+/// `drimbox fetch` from the neighbour: white list, token and KOS.
+async fn from_neighbour(scene: &Scene, exam: &Exam) -> Outcome {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let config = scene.config_file();
+    // Both read the white list when they start.
+    let limit = Instant::now() + Duration::from_secs(30);
+    let mut started = Instant::now();
+    let fetch = async || scene.neighbour.fetch(&config, folder.path(), true).await;
+    let mut done = fetch().await.map_err(|error| error.to_string())?;
+    while !done.status.success() && Instant::now() < limit {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        started = Instant::now();
+        done = fetch().await.map_err(|error| error.to_string())?;
+    }
+    check(done.status.success(), || {
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    })?;
+    let time = started.elapsed();
+    let mut found = Vec::new();
+    for series in &exam.series {
+        found.extend(digests(&folder.path().join(&series.series_instance_uid))?);
+    }
+    let mut expected: Vec<String> = exam
+        .instances()
+        .filter_map(|instance| instance.pixel_sha256.clone())
+        .collect();
+    found.sort();
+    expected.sort();
+    check(found == expected, || {
+        "the pixels are not those of the source".to_owned()
+    })?;
+    let verified = scene.neighbour.audit().await;
+    let verified = verified.map_err(|error| error.to_string())?;
+    check(verified.status.success(), || {
+        "its audit trail is not whole".to_owned()
+    })?;
+    Ok(format!(
+        "{} instances in {}; pixels equal to the source; its audit trail is whole",
+        exam.instances().count(),
+        milliseconds(time)
+    ))
+}
+
+async fn no_token(scene: &Scene) -> Outcome {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let config = scene.config_file();
+    let done = scene.neighbour.fetch(&config, folder.path(), false).await;
+    let done = done.map_err(|error| error.to_string())?;
+    check(done.status.code() == Some(1), || {
+        format!("it ended with {}", done.status)
+    })?;
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    let first = said.lines().next().unwrap_or_default();
+    Ok(first.trim_start_matches("drimbox : ").to_owned())
 }
 
 /// Asks for a list in DICOM JSON.
