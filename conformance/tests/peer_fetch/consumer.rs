@@ -1,7 +1,6 @@
 //! What the stories share: a peer with an exam, a consumer that may ask it, a sink that keeps what came.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
