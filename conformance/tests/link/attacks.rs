@@ -310,9 +310,9 @@ fn no_parameter_leads_to_another_place() {
         visitor.get(&format!("/viewer/ouvrir?{more}")).await;
         visitor.get(&link).await;
         visitor.get(&format!("/viewer/pro?{more}")).await;
-        let sent_to = visitor.sent_to.borrow();
+        let sent_to = visitor.sent_to.borrow().clone();
         assert_eq!(sent_to.len(), 7, "{sent_to:?}");
-        for place in sent_to.iter() {
+        for place in &sent_to {
             assert!(!place.contains("evil"), "{place}");
             assert!(
                 *place == provider || place.starts_with("/viewer/"),
