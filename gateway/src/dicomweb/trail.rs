@@ -224,6 +224,8 @@ impl Follow {
 /// Passes the frames of a body on, and tells its end.
 struct Followed {
     inner: Body,
+    /// What came after the last frame that was passed on, when that is known already.
+    ahead: Option<Option<Result<Frame<Bytes>, axum::Error>>>,
     follow: Follow,
     bytes: u64,
     length: Option<u64>,
@@ -236,6 +238,7 @@ impl Followed {
             whole: inner.is_end_stream(),
             length: inner.size_hint().exact(),
             inner,
+            ahead: None,
             follow,
             bytes: 0,
         }
@@ -251,13 +254,25 @@ impl HttpBody for Followed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        let frame = Pin::new(&mut this.inner).poll_frame(cx);
+        let frame = match this.ahead.take() {
+            Some(frame) => Poll::Ready(frame),
+            None => Pin::new(&mut this.inner).poll_frame(cx),
+        };
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 this.bytes = this.bytes.saturating_add(length as u64);
-                // With a known length the transport stops asking at the last byte.
+                // With a known length the transport stops asking at the last byte. Without one a
+                // client may close as soon as it has the closing boundary, before the transport
+                // asks again: whether more comes is found out here.
                 this.whole = Some(this.bytes) == this.length || this.inner.is_end_stream();
+                if !this.whole
+                    && this.length.is_none()
+                    && let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx)
+                {
+                    this.whole = next.is_none();
+                    this.ahead = Some(next);
+                }
             }
             Poll::Ready(None) => this.whole = true,
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
@@ -266,7 +281,10 @@ impl HttpBody for Followed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.ahead {
+            Some(next) => next.is_none(),
+            None => self.inner.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
