@@ -14,6 +14,7 @@ use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
+use crate::support::trail;
 use crate::support::{AS_STORED, exam, files, folder, metric, series_path, until};
 
 /// The `db` name of the source.
@@ -274,21 +275,7 @@ impl Network {
 
     /// The events of the audit trail, the oldest first.
     pub fn trail(&self) -> Vec<Json> {
-        let folder = self.home.join("gateway/data/audit");
-        let mut segments: Vec<PathBuf> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|kind| kind == "jsonl"))
-            .collect();
-        segments.sort();
-        let text: String = segments
-            .iter()
-            .map(|path| std::fs::read_to_string(path).unwrap())
-            .collect();
-        let lines = text.lines().filter(|line| !line.is_empty());
-        // The last line may be being written.
-        let records = lines.filter_map(|line| serde_json::from_str::<Json>(line).ok());
-        records.map(|record| record["event"].clone()).collect()
+        trail::events(&self.home.join("gateway/data/audit"))
     }
 }
 

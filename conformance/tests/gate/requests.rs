@@ -186,7 +186,7 @@ fn a_student_is_refused() {
 }
 
 #[test]
-fn a_radiographer_is_refused_unless_it_is_chosen_otherwise() {
+fn a_radiographer_is_refused_by_default() {
     run(async {
         let network = network().await;
         let mut asking = network.request().await;

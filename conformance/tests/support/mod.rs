@@ -18,6 +18,7 @@ pub mod pair;
 pub mod python;
 pub mod search;
 pub mod study;
+pub mod trail;
 
 use std::fs::File;
 use std::future::Future;

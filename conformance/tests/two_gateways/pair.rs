@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio::task::JoinHandle;
 
 use crate::support::study::Study;
+use crate::support::trail;
 use crate::support::{folder, metric, until};
 
 /// The client that people log in to.
@@ -259,22 +260,7 @@ impl Site {
 
     /// The events of its trail so far.
     pub fn trail(&self) -> Vec<Json> {
-        let folder = self.home.join("data/audit");
-        let mut segments: Vec<PathBuf> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|kind| kind == "jsonl"))
-            .collect();
-        segments.sort();
-        let text: String = segments
-            .iter()
-            .map(|path| std::fs::read_to_string(path).unwrap())
-            .collect();
-        // The last line may be being written.
-        let records = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Json>(line).ok());
-        records.map(|record| record["event"].clone()).collect()
+        trail::events(&self.home.join("data/audit"))
     }
 
     /// The events of one kind, of those after the first `from`.
