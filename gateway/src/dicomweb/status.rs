@@ -22,7 +22,7 @@ pub fn no_resource() -> Problem {
 }
 
 /// 404: the images are not there, or this client may not know whether they are.
-fn nothing_known() -> Problem {
+pub fn nothing_known() -> Problem {
     Problem::not_found("nothing is known under these UIDs")
 }
 
@@ -58,6 +58,8 @@ pub fn refused(refusal: Refusal) -> Problem {
 pub fn failed(error: StudiesError) -> Problem {
     match error {
         StudiesError::NotFound => nothing_known(),
+        StudiesError::Gone => Problem::gone("the PACS had these images and has them no more"),
+        StudiesError::Lost => Problem::unavailable("the retrieval was interrupted", BUSY),
         StudiesError::Archive(error) => {
             tracing::warn!(cause = error.cause(), "{error}");
             match error {

@@ -9,6 +9,12 @@ pub enum StudiesError {
     /// The archive knows nothing under these identifiers.
     #[error("not found")]
     NotFound,
+    /// The archive knows nothing under these identifiers any more, and did before.
+    #[error("gone from the archive")]
+    Gone,
+    /// A retrieval ended without saying how: a defect of the gateway. Asking again may do.
+    #[error("the retrieval was lost; ask again")]
+    Lost,
     /// The archive failed.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -23,6 +29,8 @@ impl StudiesError {
     pub fn cause(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
+            Self::Gone => "gone",
+            Self::Lost => "lost",
             Self::Archive(error) => error.cause(),
             Self::Internal(_) => "internal",
         }

@@ -103,7 +103,7 @@ pub struct Group {
     pub(super) changed: watch::Sender<u64>,
     pub(super) budget: Arc<Semaphore>,
     flow_budget: Arc<Semaphore>,
-    /// Instances flow one after the other.
+    /// Instances of the study flow one after the other, whichever retrieval they come with.
     flow_turn: Arc<Semaphore>,
     pub(super) jobs: mpsc::Sender<Job>,
     received: AtomicU64,
@@ -169,12 +169,14 @@ pub enum Job {
 }
 
 impl Group {
-    /// A retrieval that has not started, and the work it will give its writer.
+    /// A retrieval that has not started, and the work it will give its writer. `flow_turn` is shared
+    /// with the other retrievals of the study.
     pub fn new(
         pacs: &str,
         scope: Scope,
         expected: Option<u64>,
         cache: Arc<Cache>,
+        flow_turn: Arc<Semaphore>,
     ) -> (Arc<Self>, mpsc::Receiver<Job>) {
         let (jobs, work) = mpsc::channel(WRITE_BATCH);
         let group = Arc::new(Self {
@@ -186,7 +188,7 @@ impl Group {
             changed: watch::Sender::new(0),
             budget: Arc::new(Semaphore::new(MEMORY_BUDGET)),
             flow_budget: Arc::new(Semaphore::new(FLOW_BUDGET)),
-            flow_turn: Arc::new(Semaphore::new(1)),
+            flow_turn,
             jobs,
             received: AtomicU64::new(0),
             outcome: Mutex::new(None),
@@ -240,6 +242,11 @@ impl Group {
                 return;
             }
         }
+    }
+
+    /// Whether an instance has arrived.
+    pub fn has_begun(&self) -> bool {
+        self.received.load(Ordering::Acquire) > 0
     }
 
     /// Ends it, once, and tells the readers.

@@ -22,8 +22,8 @@ use crate::cache::Entry;
 
 /// Bytes of the flowing instances of one retrieval that readers have not taken yet.
 pub const FLOW_BUDGET: usize = 4 * 1024 * 1024;
-/// Time that readers may stand still. A client that takes nothing is cut before; what is left are
-/// readers of several retrievals that wait for each other.
+/// Time that readers may stand still. A client that takes nothing is cut before, and readers of
+/// several retrievals do not wait for each other; this is what is left if one of both is not so.
 const STALLED: Duration = Duration::from_secs(120);
 
 /// What a flowing instance is, and what of it lies on disk already.
@@ -136,8 +136,8 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// An instance that flows to some readers. `turn` is the only one of its retrieval: readers take
-    /// one instance after the other, and the bytes of a second one would wait in front of the first.
+    /// An instance that flows to some readers. `turn` is the only one of its study: readers take one
+    /// instance after the other, and the bytes of a second one would wait in front of the first.
     #[must_use]
     pub fn new(
         readers: Vec<Sender>,

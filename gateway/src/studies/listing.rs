@@ -195,10 +195,17 @@ impl Studies {
     /// The series of a study, asked of the archive unless it was asked a short while ago.
     ///
     /// # Errors
-    /// [`StudiesError::NotFound`]; the archive's.
+    /// [`StudiesError::NotFound`]; [`StudiesError::Gone`] when it had the study before; the archive's.
     pub async fn listing(&self, study: &StudyUid) -> Result<Arc<StudyListing>, StudiesError> {
         let asked = self.listings.fresh.try_get_with(study.clone(), async {
-            let listing = Arc::new(self.ask(study).await?);
+            let listing = match self.ask(study).await {
+                Ok(listing) => Arc::new(listing),
+                // What it held stays known, so that this answer stays the same.
+                Err(StudiesError::NotFound) if self.listings.last_known(study).await.is_some() => {
+                    return Err(StudiesError::Gone);
+                }
+                Err(error) => return Err(error),
+            };
             self.listings.keep(study, &listing);
             Ok(listing)
         });

@@ -23,15 +23,15 @@ pub use listing::{Counts, SeriesSummary, StudyListing};
 pub use reader::Reader;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::archive::{Archive, ArchiveError, RetrieveRequest, Scope};
+use crate::archive::{Archive, ArchiveError, RetrieveReport, RetrieveRequest, Scope};
 use crate::cache::{Bundle, Cache, Key};
 use crate::dicom::reader::Limits;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
@@ -40,6 +40,11 @@ use flight::{Group, Job, SeriesFlight};
 use ingest::Ingest;
 use listing::Listings;
 use search::Searches;
+
+/// Series of one request that are retrieved at the same time.
+const SERIES_AT_ONCE: usize = 4;
+/// Time after which a busy archive is asked again for a series whose readers have others to read.
+const BUSY: Duration = Duration::from_millis(500);
 
 /// What the front of one PACS needs to know.
 #[derive(Debug, Clone)]
@@ -82,6 +87,8 @@ pub struct Registry {
 struct Flights {
     by_key: HashMap<Key, (Arc<SeriesFlight>, Arc<Group>)>,
     readers: HashMap<usize, usize>,
+    /// Whose turn it is to flow through, for each study that is retrieved.
+    turns: HashMap<StudyUid, Weak<Semaphore>>,
 }
 
 impl Registry {
@@ -122,6 +129,19 @@ impl Flights {
     fn enter(&mut self, group: &Arc<Group>) {
         *self.readers.entry(Arc::as_ptr(group) as usize).or_default() += 1;
     }
+
+    /// The turn of a study. Instances of one study flow through one after the other, whichever
+    /// retrieval brings them: of two at once, two readers of both might each be in the middle of
+    /// another one, and wait for each other.
+    fn turn(&mut self, study: &StudyUid) -> Arc<Semaphore> {
+        self.turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = self.turns.get(study).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(Semaphore::new(1));
+        self.turns.insert(study.clone(), Arc::downgrade(&turn));
+        turn
+    }
 }
 
 /// A series, or an instance, that a request wants.
@@ -143,6 +163,37 @@ struct Retrieval {
     whole: bool,
     /// Whether the archive said a short while ago what there is.
     confirmed: bool,
+    /// Places for the retrievals of the same request; none for one alone.
+    places: Option<Places>,
+}
+
+/// What the retrievals of one request share.
+struct Places {
+    /// One permit for each that is at the archive.
+    at_once: Arc<Semaphore>,
+    /// Whether the reader has something to read before this one begins.
+    may_wait: bool,
+}
+
+/// A retrieval that runs. However it ends, its readers are told that it did, and nobody joins it
+/// any more.
+struct Running {
+    group: Arc<Group>,
+    registry: Arc<Registry>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.group.outcome().is_none() {
+            let error = StudiesError::Lost;
+            metrics::counter!("drimbox_retrievals_failed_total", "cause" => error.cause())
+                .increment(1);
+            tracing::error!(pacs = %self.group.pacs, "a retrieval ended without an outcome");
+            self.group.end(Err(error));
+        }
+        self.group.cancel.cancel();
+        self.registry.forget(&self.group);
+    }
 }
 
 impl Wanted {
@@ -202,7 +253,8 @@ impl Studies {
     /// Opens what a scope names, and starts to retrieve what is neither cached nor on its way.
     ///
     /// # Errors
-    /// [`StudiesError::NotFound`]; the archive's, when it must be asked and cannot be.
+    /// [`StudiesError::NotFound`], [`StudiesError::Gone`]; the archive's, when it must be asked and
+    /// cannot be.
     pub async fn open(self: &Arc<Self>, scope: &Scope) -> Result<Reader, StudiesError> {
         match scope {
             Scope::Instance(study, series, instance) => {
@@ -254,6 +306,7 @@ impl Studies {
             wanted,
             whole,
             confirmed: false,
+            places: None,
         };
         self.start(&mut flights, &mut reader, retrieval);
         drop(flights);
@@ -284,6 +337,17 @@ impl Studies {
                     .without_archive(scope, key, cached)
                     .await
                     .ok_or(StudiesError::Archive(error));
+            }
+            // Gone is what was there: not any series of a study that is.
+            Err(StudiesError::Gone) => {
+                let last = self.listings.last_known(study).await;
+                let mut series = last.iter().flat_map(|last| &last.series);
+                let was_there = series.any(|summary| summary.is_in(scope));
+                return Err(if was_there {
+                    StudiesError::Gone
+                } else {
+                    StudiesError::NotFound
+                });
             }
             Err(error) => return Err(error),
         };
@@ -410,6 +474,7 @@ impl Studies {
                 });
                 alone.collect()
             };
+            let at_once = Arc::new(Semaphore::new(SERIES_AT_ONCE));
             for (scope, series) in groups {
                 metrics::counter!("drimbox_cache_misses_total").increment(series.len() as u64);
                 let retrieval = Retrieval {
@@ -417,6 +482,10 @@ impl Studies {
                     scope,
                     wanted: series,
                     confirmed: true,
+                    places: Some(Places {
+                        at_once: Arc::clone(&at_once),
+                        may_wait: !reader.is_empty(),
+                    }),
                 };
                 self.start(&mut flights, &mut reader, retrieval);
             }
@@ -521,6 +590,7 @@ impl Studies {
             wanted,
             whole: false,
             confirmed: true,
+            places: None,
         };
         self.start(&mut flights, &mut reader, retrieval);
         drop(flights);
@@ -534,6 +604,7 @@ impl Studies {
             wanted,
             whole,
             confirmed,
+            places,
         } = retrieval;
         let expected: Option<u64> = wanted.iter().map(|series| series.expected).sum();
         let mut modalities: Vec<String> = Vec::new();
@@ -552,6 +623,7 @@ impl Studies {
             scope.clone(),
             expected,
             Arc::clone(&self.cache),
+            flights.turn(scope.study()),
         );
         for series in wanted {
             // What was said long ago binds nobody.
@@ -567,19 +639,25 @@ impl Studies {
             modalities,
             expected,
         };
-        let run = Arc::clone(self).run(group, work, request, confirmed);
+        let running = Running {
+            group,
+            registry: Arc::clone(&self.registry),
+        };
+        let run = Arc::clone(self).run(running, work, request, confirmed, places);
         self.tasks.spawn(run);
     }
 
     /// Runs a retrieval to its end, whoever still waits for it.
     async fn run(
         self: Arc<Self>,
-        group: Arc<Group>,
+        running: Running,
         work: mpsc::Receiver<Job>,
         request: RetrieveRequest,
         confirmed: bool,
+        places: Option<Places>,
     ) {
-        let writer = tokio::spawn(Arc::clone(&group).write(work));
+        let group = Arc::clone(&running.group);
+        let _writer = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&group).write(work)));
         let sink = Arc::new(Ingest::new(
             Arc::clone(&group),
             Arc::clone(&self.cache),
@@ -588,18 +666,17 @@ impl Studies {
         let stopping = {
             let stop = self.stop.clone();
             let cancel = group.cancel.clone();
-            tokio::spawn(async move {
+            AbortOnDropHandle::new(tokio::spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => cancel.cancel(),
                     () = cancel.cancelled() => {}
                 }
-            })
+            }))
         };
         let study = request.scope.study().clone();
         let ended = CancellationToken::new();
         let retrieve = async {
-            let outcome = self.archive.retrieve(request, sink, group.cancel.clone());
-            let outcome = outcome.await;
+            let outcome = self.retrieve(&group, request, sink, places).await;
             ended.cancel();
             outcome
         };
@@ -618,16 +695,16 @@ impl Studies {
         let (done, flushed) = oneshot::channel();
         let _ = group.jobs.send(Job::Flush(done)).await;
         let written = flushed.await.is_ok();
-        stopping.abort();
-        let outcome = match outcome {
-            Err(error) => Err(StudiesError::Archive(error)),
-            Ok(_) if !written => Err(StudiesError::Internal("the writer stopped".into())),
-            Ok(report) if report.delivered == 0 => Err(StudiesError::NotFound),
-            Ok(_) => match listing {
-                Some(Err(error)) => Err(error),
-                Some(Ok(listing)) => check_counts(&group, Some(&listing)),
-                None => check_counts(&group, None),
-            },
+        drop(stopping);
+        let outcome = match (outcome, listing) {
+            // Whatever an archive says that is asked to send what it does not have any more.
+            (_, Some(Err(StudiesError::Gone))) if !group.has_begun() => Err(StudiesError::Gone),
+            (Err(error), _) => Err(StudiesError::Archive(error)),
+            (Ok(_), _) if !written => Err(StudiesError::Internal("the writer stopped".into())),
+            (Ok(_), Some(Err(error))) => Err(error),
+            (Ok(report), _) if report.delivered == 0 => Err(StudiesError::NotFound),
+            (Ok(_), Some(Ok(listing))) => check_counts(&group, Some(&listing)),
+            (Ok(_), None) => check_counts(&group, None),
         };
         if let Err(error) = &outcome {
             metrics::counter!("drimbox_retrievals_failed_total", "cause" => error.cause())
@@ -638,8 +715,40 @@ impl Studies {
         if whole {
             self.keep(&group).await;
         }
-        self.registry.forget(&group);
-        writer.abort();
+    }
+
+    /// Asks the archive, once there is a place.
+    async fn retrieve(
+        &self,
+        group: &Group,
+        request: RetrieveRequest,
+        sink: Arc<Ingest>,
+        places: Option<Places>,
+    ) -> Result<RetrieveReport, ArchiveError> {
+        let may_wait = places.as_ref().is_some_and(|places| places.may_wait);
+        let place = async {
+            match places {
+                Some(places) => places.at_once.acquire_owned().await.ok(),
+                None => None,
+            }
+        };
+        let _place = tokio::select! {
+            place = place => place,
+            () = group.cancel.cancelled() => return Err(ArchiveError::Cancelled),
+        };
+        loop {
+            let sink = Arc::clone(&sink);
+            let cancel = group.cancel.clone();
+            match self.archive.retrieve(request.clone(), sink, cancel).await {
+                // Its readers have the series before it to read, and lose those to an error here.
+                Err(ArchiveError::Busy { .. }) if may_wait && !group.has_begun() => {}
+                outcome => return outcome,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(BUSY) => {}
+                () = group.cancel.cancelled() => return Err(ArchiveError::Cancelled),
+            }
+        }
     }
 
     /// Keeps the bundles of a complete retrieval.

@@ -5,6 +5,7 @@
     clippy::indexing_slicing
 )]
 
+mod ends;
 mod fake;
 
 use std::sync::atomic::Ordering;
@@ -469,14 +470,4 @@ async fn what_the_archive_says_now_and_does_not_send_is_missing() {
         bench.settle().await;
         assert_eq!(bench.cache.size(), (0, 0));
     }
-}
-
-#[tokio::test]
-async fn a_study_that_was_removed_is_not_found_though_it_was_known() {
-    let pacs = FakePacs::with(&[("1.1", 1)]);
-    let bench = known(&pacs).await;
-    pacs.series.lock().clear();
-    let reader = bench.studies.open(&study()).await.unwrap();
-    let error = all(reader).await.err();
-    assert!(matches!(error, Some(StudiesError::NotFound)), "{error:?}");
 }

@@ -210,7 +210,7 @@ impl Studies {
                             .collect();
                         Ok(!modalities.is_empty() && any_matches(VR::CS, wanted, &modalities))
                     }
-                    Err(StudiesError::NotFound) => Ok(false),
+                    Err(StudiesError::NotFound | StudiesError::Gone) => Ok(false),
                     Err(error) => Err(error),
                 }
             });

@@ -110,7 +110,7 @@ impl Studies {
     ) -> Result<bool, StudiesError> {
         let refused = |error: StudiesError| match error {
             // Gone since the archive answered.
-            StudiesError::NotFound => Ok(true),
+            StudiesError::NotFound | StudiesError::Gone => Ok(true),
             StudiesError::Archive(ArchiveError::Failed { .. }) => Ok(false),
             error => Err(error),
         };

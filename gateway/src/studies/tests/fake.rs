@@ -136,6 +136,10 @@ pub(super) struct FakePacs {
     /// Fails in the middle of an instance.
     pub(super) breaks_off: Mutex<bool>,
     pub(super) away: Mutex<bool>,
+    /// Panics in the middle of an instance, once.
+    pub(super) panics: Mutex<bool>,
+    /// Retrievals at once; one more is told that the archive is busy.
+    pub(super) places: AtomicUsize,
     pub(super) refused: Mutex<Vec<SinkError>>,
     pub(super) anticipated: Mutex<Vec<Vec<String>>>,
     /// What was asked, in order: `find` or `retrieve`.
@@ -157,6 +161,8 @@ impl FakePacs {
             pixels: AtomicUsize::new(64),
             breaks_off: Mutex::new(false),
             away: Mutex::new(false),
+            panics: Mutex::new(false),
+            places: AtomicUsize::new(usize::MAX),
             refused: Mutex::default(),
             anticipated: Mutex::default(),
             asked: Mutex::default(),
@@ -201,6 +207,9 @@ impl FakePacs {
         for (at, piece) in data.chunks(7.max(data.len() / 200)).enumerate() {
             if at == 190 && *self.breaks_off.lock() {
                 return Err(SinkError::Abandoned);
+            }
+            if std::mem::take(&mut *self.panics.lock()) {
+                panic!("a defect of the archive");
             }
             writer.write(Bytes::copy_from_slice(piece)).await?;
         }
@@ -300,7 +309,14 @@ impl Archive for FakePacs {
         async move {
             self.asked.lock().push("retrieve");
             self.is_there()?;
+            let taken = self
+                .places
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| {
+                    free.checked_sub(1)
+                });
+            taken.map_err(|_| ArchiveError::Busy { waiting: 0 })?;
             let outcome = self.send_all(request, sink, cancel).await;
+            self.places.fetch_add(1, Ordering::SeqCst);
             let _ = self.ends.send(());
             outcome
         }
