@@ -201,9 +201,12 @@ fn resources() -> String {
         "/studies/{study}/series/{series}/rendered",
         "/studies/{study}/thumbnail",
         "/studies/{study}/series/{series}/thumbnail",
+        "/studies/{study}/pixeldata",
+        "/studies/{study}/series/{series}/pixeldata",
         "/studies/{study}/series/{series}/instances/{instance}/pixeldata",
         "/studies/{study}/bulkdata",
-        "/studies/{study}/pixeldata",
+        "/studies/{study}/series/{series}/bulkdata",
+        "/studies/{study}/series/{series}/instances/{instance}/bulkdata",
         "/studies/{study}/series/{series}/instances/{instance}/bulkdata/{path}",
     ];
     let json = accepted(
@@ -261,7 +264,11 @@ fn resources() -> String {
                     "retrieve pixel data",
                     "`multipart/related` of what §5.2.3 lists".to_owned(),
                 ),
-                Ok(Target::NotOffered(_)) => ("not offered (501)", String::new()),
+                Ok(Target::AllBulk(_)) => (
+                    "retrieve all bulk data",
+                    "`multipart/related` of octets, and of what §5.2.3 lists for compressed pixels"
+                        .to_owned(),
+                ),
                 Err(_) => ("not offered (404)", String::new()),
             };
             vec![format!("`{template}`"), transaction.into(), media]
@@ -366,7 +373,10 @@ fn http_statuses() -> String {
             Problem::not_acceptable("", "").status(),
             "nothing the client accepts can be made; the body lists what can",
         ),
-        (Problem::gone("").status(), "withdrawn"),
+        (
+            Problem::gone("").status(),
+            "the PACS had the study when it was last asked, and has it no more",
+        ),
         (
             Problem::content_too_large("", "").status(),
             "more than is decoded or answered at once",
@@ -384,10 +394,6 @@ fn http_statuses() -> String {
             "the head of the request is too large",
         ),
         (Problem::internal().status(), "a defect of the gateway"),
-        (
-            Problem::not_implemented("", "").status(),
-            "a part of PS3.18 that is not offered",
-        ),
         (
             Problem::bad_gateway("").status(),
             "the PACS cannot be reached, refused, or sent too little",

@@ -49,6 +49,7 @@ use crate::dicomweb::images::Images;
 use crate::dicomweb::negotiate::Unnamed;
 use crate::dicomweb::roots::Roots;
 use crate::dicomweb::service::{self, Texts};
+use crate::dicomweb::spool::Spool;
 use crate::dicomweb::trail::Trail;
 use crate::dicomweb::transcoded::Transcoding;
 use crate::login::Login;
@@ -279,7 +280,7 @@ impl Parts {
             max_matches: config.limits.max_matches,
             transcoding: Transcoding {
                 pool: pixels.clone(),
-                spool: config.cache.dir.clone(),
+                spool: Spool::new(config.cache.dir.clone(), config.pixels.max_spool_bytes),
             },
             images: Images::new(pixels.clone()),
             pixels,

@@ -307,6 +307,9 @@ pub struct Pixels {
     pub max_memory_bytes: u64,
     /// Bytes of one frame, decoded or as it is stored.
     pub max_frame_bytes: u64,
+    /// Bytes of transcoded instances that wait for their clients, in memory and on disk; beyond: 503
+    /// with `Retry-After`.
+    pub max_spool_bytes: u64,
     /// Time for a codec process to decode or encode one frame.
     pub codec_timeout: Duration,
 }

@@ -297,6 +297,7 @@ fn pixels(section: Section<'_>) -> Pixels {
             v.bytes(64 * MIB..=64 * GIB)
         }),
         max_frame_bytes: section.or("max_frame_bytes", 256 * MIB, |v| v.bytes(MIB..=GIB)),
+        max_spool_bytes: section.or("max_spool_bytes", 4 * GIB, |v| v.bytes(MIB..=1024 * GIB)),
         codec_timeout: section.or("codec_timeout_seconds", Duration::from_secs(60), |v| {
             v.seconds(0.1..=3_600.0)
         }),

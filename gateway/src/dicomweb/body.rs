@@ -266,7 +266,8 @@ pub fn single(
 /// One Part 10 file that was transcoded.
 pub fn made(transcoded: Transcoded) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
-        let (mut left, mut bytes) = (transcoded.length, transcoded.bytes());
+        let mut left = transcoded.length;
+        let (mut bytes, _room) = transcoded.into_bytes();
         while left > 0 {
             let piece = bytes.next(left).await?;
             left -= piece.len() as u64;

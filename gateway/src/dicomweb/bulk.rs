@@ -68,9 +68,7 @@ pub async fn answer(
     };
     let found = tokio::task::spawn_blocking(move || find(&item, &path, limits));
     let found = found.await.map_err(|_| Problem::internal())?;
-    let bulk = found.map_err(|error| {
-        Problem::bad_gateway(error.to_string()).remedy("ask for the instance itself")
-    })?;
+    let bulk = found.map_err(|error| unreadable(&error))?;
     let Some(bulk) = bulk else {
         return Err(Problem::not_found("the instance has no such value"));
     };
@@ -95,6 +93,11 @@ pub async fn answer(
         }
     }
     Ok(answer)
+}
+
+/// 502: the PACS sent an object that cannot be read.
+pub fn unreadable(error: &BodyError) -> Problem {
+    Problem::bad_gateway(error.to_string()).remedy("ask for the instance itself")
 }
 
 /// Answers with a value alone, or the range of it that is asked for (RFC 9110 §14).
@@ -200,6 +203,19 @@ impl Bulk {
 /// # Errors
 /// [`BodyError::Unreadable`] for a damaged object, or one beyond the limits.
 pub fn find(item: &Item, path: &AttributePath, limits: Limits) -> Result<Option<Bulk>, BodyError> {
+    value_of(item, &Object::read(item, limits)?, path, limits)
+}
+
+/// As [`find`], in an object of the item that was read already.
+///
+/// # Errors
+/// As [`find`].
+pub fn value_of(
+    item: &Item,
+    object: &Object,
+    path: &AttributePath,
+    limits: Limits,
+) -> Result<Option<Bulk>, BodyError> {
     let found = |object: &Object| {
         object.with(|elements| {
             let element = path.find(elements)?;
@@ -220,14 +236,13 @@ pub fn find(item: &Item, path: &AttributePath, limits: Limits) -> Result<Option<
             length: length.into(),
         })
     };
-    let object = Object::read(item, limits)?;
     if let Some(pixels) = object.pixels()
         && path.is_top()
         && pixels.tag == path.tag()
     {
         return Ok(pixels.value.and_then(|(at, length)| within(at, length)));
     }
-    match found(&object)? {
+    match found(object)? {
         None => Ok(None),
         Some(Ok(bytes)) => Ok(Some(Bulk::Memory(bytes))),
         Some(Err(large)) => match large.length {
@@ -245,7 +260,7 @@ pub fn find(item: &Item, path: &AttributePath, limits: Limits) -> Result<Option<
 }
 
 /// Whether values are in the file as they are sent: neither deflated nor of the other byte order.
-fn is_in_place(syntax: &TransferSyntaxUid) -> bool {
+pub fn is_in_place(syntax: &TransferSyntaxUid) -> bool {
     let encoding = Encoding::of(syntax);
     matches!(
         encoding,
@@ -278,6 +293,23 @@ fn pieces(
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
         let _open = batches;
+        for await piece in range(bulk, bytes) {
+            yield piece?;
+        }
+    }
+}
+
+/// All bytes of a value.
+pub fn whole(bulk: Bulk) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+    let bytes = 0..bulk.length();
+    range(bulk, bytes)
+}
+
+fn range(
+    bulk: Bulk,
+    bytes: std::ops::Range<u64>,
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+    async_stream::try_stream! {
         let mut at = bytes.start;
         while at < bytes.end {
             let piece = bulk.read(at, STEP.min(bytes.end - at)).await?;

@@ -46,14 +46,6 @@ pub async fn answer(call: &Call<'_>, scope: Scope, list: &[u32]) -> Result<Respo
     respond(call, open_one(call, &scope).await?, Some(list)).await
 }
 
-/// Answers with all frames of an instance (PS3.18 §10.4.1.1.6, Pixel Data).
-///
-/// # Errors
-/// A problem, before the first byte.
-pub async fn answer_all(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> {
-    respond(call, open_one(call, &scope).await?, None).await
-}
-
 /// Answers with all frames of an instance that was opened.
 ///
 /// # Errors

@@ -27,6 +27,8 @@ mod retrieve;
 pub mod roots;
 pub mod search;
 pub mod service;
+mod several;
+pub mod spool;
 mod status;
 pub mod trail;
 pub mod transcoded;

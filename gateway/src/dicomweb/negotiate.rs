@@ -269,28 +269,44 @@ pub fn negotiate_bulk(accept: &Accept) -> Result<BulkForm, NotAcceptable> {
     if accept.entries.is_empty() {
         return Ok(BulkForm::Multipart);
     }
-    // Octets have no transfer syntax but the one that values are in by themselves.
-    let entries = || {
-        accept
-            .entries
-            .iter()
-            .filter(|entry| match &entry.transfer_syntax {
-                TransferSyntaxRange::Named(uid) => uid.as_str() == EXPLICIT_VR_LITTLE_ENDIAN,
-                TransferSyntaxRange::Any | TransferSyntaxRange::Unnamed => true,
-            })
-    };
-    let many = entries().filter_map(|entry| {
+    let one = octets(accept).filter(|entry| entry.media.covers("application", "octet-stream"));
+    let one = one.map(|entry| (entry.media.precision(), entry.weight));
+    let one = most_precise(one).unwrap_or(Weight::NONE);
+    match octets_in_parts(accept) {
+        many if one > many => Ok(BulkForm::SinglePart),
+        many if many > Weight::NONE => Ok(BulkForm::Multipart),
+        _ => Err(NotAcceptable::Octets),
+    }
+}
+
+/// Whether several values, which are parts, are accepted.
+///
+/// # Errors
+/// [`NotAcceptable::Octets`].
+pub fn negotiate_bulk_parts(accept: &Accept) -> Result<(), NotAcceptable> {
+    if accept.entries.is_empty() || octets_in_parts(accept) > Weight::NONE {
+        return Ok(());
+    }
+    Err(NotAcceptable::Octets)
+}
+
+/// Weight of `multipart/related` with parts of octets.
+fn octets_in_parts(accept: &Accept) -> Weight {
+    let many = octets(accept).filter_map(|entry| {
         let precision = parts(entry, "application", "octet-stream")?;
         Some((precision, entry.weight))
     });
-    let one = entries().filter(|entry| entry.media.covers("application", "octet-stream"));
-    let one = one.map(|entry| (entry.media.precision(), entry.weight));
-    let weight = |weight: Option<Weight>| weight.unwrap_or(Weight::NONE);
-    match (weight(most_precise(many)), weight(most_precise(one))) {
-        (many, one) if one > many => Ok(BulkForm::SinglePart),
-        (many, _) if many > Weight::NONE => Ok(BulkForm::Multipart),
-        _ => Err(NotAcceptable::Octets),
-    }
+    most_precise(many).unwrap_or(Weight::NONE)
+}
+
+/// The entries that may mean octets, which have no transfer syntax but the one that values are in by
+/// themselves.
+fn octets(accept: &Accept) -> impl Iterator<Item = &MediaRange> {
+    let entries = accept.entries.iter();
+    entries.filter(|entry| match &entry.transfer_syntax {
+        TransferSyntaxRange::Named(uid) => uid.as_str() == EXPLICIT_VR_LITTLE_ENDIAN,
+        TransferSyntaxRange::Any | TransferSyntaxRange::Unnamed => true,
+    })
 }
 
 /// Whether an entry admits `multipart/related` with parts of this type, and how precisely it says so

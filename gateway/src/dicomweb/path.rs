@@ -39,10 +39,10 @@ pub enum Target {
     },
     /// `…/bulkdata/{path}`: one value of an instance.
     Bulk(Scope, AttributePath),
-    /// `…/pixeldata` of an instance: all its frames.
+    /// `…/bulkdata`: every value that metadata name by URL.
+    AllBulk(Scope),
+    /// `…/pixeldata`: all frames.
     Pixels(Scope),
-    /// A resource of the standard that this service does not have.
-    NotOffered(&'static str),
 }
 
 /// Why a path names no resource.
@@ -133,18 +133,15 @@ fn below(scope: Scope, rest: &[&str]) -> Result<Target, PathError> {
         ["metadata"] => Ok(Target::Metadata(scope)),
         ["rendered"] => Ok(rendered(scope, Vec::new(), false)),
         ["thumbnail"] => Ok(rendered(scope, Vec::new(), true)),
-        ["bulkdata", rest @ ..] if scope.instance().is_some() && !rest.is_empty() => {
+        ["bulkdata"] => Ok(Target::AllBulk(scope)),
+        ["bulkdata", rest @ ..] if scope.instance().is_some() => {
             let path = rest
                 .join("/")
                 .parse()
                 .map_err(|_| PathError::BadAttribute)?;
             Ok(Target::Bulk(scope, path))
         }
-        ["pixeldata"] if scope.instance().is_some() => Ok(Target::Pixels(scope)),
-        ["bulkdata"] => Ok(Target::NotOffered("all bulk data at once")),
-        ["pixeldata"] => Ok(Target::NotOffered(
-            "the pixels of several instances at once",
-        )),
+        ["pixeldata"] => Ok(Target::Pixels(scope)),
         ["frames", list, rest @ ..] if scope.instance().is_some() => {
             let frames = frame_list(list)?;
             match rest {
@@ -286,11 +283,26 @@ mod tests {
     }
 
     #[test]
-    fn resources_of_the_standard_that_are_missing_are_named() {
+    fn all_bulk_data_and_all_pixels_are_of_every_level() {
+        let study = Scope::Study(StudyUid::parse("1.2").unwrap());
         assert_eq!(
             parse("/studies/1.2/bulkdata"),
-            Ok(Target::NotOffered("all bulk data at once"))
+            Ok(Target::AllBulk(study.clone()))
         );
-        assert_eq!(parse("/studies/1.2/frames/1"), Err(PathError::Unknown));
+        assert_eq!(parse("/studies/1.2/pixeldata"), Ok(Target::Pixels(study)));
+        for level in ["/series/1.3", "/series/1.3/instances/1.4"] {
+            let path = format!("/studies/1.2{level}");
+            let all = parse(&format!("{path}/bulkdata"));
+            assert!(matches!(all, Ok(Target::AllBulk(_))), "{path}");
+            let pixels = parse(&format!("{path}/pixeldata"));
+            assert!(matches!(pixels, Ok(Target::Pixels(_))), "{path}");
+        }
+        // One value, or one frame, is of one instance.
+        for path in ["bulkdata/00420011", "frames/1"] {
+            assert_eq!(
+                parse(&format!("/studies/1.2/{path}")),
+                Err(PathError::Unknown)
+            );
+        }
     }
 }

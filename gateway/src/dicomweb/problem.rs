@@ -69,7 +69,7 @@ impl Problem {
         Self::new(StatusCode::NOT_ACCEPTABLE, detail).remedy(remedy)
     }
 
-    /// 410: it was here and was withdrawn.
+    /// 410: it was there when it was last asked for, and is no more (PS3.18 §8.5).
     pub fn gone(detail: impl Into<Text>) -> Self {
         Self::new(StatusCode::GONE, detail)
     }
@@ -120,11 +120,6 @@ impl Problem {
             "the gateway failed on this request",
         )
         .remedy("give the request id to the administrator of the gateway")
-    }
-
-    /// 501: a part of the standard that this service does not offer.
-    pub fn not_implemented(detail: impl Into<Text>, remedy: impl Into<Text>) -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, detail).remedy(remedy)
     }
 
     /// 502: the archive answered with a failure, or not as it should.

@@ -21,10 +21,11 @@ use super::path::{self, PathError, Target};
 use super::problem::Problem;
 use super::query;
 use super::roots::Roots;
-use super::status::{no_resource, refused};
+use super::several::What;
+use super::status::{no_resource, nothing_known, refused};
 use super::trail::{About, Trail};
 use super::transcoded::Transcoding;
-use super::{bulk, capabilities, frames, metadata, rendered, retrieve, search};
+use super::{bulk, capabilities, frames, metadata, rendered, retrieve, search, several};
 use crate::access::{self, Access, Credentials, NamedKos, Refusal};
 use crate::archive::Scope;
 use crate::config::Quirks;
@@ -231,7 +232,11 @@ impl Service {
             metrics::counter!("drimbox_viewer_refusals_total", "reason" => reason).increment(1);
             tracing::info!(reason, "request of a visitor refused");
         }
-        answer
+        // The exam page closes at 410, and its report may be there without the images.
+        answer.map_err(|problem| match problem.status() {
+            StatusCode::GONE => nothing_known(),
+            _ => problem,
+        })
     }
 
     async fn answer(&self, asked: &Asked<'_>, about: &mut About) -> Result<Response, Problem> {
@@ -282,12 +287,13 @@ impl Service {
             | Target::Metadata(scope)
             | Target::Frames(scope, _)
             | Target::Bulk(scope, _)
+            | Target::AllBulk(scope)
             | Target::Pixels(scope)
             | Target::Rendered { scope, .. } => access::Request::Retrieve(scope),
             Target::Search {
                 study: Some(study), ..
             } => access::Request::SearchIn(study),
-            Target::Search { .. } | Target::NotOffered(_) => access::Request::Search,
+            Target::Search { .. } => access::Request::Search,
         };
         let kos = named_kos(headers);
         if let access::Request::Retrieve(scope) = request {
@@ -326,7 +332,14 @@ impl Service {
             Target::Retrieve(scope) => (name_of(&scope), retrieve::answer(&call, scope).await),
             Target::Metadata(scope) => ("metadata", metadata::answer(&call, scope).await),
             Target::Frames(scope, list) => ("frames", frames::answer(&call, scope, &list).await),
-            Target::Pixels(scope) => ("frames", frames::answer_all(&call, scope).await),
+            Target::Pixels(scope) => (
+                "frames",
+                several::answer(&call, scope, What::PixelData).await,
+            ),
+            Target::AllBulk(scope) => (
+                "bulkdata",
+                several::answer(&call, scope, What::BulkData).await,
+            ),
             Target::Bulk(scope, path) => ("bulkdata", bulk::answer(&call, scope, path).await),
             Target::Rendered {
                 scope,
@@ -343,13 +356,6 @@ impl Service {
             } => (
                 "search",
                 search::answer(&call, level, query::Scope { study, series }).await,
-            ),
-            Target::NotOffered(what) => (
-                "other",
-                Err(Problem::not_implemented(
-                    format!("this service does not offer {what} yet"),
-                    "retrieve the instance itself",
-                )),
             ),
         };
         let mut answer = answer?;
