@@ -56,7 +56,8 @@ test: export PROPTEST_RNG_SEED ?= 20261
 test: setup build
 	$(CARGO) test --locked --workspace
 	DRIMBOX_TEST_UPSTREAM=dicomweb $(CARGO) test --locked --workspace \
-		--test metadata --test bulkdata --test transcoding --test pixels --test documents
+		--test metadata --test bulkdata --test several --test transcoding --test pixels \
+		--test documents --test cache --test single_flight
 
 # A cargo-deny that is there serves; building one takes minutes.
 lint:

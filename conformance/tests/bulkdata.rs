@@ -297,7 +297,6 @@ fn a_value_that_is_not_there_is_not_found() {
             ("/bulkdata/..%2f", OCTETS, 400),
             ("/bulkdata/00081140/x/00081155", OCTETS, 400),
             ("/bulkdata/00100010", "image/png", 406),
-            ("/bulkdata", OCTETS, 501),
             ("/pixeldata", PARTS, 404),
         ] {
             let answer = pair.get(instance, below, accept).await;

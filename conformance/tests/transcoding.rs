@@ -14,8 +14,11 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use conformance::samples::Instance;
-use conformance::testkit::Response;
+use conformance::testkit::{Client, FaultyPacs, Gateway, GatewayConfig, PacsConfig, Response};
+use dicom_core::value::PixelFragmentSequence;
+use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
+use dicom_object::FileMetaTableBuilder;
 use drimbox::dicom::uid::TransferSyntaxUid;
 use drimbox::pixels::{TranscodeOptions, is_video, transcode};
 use support::compare::{BIG_ENDIAN, Part10};
@@ -42,8 +45,7 @@ const STORED: [&str; 17] = [
     uids::MPEG4HP41BD,
 ];
 
-/// The images have more than 8 bits, which JPEG baseline does not hold, and those of JPEG extended are
-/// decoded by nothing here.
+/// The images have more than 8 bits, which JPEG baseline does not hold.
 ///
 /// What becomes of an instance: `=` as stored, `e` explicit VR little endian, `l` JPEG-LS, `r` RLE,
 /// `j` JPEG baseline, `-` 406. A letter for each of [`STORED`].
@@ -92,7 +94,7 @@ fn forms() -> Vec<(Vec<String>, Form, Expected)> {
     };
     let file = |accept: &str, expected| (vec![accept.to_owned()], Form::OneFile, expected);
     const ANY: Expected = "e=e= ========= ====";
-    const PLAIN: Expected = "e=ee ee-eeeeee ====";
+    const PLAIN: Expected = "e=ee eeeeeeeee ====";
     const NONE: Expected = "---- --------- ----";
     vec![
         named("*", ANY),
@@ -115,16 +117,16 @@ fn forms() -> Vec<(Vec<String>, Form, Expected)> {
         parts("multipart/related; type=\"*/*\"", PLAIN),
         file("application/dicom", PLAIN),
         // One syntax is named.
-        named(uids::EXPLICIT_VR_LITTLE_ENDIAN, "e=ee ee-eeeeee ----"),
-        named(uids::JPEGLS_LOSSLESS, "llll ll-ll=lll ----"),
-        named(uids::RLE_LOSSLESS, "rrrr =r-rrrrrr ----"),
+        named(uids::EXPLICIT_VR_LITTLE_ENDIAN, "e=ee eeeeeeeee ----"),
+        named(uids::JPEGLS_LOSSLESS, "llll lllll=lll ----"),
+        named(uids::RLE_LOSSLESS, "rrrr =rrrrrrrr ----"),
         named(uids::JPEG_BASELINE8_BIT, "---- -=------- ----"),
         named(uids::JPEG2000_LOSSLESS, "---- -------=- ----"),
         named(uids::IMPLICIT_VR_LITTLE_ENDIAN, NONE),
         named(uids::MPEG4HP41, "---- --------- --=-"),
         file(
             "application/dicom; transfer-syntax=1.2.840.10008.1.2.1",
-            "e=ee ee-eeeeee ----",
+            "e=ee eeeeeeeee ----",
         ),
         // Several are: what is stored first, then by weight.
         parts(LOSSLESS_PREFERRED, "e=ee l==l==ll= ===="),
@@ -329,5 +331,157 @@ fn a_study_with_an_instance_that_cannot_be_had_is_refused_before_its_first_byte(
         assert!(problem.contains(uids::MPEG4HP41), "{problem}");
         let aborted = "drimbox_http_aborted_responses_total";
         assert_eq!(metric(&pair.gateway, aborted, &[]).await, 0);
+    });
+}
+
+/// A high throughput JPEG 2000 stream (ISO/IEC 15444-15), lossless, made with OpenJPH 0.31: 64 by 48
+/// samples of 16 bits, [`sample`] of them.
+const HTJ2K: &[u8] = include_bytes!("streams/gradient.j2c");
+
+fn sample(x: u32, y: u32) -> u16 {
+    u16::try_from(x * 61 + y * 23 + (x * y) % 7).unwrap()
+}
+
+/// An object of `file` whose only frame is that stream, in this transfer syntax.
+fn with_stream(file: &Path, syntax: &str, to: &Path) {
+    let mut object = dicom_object::open_file(file).unwrap();
+    let uid = format!("2.25.88{}", syntax.rsplit('.').next().unwrap());
+    object.put_str(tags::SOP_INSTANCE_UID, VR::UI, &uid);
+    for (tag, value) in [
+        (tags::ROWS, 48_u16),
+        (tags::COLUMNS, 64),
+        (tags::BITS_ALLOCATED, 16),
+        (tags::BITS_STORED, 16),
+        (tags::HIGH_BIT, 15),
+        (tags::PIXEL_REPRESENTATION, 0),
+    ] {
+        object.put(DataElement::new(tag, VR::US, PrimitiveValue::from(value)));
+    }
+    let fragments = PixelFragmentSequence::new_fragments(vec![HTJ2K.to_vec()]);
+    object.put(DataElement::new(tags::PIXEL_DATA, VR::OB, fragments));
+    let meta = FileMetaTableBuilder::new()
+        .media_storage_sop_class_uid(object.meta().media_storage_sop_class_uid())
+        .media_storage_sop_instance_uid(&uid)
+        .transfer_syntax(syntax);
+    let object = object.into_inner().with_meta(meta).unwrap();
+    object.write_to_file(to).unwrap();
+}
+
+#[test]
+fn high_throughput_jpeg_2000_goes_as_it_is_stored_and_is_decoded_for_others() {
+    run(async {
+        let source = exam("syntaxes")
+            .instances()
+            .find(|instance| instance.transfer_syntax_uid == uids::EXPLICIT_VR_LITTLE_ENDIAN);
+        let source = exams().path(source.unwrap());
+        let from = folder("htj2k-files");
+        let syntaxes = [uids::HTJ2K_LOSSLESS, uids::HTJ2K_LOSSLESS_RPCL, uids::HTJ2K];
+        let files: Vec<_> = syntaxes
+            .map(|syntax| from.join(format!("{syntax}.dcm")))
+            .into();
+        for (syntax, file) in syntaxes.iter().zip(&files) {
+            with_stream(&source, syntax, file);
+        }
+        let pair = Pair::over("htj2k", files.clone()).await;
+        let exam = exam("syntaxes");
+        let into = folder("htj2k-parts");
+        let samples = (0..48).flat_map(|y| (0..64).flat_map(move |x| sample(x, y).to_le_bytes()));
+        let samples: Vec<u8> = samples.collect();
+        for (syntax, file) in syntaxes.iter().zip(&files) {
+            let stored = Part10::read(&fs::read(file).unwrap());
+            let url = format!(
+                "{}{}/series/{}/instances/{}",
+                pair.gateway.local_url(),
+                support::study_path(exam),
+                stored
+                    .data_set
+                    .element(tags::SERIES_INSTANCE_UID)
+                    .unwrap()
+                    .to_str()
+                    .unwrap(),
+                stored.instance(),
+            );
+            let get = async |below: &str, accept: &str| {
+                let call = pair.client.get(&format!("{url}{below}")).accept(accept);
+                let answer = call.send().await.unwrap();
+                assert_eq!(answer.status(), 200, "{below} {syntax}");
+                answer
+            };
+            let part = async |below: &str, accept: &str| {
+                let body = get(below, accept).await.multipart_to(&into).await.unwrap();
+                assert!(body.is_complete() && body.parts.len() == 1, "{below}");
+                let bytes = fs::read(into.join("0.part")).unwrap();
+                (body.parts[0].content_type().to_owned(), bytes)
+            };
+            let (kind, whole) = part("", &format!("{DICOM}; transfer-syntax=*")).await;
+            assert_eq!(kind, format!("application/dicom; transfer-syntax={syntax}"));
+            assert!(pixels(&Part10::read(&whole)) == pixels(&stored), "{syntax}");
+            // Only padding may follow the stream of a fragment.
+            let stored_frame = "multipart/related; type=\"image/jphc\"; transfer-syntax=*";
+            let (kind, frame) = part("/frames/1", stored_frame).await;
+            assert_eq!(kind, format!("image/jphc; transfer-syntax={syntax}"));
+            assert_eq!(&frame[..HTJ2K.len()], HTJ2K);
+            let octets = "multipart/related; type=\"application/octet-stream\"";
+            let (_, frame) = part("/frames/1", octets).await;
+            assert!(
+                frame == samples,
+                "{syntax}: the samples are not those of the stream"
+            );
+            let explicit = format!(
+                "{DICOM}; transfer-syntax={}",
+                uids::EXPLICIT_VR_LITTLE_ENDIAN
+            );
+            let (_, plain) = part("", &explicit).await;
+            assert!(pixels(&Part10::read(&plain)) == samples, "{syntax}");
+            let picture = get("/rendered", "image/png").await.bytes().await.unwrap();
+            assert!(picture.starts_with(b"\x89PNG"));
+            let metadata = get("/metadata", "application/dicom+json").await;
+            let metadata = metadata.json().await.unwrap();
+            assert_eq!(metadata[0]["00083002"]["Value"][0], *syntax);
+        }
+    });
+}
+
+#[test]
+fn transcoded_instances_that_wait_for_slow_clients_are_bounded_in_bytes() {
+    run(async {
+        // Room for one of two; much more than the buffers of both sockets hold.
+        let size = 24 << 20;
+        let made = support::objects::make(&folder("spool-files"), "2.25.8901", 2, size);
+        let pacs = FaultyPacs::start("SIM", &made.files, &[]).await.unwrap();
+        let config = GatewayConfig::new(&folder("spool")).unwrap();
+        let config = config.set("pixels.max_spool_bytes", 40_i64 << 20);
+        let entry = PacsConfig::new("sim", "SIM", pacs.port());
+        let gateway = Gateway::start(config.pacs(entry)).await.unwrap();
+        let rle = format!("application/dicom; transfer-syntax={}", uids::RLE_LOSSLESS);
+        let url = |number| gateway.local_url() + &made.instance_path(number);
+        let slow = Client::builder().receive_buffer(8192).build().unwrap();
+        let mut slow = slow.get(&url(0)).accept(&rle).send().await.unwrap();
+        assert_eq!(slow.status(), 200);
+        assert!(slow.next().await.unwrap().is_some());
+
+        let client = Client::plain().unwrap();
+        let refused = client.get(&url(1)).accept(&rle).send().await.unwrap();
+        assert_eq!(refused.status(), 503);
+        assert!(refused.header("retry-after").parse::<u32>().unwrap() >= 1);
+        // What is sent as it is stored needs no room.
+        let stored = client.get(&url(1)).accept(support::SINGLE).send().await;
+        made.position(&stored.unwrap().bytes().await.unwrap());
+
+        assert!(slow.drain().await.broken.is_none());
+        support::until("room again", async || {
+            let answer = client.get(&url(1)).accept(&rle).send().await.unwrap();
+            let is_whole = answer.status() == 200;
+            answer.bytes().await.unwrap();
+            is_whole
+        })
+        .await;
+        // Both at once, one after the other as far as there is room for them.
+        let parts = format!("{DICOM}; transfer-syntax={}", uids::RLE_LOSSLESS);
+        let series = gateway.local_url() + &made.series_path();
+        let answer = client.get(&series).accept(&parts).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let body = answer.multipart().await.unwrap();
+        assert!(body.is_complete() && body.parts.len() == 2);
     });
 }

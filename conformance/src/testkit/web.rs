@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -15,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use memchr::memmem;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::{Client, KitError};
@@ -38,6 +40,9 @@ pub enum WebFault {
     WithoutClosing,
     /// Parts are left out from this number on, counted from 0; the closing boundary is there.
     LosesFrom(usize),
+    /// Nothing comes before the part of this number, counted from 0, until the behaviour changes; then
+    /// the rest comes in good order.
+    HoldsBefore(usize),
 }
 
 /// How the server behaves.
@@ -78,6 +83,18 @@ struct Shared {
     client: Client,
     behaviour: Mutex<WebBehaviour>,
     requests: Mutex<Vec<WebRequest>>,
+    /// Changes with the behaviour.
+    changed: watch::Sender<u64>,
+    watched: Arc<Watched>,
+}
+
+/// What becomes of answers that are held.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Answers that have come to the part that they hold.
+    holding: AtomicUsize,
+    /// Answers that the other side closed before their end.
+    left: AtomicUsize,
 }
 
 impl FaultyWeb {
@@ -98,6 +115,8 @@ impl FaultyWeb {
             client: Client::plain()?,
             behaviour: Mutex::default(),
             requests: Mutex::default(),
+            changed: watch::Sender::new(0),
+            watched: Arc::default(),
         });
         let serving = Arc::clone(&shared);
         let accept = tokio::spawn(async move {
@@ -131,11 +150,29 @@ impl FaultyWeb {
     /// Changes how it behaves.
     pub fn behave(&self, change: impl FnOnce(&mut WebBehaviour)) {
         change(&mut lock(&self.shared.behaviour));
+        self.shared.changed.send_modify(|count| *count += 1);
     }
 
     /// Behaves well from now on.
     pub fn recover(&self) {
-        *lock(&self.shared.behaviour) = WebBehaviour::default();
+        self.behave(|behaviour| *behaviour = WebBehaviour::default());
+    }
+
+    /// Answers that have come to the part that they hold.
+    #[must_use]
+    pub fn holding(&self) -> usize {
+        self.shared.watched.holding.load(Ordering::SeqCst)
+    }
+
+    /// Answers that the other side closed before their end.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.shared.watched.left.load(Ordering::SeqCst)
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        lock(&self.shared.requests).clear();
     }
 
     /// The requests so far.
@@ -193,6 +230,26 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Spoiled
         header(&mut response, WARNING, warning);
     }
     match fault {
+        Some(WebFault::HoldsBefore(number)) => {
+            let body = response.body().bytes.clone();
+            let starts = delimiters(&body, &kind);
+            let at = starts.get(number).copied().unwrap_or(body.len());
+            let mut changed = shared.changed.subscribe();
+            let held = Held {
+                rest: body.slice(at..),
+                released: Box::pin(async move {
+                    let _ = changed.changed().await;
+                }),
+                is_waiting: false,
+                watched: Arc::clone(&shared.watched),
+            };
+            *response.body_mut() = Spoiled {
+                bytes: body.slice(..at),
+                end: End::Whole,
+                held: Some(held),
+            };
+            response
+        }
         Some(fault) => spoil(response, &kind, fault),
         None => response,
     }
@@ -228,6 +285,7 @@ fn spoil(mut response: Response<Spoiled>, kind: &str, fault: WebFault) -> Respon
             let parts = [first(kept), body.slice(closing..)].concat();
             Spoiled::whole(parts.into())
         }
+        WebFault::HoldsBefore(_) => Spoiled::whole(body),
     };
     response
 }
@@ -281,10 +339,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A body without a length, in pieces, with an end of its own.
-#[derive(Debug)]
 struct Spoiled {
     bytes: Bytes,
     end: End,
+    held: Option<Held>,
+}
+
+/// What comes later.
+struct Held {
+    rest: Bytes,
+    released: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    is_waiting: bool,
+    watched: Arc<Watched>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.rest.is_empty() {
+            self.watched.left.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -299,7 +373,11 @@ const PIECE: usize = 10_007;
 
 impl Spoiled {
     fn new(bytes: Bytes, end: End) -> Self {
-        Self { bytes, end }
+        Self {
+            bytes,
+            end,
+            held: None,
+        }
     }
 
     fn whole(bytes: Bytes) -> Self {
@@ -313,8 +391,19 @@ impl Body for Spoiled {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        if self.bytes.is_empty()
+            && let Some(held) = &mut self.held
+        {
+            if !std::mem::replace(&mut held.is_waiting, true) {
+                held.watched.holding.fetch_add(1, Ordering::SeqCst);
+            }
+            std::task::ready!(held.released.as_mut().poll(context));
+            let rest = std::mem::take(&mut held.rest);
+            self.held = None;
+            self.bytes = rest;
+        }
         if !self.bytes.is_empty() {
             let length = self.bytes.len().min(PIECE);
             let piece = self.bytes.split_to(length);

@@ -17,6 +17,7 @@ pub mod objects;
 pub mod pair;
 pub mod python;
 pub mod search;
+pub mod steered;
 pub mod study;
 pub mod trail;
 

@@ -1,5 +1,5 @@
 //! JPEG (ISO/IEC 10918-1; PS3.5 §A.4.1, §8.2.1): baseline, extended, progressive and lossless in,
-//! baseline out.
+//! baseline out. Of 12 bits the DCT is decoded where it is sequential and of one component.
 
 use jpeg_decoder::{ColorTransform, Decoder};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
@@ -28,8 +28,9 @@ pub(crate) fn decode(
     let header = StreamHeader::jpeg(Codec::Jpeg, bytes)?;
     header.check(Codec::Jpeg, shape)?;
     let what = match (header.process, header.precision, header.components) {
-        (0..=2, 8, 1 | 3) | (3, 2..=16, 1 | 3) => None,
-        (0..=2, 12, _) => Some("DCT-coded samples of 12 bits"),
+        (0..=2, 8, 1 | 3) | (3, 2..=16, 1 | 3) | (0..=1, 12, 1) => None,
+        (2, 12, _) => Some("progressive streams of 12 bits"),
+        (0..=1, 12, _) => Some("colours of 12 bits"),
         (5..=7 | 13..=15, ..) => Some("hierarchical streams"),
         (9..=11, ..) => Some("arithmetic coding"),
         (55, ..) => Some("JPEG-LS streams in a JPEG transfer syntax"),
@@ -40,6 +41,11 @@ pub(crate) fn decode(
             codec: Codec::Jpeg,
             what,
         });
+    }
+    if header.precision == 12 && header.process <= 1 {
+        let samples = extended(bytes, shape)?;
+        let samples = fit(samples, 2, header.precision, shape);
+        return Ok((samples, shape.photometric.clone()));
     }
     let samples = guarded(Codec::Jpeg, || {
         let mut decoder = Decoder::new(bytes);
@@ -90,6 +96,28 @@ pub(crate) fn decode(
         colour::ybr_full_to_rgb(&mut samples);
     }
     Ok((samples, Photometric::Rgb))
+}
+
+/// Decodes one component of 12 bits (process 4, PS3.5 §8.2.1) to two bytes a sample.
+fn extended(bytes: &[u8], shape: &ImageShape) -> Result<Vec<u8>, PixelError> {
+    // The decoder takes what is missing at the end for zeros.
+    let is_filler = |byte: &u8| matches!(byte, 0 | 0xFF);
+    let end = bytes.iter().rposition(|byte| !is_filler(byte));
+    if !end.is_some_and(|end| {
+        bytes
+            .get(..=end)
+            .is_some_and(|all| all.ends_with(&[0xFF, 0xD9]))
+    }) {
+        return Err(damaged("the stream ends without its end marker"));
+    }
+    let expected = usize::try_from(shape.pixels() * 2).unwrap_or(usize::MAX);
+    let raster = guarded(Codec::Jpeg, || {
+        openreadout_codecs::jpeg_decode_limited(bytes, expected).map_err(damaged)
+    })?;
+    if raster.channels != 1 || raster.data.len() != expected {
+        return Err(damaged("the frame has another size than its header says"));
+    }
+    Ok(raster.data)
 }
 
 /// The data set says it; where it says RGB, a JFIF or Adobe segment that says otherwise is right:
