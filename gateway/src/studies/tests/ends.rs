@@ -21,10 +21,10 @@ use crate::dicom::uid::{SopClassUid, TransferSyntaxUid};
 async fn a_retrieval_that_panics_ends_for_its_readers_and_is_begun_anew_for_the_next() {
     let pacs = FakePacs::with(&[("1.1", 3)]);
     *pacs.panics.lock() = true;
-    pacs.send.add_permits(6);
     let bench = Bench::over(&pacs);
     let one = bench.studies.open(&series("1.1")).await.unwrap();
     let two = bench.studies.open(&series("1.1")).await.unwrap();
+    pacs.send.add_permits(6);
     let (one, two) = tokio::join!(all(one), all(two));
     assert_eq!(one.err(), Some(StudiesError::Lost));
     assert_eq!(two.err(), Some(StudiesError::Lost));
