@@ -80,7 +80,7 @@ demo: setup viewer
 fuzz: setup $(TOOLS)/bin/cargo-fuzz
 	cd conformance/fuzz && $(CARGO) run --quiet --bin seeds
 	cd conformance/fuzz && for target in $$(basename -s .rs -a fuzz_targets/*.rs); do \
-		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $(FUZZ) --sanitizer none $$target -- \
+		$(CARGO) fuzz run $(FUZZ) --sanitizer none $$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -max_len=8192 || exit 1; \
 	done
 

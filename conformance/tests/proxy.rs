@@ -596,6 +596,11 @@ async fn a_login_that_the_software_gives_up_is_traced_and_makes_room() {
         next.connect_as(EDITOR, RADIOLOGIST).await.0 == 200
     })
     .await;
+    until("it is on record", async || {
+        let traces = world.traces().await;
+        traces.iter().any(|trace| trace["reason"] == "abandoned")
+    })
+    .await;
     let traces = world.traces().await;
     let given_up: Vec<_> = traces
         .iter()
