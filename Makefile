@@ -14,6 +14,8 @@ ONCE ?=
 
 # make fuzz
 FUZZ_SECONDS ?= 60
+# Of `cargo fuzz run`: FUZZ=--dev compiles sooner and searches slower.
+FUZZ ?=
 
 # make bench: options of the program, for example BENCH='--only warm-instance --runs 9'
 BENCH ?=
@@ -79,7 +81,7 @@ demo: setup viewer
 fuzz: setup $(TOOLS)/bin/cargo-fuzz
 	cd conformance/fuzz && $(CARGO) run --quiet --bin seeds
 	cd conformance/fuzz && for target in $$(basename -s .rs -a fuzz_targets/*.rs); do \
-		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target -- \
+		$(CARGO) fuzz run $(FUZZ) --sanitizer none $$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -max_len=8192 || exit 1; \
 	done
 

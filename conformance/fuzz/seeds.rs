@@ -6,6 +6,8 @@ use std::path::Path;
 
 use dicom_core::{Tag, VR};
 use drimbox::archive::dimse::command::Command;
+use drimbox::dicom::part10::file_meta;
+use drimbox::dicom::uid::{InstanceUid, SopClassUid, TransferSyntaxUid};
 use drimbox::dicom::write::{put_element, put_item};
 
 #[allow(dead_code)]
@@ -86,6 +88,13 @@ fn main() -> io::Result<()> {
         "parts",
         b"https://h/1ABCDEFGHIJ\0x\r\ny: zABCDEFG\0",
     )?;
+    for (name, instances) in [
+        ("one", &["1.2.3.1.1"][..]),
+        ("two", &["1.2.3.1.1", "1.2.3.1.2"]),
+        ("stranger", &["1.2.3.9"]),
+    ] {
+        write(&corpus, "peer_multipart", name, &series_answer(instances))?;
+    }
     write(
         &corpus,
         "kos",
@@ -229,6 +238,25 @@ fn frames() -> Vec<(&'static str, [u8; 8], Vec<u8>)> {
         ("rle", [1, 1, 2, 0, 2, 2, 2, 0], fragments(&offsets)),
         ("no-table", [1, 1, 2, 0, 2, 2, 2, 0], fragments(b"")),
     ]
+}
+
+/// A byte, then an answer with these instances of one series.
+fn series_answer(instances: &[&str]) -> Vec<u8> {
+    let class = SopClassUid::parse("1.2.840.10008.5.1.4.1.1.2").expect("a UID");
+    let syntax = TransferSyntaxUid::parse("1.2.840.10008.1.2.1").expect("a UID");
+    let mut out = vec![7];
+    for uid in instances {
+        let instance = InstanceUid::parse(uid).expect("a UID");
+        out.extend_from_slice(b"--b\r\nContent-Type: application/dicom\r\n\r\n");
+        out.extend(file_meta(&class, &instance, &syntax));
+        put_element(&mut out, Tag(0x0008, 0x0018), VR::UI, uid.as_bytes());
+        put_element(&mut out, Tag(0x0020, 0x000D), VR::UI, b"1.2.3");
+        put_element(&mut out, Tag(0x0020, 0x000E), VR::UI, b"1.2.3.1");
+        put_element(&mut out, Tag(0x7FE0, 0x0010), VR::OW, &[1, 2, 3, 4]);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"--b--\r\n");
+    out
 }
 
 /// A manifest of one series and one instance.

@@ -10,12 +10,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use conformance::testkit::metrics::Metrics;
+
 use conformance::testkit::psc::{PHYSICIAN, RADIOLOGIST, left_out};
 use conformance::testkit::{
     Client, ConnectProxy, Identity, Pki, Process, Program, PscClient, PscProvider, Response,
     binary, free_port,
 };
 use http::Method;
+use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use toml::{Table, Value};
@@ -28,6 +31,7 @@ struct World {
     pki: Pki,
     folder: TempDir,
     port: u16,
+    admin: u16,
     config: Table,
     software: Identity,
     process: Option<Process>,
@@ -47,6 +51,7 @@ async fn world() -> Option<World> {
         .await
         .unwrap();
     let port = free_port().unwrap();
+    let admin = free_port().unwrap();
     let server = pki.server(&["proxy.test"]).unwrap();
     let ca = text(pki.ca_file());
     let client = |id: &str| {
@@ -77,6 +82,8 @@ async fn world() -> Option<World> {
     ]);
     listen.insert("max_body_bytes".into(), Value::from("64 KiB"));
     config.insert("listen".into(), listen.into());
+    let vitals = table(&[("listen", &format!("127.0.0.1:{admin}"))]);
+    config.insert("admin".into(), vitals.into());
     let shared = table(&[
         ("environment", "custom"),
         ("issuer", psc.issuer()),
@@ -96,6 +103,7 @@ async fn world() -> Option<World> {
         pki,
         folder,
         port,
+        admin,
         config,
         software,
         process: None,
@@ -170,6 +178,14 @@ impl World {
         assert_eq!(answer.status(), 200);
         let all = answer.json().await.unwrap();
         all.as_array().unwrap().clone()
+    }
+
+    /// What the admin listener answers.
+    async fn vital(&self, path: &str) -> (u16, String) {
+        let client = Client::builder().build().unwrap();
+        let url = format!("http://127.0.0.1:{}{path}", self.admin);
+        let answer = client.get(&url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     fn trace_files(&self) -> Vec<PathBuf> {
@@ -550,4 +566,175 @@ async fn the_way_out_is_the_proxy_of_the_hospital() {
         let host = origin.split('/').nth(2).unwrap();
         assert!(tunnels.iter().any(|tunnel| tunnel == host), "{tunnels:?}");
     }
+}
+
+#[tokio::test]
+async fn a_login_that_the_software_gives_up_is_traced_and_makes_room() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.set("session", "max_pending", 1);
+    world.start().await;
+    world
+        .psc
+        .set(json!({"ciba": "ignore", "cibaInterval": 1}))
+        .await
+        .unwrap();
+    let mut gone = world.software();
+    let waiting = tokio::spawn(async move { gone.connect_as(EDITOR, PHYSICIAN).await });
+    until("the professional is asked", async || {
+        world.psc.report().await.unwrap().count("ciba") == 1
+    })
+    .await;
+    let mut second = world.software();
+    let (status, body) = second.connect_as(EDITOR, RADIOLOGIST).await;
+    assert_eq!(status, 503, "the one place is taken: {body}");
+    waiting.abort();
+    world.psc.reset().await.unwrap();
+    until("there is room again", async || {
+        let mut next = world.software();
+        next.connect_as(EDITOR, RADIOLOGIST).await.0 == 200
+    })
+    .await;
+    until("it is on record", async || {
+        let traces = world.traces().await;
+        traces.iter().any(|trace| trace["reason"] == "abandoned")
+    })
+    .await;
+    let traces = world.traces().await;
+    let given_up: Vec<_> = traces
+        .iter()
+        .filter(|trace| trace["reason"] == "abandoned")
+        .collect();
+    assert_eq!(given_up.len(), 1, "{traces:?}");
+    assert_eq!(given_up[0]["type"], "CONNECT_FAILURE");
+    assert_eq!(given_up[0]["IdRPPS"], PHYSICIAN);
+}
+
+#[tokio::test]
+async fn a_session_that_its_software_did_not_wait_for_ends() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.start().await;
+    let hang = json!({"faults": {"exchange": {"hang": true, "times": 2}}});
+    world.psc.set(hang).await.unwrap();
+    let mut gone = world.software();
+    let waiting = tokio::spawn(async move { gone.connect_as(EDITOR, PHYSICIAN).await });
+    world.psc.holds(2).await.unwrap();
+    waiting.abort();
+    until("the proxy has noticed", async || {
+        let (_, text) = world.vital("/metrics").await;
+        let metrics = Metrics::parse(&text);
+        let open = metrics.sum(
+            "drimbox_http_requests_in_progress",
+            &[("listener", "local")],
+        );
+        open == 0.0
+    })
+    .await;
+    world.psc.release().await.unwrap();
+    until("its end is on record", async || {
+        let traces = world.traces().await;
+        traces.iter().any(|trace| trace["type"] == "DISCONNECT")
+    })
+    .await;
+    let traces = world.traces().await;
+    assert_eq!(kinds(&traces), ["CONNECT_SUCCESS", "DISCONNECT"]);
+    assert_eq!(traces[1]["reason"], "abandoned");
+    until("Pro Santé Connect and the APIs are told", async || {
+        let report = world.psc.report().await.unwrap();
+        (report.count("logout"), report.count("apiRevocation")) == (1, 4)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_of_a_client_is_presented_without_a_restart() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.start().await;
+    let mut software = world.software();
+    software.connect_as(EDITOR, RADIOLOGIST).await;
+    let renewed = world.pki.organisation(EDITOR, "398765432100012").unwrap();
+    let client = world.config["client"][0].as_table().unwrap();
+    for (key, new) in [
+        ("certificate_file", &renewed.certificate_file),
+        ("key_file", &renewed.key_file),
+    ] {
+        std::fs::copy(new, client[key].as_str().unwrap()).unwrap();
+    }
+    world.process.as_mut().unwrap().signal(Signal::HUP);
+    until("the traces name the new one", async || {
+        let (status, _) = software.clone().connect_as(EDITOR, RADIOLOGIST).await;
+        assert_eq!(status, 304);
+        let traces = world.traces().await;
+        let dn = traces.last().unwrap()["dn"].as_str().unwrap();
+        dn.contains("398765432100012")
+    })
+    .await;
+    let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.json().await.unwrap()["certificate"], EDITOR);
+}
+
+#[tokio::test]
+async fn a_supervisor_sees_health_and_counts_and_no_identity() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.start().await;
+    let mut software = world.software();
+    software.connect_as(EDITOR, RADIOLOGIST).await;
+    software.connect_as(EDITOR, RADIOLOGIST).await;
+    software.ask(Method::GET, "/send/dmp/x", "").await;
+    software.ask(Method::GET, "/send/inconnue/x", "").await;
+    let (status, health) = world.vital("/health/ready").await;
+    assert_eq!(
+        (status, health.as_str()),
+        (200, r#"{"sessions":1,"status":"ready"}"#)
+    );
+    assert_eq!(world.vital("/health/live").await.0, 200);
+    let (_, text) = world.vital("/metrics").await;
+    let metrics = Metrics::parse(&text);
+    for (name, labels, expected) in [
+        ("drimbox_proxy_sessions", &[][..], 1.0),
+        ("drimbox_proxy_connects_total", &[("status", "200")], 1.0),
+        ("drimbox_proxy_connects_total", &[("status", "304")], 1.0),
+        (
+            "drimbox_proxy_sends_total",
+            &[("api", "dmp"), ("status", "200")],
+            1.0,
+        ),
+        ("drimbox_proxy_sends_total", &[], 1.0),
+        ("drimbox_proxy_tokens_total", &[("outcome", "success")], 2.0),
+        ("drimbox_proxy_sessions_ended_total", &[], 0.0),
+    ] {
+        assert_eq!(metrics.sum(name, labels), expected, "{name} {labels:?}");
+    }
+    let cookie = software.cookie.split_once('=').unwrap().1;
+    for secret in [RADIOLOGIST, cookie, "eyJ"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+    software.ask(Method::DELETE, "/disconnect", "").await;
+    let (_, text) = world.vital("/metrics").await;
+    let metrics = Metrics::parse(&text);
+    assert_eq!(metrics.sum("drimbox_proxy_sessions", &[]), 0.0);
+    let ended = [("cause", "asked")];
+    assert_eq!(
+        metrics.sum("drimbox_proxy_sessions_ended_total", &ended),
+        1.0
+    );
+}
+
+async fn until(what: &str, mut reached: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !reached().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .unwrap_or_else(|_| panic!("not reached: {what}"));
 }

@@ -23,6 +23,9 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/psc-provider");
 
 const MOST_REDIRECTS: usize = 10;
 
+/// Until a request that is to be held back has arrived, on a slow machine too.
+const HOLDS_WITHIN: Duration = Duration::from_secs(60);
+
 /// A radiologist with two situations d'exercice.
 pub const RADIOLOGIST: &str = "899700218896";
 /// A physician with one.
@@ -306,12 +309,21 @@ impl PscProvider {
     /// Waits until the provider holds `number` requests back.
     ///
     /// # Errors
-    /// When the provider does not answer.
+    /// When the provider does not answer, or holds fewer after a minute.
     pub async fn holds(&self, number: u64) -> Result<(), KitError> {
-        while self.report().await?.held < number {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let all = async {
+            while self.report().await?.held < number {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(HOLDS_WITHIN, all).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(KitError::Invalid {
+                what: "requests that the provider holds back".to_owned(),
+                reason: format!("fewer than {number} after {HOLDS_WITHIN:?}"),
+            }),
         }
-        Ok(())
     }
 
     /// Does what a browser does at an authorization address while the knob `user` answers for the person: follows

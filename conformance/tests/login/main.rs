@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod certificate;
 mod site;
 mod thousand;
 

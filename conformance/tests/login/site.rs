@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use conformance::testkit::psc::left_out;
-use conformance::testkit::{Gateway, GatewayConfig, PacsConfig, Pki, PscClient, PscProvider};
+use conformance::testkit::{
+    Gateway, GatewayConfig, Identity, PacsConfig, Pki, PscClient, PscProvider,
+};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -18,6 +20,8 @@ pub struct Site {
     pub pki: Pki,
     pub gateway: Gateway,
     pub provider: PscProvider,
+    /// The gateway's certificate towards the provider.
+    pub identity: Identity,
     pub port: u16,
 }
 
@@ -74,6 +78,7 @@ impl Site {
             pki,
             gateway,
             provider,
+            identity,
             port,
         }
     }

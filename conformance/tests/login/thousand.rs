@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use conformance::testkit::Client;
 use conformance::testkit::psc::{PHYSICIAN, left_out};
+use conformance::testkit::{Client, Response};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -73,6 +73,13 @@ fn browser(site: &Site) -> Client {
 
 /// Logs in as a browser of its own; the session's cookie.
 async fn log_in(site: &Site) -> String {
+    let finish = attempt(site).await;
+    assert_eq!(finish.status(), 303);
+    pair(finish.header("set-cookie"))
+}
+
+/// The gateway's answer to a browser that comes back from the provider.
+pub async fn attempt(site: &Site) -> Response {
     let client = browser(site);
     let root = format!("https://{}:{}", HOSTS[0], site.port);
     let start = client
@@ -88,14 +95,8 @@ async fn log_in(site: &Site) -> String {
         .log_in(&site.pki, &location, &root)
         .await
         .unwrap();
-    let finish = client
-        .get(&back)
-        .header("cookie", &binding)
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(finish.status(), 303);
-    pair(finish.header("set-cookie"))
+    let finish = client.get(&back).header("cookie", &binding);
+    finish.send().await.unwrap()
 }
 
 fn pair(cookie: &str) -> String {

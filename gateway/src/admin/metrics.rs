@@ -483,6 +483,36 @@ pub const METRICS: &[Metric] = &[
         help: "State-changing requests refused because no page of the host sent them.",
     },
     Metric {
+        name: "drimbox_proxy_sessions",
+        kind: Kind::Gauge,
+        help: "Sessions of the proxy e-santé.",
+    },
+    Metric {
+        name: "drimbox_proxy_connects_total",
+        kind: Kind::Counter,
+        help: "Connections asked of the proxy e-santé, by status.",
+    },
+    Metric {
+        name: "drimbox_proxy_sends_total",
+        kind: Kind::Counter,
+        help: "Requests for an API, by API and status.",
+    },
+    Metric {
+        name: "drimbox_proxy_tokens_total",
+        kind: Kind::Counter,
+        help: "Tokens asked of the authorisation servers of APIs, by API and outcome.",
+    },
+    Metric {
+        name: "drimbox_proxy_sessions_ended_total",
+        kind: Kind::Counter,
+        help: "Sessions of the proxy e-santé that ended, by cause.",
+    },
+    Metric {
+        name: "drimbox_proxy_trace_failures_total",
+        kind: Kind::Counter,
+        help: "Traces of the proxy e-santé that could not be written.",
+    },
+    Metric {
         name: "drimbox_audit_records_total",
         kind: Kind::Counter,
         help: "Records of the audit trail made durable, by kind.",

@@ -78,9 +78,13 @@ pub struct CacheHealth {
 
 /// `GET /health/live`, `/health/ready`, `/metrics`, `/version`.
 pub fn router(readiness: Arc<dyn Readiness>, metrics: Metrics) -> Router {
+    vitals(metrics).route("/health/ready", get(ready).with_state(readiness))
+}
+
+/// What is the same for every process of this binary: `GET /health/live`, `/metrics`, `/version`.
+pub fn vitals(metrics: Metrics) -> Router {
     Router::new()
         .route("/health/live", get(async || "ok\n"))
-        .route("/health/ready", get(ready).with_state(readiness))
         .route("/metrics", get(render).with_state(metrics))
         .route("/version", get(version))
 }

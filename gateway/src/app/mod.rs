@@ -98,7 +98,8 @@ impl Service for App {
             behind.spawn(trust.maintain(background.clone()));
         }
         if let Some(psc) = parts.psc.clone() {
-            behind.spawn(psc.follow_certificate(background.clone()));
+            let hangup = signal(SignalKind::hangup())?;
+            behind.spawn(psc.follow_certificate(hangup, background.clone()));
         }
         behind.spawn(certs::watch::run(
             certs::place::all_places(&config),

@@ -10,6 +10,7 @@ use psc_auth::{
     AcrPolicy, ClientIdentity, Environment, GateSettings, HttpsTransport, ProfessionPolicy,
     Provider, PscTokenGate, RelyingParty, Settings, SystemClock, TransportSettings,
 };
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -76,16 +77,21 @@ pub fn build(config: &Config) -> anyhow::Result<Option<PscParts>> {
 }
 
 impl PscParts {
-    /// Looks at the certificate's files every minute until `stop`, and presents what they hold when they changed.
-    pub async fn follow_certificate(self, stop: CancellationToken) {
+    /// Looks at the certificate's files every minute and at `hangup` until `stop`, and presents what they hold when they
+    /// changed.
+    pub async fn follow_certificate(self, mut hangup: Signal, stop: CancellationToken) {
         let mut seen = changed_at(&self.identity);
         loop {
-            tokio::select! {
+            let asked = tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
+                came = hangup.recv() => match came {
+                    Some(()) => true,
+                    None => return,
+                },
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
             let now = changed_at(&self.identity);
-            if now == seen {
+            if now == seen && !asked {
                 continue;
             }
             match self.reload_certificate() {

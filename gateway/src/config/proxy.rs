@@ -33,6 +33,8 @@ pub struct ProxyConfig {
     pub tls: Option<ServerIdentity>,
     /// Authorities of the certificates that the software of professionals must show.
     pub client_ca_file: Option<PathBuf>,
+    /// Address of health and metrics, in clear.
+    pub admin: SocketAddr,
     /// Largest body of a request, and of an answer of an API, bytes.
     pub max_body_bytes: usize,
     /// Life of a session.
@@ -157,6 +159,7 @@ fn config(root: Section<'_>) -> Option<ProxyConfig> {
         });
     reachable(&listen, address, tls.is_some(), client_ca_file.is_some());
     listen.finish();
+    let admin = health(root.section("admin"), address);
     let session = root.section("session");
     let session_lifetime = session.or("lifetime_seconds", Duration::from_secs(14_400), |v| {
         v.seconds(1.0..=14_400.0)
@@ -190,6 +193,7 @@ fn config(root: Section<'_>) -> Option<ProxyConfig> {
         listen: address,
         tls,
         client_ca_file,
+        admin,
         max_body_bytes: usize::try_from(max_body_bytes).unwrap_or(usize::MAX),
         session_lifetime,
         max_sessions,
@@ -231,6 +235,24 @@ fn reachable(listen: &Section<'_>, address: SocketAddr, tls: bool, clients_known
             ),
         );
     }
+}
+
+/// `[admin]`: a port of its own, as for the gateway.
+fn health(section: Section<'_>, service: SocketAddr) -> SocketAddr {
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9081));
+    let admin = section.or("listen", default, |v| v.address());
+    let everywhere = admin.ip().is_unspecified() || service.ip().is_unspecified();
+    if admin.port() == service.port() && (everywhere || admin.ip() == service.ip()) {
+        section.fault(
+            "listen",
+            Fault::new(
+                format!("le port {} est déjà celui de [listen]", admin.port()),
+                "choisir un autre port, par exemple listen = \"127.0.0.1:9081\"",
+            ),
+        );
+    }
+    section.finish();
+    admin
 }
 
 fn shared(section: Section<'_>) -> Option<ProxyPsc> {

@@ -94,7 +94,7 @@ impl Failure {
                 StatusCode::BAD_REQUEST,
                 "Cette connexion n'est plus valable",
                 "Elle a pris trop de temps, elle a déjà servi, ou elle a été commencée dans un autre navigateur. \
-                 Rien n'a été consulté.",
+                 Rien n'a été consulté. Si vous veniez d'un compte rendu, ouvrez à nouveau son lien.",
             ),
             Self::Refused => page(
                 StatusCode::FORBIDDEN,

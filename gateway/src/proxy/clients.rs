@@ -8,6 +8,7 @@ use psc_auth::{
     ClientIdentity, Clock, Environment, HttpsTransport, Provider, RelyingParty, Settings,
     Transport, TransportSettings,
 };
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -75,16 +76,25 @@ impl Client {
         self.subject.load().as_ref().clone()
     }
 
-    /// Looks at the certificate's files every minute until `stop`, and presents what they hold when they changed.
-    pub(super) async fn follow_certificate(self: Arc<Self>, stop: CancellationToken) {
+    /// Looks at the certificate's files every minute and at `hangup` until `stop`, and presents what they hold when they
+    /// changed.
+    pub(super) async fn follow_certificate(
+        self: Arc<Self>,
+        mut hangup: Signal,
+        stop: CancellationToken,
+    ) {
         let mut seen = self.changed_at();
         loop {
-            tokio::select! {
+            let asked = tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
+                came = hangup.recv() => match came {
+                    Some(()) => true,
+                    None => return,
+                },
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
             let now = self.changed_at();
-            if now == seen {
+            if now == seen && !asked {
                 continue;
             }
             match self.reload_certificate() {

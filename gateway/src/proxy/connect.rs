@@ -8,6 +8,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use psc_auth::{BindingMessage, Channel, NationalId, PscError, Session, Thumbprint};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::net::Connection;
 
@@ -63,7 +64,15 @@ pub(super) async fn connect(
         national_id: asked.national_id.clone(),
         client_id: asked.client_id.clone(),
     };
-    match open(&proxy, &connection, &headers, &asked).await {
+    let outcome = open(&proxy, &connection, &headers, &asked).await;
+    let status = match &outcome {
+        Ok(Opening::Replayed) => StatusCode::NOT_MODIFIED,
+        Ok(Opening::New(_)) => StatusCode::OK,
+        Err(refusal) => refusal.status(),
+    };
+    metrics::counter!("drimbox_proxy_connects_total", "status" => status.as_u16().to_string())
+        .increment(1);
+    match outcome {
         Ok(Opening::Replayed) => answers::empty(StatusCode::NOT_MODIFIED),
         Ok(Opening::New(session)) => {
             let seconds = session.ends_at.since(proxy.now()).as_secs();
@@ -163,7 +172,13 @@ async fn log_in(
             .pending
             .try_acquire()
             .map_err(|_| full("trop de connexions en attente : réessayer plus tard"))?;
-        by_ciba(client, wanted).await.map_err(|error| {
+        let waiting = Waiting {
+            proxy: Arc::clone(proxy),
+            who: Some(who.clone()),
+        };
+        let outcome = by_ciba(client, wanted).await;
+        waiting.is_over();
+        outcome.map_err(|error| {
             tracing::warn!(client = client.id, %error, remedy = error.remedy(), "a professional was not logged in");
             Refusal::of_psc(&error)
         })?
@@ -171,17 +186,48 @@ async fn log_in(
     // From here on there is something to undo, also when the software goes away.
     let (proxy, client, who) = (Arc::clone(proxy), Arc::clone(client), who.clone());
     let national_id = wanted.national_id.clone();
-    let work = async move {
+    let (give, given) = oneshot::channel();
+    tokio::spawn(async move {
         let opened = keep(&proxy, &client, national_id, &psc, &who, peer).await;
         if opened.is_err()
             && let Err(error) = client.party.logout(&psc).await
         {
             tracing::warn!(%error, "Pro Santé Connect could not be told that a login came to nothing");
         }
-        opened
-    };
-    let done = tokio::spawn(work).await;
-    done.unwrap_or_else(|_| Err(full("le proxy s'arrête")))
+        // Nobody else knows its id.
+        if let Err(Ok(session)) = give.send(opened)
+            && let Some(taken) = proxy.sessions.take(&session)
+        {
+            proxy.end(&taken, End::Abandoned).await;
+        }
+    });
+    let opened = given.await;
+    opened.unwrap_or_else(|_| Err(full("le proxy s'arrête")))
+}
+
+/// A login that waits for its user. Software that goes away meanwhile drops it, and that is traced.
+struct Waiting {
+    proxy: Arc<Proxy>,
+    who: Option<Who>,
+}
+
+impl Waiting {
+    fn is_over(mut self) {
+        self.who = None;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some(who) = self.who.take() else { return };
+        let proxy = Arc::clone(&self.proxy);
+        tokio::spawn(async move {
+            let trace = Trace::abandoned(&who, proxy.now());
+            if proxy.trace(trace).await.is_err() {
+                tracing::error!("a login that was given up is not traced");
+            }
+        });
+    }
 }
 
 async fn by_ciba(client: &Client, wanted: &Wanted) -> Result<Session, PscError> {

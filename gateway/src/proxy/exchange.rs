@@ -166,6 +166,23 @@ async fn ask(
     fields: &[(&str, &str)],
     now: UnixTime,
 ) -> Result<ApiToken, ExchangeError> {
+    let outcome = answered(client, api, fields, now).await;
+    let word = match &outcome {
+        Ok(_) => "success",
+        Err(ExchangeError::Refused { .. }) => "refused",
+        Err(_) => "unavailable",
+    };
+    let name = api.name.clone();
+    metrics::counter!("drimbox_proxy_tokens_total", "api" => name, "outcome" => word).increment(1);
+    outcome
+}
+
+async fn answered(
+    client: &Client,
+    api: &ProxyApi,
+    fields: &[(&str, &str)],
+    now: UnixTime,
+) -> Result<ApiToken, ExchangeError> {
     let answer = post(client, &api.token_url, fields, api.timeout)
         .await
         .map_err(|error| away(api, error))?;

@@ -10,6 +10,7 @@ mod answers;
 mod clients;
 mod connect;
 mod exchange;
+mod health;
 mod send;
 mod sessions;
 mod traces;
@@ -31,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Metrics;
 use crate::config::{ProxyApi, ProxyConfig};
 use crate::net::{self, Capacity, Listener, ListenerKind, Security};
 use crate::{notify, telemetry};
@@ -54,19 +56,30 @@ pub async fn serve(config: ProxyConfig) -> anyhow::Result<()> {
     telemetry::init(&config.log)?;
     // A second call in one process finds the provider in place.
     let _ = net::tls::provider().as_ref().clone().install_default();
+    let metrics = Metrics::install()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let proxy = Arc::new(Proxy::build(&config).await?);
     let listener = Listener::bind(ListenerKind::Local, config.listen, security(&config)?).await?;
+    let admin = Listener::bind(ListenerKind::Admin, config.admin, Security::Plain).await?;
     let stop = CancellationToken::new();
     let background = CancellationToken::new();
     tokio::spawn(notify::watchdog());
+    tokio::spawn(metrics.clone().upkeep());
     let mut behind = tokio::task::JoinSet::new();
     behind.spawn(Arc::clone(&proxy).sweep(background.clone()));
     for client in proxy.clients.values() {
-        behind.spawn(Arc::clone(client).follow_certificate(background.clone()));
+        let hangup = signal(SignalKind::hangup())?;
+        behind.spawn(Arc::clone(client).follow_certificate(hangup, background.clone()));
     }
+    let vitals = health::router(&proxy, metrics, stop.clone());
+    // Places of its own: health answers however many are served.
+    let places = Capacity::new(&config.limits);
+    let until = background.clone();
+    behind.spawn(async move {
+        admin.serve(vitals, places, until).await;
+    });
     let address = listener.address();
     let capacity = Capacity::new(&config.limits);
     let serving = tokio::spawn(listener.serve(router(&proxy), capacity, stop.clone()));
@@ -142,7 +155,10 @@ impl Proxy {
         let written = tokio::task::spawn_blocking(move || traces.append(&trace)).await;
         match written {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(untraceable(&error)),
+            Ok(Err(error)) => {
+                metrics::counter!("drimbox_proxy_trace_failures_total").increment(1);
+                Err(untraceable(&error))
+            }
             Err(_) => Err(Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "le proxy s'arrête",
@@ -152,6 +168,8 @@ impl Proxy {
 
     /// Ends a session that was taken out of the table: trace, logout at PSC, revocation at the APIs.
     async fn end(&self, session: &ProxySession, end: End) {
+        metrics::counter!("drimbox_proxy_sessions_ended_total", "cause" => end.as_str())
+            .increment(1);
         let trace = traces::Trace::disconnect(session, end, self.now());
         if let Err(refusal) = self.trace(trace).await {
             tracing::error!("the end of a session is not traced: {}", refusal.message());

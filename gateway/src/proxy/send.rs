@@ -68,7 +68,18 @@ pub(super) async fn send(
         headers,
         body,
     };
-    match pass(&proxy, &connection, &session, &api, &uri, asked).await {
+    let outcome = pass(&proxy, &connection, &session, &api, &uri, asked).await;
+    let status = match &outcome {
+        Ok(answer) => answer.status(),
+        Err(refusal) => refusal.status(),
+    };
+    // Only names of the configuration become labels.
+    if proxy.apis.contains_key(&api) {
+        let status = status.as_u16().to_string();
+        metrics::counter!("drimbox_proxy_sends_total", "api" => api, "status" => status)
+            .increment(1);
+    }
+    match outcome {
         Ok(answer) => answer,
         Err(refusal) => {
             let mut answer = refusal.with(&metadata);

@@ -20,8 +20,23 @@ pub(super) enum End {
     Expired,
     /// Pro Santé Connect, or an API, accepts it no more.
     Refused,
+    /// The software went away before it was told of it.
+    Abandoned,
     /// The proxy stops.
     Stopped,
+}
+
+impl End {
+    /// The word for traces and metrics.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+            Self::Abandoned => "abandoned",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// One session.
@@ -131,6 +146,7 @@ impl Sessions {
             return Err(Full);
         }
         open.insert(key(&session.id), session);
+        gauge(&open);
         Ok(())
     }
 
@@ -142,7 +158,10 @@ impl Sessions {
 
     /// Takes a session out; `None` when somebody else did.
     pub(super) fn take(&self, session: &ProxySession) -> Option<Arc<ProxySession>> {
-        self.open.lock().remove(&key(&session.id))
+        let mut open = self.open.lock();
+        let taken = open.remove(&key(&session.id));
+        gauge(&open);
+        taken
     }
 
     /// Takes out those whose time has come.
@@ -152,13 +171,26 @@ impl Sessions {
             .extract_if(|_, session| now >= session.ends_at)
             .map(|(_, session)| session)
             .collect();
+        gauge(&open);
         over
     }
 
     /// Takes out all of them.
     pub(super) fn take_all(&self) -> Vec<Arc<ProxySession>> {
-        self.open.lock().drain().map(|(_, one)| one).collect()
+        let mut open = self.open.lock();
+        let all = open.drain().map(|(_, one)| one).collect();
+        gauge(&open);
+        all
     }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.open.lock().len()
+    }
+}
+
+fn gauge(open: &HashMap<[u8; 32], Arc<ProxySession>>) {
+    metrics::gauge!("drimbox_proxy_sessions").set(open.len() as f64);
 }
 
 fn key(id: &str) -> [u8; 32] {

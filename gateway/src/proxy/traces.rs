@@ -107,6 +107,14 @@ impl Trace {
         }
     }
 
+    /// The software went away while its user was asked.
+    pub(super) fn abandoned(who: &Who, now: UnixTime) -> Self {
+        Self {
+            reason: Some(End::Abandoned.as_str().to_owned()),
+            ..Self::new(Kind::ConnectFailure, who, None, now)
+        }
+    }
+
     pub(super) fn send(
         who: &Who,
         session: &ProxySession,
@@ -132,14 +140,9 @@ impl Trace {
             dn: session.opened.dn.clone(),
             remote: session.opened.remote,
         };
-        let reason = match end {
-            End::Asked => None,
-            End::Expired => Some("expired"),
-            End::Refused => Some("refused"),
-            End::Stopped => Some("stopped"),
-        };
+        let reason = Some(end).filter(|end| *end != End::Asked);
         Self {
-            reason: reason.map(str::to_owned),
+            reason: reason.map(|end| end.as_str().to_owned()),
             ..Self::new(Kind::Disconnect, &who, Some(session), now)
         }
     }

@@ -172,9 +172,15 @@ export const stories = {
     await second.goto(kit.url(VI, '/auth/'));
     await follow(second, 'a.button');
     kit.assert.equal(await heading(second), 'Votre session');
+    const { value: before } = await sessionCookie(person);
     await first.goto(late);
     kit.assert.equal(await heading(first), 'Votre session');
     await isLoggedIn(kit, second);
+    // Each login has an id of its own; whoever planted or kept the one before has nothing.
+    kit.assert.notEqual((await sessionCookie(person)).value, before);
+    const keeper = await (await kit.someone()).tab();
+    await keeper.setCookie({ name: SESSION, value: before, url: kit.url(VI, '/'), secure: true, httpOnly: true, path: '/' });
+    await isLoggedOut(kit, keeper);
     // One of them logs out: the other is out too.
     await follow(first, 'button:not([name])');
     await isLoggedOut(kit, second);

@@ -35,7 +35,7 @@ pub use network::{AddressPolicy, is_public};
 pub use request::{KOS_SOP_INSTANCE_UID, Preference, UNCOMPRESSED};
 pub use source::{PeerSettings, Peers};
 pub use token::{AccessToken, NoToken, TokenError, TokenFile, TokenSource};
-pub use transfer::TransferLimits;
+pub use transfer::{TransferLimits, inspect};
 
 use super::{
     Archive, ArchiveError, FindRequest, InstanceSink, Matches, OutgoingInstance, RetrieveReport,

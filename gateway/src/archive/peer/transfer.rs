@@ -72,78 +72,140 @@ pub(super) async fn receive(
     sink: Arc<dyn InstanceSink>,
     delivered: &mut Delivered,
 ) -> Result<(), ArchiveError> {
-    let untrustworthy = |detail: String| {
-        ArchiveError::Peer(PeerError::Untrustworthy {
-            host: host.to_owned(),
-            detail,
-        })
-    };
     answer.check_encoding()?;
     if answer.media_type() != "multipart/related" {
-        return Err(untrustworthy("the answer is not multipart/related".into()));
+        let detail = "the answer is not multipart/related".into();
+        return Err(untrustworthy(host, detail));
     }
-    let most_parts = expected.known.len();
-    let checked = Checked {
-        inner: sink,
-        limits,
-        expected: Arc::new(expected),
-        seen: Mutex::default(),
-    };
-    let parts = Parts::of(answer.content_type());
-    let mut parts = parts.map_err(|error| untrustworthy(error.to_string()))?;
-    let mut count = 0;
-    let mut file = IncomingFile::new();
-    let mut file_bytes = 0_u64;
+    let mut reader = Reader::new(answer.content_type(), host, expected, limits, sink)?;
     let mut clock = Clock::new(limits.response_timeout);
-    while !parts.is_closed() {
+    while !reader.is_closed() {
         let Some(bytes) = clock.limit(answer.next("the transfer of a series")).await? else {
             return Err(answer.closed("the transfer of a series"));
         };
+        reader.take(bytes, delivered).await?;
+    }
+    answer.finish().await;
+    Ok(())
+}
+
+/// Reads `body`, in these pieces, as a peer's answer of this type about a series of which it may send `known`; what a
+/// transfer does once the answer is there. The instances that `sink` took.
+///
+/// # Errors
+/// [`ArchiveError::Peer`], and what ends a transfer at the sink; [`PeerError::Untrustworthy`] also for a body that stops
+/// before its closing boundary.
+pub async fn inspect(
+    content_type: &str,
+    body: impl IntoIterator<Item = Bytes>,
+    series: (StudyUid, SeriesUid),
+    known: HashSet<InstanceUid>,
+    limits: TransferLimits,
+    sink: Arc<dyn InstanceSink>,
+) -> Result<HashSet<InstanceUid>, ArchiveError> {
+    let expected = Expected {
+        study: series.0,
+        series: series.1,
+        wanted: known.clone(),
+        known: Arc::new(known),
+    };
+    let mut reader = Reader::new(content_type, "inspected", expected, limits, sink)?;
+    let mut delivered = Delivered::default();
+    let mut body = body.into_iter();
+    while !reader.is_closed() {
+        let Some(bytes) = body.next() else {
+            return Err(reader.untrustworthy("the answer stops before its end".into()));
+        };
+        reader.take(bytes, &mut delivered).await?;
+    }
+    Ok(delivered.instances)
+}
+
+/// An answer as far as it has come.
+struct Reader<'a> {
+    host: &'a str,
+    parts: Parts,
+    /// Parts begun.
+    count: usize,
+    file: IncomingFile,
+    file_bytes: u64,
+    checked: Checked,
+}
+
+impl<'a> Reader<'a> {
+    fn new(
+        content_type: &str,
+        host: &'a str,
+        expected: Expected,
+        limits: TransferLimits,
+        sink: Arc<dyn InstanceSink>,
+    ) -> Result<Self, ArchiveError> {
+        let parts = Parts::of(content_type);
+        Ok(Self {
+            host,
+            parts: parts.map_err(|error| untrustworthy(host, error.to_string()))?,
+            count: 0,
+            file: IncomingFile::new(),
+            file_bytes: 0,
+            checked: Checked {
+                inner: sink,
+                limits,
+                expected: Arc::new(expected),
+                seen: Mutex::default(),
+            },
+        })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.parts.is_closed()
+    }
+
+    async fn take(&mut self, bytes: Bytes, delivered: &mut Delivered) -> Result<(), ArchiveError> {
+        let limits = self.checked.limits;
         delivered.bytes += bytes.len() as u64;
         if delivered.bytes > limits.answer_bytes {
-            return Err(untrustworthy(format!(
+            return Err(self.untrustworthy(format!(
                 "more than {} bytes in one answer",
                 limits.answer_bytes
             )));
         }
-        parts.push(bytes);
+        self.parts.push(bytes);
         loop {
-            let event = parts
-                .event()
-                .map_err(|error| untrustworthy(error.to_string()))?;
-            match event {
-                None => break,
+            let event = self.parts.event();
+            match event.map_err(|error| self.untrustworthy(error.to_string()))? {
+                None => return Ok(()),
                 Some(Event::Part) => {
-                    count += 1;
-                    if count > most_parts {
-                        return Err(untrustworthy(format!(
+                    self.count += 1;
+                    let most_parts = self.checked.expected.known.len();
+                    if self.count > most_parts {
+                        return Err(self.untrustworthy(format!(
                             "more than the {most_parts} instances that the KOS names"
                         )));
                     }
-                    file = IncomingFile::new();
-                    file_bytes = 0;
+                    self.file = IncomingFile::new();
+                    self.file_bytes = 0;
                 }
                 Some(Event::Content(bytes)) => {
-                    file_bytes += bytes.len() as u64;
-                    if file_bytes > limits.instance_bytes {
-                        return Err(untrustworthy(format!(
+                    self.file_bytes += bytes.len() as u64;
+                    if self.file_bytes > limits.instance_bytes {
+                        return Err(self.untrustworthy(format!(
                             "an instance of more than {} bytes",
                             limits.instance_bytes
                         )));
                     }
-                    if let Err(error) = file.take(bytes, &checked).await {
-                        ends(&error, host).map_or(Ok(()), Err)?;
+                    if let Err(error) = self.file.take(bytes, &self.checked).await {
+                        ends(&error, self.host).map_or(Ok(()), Err)?;
                     }
                 }
                 Some(Event::PartEnd) => {
-                    let whole = std::mem::replace(&mut file, IncomingFile::new());
+                    let whole = std::mem::replace(&mut self.file, IncomingFile::new());
                     match whole.finish().await {
-                        Ok(instance) if checked.expected.wanted.contains(&instance) => {
+                        Ok(instance) if self.checked.expected.wanted.contains(&instance) => {
                             delivered.instances.insert(instance);
                         }
                         Ok(_) => {}
                         Err(error) => {
-                            ends(&error, host).map_or(Ok(()), Err)?;
+                            ends(&error, self.host).map_or(Ok(()), Err)?;
                             delivered.malformed += 1;
                         }
                     }
@@ -152,8 +214,17 @@ pub(super) async fn receive(
             }
         }
     }
-    answer.finish().await;
-    Ok(())
+
+    fn untrustworthy(&self, detail: String) -> ArchiveError {
+        untrustworthy(self.host, detail)
+    }
+}
+
+fn untrustworthy(host: &str, detail: String) -> ArchiveError {
+    ArchiveError::Peer(PeerError::Untrustworthy {
+        host: host.to_owned(),
+        detail,
+    })
 }
 
 /// The end of a transfer that a refused instance means: one that is damaged does not end it.
