@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Audit, Event, Kind, Text};
 
@@ -25,6 +26,7 @@ const MAX_ADDRESSES: usize = 64;
 pub struct Repeats {
     audit: Audit,
     runtime: Handle,
+    on_the_way: TaskTracker,
     seen: Mutex<HashMap<Key, Seen>>,
 }
 
@@ -50,6 +52,7 @@ impl Repeats {
         Self {
             audit,
             runtime: Handle::current(),
+            on_the_way: TaskTracker::new(),
             seen: Mutex::default(),
         }
     }
@@ -61,7 +64,8 @@ impl Repeats {
             return;
         };
         let audit = self.audit.clone();
-        self.runtime.spawn(record(audit, event));
+        self.on_the_way
+            .spawn_on(record(audit, event), &self.runtime);
     }
 
     /// An event of this kind, now.
@@ -80,6 +84,8 @@ impl Repeats {
             }
         }
         self.settle().await;
+        self.on_the_way.close();
+        self.on_the_way.wait().await;
     }
 
     /// Ends the current minute: what was counted in it is on disk when this returns.
