@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use conformance::testkit::{Gateway, GatewayConfig, Identity, PacsConfig, Pki};
@@ -139,7 +139,6 @@ async fn scan(
     command.arg(format!("{host}:{}{{{}}}", address.port(), address.ip()));
     let done = tokio::task::spawn_blocking(move || foreign::output("sslyze", &mut command));
     done.await.unwrap();
-    let report: PathBuf = report;
     let read: Json = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
     let scanned = &read["server_scan_results"][0];
     assert_eq!(scanned["connectivity_status"], "COMPLETED", "{scanned}");

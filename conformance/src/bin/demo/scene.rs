@@ -270,10 +270,9 @@ impl Scene {
     pub async fn strike(&mut self) -> Result<(), SceneError> {
         self.gateway.stop(STOP).await?;
         let neighbour = &mut self.neighbour;
-        for gateway in [&mut neighbour.gateway, &mut neighbour.door] {
-            if let Some(gateway) = gateway {
-                gateway.stop(STOP).await?;
-            }
+        let both = [&mut neighbour.gateway, &mut neighbour.door];
+        for gateway in both.into_iter().flatten() {
+            gateway.stop(STOP).await?;
         }
         self.orthanc.process().stop(STOP).await?;
         Ok(())
