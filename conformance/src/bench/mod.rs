@@ -6,6 +6,7 @@
 
 pub mod dcmtk;
 pub mod fetch;
+pub mod gates;
 mod http1;
 mod images;
 pub mod load;

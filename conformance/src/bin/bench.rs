@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use conformance::bench::dcmtk::Tool;
+use conformance::bench::gates::{self, GatesBench};
 use conformance::bench::machine;
 use conformance::bench::psc::{self, PscBench};
 use conformance::bench::report::{self, Row};
@@ -21,7 +22,7 @@ struct Arguments {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
     /// Measures to make, separated by commas; all of them unless given.
-    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(KEYS.into_iter().chain(psc::KEYS)))]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(KEYS.into_iter().chain(psc::KEYS).chain(gates::KEYS)))]
     only: Vec<String>,
     /// Three runs and 100 retrievals under load: for a first look.
     #[arg(long)]
@@ -67,6 +68,25 @@ async fn run(arguments: &Arguments) -> Result<bool, KitError> {
         };
         let bench = PscBench::start(&arguments.state).await?;
         for key in of_psc {
+            eprintln!("measuring {key}");
+            match bench.measure(key, runs).await {
+                Ok(row) => {
+                    eprintln!("{}", row.line());
+                    rows.push(row);
+                }
+                Err(error) => failures.push(format!("{key}: {error}")),
+            }
+        }
+    }
+    let of_gates: Vec<&str> = gates::KEYS.into_iter().filter(wanted).collect();
+    if !of_gates.is_empty() {
+        let runs = if arguments.quick {
+            3
+        } else {
+            usize::from(arguments.runs)
+        };
+        let mut bench = GatesBench::start(&arguments.state).await?;
+        for key in of_gates {
             eprintln!("measuring {key}");
             match bench.measure(key, runs).await {
                 Ok(row) => {

@@ -1,4 +1,5 @@
-//! An outgoing HTTP proxy as hospitals have: it opens a tunnel on CONNECT (RFC 9110 §9.3.6), and refuses the rest.
+//! An outgoing HTTP proxy as hospitals have: it opens a tunnel on CONNECT (RFC 9110 §9.3.6), and passes a request on
+//! that names an `http` address whole (RFC 9112 §3.2.2).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,7 @@ pub struct ConnectProxy {
 #[derive(Debug, Default)]
 struct State {
     tunnels: Vec<String>,
+    forwarded: Vec<String>,
     refuses: bool,
     credentials: Option<String>,
 }
@@ -79,6 +81,12 @@ impl ConnectProxy {
         self.lock().tunnels.clone()
     }
 
+    /// The address of every request in clear that was passed on, in order.
+    #[must_use]
+    pub fn forwarded(&self) -> Vec<String> {
+        self.lock().forwarded.clone()
+    }
+
     /// Answers 403 to every CONNECT from now on, or does so no more.
     pub fn refuse(&self, refuses: bool) {
         self.lock().refuses = refuses;
@@ -111,9 +119,14 @@ async fn serve(mut client: TcpStream, state: Arc<Mutex<State>>) -> std::io::Resu
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let mut words = head.split_ascii_whitespace();
-    let target = match (words.next(), words.next()) {
-        (Some("CONNECT"), Some(target)) => target.to_owned(),
-        _ => return client.write_all(b"HTTP/1.1 405 Only CONNECT\r\n\r\n").await,
+    let (target, passed_on) = match (words.next(), words.next()) {
+        (Some("CONNECT"), Some(target)) => (target.to_owned(), None),
+        (Some(_), Some(address)) if address.starts_with("http://") => {
+            let place = address.trim_start_matches("http://");
+            let target = place.split('/').next().unwrap_or(place);
+            (target.to_owned(), Some(address.to_owned()))
+        }
+        _ => return client.write_all(b"HTTP/1.1 400 No address\r\n\r\n").await,
     };
     let shown = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -138,6 +151,14 @@ async fn serve(mut client: TcpStream, state: Arc<Mutex<State>>) -> std::io::Resu
     let Ok(mut server) = TcpStream::connect(&target).await else {
         return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await;
     };
+    if let Some(address) = passed_on {
+        let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
+        lock().forwarded.push(address.clone());
+        let path = address.replacen(&format!("http://{target}"), "", 1);
+        let head = head.replacen(&address, &path, 1);
+        server.write_all(head.as_bytes()).await?;
+        return copy_bidirectional(&mut client, &mut server).await.map(drop);
+    }
     state
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

@@ -71,6 +71,10 @@ pub struct LeafSpec {
     pub rsa: bool,
     /// An extension that nobody knows, marked critical.
     pub strange_critical_extension: bool,
+    /// Where it says that the revocation list of its authority is.
+    pub crl_url: String,
+    /// The OCSP responder that it names.
+    pub ocsp_url: Option<String>,
 }
 
 /// A certificate with its key.
@@ -125,6 +129,8 @@ impl LeafSpec {
             by: Authority::Organisations,
             rsa: false,
             strange_critical_extension: false,
+            crl_url: "http://crl.test/ACI-EL-ORG.crl".to_owned(),
+            ocsp_url: None,
         }
     }
 
@@ -213,6 +219,12 @@ impl Igc {
         &self.ca(which).certificate
     }
 
+    /// The key of an authority, in PEM: for programs that sign in its name.
+    #[must_use]
+    pub fn key_pem(&self, which: Authority) -> String {
+        self.ca(which).issuer.key().serialize_pem()
+    }
+
     /// Writes the certificates of some authorities to a folder, in DER.
     ///
     /// # Errors
@@ -266,8 +278,11 @@ impl Igc {
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
         params.crl_distribution_points = vec![CrlDistributionPoint {
-            uris: vec!["http://crl.test/ACI-EL-ORG.crl".to_owned()],
+            uris: vec![spec.crl_url.clone()],
         }];
+        if let Some(url) = &spec.ocsp_url {
+            params.custom_extensions.push(responder(url));
+        }
         for name in &spec.dns_names {
             let name = name.as_str().try_into().map_err(&failed)?;
             params.subject_alt_names.push(SanType::DnsName(name));
@@ -288,7 +303,7 @@ impl Igc {
     ///
     /// # Errors
     /// When a key or a certificate cannot be made.
-    pub fn forbidden_below(&self, spec: &LeafSpec) -> Result<(Certificate, Certificate), KitError> {
+    pub fn forbidden_below(&self, spec: &LeafSpec) -> Result<(Certificate, Leaf), KitError> {
         let failed = failed("below");
         let mut own = CertificateParams::default();
         own.distinguished_name = authority_name("AC SOUS-ORGANISATIONS", "IGC-SANTE TEST");
@@ -305,7 +320,11 @@ impl Igc {
         params.not_before = self.now - Duration::days(1);
         params.not_after = self.now + Duration::days(100);
         let key = self::key(&PKCS_ECDSA_P256_SHA256)?;
-        let leaf = params.signed_by(&key, &below).map_err(failed)?;
+        let leaf = Leaf {
+            certificate: params.signed_by(&key, &below).map_err(failed)?,
+            key,
+            serial: 0,
+        };
         Ok((certificate, leaf))
     }
 
@@ -372,6 +391,20 @@ fn leaf_name(spec: &LeafSpec) -> Result<DistinguishedName, KitError> {
         name.push(DnType::CommonName, text(&spec.common_name)?);
     }
     Ok(name)
+}
+
+/// Authority Information Access (RFC 5280 §4.2.2.1) with an OCSP responder.
+fn responder(url: &str) -> CustomExtension {
+    let element = |tag: u8, content: &[u8]| {
+        let mut der = vec![tag, u8::try_from(content.len()).unwrap_or(u8::MAX)];
+        der.extend_from_slice(content);
+        der
+    };
+    let ocsp = element(6, &[0x2b, 6, 1, 5, 5, 7, 0x30, 1]);
+    let place = element(0x86, url.as_bytes());
+    let description = element(0x30, &[ocsp, place].concat());
+    let access = [1, 3, 6, 1, 5, 5, 7, 1, 1];
+    CustomExtension::from_oid_content(&access, element(0x30, &description))
 }
 
 /// Big endian, as short as it can be, positive.

@@ -71,12 +71,19 @@ impl Network {
     /// # Errors
     /// When it cannot be made or written.
     pub fn revoke(&self, number: u64, revoked: &[u64]) -> Result<(), KitError> {
-        let spec = CrlSpec {
+        self.revocation_list(&CrlSpec {
             number: 10 + number,
             revoked: revoked.to_vec(),
             ..CrlSpec::default()
-        };
-        let list = self.igc.crl(Authority::Organisations, &spec)?;
+        })
+    }
+
+    /// Publishes this revocation list of the authority that issues peers.
+    ///
+    /// # Errors
+    /// When it cannot be made or written.
+    pub fn revocation_list(&self, spec: &CrlSpec) -> Result<(), KitError> {
+        let list = self.igc.crl(Authority::Organisations, spec)?;
         self.write("organisations.crl", &list).map(drop)
     }
 

@@ -1,15 +1,16 @@
 //! Which certificates come in on a `db` name.
 
-use conformance::testkit::Identity;
 use conformance::testkit::igc::{Authority, Igc, LeafSpec};
-use rcgen::ExtendedKeyUsagePurpose as Usage;
+use conformance::testkit::{Client, Identity};
+use rcgen::{ExtendedKeyUsagePurpose as Usage, KeyUsagePurpose};
+use serde_json::Value as Json;
 use time::OffsetDateTime;
 
-use crate::network::{Network, PEER, network, write_identity};
+use crate::network::{Network, PEER, REVOKED, SOURCE, VIEWER, network, write_identity};
 use crate::support::{metric, run, until};
 
-/// A certificate that must not come in, and does not.
-async fn kept_out(network: &Network, what: &str, identity: &Identity) {
+/// A certificate that must not come in, does not, and is on record with this reason.
+async fn kept_out(network: &Network, what: &str, identity: &Identity, reason: &str) {
     let failures = "drimbox_tls_handshake_failures_total";
     let labels = [("listener", "peer")];
     let before = metric(&network.gateway, failures, &labels).await;
@@ -23,16 +24,36 @@ async fn kept_out(network: &Network, what: &str, identity: &Identity) {
         metric(&network.gateway, failures, &labels).await > before
     })
     .await;
+    until(what, async || recorded(network, reason).is_some()).await;
+    let record = recorded(network, reason).unwrap();
+    assert_eq!(record["object"]["subject"], SOURCE);
+    assert_eq!(record["outcome"]["ending"], "refused");
+    let peer = &record["actor"]["peer"];
+    assert_eq!(peer["fingerprint"].as_str().unwrap().len(), 64, "{peer}");
+    if reason != "no_name" {
+        let subject = peer["subject"].as_str().unwrap();
+        assert!(
+            subject.contains(&format!("CN={PEER}")) || subject.contains(REVOKED),
+            "{subject}"
+        );
+    }
+}
+
+/// The first connection that was refused for this reason; others within a minute are only counted.
+fn recorded(network: &Network, reason: &str) -> Option<Json> {
+    let mut trail = network.trail().into_iter();
+    trail
+        .find(|event| event["kind"] == "connection-refused" && event["outcome"]["reason"] == reason)
 }
 
 /// Changes a good peer's certificate, and tries it.
-fn story(name: &'static str, change: impl Fn(&mut LeafSpec)) {
+fn story(name: &'static str, reason: &str, change: impl Fn(&mut LeafSpec)) {
     run(async {
         let network = network().await;
         let mut spec = LeafSpec::peer(PEER);
         change(&mut spec);
         let identity = network.identity(name, &spec);
-        kept_out(&network, name, &identity).await;
+        kept_out(&network, name, &identity, reason).await;
     });
 }
 
@@ -47,27 +68,33 @@ fn a_peer_with_everything_in_order_comes_in() {
 
 #[test]
 fn an_expired_certificate_is_kept_out() {
-    story("expired", |spec| spec.days = (-20, -1));
+    story("expired", "expired", |spec| spec.days = (-20, -1));
 }
 
 #[test]
 fn a_certificate_that_is_not_valid_yet_is_kept_out() {
-    story("not-yet", |spec| spec.days = (1, 20));
+    story("not-yet", "not_yet_valid", |spec| spec.days = (1, 20));
 }
 
 #[test]
 fn a_certificate_for_another_use_is_kept_out() {
-    story("mail", |spec| spec.usages = vec![Usage::EmailProtection]);
+    story("mail", "usage", |spec| {
+        spec.usages = vec![Usage::EmailProtection]
+    });
 }
 
 #[test]
 fn a_certificate_of_the_authority_of_people_is_kept_out() {
-    story("person", |spec| spec.by = Authority::Persons);
+    story("person", "unknown_issuer", |spec| {
+        spec.by = Authority::Persons
+    });
 }
 
 #[test]
 fn a_certificate_without_a_name_is_kept_out() {
-    story("nameless", |spec| spec.common_name = String::new());
+    story("nameless", "no_name", |spec| {
+        spec.common_name = String::new()
+    });
 }
 
 #[test]
@@ -75,7 +102,7 @@ fn a_revoked_certificate_is_kept_out() {
     run(async {
         let network = network().await;
         let revoked = network.revoked();
-        kept_out(&network, "revoked", &revoked).await;
+        kept_out(&network, "revoked", &revoked, "revoked").await;
     });
 }
 
@@ -87,7 +114,7 @@ fn a_certificate_of_the_other_environment_is_kept_out() {
         let leaf = production.leaf(&LeafSpec::peer(PEER)).unwrap();
         let above = production.certificate(Authority::Organisations).pem();
         let identity = write_identity(&network.home, "production", &leaf, &above);
-        kept_out(&network, "production", &identity).await;
+        kept_out(&network, "production", &identity, "other_environment").await;
     });
 }
 
@@ -99,7 +126,88 @@ fn an_authority_with_the_same_names_and_other_keys_is_kept_out() {
         let leaf = forged.leaf(&LeafSpec::peer(PEER)).unwrap();
         let above = forged.certificate(Authority::Organisations).pem();
         let identity = write_identity(&network.home, "forged", &leaf, &above);
-        kept_out(&network, "forged", &identity).await;
+        kept_out(&network, "forged", &identity, "bad_signature").await;
+    });
+}
+
+#[test]
+fn a_key_that_may_not_sign_is_kept_out() {
+    story("no-signature", "usage", |spec| {
+        spec.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
+    });
+}
+
+#[test]
+fn a_certificate_with_an_extension_that_must_be_understood_and_is_not_is_kept_out() {
+    story("strange", "malformed", |spec| {
+        spec.strange_critical_extension = true;
+    });
+}
+
+#[test]
+fn an_authority_that_the_peer_brings_along_is_not_believed() {
+    run(async {
+        let network = network().await;
+        let (above, leaf) = network.igc.forbidden_below(&LeafSpec::peer(PEER)).unwrap();
+        let identity = write_identity(&network.home, "below", &leaf, &above.pem());
+        kept_out(&network, "below", &identity, "unknown_issuer").await;
+    });
+}
+
+#[test]
+fn a_name_that_is_unknown_or_missing_is_on_record() {
+    run(async {
+        let network = network().await;
+        let client = Client::builder()
+            .ca(&network.ca_file)
+            .resolve("db9.source.example", network.gateway.address("peer"))
+            .build()
+            .unwrap();
+        let port = network.gateway.address("peer").port();
+        let url = format!("https://db9.source.example:{port}/");
+        assert!(client.get(&url).send().await.is_err());
+        let unknown = "unknown_name";
+        until(unknown, async || recorded(&network, unknown).is_some()).await;
+        let record = recorded(&network, unknown).unwrap();
+        assert_eq!(record["object"]["subject"], "db9.source.example");
+        assert_eq!(record["actor"]["address"], "127.0.0.1");
+    });
+}
+
+#[test]
+fn a_request_for_another_host_is_on_record() {
+    run(async {
+        let network = network().await;
+        let asking = network.request().await;
+        let call = network.client(Some(&network.peer)).get(&asking.url);
+        let answer = call.header("host", VIEWER).send().await.unwrap();
+        assert_eq!(answer.status(), 421);
+        let misdirected = "misdirected";
+        until(misdirected, async || {
+            recorded(&network, misdirected).is_some()
+        })
+        .await;
+        let record = recorded(&network, misdirected).unwrap();
+        assert_eq!(record["object"]["subject"], SOURCE);
+        assert_eq!(record["outcome"]["status"], 421);
+    });
+}
+
+#[test]
+fn what_is_no_tls_is_on_record() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    run(async {
+        let network = network().await;
+        let address = network.gateway.address("peer");
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        assert!(!said.starts_with(b"HTTP"));
+        until("protocol", async || {
+            recorded(&network, "protocol").is_some()
+        })
+        .await;
     });
 }
 

@@ -17,3 +17,4 @@ mod handshakes;
 mod listener;
 mod network;
 mod requests;
+mod scan;

@@ -1,62 +1,16 @@
 //! Lists from the web and from files, against a small web server.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
-
-use conformance::testkit::igc::{Authority, CrlSpec, LeafSpec};
+use conformance::testkit::ConnectProxy;
+use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
 use drimbox::config::{Source, Trust as Settings};
 use drimbox::trust::Trust;
 use drimbox::trust::whitelist::Outcome;
 use tokio_util::sync::CancellationToken;
 
-use super::World;
+use super::web::Web;
+use super::{DAY, START, World, date};
 
 const HOST: &str = "db3.test.example.fr";
-
-/// Answers every request with the same bytes, until it is told others.
-#[derive(Clone)]
-struct Web {
-    root: String,
-    answer: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Web {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let root = format!("http://{}", listener.local_addr().unwrap());
-        let answer = Arc::new(Mutex::new(Vec::new()));
-        let current = Arc::clone(&answer);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    if stream.read(&mut byte).unwrap_or(0) == 0 {
-                        break;
-                    }
-                    head.push(byte[0]);
-                }
-                let answer = current.lock().unwrap().clone();
-                // A client that has read enough may be gone.
-                let _ = stream.write_all(&answer);
-            }
-        });
-        Self { root, answer }
-    }
-
-    fn says(&self, status: &str, body: &[u8]) {
-        let length = body.len();
-        let head =
-            format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
-        *self.answer.lock().unwrap() = [head.as_bytes(), body].concat();
-    }
-
-    fn source(&self) -> Source {
-        Source::Url(format!("{}/list", self.root))
-    }
-}
 
 fn ready(world: &World, settings: Settings) -> Trust {
     let trust = Trust::open(settings, world.clock()).unwrap();
@@ -124,7 +78,7 @@ async fn what_is_no_plain_answer_is_refused() {
     );
     let error = trust.refresh_list(false).await.unwrap_err().to_string();
     assert!(error.contains("larger"), "{error}");
-    *web.answer.lock().unwrap() = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec();
+    web.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
     trust.refresh_list(false).await.unwrap_err();
     assert!(trust.list_status().is_none());
 }
@@ -208,4 +162,177 @@ async fn at_its_start_the_service_fetches_what_it_lacks_and_it_stops_when_told()
     }
     stop.cancel();
     running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_that_did_not_change_is_confirmed_without_being_sent_again() {
+    let world = World::new();
+    let web = Web::start();
+    let list = world.list(&[HOST]).sign(&world.signer()).unwrap();
+    web.has_version("\"one\"", list.as_bytes());
+    let mut settings = world.settings();
+    settings.white_list.sources = vec![web.source()];
+    let trust = ready(&world, settings.clone());
+    assert_eq!(trust.refresh_list(false).await.unwrap(), Outcome::Accepted);
+    assert!(!web.requests()[0].contains("if-none-match"));
+
+    // A day later: asked for a newer one only, and confirmed.
+    world.at(START + DAY);
+    assert_eq!(trust.refresh_list(false).await.unwrap(), Outcome::Unchanged);
+    assert!(web.requests()[1].contains("if-none-match: \"one\""));
+    let modified = "if-modified-since: Thu, 01 Oct 2026 00:00:00 GMT";
+    assert!(web.requests()[1].contains(modified), "{:?}", web.requests());
+    assert_eq!(web.statuses(), [200, 304]);
+    let status = trust.list_status().unwrap();
+    assert_eq!((status.confirmed_at, status.age), (START + DAY, 0));
+
+    // Another one is sent, and counts.
+    let two = [HOST, "db9.test.example.fr"];
+    let newer = world.list(&two).sign(&world.signer()).unwrap();
+    web.has_version("\"two\"", newer.as_bytes());
+    assert_eq!(trust.refresh_list(false).await.unwrap(), Outcome::Accepted);
+    assert_eq!(trust.list_status().unwrap().list.domains().len(), 2);
+
+    // Who knows no list asks for all of it, whatever the server says.
+    std::fs::remove_dir_all(world.folder.path().join("trust/whitelist")).unwrap();
+    let bare = ready(&world, settings);
+    assert_eq!(bare.refresh_list(false).await.unwrap(), Outcome::Accepted);
+    assert!(!web.requests()[3].contains("if-none-match"));
+}
+
+#[tokio::test]
+async fn a_list_confirmed_by_304_whose_signer_was_revoked_since_is_not_confirmed() {
+    let world = World::new();
+    let web = Web::start();
+    let list = world.list(&[HOST]).sign(&world.signer()).unwrap();
+    web.has_version("\"one\"", list.as_bytes());
+    let mut settings = world.settings();
+    settings.white_list.sources = vec![web.source()];
+    let trust = ready(&world, settings);
+    trust.refresh_list(false).await.unwrap();
+    let signer = CrlSpec {
+        number: 11,
+        revoked: vec![LeafSpec::signer().serial],
+        ..CrlSpec::default()
+    };
+    world.give_crls(&trust, &CrlSpec::default(), &signer);
+    trust.refresh_list(false).await.unwrap_err();
+    assert_eq!(web.statuses().last(), Some(&304));
+}
+
+#[tokio::test]
+async fn a_revocation_list_that_did_not_change_is_not_sent_again() {
+    let world = World::new();
+    let web = Web::start();
+    let list = world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap();
+    web.has_version("\"crl\"", &list);
+    let mut settings = world.settings();
+    settings.crl_sources = vec![web.source()];
+    let trust = Trust::open(settings, world.clock()).unwrap();
+    for _ in 0..2 {
+        let outcomes = trust.refresh_crls().await;
+        assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()));
+    }
+    assert_eq!(web.statuses(), [200, 304]);
+}
+
+#[tokio::test]
+async fn every_download_goes_through_the_proxy_of_the_site() {
+    let world = World::new();
+    let way_out = ConnectProxy::start().await.unwrap();
+    let (clear, secret) = (Web::start(), Web::start_tls(world.folder.path()));
+    let crl = world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap();
+    clear.says("200 OK", &crl);
+    let list = world.list(&[HOST]).sign(&world.signer()).unwrap();
+    secret.says("200 OK", list.as_bytes());
+    let mut settings = world.settings();
+    settings.crl_sources = vec![clear.source()];
+    settings.white_list.sources = vec![secret.source()];
+    settings.white_list.ca_file = secret.ca_file();
+    settings.http_proxy = Some(way_out.url().parse().unwrap());
+    let trust = ready(&world, settings);
+    assert_eq!(trust.refresh_list(false).await.unwrap(), Outcome::Accepted);
+    let outcomes = trust.refresh_crls().await;
+    assert!(
+        outcomes.iter().all(|(_, outcome)| outcome.is_ok()),
+        "{outcomes:?}"
+    );
+    // In clear the proxy sees the address; else a name and a port.
+    assert_eq!(way_out.forwarded(), [clear.source().to_string()]);
+    let place = secret.source().to_string().replace("https://", "");
+    assert_eq!(way_out.tunnels(), [place.replace("/list", "")]);
+
+    way_out.refuse(true);
+    trust.refresh_list(false).await.unwrap_err();
+    assert!(trust.list_status().unwrap().in_force);
+}
+
+#[tokio::test]
+async fn the_revocation_list_that_a_peer_names_is_fetched() {
+    let world = World::new();
+    let web = Web::start();
+    let crl = world
+        .igc
+        .crl(Authority::Organisations, &CrlSpec::default())
+        .unwrap();
+    web.says("200 OK", &crl);
+    let trust = Trust::open(world.settings(), world.clock()).unwrap();
+    let root = world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap();
+    trust.take_crl(&root).unwrap();
+    let spec = LeafSpec {
+        crl_url: web.source().to_string(),
+        ..LeafSpec::peer(HOST)
+    };
+    let leaf = world.igc.leaf(&spec).unwrap();
+    let verifier = trust.client_verifier();
+    let let_in = || {
+        let shown = leaf.certificate.der();
+        verifier
+            .verify_client_cert(shown, &[], world.unix())
+            .is_ok()
+    };
+    // No handshake waits for a download.
+    assert!(!let_in() && web.requests().is_empty());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(trust.clone().maintain(stop.clone()));
+    while !let_in() {
+        assert!(!running.is_finished());
+        tokio::task::yield_now().await;
+    }
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn addresses_in_certificates_are_asked_only_where_they_may_be() {
+    let world = World::new();
+    let trust = Trust::open(world.settings(), world.clock()).unwrap();
+    let show = |igc: &Igc, url: &str| {
+        let spec = LeafSpec {
+            crl_url: url.to_owned(),
+            ..LeafSpec::peer(HOST)
+        };
+        let leaf = igc.leaf(&spec).unwrap();
+        let verifier = trust.client_verifier();
+        let _ = verifier.verify_client_cert(leaf.certificate.der(), &[], world.unix());
+    };
+    // One that nobody signed for us, another host, another scheme.
+    let forged = Igc::new(true, date(START)).unwrap();
+    show(&forged, "http://127.0.0.1:9/forged");
+    show(&world.igc, "http://localhost:9/elsewhere");
+    show(&world.igc, "https://127.0.0.1:9/secret");
+    show(&world.igc, "ldap://127.0.0.1:9/cn=x");
+    let asked = async || {
+        let outcomes = trust.refresh_crls().await;
+        outcomes
+            .into_iter()
+            .map(|(what, _)| what)
+            .collect::<Vec<_>>()
+    };
+    assert!(asked().await.is_empty());
+    // There is room for a few.
+    for number in 0..40 {
+        show(&world.igc, &format!("http://127.0.0.1:9/{number}"));
+    }
+    assert_eq!(asked().await.len(), 16);
 }

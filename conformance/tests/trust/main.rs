@@ -11,9 +11,11 @@ mod command;
 mod downloads;
 mod handshakes;
 mod lists;
+mod ocsp;
 mod peers;
 mod real;
 mod revocation;
+mod web;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, Leaf, LeafSpec};
 use conformance::testkit::whitelist::{Entry, ListSpec, Profile};
 use drimbox::config::{
-    PeerKeyUsage, Source, Trust as Settings, TrustEnvironment, WhiteListSettings,
+    OcspUse, PeerKeyUsage, Source, Trust as Settings, TrustEnvironment, WhiteListSettings,
 };
 use drimbox::trust::{Clock, Trust};
 use rustls_pki_types::UnixTime;
@@ -144,6 +146,9 @@ fn settings(
         key_usage: PeerKeyUsage::Either,
         crl_sources: Vec::<Source>::new(),
         crl_refresh: Duration::from_secs(4 * HOUR),
+        revocation_hosts: vec!["127.0.0.1".to_owned()],
+        ocsp: OcspUse::Off,
+        http_proxy: None,
         max_bypass: Duration::from_secs(3 * DAY),
         white_list: WhiteListSettings {
             sources: Vec::new(),

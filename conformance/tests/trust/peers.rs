@@ -316,7 +316,7 @@ fn an_authority_below_the_issuing_one_is_refused() {
     let (below, leaf) = world.igc.forbidden_below(&LeafSpec::peer(HOST)).unwrap();
     let trust = world.trust(&[HOST]);
     let shown = trust.client_verifier().verify_client_cert(
-        leaf.der(),
+        leaf.certificate.der(),
         &[below.der().clone()],
         world.unix(),
     );
@@ -334,7 +334,7 @@ fn an_authority_below_the_issuing_one_is_refused() {
         .issuing_authorities
         .push("AC SOUS-ORGANISATIONS".to_owned());
     let trust = world.trust_with(settings, &[HOST]);
-    assert_eq!(identity(&trust, leaf.der()), Err("constraint"));
+    assert_eq!(identity(&trust, leaf.certificate.der()), Err("constraint"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use conformance::testkit::gateway::binary;
-use conformance::testkit::igc::LeafSpec;
+use conformance::testkit::igc::{CrlSpec, LeafSpec};
 use conformance::testkit::psc::RADIOLOGIST;
 use conformance::testkit::{
     Client, FaultyPacs, Gateway, GatewayConfig, Identity, Network, PacsConfig, free_port,
@@ -111,6 +111,17 @@ impl Alone {
         self.gateway.restart().await.unwrap();
     }
 
+    /// Waits until a refusal of this reason is in the trail.
+    async fn on_record(&self, reason: &str) {
+        until(reason, async || {
+            let refusals = self.events("connection-refused");
+            refusals
+                .iter()
+                .any(|event| event["outcome"]["reason"] == reason)
+        })
+        .await;
+    }
+
     fn events(&self, kind: &str) -> Vec<Json> {
         let segments = std::fs::read_dir(self.home.join("data/audit")).unwrap();
         let segments = segments.map(|entry| entry.unwrap().path());
@@ -138,6 +149,7 @@ fn without_a_revocation_list_nobody_comes_in_but_by_a_bypass_that_is_on_record()
         assert_eq!(alone.ask(&alone.revoked).await, None);
         alone.lose_revocation_list().await;
         assert_eq!(alone.ask(&alone.caller).await, None);
+        alone.on_record("crl_missing").await;
         let failed = alone.run(&["trust", "refresh"]).await;
         assert_eq!(failed.status.code(), Some(1));
         assert!(text(&failed.stderr).contains("organisations.crl : ÉCHEC"));
@@ -193,5 +205,32 @@ fn without_a_revocation_list_nobody_comes_in_but_by_a_bypass_that_is_on_record()
         assert_eq!(alone.ask(&alone.revoked).await, None);
         let verified = alone.run(&["audit", "verify"]).await;
         assert!(verified.status.success(), "{}", text(&verified.stdout));
+    });
+}
+
+#[test]
+fn a_revocation_list_past_its_date_lets_nobody_in_until_the_next_one_comes() {
+    run(async {
+        let alone = Alone::start("stale-list").await;
+        let stale = CrlSpec {
+            number: 11,
+            hours: (-48, -1),
+            revoked: vec![0x51_5003],
+        };
+        alone.network.revocation_list(&stale).unwrap();
+        let refreshed = alone.run(&["trust", "refresh"]).await;
+        assert!(refreshed.status.success(), "{}", text(&refreshed.stderr));
+        assert_eq!(alone.ask(&alone.caller).await, None);
+        alone.on_record("crl_expired").await;
+        // What it revokes stays revoked, whatever its date.
+        assert_eq!(alone.ask(&alone.revoked).await, None);
+        alone.on_record("revoked").await;
+        let shown = alone.run(&["trust", "show"]).await;
+        assert!(text(&shown.stdout).contains("NE COMPTE PAS"));
+
+        alone.network.revoke(2, &[0x51_5003]).unwrap();
+        let refreshed = alone.run(&["trust", "refresh"]).await;
+        assert!(refreshed.status.success(), "{}", text(&refreshed.stderr));
+        assert_eq!(alone.ask(&alone.caller).await, Some(404));
     });
 }

@@ -155,7 +155,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "drimbox_peer_refusals_unrecorded_total",
         kind: Kind::Counter,
-        help: "Refusals without client certificate that are not in the audit trail, being too many.",
+        help: "Refusals that are not in the audit trail, being too many of nobody, or as it could not take them.",
     },
     Metric {
         name: "drimbox_tls_reloads_total",
@@ -431,6 +431,11 @@ pub const METRICS: &[Metric] = &[
         name: "drimbox_crl_refresh_failures_total",
         kind: Kind::Counter,
         help: "Revocation lists that could not be fetched or were refused.",
+    },
+    Metric {
+        name: "drimbox_ocsp_answers_total",
+        kind: Kind::Counter,
+        help: "Answers of OCSP responders about certificates of peers, by what they said.",
     },
     Metric {
         name: "drimbox_whitelist_age_seconds",

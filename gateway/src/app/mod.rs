@@ -14,6 +14,7 @@ mod market;
 mod names;
 pub mod peer;
 pub mod psc;
+mod refusals;
 mod tls;
 mod trail;
 mod trust;
@@ -125,7 +126,8 @@ impl Service for App {
             behind.spawn(names.watch(audit, hangup, background.clone()));
         }
         let routers = routers(&config, &parts, &health)?;
-        let mut serving = listeners.start_serving(&routers, &parts, &stop);
+        let refusals = refusals::recorder(&parts.audit, &background, &mut behind);
+        let mut serving = listeners.start_serving(&routers, &parts, &refusals, &stop);
         tracing::info!(pacs = parts.studies.len(), "ready");
         notify::ready();
 
@@ -561,6 +563,7 @@ impl Listeners {
         self,
         routers: &HashMap<ListenerKind, Routers>,
         parts: &Parts,
+        refusals: &Arc<dyn net::Refusals>,
         stop: &CancellationToken,
     ) -> JoinSet<()> {
         let mut serving = JoinSet::new();
@@ -570,6 +573,10 @@ impl Listeners {
             };
             let capacity = parts.capacity.clone();
             let stop = stop.clone();
+            let listener = match listener.kind() {
+                ListenerKind::Peer => listener.telling(Arc::clone(refusals)),
+                _ => listener,
+            };
             tracing::info!(address = %listener.address(), "listening");
             serving.spawn(async move {
                 let drained = listener.serve(routers, capacity, stop).await;

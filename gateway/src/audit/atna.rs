@@ -126,10 +126,10 @@ fn identification(event: &Event) -> Identification {
         Kind::RequestEnded => (("110104", "DICOM Instances Transferred"), "R", None),
         Kind::FetchEnded => (("110104", "DICOM Instances Transferred"), "C", None),
         // Without a status it did not come as far as a request.
-        Kind::RequestRefused if event.outcome.status.is_none() => {
+        Kind::ConnectionRefused if event.outcome.status.is_none() => {
             (alert, "E", Some(("110126", "Node Authentication")))
         }
-        Kind::RequestRefused | Kind::LinkRefused => {
+        Kind::RequestRefused | Kind::ConnectionRefused | Kind::LinkRefused => {
             (alert, "E", Some(("110132", "Use of Restricted Function")))
         }
         Kind::LinkOpened => (("110103", "DICOM Instances Accessed"), "R", None),
@@ -326,6 +326,7 @@ fn details(xml: &mut Writer<Vec<u8>>, record: &Record, event: &Event) -> std::io
             "Status",
             event.outcome.status.map(|status| status.to_string()),
         ),
+        ("Times", number(event.outcome.times)),
         ("Bytes", number(event.outcome.bytes)),
         (
             "Milliseconds",

@@ -121,6 +121,8 @@ kinds! {
     RequestEnded = "request-ended",
     /// A request of another DRIMbox was refused.
     RequestRefused = "request-refused",
+    /// A connection, or a request before anything looked at it, was refused by the public listener.
+    ConnectionRefused = "connection-refused",
     /// Images of another DRIMbox were asked for.
     FetchStarted = "fetch-started",
     /// That ended, well or not.
@@ -270,6 +272,9 @@ pub struct Outcome {
     /// Why: a fixed word of the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text>,
+    /// How many events of the same kind, address and reason this record stands for; absent: one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<u64>,
     /// Bytes sent or received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,

@@ -17,6 +17,7 @@ mod filter;
 mod follow;
 pub mod forward;
 mod record;
+mod repeats;
 pub mod stats;
 pub mod syslog;
 mod writer;
@@ -35,6 +36,7 @@ pub use chain::{Chain, Fault, Report, verify};
 pub use event::{Actor, Ending, Event, Kind, Object, Outcome, Peer, Person, Text, TrailNote};
 pub use filter::Filter;
 pub use record::{Anchor, Hash, NotARecord, Record, Sequence};
+pub use repeats::Repeats;
 
 use files::Segment;
 use writer::{Disk, Job, RealDisk, Writer};

@@ -218,7 +218,10 @@ impl Field {
             Self::Heure => at.get(11..19).unwrap_or_default().to_owned(),
             Self::Site => site.unwrap_or_default().to_owned(),
             Self::Fonction => match event.kind {
-                Kind::RequestStarted | Kind::RequestEnded | Kind::RequestRefused => "source",
+                Kind::RequestStarted
+                | Kind::RequestEnded
+                | Kind::RequestRefused
+                | Kind::ConnectionRefused => "source",
                 Kind::FetchStarted | Kind::FetchEnded | Kind::ContextCall => "consommateur",
                 Kind::LinkOpened | Kind::LinkRefused | Kind::PatientGate => "visionneuse",
                 _ => "",

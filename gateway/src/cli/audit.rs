@@ -427,6 +427,7 @@ fn shown(record: &Record, event: &Event) -> String {
     let person = event.actor.person.as_ref();
     add("", event.outcome.status.map(|status| status.to_string()));
     add("motif ", text(&event.outcome.reason));
+    add("fois ", event.outcome.times.map(|times| times.to_string()));
     add(
         "professionnel ",
         person.and_then(|person| text(&person.national_id)),

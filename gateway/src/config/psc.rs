@@ -242,7 +242,7 @@ pub(super) fn proxy(value: &Value<'_>) -> Result<Url, Fault> {
     url.ok_or_else(|| {
         Fault::new(
             "ce n'est pas l'adresse d'un proxy HTTP",
-            "écrire \"http://nom:port\" : la connexion à Pro Santé Connect passe chiffrée à travers lui",
+            "écrire \"http://nom:port\" : ce qui est chiffré le reste à travers lui",
         )
     })
 }

@@ -3,13 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::files;
 use super::section::Section;
-use super::trust_model::{PeerKeyUsage, Source, Trust, TrustEnvironment, WhiteListSettings};
+use super::trust_model::{
+    OcspUse, PeerKeyUsage, Source, Trust, TrustEnvironment, WhiteListSettings,
+};
 use super::value::{Fault, Value};
+use super::{files, names, psc};
 
 const DAY: u64 = 86_400;
 const PUBLISHED: &str = "http://igc-sante.esante.gouv.fr/CRL";
+/// Hosts that the certificates of IGC Santé name.
+const HOSTS: [&str; 2] = ["igc-sante.esante.gouv.fr", "ocsp.esante.gouv.fr"];
 
 /// `None` when the section is absent, or lacks what has no default.
 pub(super) fn read(section: Section<'_>, data_dir: &Path) -> Option<Trust> {
@@ -21,6 +25,8 @@ pub(super) fn read(section: Section<'_>, data_dir: &Path) -> Option<Trust> {
         ("either", PeerKeyUsage::Either),
         ("strict", PeerKeyUsage::Strict),
     ];
+    let uses = [("off", OcspUse::Off), ("tighten", OcspUse::Tighten)];
+    let hosts = HOSTS.map(str::to_owned).to_vec();
     let environment = section.or("environment", TrustEnvironment::Production, |v| {
         v.choice(&environments)
     });
@@ -46,6 +52,9 @@ pub(super) fn read(section: Section<'_>, data_dir: &Path) -> Option<Trust> {
         crl_refresh: section.or("crl_refresh_seconds", Duration::from_secs(4 * 3_600), |v| {
             v.seconds(60.0..=86_400.0)
         }),
+        revocation_hosts: section.or("revocation_hosts", hosts, |v| v.list(names::host)),
+        ocsp: section.or("ocsp", OcspUse::Off, |v| v.choice(&uses)),
+        http_proxy: section.optional("http_proxy", psc::proxy),
         max_bypass: section.or("max_bypass_seconds", Duration::from_secs(3 * DAY), |v| {
             v.seconds(0.0..=604_800.0)
         }),

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
 /// `[trust]`
 #[derive(Debug, Clone)]
 pub struct Trust {
@@ -20,6 +22,12 @@ pub struct Trust {
     pub crl_sources: Vec<Source>,
     /// Time between two downloads of revocation lists.
     pub crl_refresh: Duration,
+    /// Hosts whose addresses in certificates of peers are asked: revocation lists and OCSP responders.
+    pub revocation_hosts: Vec<String>,
+    /// What OCSP responders are asked for.
+    pub ocsp: OcspUse,
+    /// Outgoing HTTP proxy of every download.
+    pub http_proxy: Option<Url>,
     /// Longest bypass of missing or expired revocation lists.
     pub max_bypass: Duration,
     /// `[trust.white_list]`
@@ -42,6 +50,15 @@ pub enum PeerKeyUsage {
     Either,
     /// That of the side the peer is on.
     Strict,
+}
+
+/// What OCSP responders are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OcspUse {
+    /// Nothing.
+    Off,
+    /// Whether a certificate is revoked that the revocation lists let in.
+    Tighten,
 }
 
 /// Where a list comes from.

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{Connection, ListenerKind, canonical_host};
 use super::idle::WriteIdle;
 use super::names::{Choice, NamedConfigs};
+use super::refusals::{HANDSHAKE, Note, Refusals, Refused, Told};
 use super::requests::{self, Capacity};
 use super::routers::Routers;
 use super::stall::Streams;
@@ -98,6 +99,7 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     security: Security,
+    told: Told,
 }
 
 impl Listener {
@@ -122,7 +124,17 @@ impl Listener {
             socket,
             address,
             security,
+            told: Told::default(),
         })
+    }
+
+    /// Tells somebody what is refused here before any handler sees it.
+    #[must_use]
+    pub fn telling(self, refusals: Arc<dyn Refusals>) -> Self {
+        Self {
+            told: Told::by(refusals),
+            ..self
+        }
     }
 
     /// Which listener it is.
@@ -152,6 +164,7 @@ impl Listener {
             kind,
             socket,
             security,
+            told,
             ..
         } = self;
         let mut connections = JoinSet::new();
@@ -185,6 +198,15 @@ impl Listener {
                         )
                         .increment(1);
                             tracing::debug!(listener = %kind, %remote, "too many connections of one address");
+                            let refused = Refused {
+                                listener: kind,
+                                remote: remote.ip(),
+                                host: None,
+                                reason: "too_many_connections",
+                                status: None,
+                                certificate: None,
+                            };
+                            told.tell(refused);
                             continue;
                         }
                     }
@@ -197,6 +219,7 @@ impl Listener {
                 remote,
                 routers: routers.clone(),
                 capacity: capacity.clone(),
+                told: told.clone(),
                 stop: stop.clone(),
             };
             let security = security.clone();
@@ -252,6 +275,7 @@ struct Arrival {
     remote: SocketAddr,
     routers: Routers,
     capacity: Capacity,
+    told: Told,
     stop: CancellationToken,
 }
 
@@ -286,7 +310,9 @@ impl Arrival {
             };
             return self.speak(stream, plain).await;
         }
-        let handshake = secure(stream, |hello| security.choose(hello, self.kind));
+        let note = Note::default();
+        let handshake = secure(stream, &note, |hello| security.choose(hello, self.kind));
+        let handshake = HANDSHAKE.scope(note.clone(), handshake);
         let outcome = tokio::select! {
             biased;
             // No request is in progress yet.
@@ -311,6 +337,9 @@ impl Arrival {
             listener = %self.kind, connection = self.id, remote = %self.remote, cause, %error,
             "TLS handshake failed"
         );
+        if let Some(refused) = note.refusal(self.kind, self.remote.ip(), cause) {
+            self.told.tell(refused);
+        }
     }
 
     /// HTTP over a ready stream, by the protocol that was agreed on.
@@ -328,16 +357,17 @@ impl Arrival {
         };
         let asked = Arc::new(AtomicBool::new(false));
         let service = {
-            let (asked, capacity) = (asked.clone(), self.capacity);
+            let (asked, capacity, told) = (asked.clone(), self.capacity, self.told);
             let router = self.routers.of(&connection);
             service_fn(move |request: hyper::Request<Incoming>| {
                 asked.store(true, Ordering::Relaxed);
                 let (router, connection, capacity) =
                     (router.clone(), connection.clone(), capacity.clone());
+                let told = told.clone();
                 async move {
-                    Ok::<_, std::convert::Infallible>(
-                        requests::answer(router, connection, capacity, request).await,
-                    )
+                    let answer =
+                        requests::answer(router, connection, capacity, told, request).await;
+                    Ok::<_, std::convert::Infallible>(answer)
                 }
             })
         };
@@ -428,6 +458,7 @@ type TlsStream<S> = tokio_rustls::server::TlsStream<S>;
 /// The handshake, with the configuration that `choose` finds for the name asked for.
 async fn secure<S>(
     stream: S,
+    note: &Note,
     choose: impl FnOnce(&ClientHello<'_>) -> Choice,
 ) -> Result<(TlsStream<S>, Handshake), HandshakeFailure>
 where
@@ -436,6 +467,7 @@ where
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
         .await
         .map_err(HandshakeFailure::from)?;
+    note.asks_for(start.client_hello().server_name());
     let (cause, reason) = match choose(&start.client_hello()) {
         Choice::Known(config, kind) => return accept(start, config, kind).await,
         Choice::UnknownName => ("unknown_name", "host name missing or unknown"),

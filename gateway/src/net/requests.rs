@@ -20,6 +20,7 @@ use tower::ServiceExt;
 use super::body::{Counted, Record};
 use super::connection::{Connection, ListenerKind, canonical_host};
 use super::places::Places;
+use super::refusals::{Refused, Told};
 use crate::config::Limits;
 use crate::dicomweb::problem::Problem;
 
@@ -101,11 +102,12 @@ impl Capacity {
     }
 }
 
-/// Answers one request of a connection.
+/// Answers one request of a connection. `told` hears of one that its handler never sees.
 pub(super) async fn answer(
     router: Router,
     connection: Connection,
     capacity: Capacity,
+    told: Told,
     request: Request<Incoming>,
 ) -> http::Response<Counted> {
     let id = capacity.next_request();
@@ -117,15 +119,32 @@ pub(super) async fn answer(
     let mut record = Record::start(connection.listener, id.clone());
     record.permit = capacity.requests.clone().try_acquire_owned().ok();
 
-    let response = if record.permit.is_none() {
-        Problem::unavailable("all places for requests are taken", BUSY_RETRY).into_response()
-    } else if let Err(problem) = check_head(&request, &connection, &capacity.limits) {
-        problem.into_response()
+    let heard = if record.permit.is_none() {
+        let problem = Problem::unavailable("all places for requests are taken", BUSY_RETRY);
+        Err(("too_many_requests", problem))
     } else {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(connection);
-        request.extensions_mut().insert(RequestId(id.clone()));
-        run(router, request, &id).await
+        check_head(&request, &connection, &capacity.limits)
+    };
+    let response = match heard {
+        Ok(()) => {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(connection);
+            request.extensions_mut().insert(RequestId(id.clone()));
+            run(router, request, &id).await
+        }
+        Err((reason, problem)) => {
+            let response = problem.into_response();
+            let refused = Refused {
+                listener: connection.listener,
+                remote: connection.remote.ip(),
+                host: connection.host,
+                reason,
+                status: Some(response.status().as_u16()),
+                certificate: None,
+            };
+            told.tell(refused);
+            response
+        }
     };
     let mut response = match response.extensions().get::<Problem>().cloned() {
         Some(problem) => with_id_in_body(response, &problem, &id),
@@ -181,12 +200,14 @@ async fn run(router: Router, request: Request<Body>, id: &str) -> Response {
     }
 }
 
-/// Refuses a head that is too large, names no host, or another than the connection's.
+/// Refuses a head that is too large, names no host, or another than the connection's; with the word
+/// for the reason.
 fn check_head<B>(
     request: &Request<B>,
     connection: &Connection,
     limits: &Limits,
-) -> Result<(), Problem> {
+) -> Result<(), (&'static str, Problem)> {
+    let malformed = |detail, remedy| Err(("host_field", Problem::bad_request(detail, remedy)));
     let fields: usize = request
         .headers()
         .iter()
@@ -197,37 +218,29 @@ fn check_head<B>(
         .path_and_query()
         .map_or(0, |target| target.as_str().len());
     if fields.saturating_add(target) > limits.max_header_bytes {
-        return Err(Problem::header_too_large());
+        return Err(("header_too_large", Problem::header_too_large()));
     }
 
     // RFC 9112 §3.2: one Host field in every HTTP/1.1 request, and none that cannot be parsed.
     let mut hosts = request.headers().get_all(HOST).iter();
     let field = hosts.next();
     if hosts.next().is_some() {
-        return Err(Problem::bad_request(
-            "more than one Host field",
-            "send exactly one",
-        ));
+        return malformed("more than one Host field", "send exactly one");
     }
     let named = match field.map(|value| value.to_str().map(str::parse::<Authority>)) {
         Some(Ok(Ok(authority))) => Some(authority),
-        Some(_) => {
-            return Err(Problem::bad_request(
-                "unreadable Host field",
-                "send host[:port]",
-            ));
-        }
+        Some(_) => return malformed("unreadable Host field", "send host[:port]"),
         None => None,
     };
     let target = request.uri().authority();
     if named.is_none() && target.is_none() && request.version() != Version::HTTP_10 {
-        return Err(Problem::bad_request("no Host field", "send exactly one"));
+        return malformed("no Host field", "send exactly one");
     }
     if let Some(host) = &connection.host {
         let mut names = named.iter().chain(target).peekable();
         let same = |authority: &Authority| canonical_host(authority.host()) == **host;
         if names.peek().is_none() || !names.all(same) {
-            return Err(Problem::misdirected());
+            return Err(("misdirected", Problem::misdirected()));
         }
     }
     Ok(())

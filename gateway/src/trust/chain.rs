@@ -6,17 +6,19 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest as _, Sha256};
 use webpki::{Cert, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::oid_registry::OID_PKIX_ACCESS_DESCRIPTOR_OCSP;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 
 use super::anchors::{Anchors, Environment};
 use super::crl::{Lists, Said};
 use super::dn::DistinguishedName;
+use super::points::Points;
 use super::refusal::TrustRefusal;
 
 /// Largest certificate looked at, bytes.
-const MAX_CERTIFICATE: usize = 64 << 10;
+pub(super) const MAX_CERTIFICATE: usize = 64 << 10;
 /// Sizes of RSA keys that are accepted, bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
 /// Sizes of EC keys that are accepted, bits.
@@ -48,6 +50,8 @@ pub(super) enum Purpose {
 pub(super) struct Chain<'a> {
     pub(super) anchors: &'a Anchors,
     pub(super) lists: &'a Lists,
+    /// Where certificates say that lists are.
+    pub(super) points: &'a Points,
     /// An administrator accepts that revocation lists are missing or expired.
     pub(super) bypass: bool,
     pub(super) usage: KeyUsagePolicy,
@@ -62,6 +66,8 @@ pub(super) struct Leaf {
     pub(super) dns_names: Vec<String>,
     pub(super) fingerprint: [u8; 32],
     pub(super) not_after: UnixTime,
+    /// Who answers about it, as it says (RFC 5280 §4.2.2.1); any address.
+    pub(super) ocsp_url: Option<String>,
     /// It passed only because of the bypass.
     pub(super) bypassed: bool,
 }
@@ -85,7 +91,7 @@ impl Chain<'_> {
         let issuer = DistinguishedName::from_x509(parsed.issuer()).map_err(malformed)?;
         self.same_environment(&issuer)?;
         let leaf = EndEntityCert::try_from(certificate).map_err(malformed)?;
-        let bypassed = self.path(&leaf, &issuer, now)?;
+        let bypassed = self.path(&leaf, &parsed, &issuer, now)?;
         check_usage(&parsed, purpose, self.usage)?;
         check_key(&parsed)?;
         let dn =
@@ -99,6 +105,7 @@ impl Chain<'_> {
         Ok(Leaf {
             common_name,
             dns_names: dns_names(&parsed),
+            ocsp_url: responder(&parsed),
             fingerprint: Sha256::digest(certificate).into(),
             not_after: UnixTime::since_unix_epoch(std::time::Duration::from_secs(not_after)),
             dn,
@@ -120,6 +127,7 @@ impl Chain<'_> {
     fn path(
         &self,
         leaf: &EndEntityCert<'_>,
+        parsed: &X509Certificate<'_>,
         issuer: &DistinguishedName,
         now: UnixTime,
     ) -> Result<bool, TrustRefusal> {
@@ -149,6 +157,8 @@ impl Chain<'_> {
         {
             return Err(TrustRefusal::Expired);
         }
+        // What it names counts now that its signature does.
+        self.points.meet(parsed);
         let mut bypassed = self.revocation(leaf, false, now)?;
         for authority in path.intermediate_certificates() {
             bypassed |= self.revocation(authority, true, now)?;
@@ -281,6 +291,23 @@ fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
             _ => None,
         })
         .collect()
+}
+
+/// The first OCSP responder that a certificate names.
+fn responder(certificate: &X509Certificate<'_>) -> Option<String> {
+    let mut extensions = certificate.extensions().iter();
+    extensions.find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityInfoAccess(access) => {
+            let mut all = access.accessdescs.iter();
+            all.find_map(|one| match &one.access_location {
+                GeneralName::URI(url) if one.access_method == OID_PKIX_ACCESS_DESCRIPTOR_OCSP => {
+                    Some((*url).to_owned())
+                }
+                _ => None,
+            })
+        }
+        _ => None,
+    })
 }
 
 fn malformed(reason: impl ToString) -> TrustRefusal {

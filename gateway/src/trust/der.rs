@@ -7,6 +7,7 @@ pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 pub(super) const OID: u8 = 0x06;
+pub(super) const ENUMERATED: u8 = 0x0a;
 pub(super) const SEQUENCE: u8 = 0x30;
 
 /// One element: its tag, what is in it, and all of its bytes.
@@ -120,14 +121,15 @@ pub(super) fn is_signature(
     })
 }
 
-fn public_key(spki: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Content of the AlgorithmIdentifier of a key (SubjectPublicKeyInfo, DER), and the key itself.
+pub(super) fn public_key(spki: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = Elements(Elements(spki).expect(SEQUENCE)?.content);
     let algorithm = parts.expect(SEQUENCE)?.content;
     Some((algorithm, bits(parts.expect(BIT_STRING)?.content)?))
 }
 
 /// A BIT STRING of whole bytes.
-fn bits(content: &[u8]) -> Option<&[u8]> {
+pub(super) fn bits(content: &[u8]) -> Option<&[u8]> {
     let (unused, bytes) = content.split_first()?;
     (*unused == 0).then_some(bytes)
 }

@@ -1,17 +1,22 @@
-//! Downloads: bounded in bytes and time, without redirects.
+//! Downloads: bounded in bytes and time, without redirects, directly or through an outgoing proxy.
 
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Pooled;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use url::Url;
 
 /// From the request to the last byte: a list of 20 MB over a slow line.
 const TIME: Duration = Duration::from_secs(120);
@@ -33,10 +38,12 @@ pub enum FetchError {
         reason: String,
     },
     /// No complete answer in time.
-    #[error("{url}: no complete answer within {} s", TIME.as_secs())]
+    #[error("{url}: no complete answer within {} s", .time.as_secs())]
     Timeout {
         /// The address.
         url: String,
+        /// Time that was given.
+        time: Duration,
     },
     /// A status that brings nothing; redirects are not followed.
     #[error("{url}: answered with status {status}")]
@@ -70,15 +77,46 @@ pub enum FetchError {
     },
 }
 
-/// A client for addresses of the configuration.
+/// A client for the addresses of lists and of OCSP responders.
 #[derive(Debug, Clone)]
 pub(super) struct Downloads {
-    pooled: Pooled<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    pool: Pool,
+    proxy: Option<Url>,
+}
+
+#[derive(Debug, Clone)]
+enum Pool {
+    Direct(Pooled<HttpsConnector<HttpConnector>, Full<Bytes>>),
+    Tunnel(Pooled<HttpsConnector<Tunnel<HttpConnector>>, Full<Bytes>>),
+}
+
+/// What the server said of a document when it gave it, to ask only whether there is a newer one
+/// (RFC 9110 §13.1).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Validators {
+    etag: Option<HeaderValue>,
+    modified: Option<HeaderValue>,
+}
+
+impl Validators {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What stands at an address.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The document, and how to ask for a newer one.
+    Document(Bytes, Validators),
+    /// The one that the validators are of.
+    NotModified,
 }
 
 impl Downloads {
-    /// A client; servers called by `https` must have a certificate of one of these authorities.
-    pub(super) fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
+    /// A client; servers called by `https` must have a certificate of one of these authorities. A proxy
+    /// is asked for a tunnel to those (CONNECT), and for the document itself in plain HTTP.
+    pub(super) fn new(roots: RootCertStore, proxy: Option<&Url>) -> Result<Self, rustls::Error> {
         let tls = ClientConfig::builder_with_provider(crate::net::tls::provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
@@ -86,66 +124,173 @@ impl Downloads {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_connect_timeout(Some(CONNECT_TIME));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        let https = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let pooled = Pooled::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(connector);
-        Ok(Self { pooled })
-    }
-
-    /// Everything that stands at an address.
-    pub(super) async fn get(&self, url: &str, limit: usize) -> Result<Bytes, FetchError> {
-        match timeout(TIME, self.exchange(url, limit)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(FetchError::Timeout {
-                url: url.to_owned(),
-            }),
-        }
-    }
-
-    async fn exchange(&self, url: &str, limit: usize) -> Result<Bytes, FetchError> {
-        let unreachable = |error: &dyn std::error::Error| FetchError::Unreachable {
-            url: url.to_owned(),
-            reason: causes(error),
+            .enable_http1();
+        let mut client = Pooled::builder(TokioExecutor::new());
+        client.pool_max_idle_per_host(0);
+        let address = proxy.and_then(|proxy| proxy.as_str().parse::<Uri>().ok());
+        let pool = match address {
+            None => Pool::Direct(client.build(https.wrap_connector(http))),
+            Some(proxy) => {
+                let tunnel = Tunnel::new(proxy, http);
+                Pool::Tunnel(client.build(https.wrap_connector(tunnel)))
+            }
         };
+        let proxy = proxy.cloned();
+        Ok(Self { pool, proxy })
+    }
+
+    /// Everything that stands at an address, when it is not what `known` is of.
+    pub(super) async fn get(
+        &self,
+        url: &str,
+        limit: usize,
+        known: &Validators,
+    ) -> Result<Answer, FetchError> {
+        let request = Request::builder()
+            .method(Method::GET)
+            .header(header::CACHE_CONTROL, "no-cache");
+        let mut request = request
+            .body(Full::default())
+            .map_err(|_| FetchError::Address(url.to_owned()))?;
+        let conditions = [
+            (header::IF_NONE_MATCH, &known.etag),
+            (header::IF_MODIFIED_SINCE, &known.modified),
+        ];
+        for (name, value) in conditions {
+            if let Some(value) = value {
+                request.headers_mut().insert(name, value.clone());
+            }
+        }
+        let conditional = !known.is_none();
+        let exchange = async {
+            let answer = self.send(url, request).await?;
+            if conditional && answer.status() == StatusCode::NOT_MODIFIED {
+                return Ok(Answer::NotModified);
+            }
+            let field = |name| answer.headers().get(name).cloned();
+            let validators = Validators {
+                etag: field(header::ETAG),
+                modified: field(header::LAST_MODIFIED),
+            };
+            let document = whole(url, answer, limit).await?;
+            Ok(Answer::Document(document, validators))
+        };
+        in_time(url, TIME, exchange).await
+    }
+
+    /// What is answered to a document within `time`.
+    pub(super) async fn post(
+        &self,
+        url: &str,
+        media_type: &'static str,
+        document: Vec<u8>,
+        limit: usize,
+        time: Duration,
+    ) -> Result<Bytes, FetchError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .header(header::CONTENT_TYPE, media_type)
+            .body(Full::from(document))
+            .map_err(|_| FetchError::Address(url.to_owned()))?;
+        let exchange = async {
+            let answer = self.send(url, request).await?;
+            whole(url, answer, limit).await
+        };
+        in_time(url, time, exchange).await
+    }
+
+    async fn send(
+        &self,
+        url: &str,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, FetchError> {
         let address: Uri = url
             .parse()
             .map_err(|_| FetchError::Address(url.to_owned()))?;
-        let request = Request::builder()
-            .method(Method::GET)
-            .uri(address)
-            .header(
-                header::USER_AGENT,
-                concat!("drimbox/", env!("CARGO_PKG_VERSION")),
-            )
-            .header(header::CACHE_CONTROL, "no-cache")
-            .body(Empty::new())
-            .map_err(|_| FetchError::Address(url.to_owned()))?;
-        let answer = self
-            .pooled
-            .request(request)
-            .await
-            .map_err(|e| unreachable(&e))?;
-        if answer.status() != StatusCode::OK {
-            return Err(FetchError::Status {
+        let clear = address.scheme_str() == Some("http");
+        *request.uri_mut() = address;
+        request.headers_mut().insert(
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("drimbox/", env!("CARGO_PKG_VERSION"))),
+        );
+        let answer = match (&self.pool, &self.proxy) {
+            (_, Some(proxy)) if clear => return forwarded(url, proxy, request).await,
+            (Pool::Direct(client), _) => client.request(request).await,
+            (Pool::Tunnel(client), _) => client.request(request).await,
+        };
+        answer.map_err(|error| unreachable(url, &error))
+    }
+}
+
+/// Has a proxy fetch a document that goes in clear (RFC 9112 §3.2.2): many open tunnels to port 443
+/// alone.
+async fn forwarded(
+    url: &str,
+    proxy: &Url,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, FetchError> {
+    let place = (
+        proxy.host_str().unwrap_or_default().to_owned(),
+        proxy.port_or_known_default().unwrap_or(80),
+    );
+    let connecting = TcpStream::connect((place.0.as_str(), place.1));
+    let stream = match timeout(CONNECT_TIME, connecting).await {
+        Ok(stream) => stream.map_err(|error| unreachable(url, &error))?,
+        Err(elapsed) => return Err(unreachable(url, &elapsed)),
+    };
+    let authority = request.uri().authority().map(ToString::to_string);
+    let host = authority.and_then(|authority| HeaderValue::from_str(&authority).ok());
+    let host = host.ok_or_else(|| FetchError::Address(url.to_owned()))?;
+    request.headers_mut().insert(header::HOST, host);
+    let shaken = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = shaken.map_err(|error| unreachable(url, &error))?;
+    // It ends when the answer is read, or nobody waits for it any more.
+    tokio::spawn(connection);
+    let answer = sender.send_request(request).await;
+    answer.map_err(|error| unreachable(url, &error))
+}
+
+/// The body of an answer that brings something.
+async fn whole(url: &str, answer: Response<Incoming>, limit: usize) -> Result<Bytes, FetchError> {
+    if answer.status() != StatusCode::OK {
+        return Err(FetchError::Status {
+            url: url.to_owned(),
+            status: answer.status().as_u16(),
+        });
+    }
+    let body = Limited::new(answer.into_body(), limit).collect().await;
+    body.map(|body| body.to_bytes()).map_err(|error| {
+        match error.downcast_ref::<http_body_util::LengthLimitError>() {
+            Some(_) => FetchError::TooLarge {
                 url: url.to_owned(),
-                status: answer.status().as_u16(),
-            });
+                limit,
+            },
+            None => unreachable(url, error.as_ref()),
         }
-        let body = Limited::new(answer.into_body(), limit).collect().await;
-        body.map(|body| body.to_bytes()).map_err(|error| {
-            match error.downcast_ref::<http_body_util::LengthLimitError>() {
-                Some(_) => FetchError::TooLarge {
-                    url: url.to_owned(),
-                    limit,
-                },
-                None => unreachable(error.as_ref()),
-            }
-        })
+    })
+}
+
+async fn in_time<T>(
+    url: &str,
+    time: Duration,
+    exchange: impl Future<Output = Result<T, FetchError>>,
+) -> Result<T, FetchError> {
+    match timeout(time, exchange).await {
+        Ok(answer) => answer,
+        Err(_) => Err(FetchError::Timeout {
+            url: url.to_owned(),
+            time,
+        }),
+    }
+}
+
+fn unreachable(url: &str, error: &dyn std::error::Error) -> FetchError {
+    FetchError::Unreachable {
+        url: url.to_owned(),
+        reason: causes(error),
     }
 }
 

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustls::RootCertStore;
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::crl::{self, TakeError, Taken};
-use super::http::{Downloads, FetchError, web_authorities};
+use super::http::{Answer, Downloads, FetchError, Validators, web_authorities};
+use super::ocsp::{self, OcspError, Question};
 use super::whitelist::{self, ListError, Outcome};
 use super::{Trust, disk};
 use crate::config::Source;
@@ -42,13 +44,26 @@ pub enum RefreshError {
     Interrupted,
 }
 
+/// What a source said of the list that it gave.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Given {
+    validators: Validators,
+    /// SHA-256 of the list.
+    digest: [u8; 32],
+}
+
 impl Trust {
     /// Keeps everything up to date until it is told to stop.
     pub async fn maintain(self, stop: CancellationToken) {
         let work = async {
             // The signer of the white list is looked up in the revocation lists.
             let first = self.refresh_crls().await;
-            tokio::join!(self.keep_crls(first), self.keep_list(), self.watch());
+            tokio::join!(
+                self.keep_crls(first),
+                self.keep_list(),
+                self.keep_answers(),
+                self.watch()
+            );
         };
         tokio::select! {
             () = stop.cancelled() => {}
@@ -85,7 +100,7 @@ impl Trust {
         let sources = self.0.settings.white_list.sources.clone();
         let mut last = RefreshError::NoSource;
         for source in sources {
-            let fetched = self.fetch(&source, whitelist::MAX_BYTES).await;
+            let fetched = self.fetch_list(&source).await;
             let trust = self.clone();
             let name = source.to_string();
             let outcome = blocking(move || match fetched {
@@ -118,35 +133,85 @@ impl Trust {
     }
 
     async fn refresh_crl(&self, source: &Source) -> Result<Taken, RefreshError> {
-        let bytes = self.fetch(source, crl::MAX_BYTES).await?;
+        let lists = self.0.crls.current();
+        let in_use = |digest: &[u8; 32]| lists.values().find(|list| list.fingerprint == *digest);
+        let known = self.given(source, |digest| in_use(digest).is_some());
+        let (fetched, digest) = self.fetch(source, crl::MAX_BYTES, known).await?;
+        let Some(bytes) = fetched else {
+            let list = in_use(&digest).ok_or(RefreshError::Interrupted)?;
+            return Ok(Taken::Same(std::sync::Arc::clone(list)));
+        };
         let trust = self.clone();
         // Long lists take a while: not on a thread that serves peers.
         Ok(blocking(move || trust.take_crl(&bytes)).await??)
     }
 
-    /// Configured sources, and the addresses in the authorities' own certificates.
+    /// Configured sources, the addresses in the authorities' own certificates, and those that the
+    /// certificates of peers name.
     fn crl_sources(&self) -> Vec<Source> {
         let mut sources = self.0.settings.crl_sources.clone();
         for authority in self.0.anchors.load().authorities() {
             sources.extend(authority.crl_urls.iter().cloned().map(Source::Url));
         }
+        sources.extend(self.0.points.met().into_iter().map(Source::Url));
         let mut seen = BTreeSet::new();
         sources.retain(|source| seen.insert(source.to_string()));
         sources
     }
 
-    async fn fetch(&self, source: &Source, limit: usize) -> Result<Bytes, FetchError> {
-        match source {
+    /// The white list of a source; the one in use when the source has no newer one.
+    async fn fetch_list(&self, source: &Source) -> Result<Bytes, FetchError> {
+        let active = self.0.lists.active();
+        let in_use = |digest: &[u8; 32]| active.as_ref().is_some_and(|a| a.list.digest == *digest);
+        let known = self.given(source, in_use);
+        let (fetched, _) = self.fetch(source, whitelist::MAX_BYTES, known).await?;
+        if let Some(bytes) = fetched {
+            return Ok(bytes);
+        }
+        // Verified again as if it had come: its signer may have been revoked since.
+        let trust = self.clone();
+        let kept = blocking(move || trust.0.lists.active_bytes()).await;
+        let kept = kept.unwrap_or(Ok(None)).ok().flatten();
+        kept.map(Bytes::from).ok_or_else(|| FetchError::Status {
+            url: source.to_string(),
+            status: 304,
+        })
+    }
+
+    /// What a source said of the list that it gave last, when this list is in use.
+    fn given(&self, source: &Source, in_use: impl Fn(&[u8; 32]) -> bool) -> Given {
+        let Source::Url(url) = source else {
+            return Given::default();
+        };
+        let given = self.0.validators.lock().get(url).cloned();
+        given
+            .filter(|given| in_use(&given.digest))
+            .unwrap_or_default()
+    }
+
+    /// What a source has, `None` when it is what it gave last, and its SHA-256.
+    async fn fetch(
+        &self,
+        source: &Source,
+        limit: usize,
+        known: Given,
+    ) -> Result<(Option<Bytes>, [u8; 32]), FetchError> {
+        let bytes = match source {
             Source::Url(url) => {
                 let roots = match url.starts_with("https:") {
                     true => web_authorities(&self.0.settings.white_list.ca_file)?,
                     false => RootCertStore::empty(),
                 };
-                let downloads = Downloads::new(roots).map_err(|error| FetchError::Unreachable {
-                    url: url.clone(),
-                    reason: error.to_string(),
-                })?;
-                downloads.get(url, limit).await
+                let downloads = self.downloads(url, roots)?;
+                match downloads.get(url, limit, &known.validators).await? {
+                    Answer::NotModified => return Ok((None, known.digest)),
+                    Answer::Document(bytes, validators) => {
+                        let digest = Sha256::digest(&bytes).into();
+                        let given = Given { validators, digest };
+                        self.0.validators.lock().insert(url.clone(), given);
+                        bytes
+                    }
+                }
             }
             Source::File(path) => {
                 let failed = |source| FetchError::File {
@@ -156,10 +221,50 @@ impl Trust {
                 let file = path.clone();
                 let read = blocking(move || disk::read(&file, limit)).await;
                 let read = read.unwrap_or(Ok(None)).map_err(failed)?;
-                read.map(Bytes::from)
-                    .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+                let read = read.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+                Bytes::from(read)
             }
+        };
+        let digest = Sha256::digest(&bytes).into();
+        Ok((Some(bytes), digest))
+    }
+
+    fn downloads(&self, url: &str, roots: RootCertStore) -> Result<Downloads, FetchError> {
+        let proxy = self.0.settings.http_proxy.as_ref();
+        Downloads::new(roots, proxy).map_err(|error| FetchError::Unreachable {
+            url: url.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Asks OCSP responders about the certificates that peers show, while there are any to ask about.
+    async fn keep_answers(&self) {
+        let Some(responders) = &self.0.ocsp else {
+            return;
+        };
+        loop {
+            for question in responders.due(self.0.clock.now()) {
+                let outcome = self.ask(&question).await;
+                responders.take(&question, outcome, self.0.clock.now());
+            }
+            responders.one_more().await;
         }
+    }
+
+    async fn ask(&self, question: &Question) -> Result<ocsp::Said, OcspError> {
+        let unreachable = |error: FetchError| OcspError::Unreachable(error.to_string());
+        let anchors = self.0.anchors.load_full();
+        let request = question.request(&anchors, &self.0.known)?;
+        let url = &question.url;
+        let downloads = self.downloads(url, RootCertStore::empty());
+        let downloads = downloads.map_err(unreachable)?;
+        let media_type = "application/ocsp-request";
+        let (limit, time) = (ocsp::MAX_ANSWER, ocsp::PATIENCE);
+        let answer = downloads.post(url, media_type, request, limit, time).await;
+        let answer = answer.map_err(unreachable)?;
+        let lists = self.0.crls.current();
+        let now = self.0.clock.now();
+        question.read(&answer, &anchors, &lists, &self.0.known, now)
     }
 
     async fn keep_crls(&self, mut outcomes: Vec<(String, Result<Taken, RefreshError>)>) {
@@ -173,11 +278,15 @@ impl Trust {
                 failures + 1
             };
             let regular = self.0.settings.crl_refresh;
-            tokio::time::sleep(match failures {
+            let pause = match failures {
                 0 => jittered(regular),
                 n => jittered(back_off(n)).min(regular),
-            })
-            .await;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // A certificate names an address that nobody did before.
+                () = self.0.points.one_more() => {}
+            }
             outcomes = self.refresh_crls().await;
         }
     }

@@ -14,10 +14,13 @@ mod disk;
 mod dn;
 mod http;
 mod maintain;
+pub mod ocsp;
+mod points;
 mod refusal;
 mod verifier;
 pub mod whitelist;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +32,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{PeerKeyUsage, TrustEnvironment};
+use crate::config::{OcspUse, PeerKeyUsage, TrustEnvironment};
 use anchors::{AnchorError, Anchors, Environment};
 use chain::{Chain, KeyUsagePolicy, Leaf, Purpose};
 pub use clock::Clock;
@@ -37,6 +40,8 @@ use crl::{Crls, TakeError, Taken};
 pub use dn::{DistinguishedName, DnError};
 pub use http::FetchError;
 pub use maintain::RefreshError;
+use ocsp::Ocsp;
+use points::Points;
 pub use refusal::TrustRefusal;
 pub use whitelist::Domain;
 use whitelist::{Keeper, ListError, Outcome, Signer, WhiteList};
@@ -171,6 +176,11 @@ struct Inner {
     anchors: ArcSwap<Anchors>,
     crls: Crls,
     lists: Keeper,
+    points: Points,
+    /// `None` when responders are not asked.
+    ocsp: Option<Ocsp>,
+    /// Of each address, what its server said of the list that it gave.
+    validators: Mutex<HashMap<String, maintain::Given>>,
     bypass: ArcSwapOption<Bypass>,
     audit: Mutex<Option<Arc<dyn TrustAudit>>>,
 }
@@ -201,7 +211,12 @@ impl Trust {
         let crls =
             Crls::open(settings.folder.join("crl"), &anchors, &known, now).map_err(folder)?;
         let lists = Keeper::open(settings.folder.join("whitelist")).map_err(folder)?;
+        let points = Points::new(&settings.revocation_hosts);
+        let ocsp = (settings.ocsp == OcspUse::Tighten).then(Ocsp::default);
         let trust = Self(Arc::new(Inner {
+            points,
+            ocsp,
+            validators: Mutex::default(),
             settings,
             clock,
             known,
@@ -439,6 +454,17 @@ impl Inner {
     ) -> Result<Leaf, TrustRefusal> {
         let bypass = self.bypass_at(now).is_some();
         let leaf = self.with_chain(bypass, |chain| chain.verify(certificate, purpose, now))?;
+        if let Some(ocsp) = &self.ocsp {
+            let url = leaf
+                .ocsp_url
+                .as_deref()
+                .filter(|url| self.points.allows(url));
+            if ocsp.revokes(&leaf, certificate, url, now) {
+                return Err(TrustRefusal::Revoked {
+                    whom: "certificate",
+                });
+            }
+        }
         if leaf.bypassed {
             metrics::counter!("drimbox_trust_bypassed_total").increment(1);
             tracing::warn!("peer believed by the revocation bypass");
@@ -455,6 +481,7 @@ impl Inner {
         ask(&Chain {
             anchors: &anchors,
             lists: &lists,
+            points: &self.points,
             bypass,
             usage: match self.settings.key_usage {
                 PeerKeyUsage::Either => KeyUsagePolicy::Either,

@@ -8,10 +8,15 @@ use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use sha2::{Digest as _, Sha256};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
-use super::chain::Purpose;
+use super::chain::{MAX_CERTIFICATE, Purpose};
 use super::refusal::TrustRefusal;
+use super::whitelist::hex;
 use super::{Inner, host};
+use crate::net::RefusedCertificate;
 
 /// Verifies peers that call: chain, revocation, usage. Whether they are in the white list is asked
 /// for each request, with [`super::Trust::peer`].
@@ -85,7 +90,14 @@ impl ClientCertVerifier for PeerClients {
     ) -> Result<ClientCertVerified, Error> {
         match self.trust.verify(end_entity, Purpose::Client, now) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(refusal) => Err(told("caller", refusal)),
+            Err(refusal) => {
+                crate::net::certificate_refused(RefusedCertificate {
+                    reason: refusal.label(),
+                    subject: claimed_subject(end_entity),
+                    fingerprint: hex(&Sha256::digest(end_entity)),
+                });
+                Err(told("caller", refusal))
+            }
         }
     }
 
@@ -148,6 +160,16 @@ impl ServerCertVerifier for PeerServers {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.trust.known.supported_schemes()
     }
+}
+
+/// The subject of a certificate that nothing vouches for.
+fn claimed_subject(certificate: &CertificateDer<'_>) -> Option<String> {
+    if certificate.len() > MAX_CERTIFICATE {
+        return None;
+    }
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let subject = super::DistinguishedName::from_x509(parsed.subject()).ok()?;
+    Some(subject.to_string())
 }
 
 /// Counts and logs a refusal; TLS itself only tells the other side an alert.

@@ -1,4 +1,5 @@
-//! Another DRIMbox, with every gate closed: the white list, the token of a professional, the KOS.
+//! Another DRIMbox, with every gate closed: the white list, the token of a professional, the KOS. And the
+//! door of the demonstration's own hospital for it: a gateway in front of the same PACS, closed alike.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -27,8 +28,19 @@ const CLIENT: &str = "drimbox-consumer";
 pub struct Neighbour {
     folder: PathBuf,
     network: Network,
-    listen: String,
+    /// Where the neighbour listens, and the door.
+    listen: [String; 2],
     pub gateway: Option<Gateway>,
+    pub door: Option<Gateway>,
+}
+
+/// Who fetches from whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the neighbour.
+    Here,
+    /// By the neighbour.
+    There,
 }
 
 impl Neighbour {
@@ -40,8 +52,12 @@ impl Neighbour {
         Ok(Self {
             folder,
             network,
-            listen: format!("127.0.0.1:{}", free_port()?),
+            listen: [
+                format!("127.0.0.1:{}", free_port()?),
+                format!("127.0.0.1:{}", free_port()?),
+            ],
             gateway: None,
+            door: None,
         })
     }
 
@@ -49,7 +65,7 @@ impl Neighbour {
     pub fn known_to(&self, config: GatewayConfig) -> Result<GatewayConfig, SceneError> {
         let identity = self.network.identity(CALLER, &spec(CALLER, 0x22_0001))?;
         let path = |path: &Path| path.display().to_string();
-        let places = addresses(&[(HOST, self.listen.clone())]);
+        let places = addresses(&[(HOST, self.listen[0].clone())]);
         Ok(self
             .network
             .join(config, CALLER)?
@@ -61,39 +77,58 @@ impl Neighbour {
             .set("consumer.identity.key_file", path(&identity.key_file)))
     }
 
-    /// Starts it in front of this PACS, and opens one exam.
+    /// Starts it and the door, both in front of this PACS, and opens one exam on each.
     pub async fn open(&mut self, pacs: &Orthanc, exam: &Exam) -> Result<(), SceneError> {
-        let identity = self.network.identity(HOST, &spec(HOST, 0x22_0002))?;
-        let config = GatewayConfig::new(&self.folder.join("gateway"))?;
+        let [neighbour, door] = [Way::Here, Way::There];
+        self.gateway = Some(self.start(neighbour, pacs, exam).await?);
+        self.door = Some(self.start(door, pacs, exam).await?);
+        Ok(())
+    }
+
+    /// Starts the source of one way.
+    async fn start(&self, way: Way, pacs: &Orthanc, exam: &Exam) -> Result<Gateway, SceneError> {
+        let [own, other] = &self.listen;
+        let (host, serial, listen, places) = match way {
+            Way::Here => (HOST, 0x22_0002, own, addresses(&[(CALLER, other.clone())])),
+            Way::There => (CALLER, 0x22_0003, other, addresses(&[(HOST, own.clone())])),
+        };
+        let name = format!("{host}-source");
+        let identity = self.network.identity(&name, &spec(host, serial))?;
+        let folder = self.config_file(way);
+        let folder = folder.parent().unwrap_or(&self.folder);
+        let config = GatewayConfig::new(folder)?;
         let pacs = PacsConfig::new("pacs", pacs.ae_title(), pacs.dicom_port());
-        let config = self.network.join(config, HOST)?;
-        let config = config
-            .set("peer.listen", self.listen.clone())
-            .pacs(pacs.db_host(HOST, &identity));
-        self.gateway = Some(Gateway::start(config).await?);
-        let root = format!("https://{HOST}/dicom-web");
-        Kos::of(exam, &root).write(&self.kos_file())?;
-        let kos = self.kos_file().display().to_string();
+        let config = self
+            .network
+            .join(config, host)?
+            .set("peer.listen", listen.clone())
+            .set("consumer.addresses", places)
+            .pacs(pacs.db_host(host, &identity));
+        let gateway = Gateway::start(config).await?;
+        let root = format!("https://{host}/dicom-web");
+        Kos::of(exam, &root).write(&self.kos_file(way))?;
+        let kos = self.kos_file(way).display().to_string();
         let arguments = ["exams", "add", "--pacs", "pacs", "--kos", &kos];
-        let done = run(&arguments, &self.config_file()).await?;
+        let done = run(&arguments, &self.config_file(way)).await?;
         if done.status.success() {
-            return Ok(());
+            return Ok(gateway);
         }
         Err(SceneError::Kit(KitError::Invalid {
-            what: "the exam of the neighbour".to_owned(),
+            what: format!("the exam of {host}"),
             reason: String::from_utf8_lossy(&done.stderr).into_owned(),
         }))
     }
 
-    /// Fetches that exam for the gateway with this configuration, with the token of a radiologist or
-    /// without any.
+    /// Fetches the exam of one way for the gateway with this configuration, with the token of a
+    /// radiologist or without any.
     pub async fn fetch(
         &self,
+        way: Way,
         config: &Path,
         out: &Path,
         with_token: bool,
     ) -> Result<Output, KitError> {
-        let paths = [&self.kos_file(), out].map(|path| path.display().to_string());
+        let paths = [&self.kos_file(way), out].map(|path| path.display().to_string());
         let mut arguments = vec!["fetch", "--kos", &paths[0], "--out", &paths[1]];
         let file = self.folder.join("token");
         let token_file = file.display().to_string();
@@ -105,29 +140,44 @@ impl Neighbour {
         run(&arguments, config).await
     }
 
-    /// Whether its audit trail is whole, and what is said of it.
-    pub async fn audit(&self) -> Result<Output, KitError> {
-        run(&["audit", "verify"], &self.config_file()).await
+    /// Whether the audit trail of the source of one way is whole, and what is said of it.
+    pub async fn audit(&self, way: Way) -> Result<Output, KitError> {
+        run(&["audit", "verify"], &self.config_file(way)).await
     }
 
     /// What `demo.json` says of it.
     pub fn json(&self) -> Value {
         json!({
             "db_host": HOST,
-            "address": self.listen,
+            "address": self.listen[0],
             "admin_url": self.gateway.as_ref().map(Gateway::admin_url),
             "pid": self.gateway.as_ref().map(Gateway::pid),
-            "config_file": self.config_file(),
-            "kos_file": self.kos_file(),
+            "config_file": self.config_file(Way::Here),
+            "kos_file": self.kos_file(Way::Here),
+            "door": {
+                "db_host": CALLER,
+                "address": self.listen[1],
+                "pid": self.door.as_ref().map(Gateway::pid),
+                "config_file": self.config_file(Way::There),
+                "kos_file": self.kos_file(Way::There),
+            },
         })
     }
 
-    fn config_file(&self) -> PathBuf {
-        self.folder.join("gateway/drimbox.toml")
+    /// The configuration of the source of one way.
+    pub fn config_file(&self, way: Way) -> PathBuf {
+        let folder = match way {
+            Way::Here => "gateway",
+            Way::There => "door",
+        };
+        self.folder.join(folder).join("drimbox.toml")
     }
 
-    fn kos_file(&self) -> PathBuf {
-        self.folder.join("kos.dcm")
+    fn kos_file(&self, way: Way) -> PathBuf {
+        self.folder.join(match way {
+            Way::Here => "kos.dcm",
+            Way::There => "kos-of-the-door.dcm",
+        })
     }
 }
 

@@ -269,8 +269,10 @@ impl Scene {
     /// Stops everything in good order.
     pub async fn strike(&mut self) -> Result<(), SceneError> {
         self.gateway.stop(STOP).await?;
-        if let Some(neighbour) = &mut self.neighbour.gateway {
-            neighbour.stop(STOP).await?;
+        let neighbour = &mut self.neighbour;
+        let both = [&mut neighbour.gateway, &mut neighbour.door];
+        for gateway in both.into_iter().flatten() {
+            gateway.stop(STOP).await?;
         }
         self.orthanc.process().stop(STOP).await?;
         Ok(())

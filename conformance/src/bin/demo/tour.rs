@@ -8,6 +8,7 @@ use conformance::testkit::http::Multipart;
 use conformance::testkit::{Client, KitError, Protocol};
 use serde_json::Value;
 
+use super::neighbour::Way;
 use super::scene::{DB_HOST, Scene, SceneError};
 
 /// Everything as it is stored, which costs neither side any transcoding.
@@ -53,7 +54,12 @@ pub async fn play(scene: &Scene) -> Result<bool, SceneError> {
     .await;
     tour.step(
         "an exam of another DRIMbox, by its KOS",
-        from_neighbour(scene, exam),
+        between(scene, exam, Way::Here),
+    )
+    .await;
+    tour.step(
+        "and by the other one, from here",
+        between(scene, exam, Way::There),
     )
     .await;
     tour.step("not without the token of a professional", no_token(scene))
@@ -231,14 +237,22 @@ async fn stranger(scene: &Scene, url: &str) -> Outcome {
     }
 }
 
-/// `drimbox fetch` from the neighbour: white list, token and KOS.
-async fn from_neighbour(scene: &Scene, exam: &Exam) -> Outcome {
+/// `drimbox fetch` from the neighbour, or by it: white list, token and KOS.
+async fn between(scene: &Scene, exam: &Exam, way: Way) -> Outcome {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let config = scene.config_file();
+    let config = match way {
+        Way::Here => scene.config_file(),
+        Way::There => scene.neighbour.config_file(Way::Here),
+    };
     // Both read the white list when they start.
     let limit = Instant::now() + Duration::from_secs(30);
     let mut started = Instant::now();
-    let fetch = async || scene.neighbour.fetch(&config, folder.path(), true).await;
+    let fetch = async || {
+        scene
+            .neighbour
+            .fetch(way, &config, folder.path(), true)
+            .await
+    };
     let mut done = fetch().await.map_err(|error| error.to_string())?;
     while !done.status.success() && Instant::now() < limit {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -262,7 +276,7 @@ async fn from_neighbour(scene: &Scene, exam: &Exam) -> Outcome {
     check(found == expected, || {
         "the pixels are not those of the source".to_owned()
     })?;
-    let verified = scene.neighbour.audit().await;
+    let verified = scene.neighbour.audit(way).await;
     let verified = verified.map_err(|error| error.to_string())?;
     check(verified.status.success(), || {
         "its audit trail is not whole".to_owned()
@@ -277,7 +291,10 @@ async fn from_neighbour(scene: &Scene, exam: &Exam) -> Outcome {
 async fn no_token(scene: &Scene) -> Outcome {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let config = scene.config_file();
-    let done = scene.neighbour.fetch(&config, folder.path(), false).await;
+    let fetch = scene
+        .neighbour
+        .fetch(Way::Here, &config, folder.path(), false);
+    let done = fetch.await;
     let done = done.map_err(|error| error.to_string())?;
     check(done.status.code() == Some(1), || {
         format!("it ended with {}", done.status)

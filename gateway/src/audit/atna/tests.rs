@@ -216,6 +216,7 @@ fn full(kind: Kind) -> Event {
         .ending(Outcome {
             instances: Some(12),
             bytes: Some(3456),
+            times: Some(40),
             ..Outcome::refused(403, "peer-unknown")
         })
 }
@@ -244,6 +245,7 @@ fn events_have_the_codes_of_the_standard() {
         (Kind::RequestStarted, "110102", &[]),
         (Kind::RequestEnded, "110104", &[]),
         (Kind::RequestRefused, "110113", &["110132"]),
+        (Kind::ConnectionRefused, "110113", &["110132"]),
         (Kind::LinkOpened, "110103", &[]),
         (Kind::LinkRefused, "110113", &["110132"]),
         (Kind::Login, "110114", &["110122"]),

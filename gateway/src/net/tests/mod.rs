@@ -6,7 +6,9 @@
 )]
 
 mod http;
+mod http2;
 mod names;
+mod refusals;
 mod support;
 mod swaps;
 mod tls;

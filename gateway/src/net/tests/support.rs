@@ -16,8 +16,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -27,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Limits, ServerIdentity};
 use crate::net::tls::{certified_key, provider, server_config, verifier_of};
 use crate::net::{
-    Capacity, Clients, Drained, Listener, ListenerKind, NamedConfigs, NamedHost, Routers, Security,
+    Capacity, Clients, Drained, Listener, ListenerKind, NamedConfigs, NamedHost, Refusals,
+    RefusedCertificate, Routers, Security, certificate_refused,
 };
 
 pub const DB_HOST: &str = "db1.example.org";
@@ -199,6 +202,17 @@ impl Server {
         Self::start(ListenerKind::Peer, Security::Named(names), routers, limits).await
     }
 
+    /// The same, with somebody who is told of refusals.
+    pub async fn telling(
+        names: Arc<NamedConfigs>,
+        routers: impl Into<Routers>,
+        limits: &Limits,
+        refusals: Arc<dyn Refusals>,
+    ) -> Self {
+        let listener = Self::bind(ListenerKind::Peer, Security::Named(names)).await;
+        Self::run(listener.telling(refusals), routers, limits)
+    }
+
     pub async fn local_tls(pki: &Pki, router: Router, limits: &Limits) -> Self {
         let config = server_config(&pki.server("localhost")).unwrap();
         Self::start(ListenerKind::Local, Security::Tls(config), router, limits).await
@@ -214,8 +228,15 @@ impl Server {
         routers: impl Into<Routers>,
         limits: &Limits,
     ) -> Self {
+        Self::run(Self::bind(kind, security).await, routers, limits)
+    }
+
+    async fn bind(kind: ListenerKind, security: Security) -> Listener {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = Listener::bind(kind, any, security).await.unwrap();
+        Listener::bind(kind, any, security).await.unwrap()
+    }
+
+    fn run(listener: Listener, routers: impl Into<Routers>, limits: &Limits) -> Self {
         let address = listener.address();
         let stop = CancellationToken::new();
         let ended =
@@ -229,6 +250,54 @@ impl Server {
 
     pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+}
+
+/// A verifier to whom every certificate is revoked, and who says whose it is.
+#[derive(Debug)]
+pub struct Refusing;
+
+impl ClientCertVerifier for Refusing {
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        certificate_refused(RefusedCertificate {
+            reason: "revoked",
+            subject: Some("CN=somebody".to_owned()),
+            fingerprint: "ab".repeat(32),
+        });
+        Err(rustls::CertificateError::Revoked.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

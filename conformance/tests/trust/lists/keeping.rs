@@ -1,0 +1,141 @@
+//! Which list is in use after another came, a restart, or a change on disk.
+
+use conformance::testkit::igc::LeafSpec;
+use conformance::testkit::whitelist::{Entry, Profile};
+use drimbox::trust::whitelist::Outcome;
+
+use super::{HOSTS, ready, spec, taken};
+use crate::{DAY, HOUR, START, World, date};
+
+#[test]
+fn a_list_that_was_signed_before_the_one_in_use_is_refused() {
+    let world = World::new();
+    let (trust, signer) = (ready(&world), world.signer());
+    let newer = spec(Profile::Two).sign(&signer).unwrap();
+    let mut older = spec(Profile::Two);
+    older.signing_time = date(START - DAY - 1);
+    let older = older.sign(&signer).unwrap();
+    assert_eq!(taken(&trust, &older), Ok(Outcome::Accepted));
+    assert_eq!(taken(&trust, &newer), Ok(Outcome::Accepted));
+    assert_eq!(taken(&trust, &older), Err("older"));
+    assert_eq!(taken(&trust, &newer), Ok(Outcome::Unchanged));
+    let outcomes: Vec<_> = trust
+        .list_history()
+        .into_iter()
+        .map(|v| v.outcome)
+        .collect();
+    assert_eq!(outcomes, ["accepted", "accepted", "older", "unchanged"]);
+    let former = std::fs::read_dir(world.folder.path().join("trust/whitelist/former")).unwrap();
+    assert_eq!(former.count(), 1);
+}
+
+#[test]
+fn a_list_that_loses_half_of_its_domains_needs_a_confirmation() {
+    let world = World::new();
+    let trust = world.trust(&[
+        "a.example.fr",
+        "b.example.fr",
+        "c.example.fr",
+        "d.example.fr",
+    ]);
+    let signer = world.signer();
+    let half = world
+        .list(&["a.example.fr", "b.example.fr"])
+        .sign(&signer)
+        .unwrap();
+    let one = world.list(&["a.example.fr"]).sign(&signer).unwrap();
+    assert_eq!(taken(&trust, &one), Err("shrunk"));
+    assert_eq!(trust.list_status().unwrap().list.domains().len(), 4);
+    assert_eq!(taken(&trust, &half), Ok(Outcome::Accepted));
+    let none = world.list(&[]).sign(&signer).unwrap();
+    assert_eq!(taken(&trust, &none), Err("shrunk"));
+    trust.take_list(none.as_bytes(), "test", true).unwrap();
+    assert_eq!(trust.list_status().unwrap().list.domains().len(), 0);
+}
+
+#[test]
+fn a_refused_list_leaves_the_one_in_use() {
+    let world = World::new();
+    let trust = world.trust(&HOSTS);
+    world.at(START + HOUR);
+    assert_eq!(
+        taken(&trust, &world.list(&HOSTS).unsigned()),
+        Err("unsigned")
+    );
+    assert_eq!(taken(&trust, "<html/>"), Err("unsigned"));
+    let status = trust.list_status().unwrap();
+    assert_eq!(
+        (status.confirmed_at, status.list.domains().len()),
+        (START, 3)
+    );
+}
+
+#[test]
+fn the_list_outlives_a_restart_with_the_moment_it_was_confirmed() {
+    let world = World::new();
+    world.trust(&HOSTS);
+    world.at(START + 3 * DAY);
+    let status = world.bare().list_status().unwrap();
+    assert_eq!((status.age, status.in_force), (3 * DAY, true));
+}
+
+#[test]
+fn a_kept_list_outlives_the_certificate_of_its_signer_for_a_while() {
+    let world = World::new();
+    let trust = ready(&world);
+    let signer = world
+        .igc
+        .leaf(&LeafSpec {
+            days: (-10, 1),
+            ..LeafSpec::signer()
+        })
+        .unwrap();
+    let text = spec(Profile::One).sign(&signer).unwrap();
+    assert_eq!(taken(&trust, &text), Ok(Outcome::Accepted));
+    world.at(START + 3 * DAY);
+    assert_eq!(taken(&trust, &text), Err("signer_date"));
+    let status = world.bare().list_status().unwrap();
+    assert_eq!((status.confirmed_at, status.in_force), (START, true));
+}
+
+#[test]
+fn a_kept_list_that_was_tampered_with_is_not_used() {
+    let world = World::new();
+    world.trust(&HOSTS);
+    let file = world.folder.path().join("trust/whitelist/active.xml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("db154", "db155")).unwrap();
+    assert!(world.bare().list_status().is_none());
+    std::fs::write(&file, b"").unwrap();
+    assert!(world.bare().list_status().is_none());
+}
+
+#[test]
+fn without_its_state_a_kept_list_must_verify_as_a_new_one() {
+    let world = World::new();
+    world.trust(&HOSTS);
+    std::fs::write(world.folder.path().join("trust/whitelist/state.json"), b"{").unwrap();
+    world.at(START + HOUR);
+    assert_eq!(
+        world.bare().list_status().unwrap().confirmed_at,
+        START + HOUR
+    );
+    world.at(START + 7 * DAY);
+    assert!(
+        world.bare().list_status().is_none(),
+        "the revocation lists have expired"
+    );
+}
+
+#[test]
+fn what_a_command_took_is_used_by_the_service_after_reading_again() {
+    let world = World::new();
+    let service = world.trust(&HOSTS);
+    let mut more = spec(Profile::Two);
+    more.entries.push(Entry::peer("db200.test.example.fr"));
+    let text = more.sign(&world.signer()).unwrap();
+    assert_eq!(taken(&world.bare(), &text), Ok(Outcome::Accepted));
+    assert!(service.domain_of_db_host("db200.test.example.fr").is_none());
+    service.read_again();
+    assert!(service.domain_of_db_host("db200.test.example.fr").is_some());
+}

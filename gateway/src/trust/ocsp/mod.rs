@@ -1,0 +1,202 @@
+//! What OCSP responders say of the certificates of peers (RFC 6960): a second opinion that can only
+//! tighten. Revocation lists decide who comes in; a responder may say « revoked » about one of those,
+//! and whatever else it says, or does not say, changes nothing.
+//!
+//! No handshake waits for a responder. A certificate that is met is asked about soon after, and again
+//! while peers use it; until the first answer the revocation lists alone count.
+
+mod message;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::sync::Notify;
+
+use super::anchors::Anchors;
+use super::chain::Leaf;
+use super::crl::Lists;
+pub use message::OcspError;
+pub(super) use message::{Said, Status};
+
+/// Certificates that are remembered; each was issued by an authority of ours.
+const MAX_CERTIFICATES: usize = 4_096;
+/// Bytes of an answer.
+pub(super) const MAX_ANSWER: usize = 64 << 10;
+/// Time for an answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// Time until somebody is asked again who gave no usable answer.
+const RETRY: u64 = 300;
+/// Longest and shortest time until somebody is asked again, seconds.
+const AGAIN: std::ops::RangeInclusive<u64> = 60..=3_600;
+
+/// What is known of certificates.
+#[derive(Debug, Default)]
+pub(super) struct Ocsp {
+    known: Mutex<HashMap<[u8; 32], Known>>,
+    fresh: Notify,
+}
+
+#[derive(Debug)]
+struct Known {
+    certificate: CertificateDer<'static>,
+    url: String,
+    not_after: UnixTime,
+    /// The newest answer that was good for something.
+    said: Option<Said>,
+    /// When to ask, Unix seconds.
+    ask_at: u64,
+    /// Whether a peer showed it since it was last asked about.
+    wanted: bool,
+}
+
+/// A question to a responder.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    fingerprint: [u8; 32],
+    /// The certificate it is about.
+    pub(super) certificate: CertificateDer<'static>,
+    /// Whom to ask.
+    pub(super) url: String,
+}
+
+impl Ocsp {
+    /// Whether a responder said that this certificate is revoked. One that is new is asked about when
+    /// it names a responder (`url`) that may be asked.
+    pub(super) fn revokes(
+        &self,
+        leaf: &Leaf,
+        certificate: &CertificateDer<'_>,
+        url: Option<&str>,
+        now: UnixTime,
+    ) -> bool {
+        let mut known = self.known.lock();
+        if let Some(one) = known.get_mut(&leaf.fingerprint) {
+            one.wanted = true;
+            if one.ask_at <= now.as_secs() {
+                self.fresh.notify_one();
+            }
+            return one.said.is_some_and(|said| said.status == Status::Revoked);
+        }
+        let Some(url) = url else { return false };
+        if known.len() >= MAX_CERTIFICATES {
+            known.retain(|_, one| one.not_after > now);
+        }
+        if known.len() < MAX_CERTIFICATES {
+            let one = Known {
+                certificate: certificate.clone().into_owned(),
+                url: url.to_owned(),
+                not_after: leaf.not_after,
+                said: None,
+                ask_at: now.as_secs(),
+                wanted: true,
+            };
+            known.insert(leaf.fingerprint, one);
+            self.fresh.notify_one();
+        }
+        false
+    }
+
+    /// The questions that are due.
+    pub(super) fn due(&self, now: UnixTime) -> Vec<Question> {
+        let known = self.known.lock();
+        let due = known
+            .iter()
+            .filter(|(_, one)| one.wanted && one.ask_at <= now.as_secs());
+        due.map(|(fingerprint, one)| Question {
+            fingerprint: *fingerprint,
+            certificate: one.certificate.clone(),
+            url: one.url.clone(),
+        })
+        .collect()
+    }
+
+    /// Takes what became of a question. An older answer than the one before changes nothing.
+    pub(super) fn take(
+        &self,
+        question: &Question,
+        outcome: Result<Said, OcspError>,
+        now: UnixTime,
+    ) {
+        let word = match &outcome {
+            Ok(said) => said.status.word(),
+            Err(_) => "unusable",
+        };
+        metrics::counter!("drimbox_ocsp_answers_total", "said" => word).increment(1);
+        let mut known = self.known.lock();
+        let Some(one) = known.get_mut(&question.fingerprint) else {
+            return;
+        };
+        one.wanted = false;
+        let now = now.as_secs();
+        one.ask_at = now.saturating_add(RETRY);
+        let said = match outcome {
+            Ok(said) => said,
+            Err(error) => {
+                tracing::warn!(responder = one.url, %error, "no usable answer of an OCSP responder: nothing changes");
+                return;
+            }
+        };
+        let older = one
+            .said
+            .is_some_and(|before| said.this_update < before.this_update);
+        if said.status == Status::Unknown || older {
+            return;
+        }
+        let left = said.next_update.as_secs().saturating_sub(now);
+        one.ask_at = now.saturating_add(left.clamp(*AGAIN.start(), *AGAIN.end()));
+        if said.status == Status::Revoked {
+            tracing::warn!(
+                responder = one.url,
+                "an OCSP responder says that a peer's certificate is revoked: it is refused from now on"
+            );
+        }
+        one.said = Some(said);
+    }
+
+    /// Waits for a certificate that is to be asked about.
+    pub(super) async fn one_more(&self) {
+        self.fresh.notified().await;
+    }
+}
+
+impl Question {
+    /// The request to send.
+    ///
+    /// # Errors
+    /// [`OcspError::UnknownIssuer`] when its authority is not ours any more.
+    pub(super) fn request(
+        &self,
+        anchors: &Anchors,
+        known: &WebPkiSupportedAlgorithms,
+    ) -> Result<Vec<u8>, OcspError> {
+        let about = message::About::new(&self.certificate, anchors, known)?;
+        Ok(about.request())
+    }
+
+    /// What an answer says.
+    ///
+    /// # Errors
+    /// [`OcspError`] when nothing may be concluded from it.
+    pub(super) fn read(
+        &self,
+        answer: &[u8],
+        anchors: &Anchors,
+        lists: &Lists,
+        known: &WebPkiSupportedAlgorithms,
+        now: UnixTime,
+    ) -> Result<Said, OcspError> {
+        let about = message::About::new(&self.certificate, anchors, known)?;
+        about.read(answer, lists, known, now)
+    }
+}
+
+/// Reads an answer about nobody: for fuzzing.
+///
+/// # Errors
+/// Always; nothing is concluded.
+pub fn inspect(answer: &[u8]) -> Result<(), OcspError> {
+    message::Basic::parse(answer).map(drop)
+}
