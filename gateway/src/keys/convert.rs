@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::{Passphrase, files, pem, record, store};
 use crate::certs::place::{Kept, all_places};
 use crate::config::Config;
@@ -134,17 +136,20 @@ impl KeyFile {
         }
         let content = files::read(&self.path)?;
         let wanted = (to == AtRest::Encrypted).then_some(passphrase);
-        match self.form {
+        let converted = match self.form {
             Form::Pem => {
                 let key = pem::read(&content, Some(passphrase))?;
                 let text = pem::write(&key, wanted)?;
-                files::write_new(&self.path, text.as_bytes())?;
+                Zeroizing::new(text.as_bytes().to_vec())
             }
-            Form::Record => {
-                let clear = record::open(&content, Some(passphrase))?;
-                files::write_new(&self.path, &record::seal(&clear, wanted)?)?;
-            }
+            Form::Record => record::seal(&record::open(&content, Some(passphrase))?, wanted)?,
+        };
+        // What the service wrote meanwhile is not undone.
+        if *files::read(&self.path)? != *content {
+            let changed = "a changé pendant la conversion ; arrêter le service, puis relancer";
+            return Err(io::Error::other(changed).into());
         }
+        files::write_new(&self.path, &converted)?;
         Ok(true)
     }
 }
