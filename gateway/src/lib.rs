@@ -16,6 +16,7 @@ pub mod config;
 mod conformance;
 pub mod dicom;
 pub mod dicomweb;
+pub mod keys;
 pub mod login;
 pub mod net;
 pub mod notify;

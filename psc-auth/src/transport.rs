@@ -16,6 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -155,6 +156,8 @@ pub struct TransportSettings {
     pub body_limit: usize,
     /// Outgoing HTTP proxy, asked with CONNECT: `http://host:port`.
     pub proxy: Option<Url>,
+    /// What judges the certificates of servers, in place of the authorities given with it.
+    pub verifier: Option<Arc<dyn ServerCertVerifier>>,
 }
 
 impl Default for TransportSettings {
@@ -164,6 +167,7 @@ impl Default for TransportSettings {
             connect_timeout: Duration::from_secs(5),
             body_limit: 256 * 1024,
             proxy: None,
+            verifier: None,
         }
     }
 }
@@ -290,8 +294,13 @@ impl Pool {
     ) -> Result<Self, TransportSetupError> {
         let config = ClientConfig::builder_with_provider(cryptography())
             .with_safe_default_protocol_versions()
-            .map_err(TransportSetupError::Identity)?
-            .with_root_certificates(roots);
+            .map_err(TransportSetupError::Identity)?;
+        let config = match &settings.verifier {
+            Some(verifier) => config
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::clone(verifier)),
+            None => config.with_root_certificates(roots),
+        };
         let config = match identity {
             Some(identity) => config
                 .with_client_auth_cert(identity.chain, identity.key)

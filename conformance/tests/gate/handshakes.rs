@@ -3,6 +3,8 @@
 use conformance::testkit::igc::{Authority, Igc, LeafSpec};
 use conformance::testkit::{Client, Identity};
 use rcgen::{ExtendedKeyUsagePurpose as Usage, KeyUsagePurpose};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value as Json;
 use time::OffsetDateTime;
 
@@ -63,6 +65,46 @@ fn a_peer_with_everything_in_order_comes_in() {
         let network = network().await;
         let asking = network.request().await;
         assert_eq!(network.ask(&asking).await.status(), 200);
+    });
+}
+
+#[test]
+fn what_others_present_is_in_the_inventory_with_who_and_when() {
+    run(async {
+        let network = network().await;
+        let asking = network.request().await;
+        assert_eq!(network.ask(&asking).await.status(), 200);
+        let url = network.gateway.admin_url() + "/api/certificates";
+        let admin = Client::plain().unwrap();
+        let presented = async || {
+            let answer = admin
+                .get(&url)
+                .header("authorization", &network.admin_token());
+            let body: Json = answer.send().await.unwrap().json().await.unwrap();
+            body["presented"].as_array().unwrap().clone()
+        };
+        until(
+            "the peer, Pro Santé Connect and the signer to be noted",
+            async || {
+                let presented = presented().await;
+                let by = |by: &str| presented.iter().any(|one| one["presented_by"] == by);
+                by("PEER_CALLER") && by("PSC") && by("WHITE_LIST_SIGNER")
+            },
+        )
+        .await;
+        let presented = presented().await;
+        let peer = presented.iter().find(|one| one["name"] == PEER).unwrap();
+        let seen = peer["last_seen"].as_str().unwrap();
+        assert!(seen.starts_with("20"), "{seen}");
+        let file = network.peer.certificate_file.clone();
+        let leaf = CertificateDer::from_pem_file(file).unwrap();
+        let facts = drimbox::certs::facts::Facts::of(&leaf).unwrap();
+        assert_eq!(peer["certificate"]["sha256"], facts.fingerprint);
+        let folder = network.home.join("gateway/data/presented");
+        assert!(
+            std::fs::read_dir(folder).unwrap().count() >= 2,
+            "it outlives a restart"
+        );
     });
 }
 

@@ -13,16 +13,15 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::AdminToken;
-use crate::certs::inventory::examine_all;
-use crate::certs::place::Place;
+use crate::certs::inventory::Inventory;
 use crate::certs::report;
 use crate::dicomweb::problem::Problem;
 
 /// What the route needs.
 #[derive(Clone)]
 pub struct CertificatesApi {
-    /// Where certificates are used.
-    pub places: Arc<Vec<Place>>,
+    /// The certificates.
+    pub inventory: Arc<Inventory>,
     /// Who may come in.
     pub token: AdminToken,
 }
@@ -45,13 +44,15 @@ async fn list(State(api): State<CertificatesApi>, headers: HeaderMap) -> Respons
     // Files may have changed since the last look: they are read anew.
     let examined = tokio::task::spawn_blocking(move || {
         let now = OffsetDateTime::now_utc();
-        report::json(&examine_all(api.places.to_vec(), now), now)
+        json!({
+            "certificates": report::json(&api.inventory.examine(now), now),
+            "presented": report::presented_json(&api.inventory.presented(), now),
+        })
     });
     let Ok(certificates) = examined.await else {
         return Problem::internal().into_response();
     };
-    let body = axum::Json(json!({ "certificates": certificates }));
-    let mut answer = body.into_response();
+    let mut answer = axum::Json(certificates).into_response();
     let value = HeaderValue::from_static("no-store");
     answer.headers_mut().insert(CACHE_CONTROL, value);
     answer
@@ -72,10 +73,11 @@ mod tests {
     async fn the_inventory_is_for_whoever_has_the_token() {
         let folder = tempfile::tempdir().unwrap();
         let api = CertificatesApi {
-            places: Arc::new(vec![crate::certs::alerts::testdata::place(
-                "local",
-                Role::Local,
-            )]),
+            inventory: Arc::new(Inventory::new(
+                vec![crate::certs::alerts::testdata::place("local", Role::Local)],
+                None,
+                folder.path(),
+            )),
             token: AdminToken::load_or_make(folder.path()).unwrap(),
         };
         let field = api.token.field();

@@ -398,6 +398,11 @@ pub const METRICS: &[Metric] = &[
         help: "End of a certificate, Unix time.",
     },
     Metric {
+        name: "drimbox_presented_certificate_not_after_seconds",
+        kind: Kind::Gauge,
+        help: "End of a certificate that another party presented, Unix time.",
+    },
+    Metric {
         name: "drimbox_certificate_findings",
         kind: Kind::Gauge,
         help: "1 for a certificate with something wrong of that severity, else 0.",

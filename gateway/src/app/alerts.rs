@@ -8,8 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::certs::alerts::mail::MailChannel;
 use crate::certs::alerts::webhook::WebhookChannel;
 use crate::certs::alerts::{Alerts, Channel, LogChannel, Recipient, Settings};
-use crate::certs::inventory::examine_all;
-use crate::certs::place::all_places;
+use crate::certs::inventory::Inventory;
 use crate::config::Config;
 
 /// Builds them; `None` without `[alerts]`.
@@ -51,9 +50,8 @@ pub(super) async fn build(config: &Config) -> anyhow::Result<Option<Alerts>> {
 /// Watches over the certificates of a configuration until `stop`.
 pub(super) fn run(
     alerts: Alerts,
-    config: &Config,
+    inventory: Inventory,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    let places = all_places(config);
-    alerts.run(move |now| examine_all(places.clone(), now), stop)
+    alerts.run(move |now| inventory.examine(now), stop)
 }

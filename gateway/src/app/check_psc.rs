@@ -24,7 +24,7 @@ pub(super) async fn psc(config: &Config) -> Vec<Verdict> {
     let place = places(config).into_iter().find(|place| place.id == "psc");
     verdicts.extend(place.map(|place| cli::certificate(place, now)));
     verdicts.push(holder(psc));
-    let parts = match psc::build(config) {
+    let parts = match psc::build(config, None) {
         Ok(Some(parts)) => parts,
         Ok(None) => return verdicts,
         Err(error) => {

@@ -38,7 +38,8 @@ use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::audit::{Audit, Kind};
 use crate::cache::{Bounds, Cache};
-use crate::certs;
+use crate::certs::presented::{self, Recorder};
+use crate::certs::{self, inventory::Inventory};
 use crate::cli::{
     ExamsCommand, Fetch, FetchError, Fetched, Progress, Service, TrustCommand, Verdict,
 };
@@ -102,10 +103,8 @@ impl Service for App {
             let hangup = signal(SignalKind::hangup())?;
             behind.spawn(psc.follow_certificate(hangup, background.clone()));
         }
-        behind.spawn(certs::watch::run(
-            certs::place::all_places(&config),
-            background.clone(),
-        ));
+        let inventory = Inventory::of(&config, parts.trust.clone());
+        behind.spawn(certs::watch::run(inventory.clone(), background.clone()));
         if let Some(login) = parts.login.clone() {
             behind.spawn(login.maintain(background.clone()));
         }
@@ -118,7 +117,7 @@ impl Service for App {
         let mut api = admin_api(&config, &parts)?;
         if let Some(alerts) = parts.alerts.clone() {
             api = api.merge(certs::alerts::acknowledge::router(alerts.clone()));
-            behind.spawn(alerts::run(alerts, &config, background.clone()));
+            behind.spawn(alerts::run(alerts, inventory, background.clone()));
         }
         listeners.start_background(&config, &health, metrics, api, &background, &mut behind);
         if let Some(names) = listeners.names.take() {
@@ -207,6 +206,7 @@ struct Parts {
     alerts: Option<certs::alerts::Alerts>,
     attempts: Arc<dyn AttemptStore>,
     capacity: Capacity,
+    recorder: Recorder,
 }
 
 impl Parts {
@@ -233,7 +233,10 @@ impl Parts {
             )
         })?;
         let trust = gate::trust(config).await?;
-        let psc = psc::build(config)?;
+        let recorder = presented::folder(&config.data_dir);
+        let recorder = Recorder::new(&recorder)
+            .with_context(|| format!("{} cannot be made", recorder.display()))?;
+        let psc = psc::build(config, Some(&recorder))?;
         let exams = gate::exams(&config.data_dir).await?;
         let mut access = access(config)?;
         access.gate = gate::peers(config, trust.as_ref(), psc.as_ref(), &exams)?;
@@ -311,6 +314,7 @@ impl Parts {
             alerts,
             attempts,
             capacity,
+            recorder,
         })
     }
 }
@@ -428,7 +432,7 @@ fn admin_api(config: &Config, parts: &Parts) -> anyhow::Result<axum::Router> {
         token: token.clone(),
     };
     let certificates = CertificatesApi {
-        places: Arc::new(certs::place::all_places(config)),
+        inventory: Arc::new(Inventory::of(config, parts.trust.clone())),
         token: token.clone(),
     };
     let router = exams.router().merge(fetches.router());
@@ -508,7 +512,7 @@ impl Listeners {
             http.push(Listener::bind(ListenerKind::Local, local.listen, security).await?);
         }
         if let Some(peer) = &config.peer {
-            let loaded = Names::load(config, peer, parts.trust.as_ref())?;
+            let loaded = Names::load(config, peer, parts.trust.as_ref(), &parts.recorder)?;
             let security = Security::Named(Arc::clone(&loaded.configs));
             market = market::bind(config, &loaded.configs).await?;
             names = Some(loaded);

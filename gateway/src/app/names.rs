@@ -10,6 +10,7 @@ use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Audit, Kind, Object, Outcome};
+use crate::certs::presented::{By, Recorder};
 use crate::config::{Config, Gate, PeerListener, ServerIdentity};
 use crate::net::tls::{self, TlsError};
 use crate::net::{Clients, NamedConfigs, NamedHost, usable};
@@ -25,6 +26,7 @@ pub(super) struct Names {
     files: Vec<(String, ServerIdentity)>,
     /// Authorities of peers, in a laboratory; else the trust store renews its own.
     client_ca_file: Option<PathBuf>,
+    recorder: Recorder,
 }
 
 impl Names {
@@ -33,6 +35,7 @@ impl Names {
         config: &Config,
         peer: &PeerListener,
         trust: Option<&Trust>,
+        recorder: &Recorder,
     ) -> anyhow::Result<Self> {
         let (verifier, client_ca_file) = match (&peer.gate, trust) {
             (Gate::None { client_ca_file }, _) => (
@@ -44,7 +47,7 @@ impl Names {
         };
         let mandatory = peer.healthcheck.paths.is_empty() || !peer.healthcheck.without_certificate;
         let peers = Clients::Peers {
-            verifier,
+            verifier: recorder.clients(verifier, By::Caller),
             mandatory,
         };
         let (mut hosts, mut files) = (Vec::new(), Vec::new());
@@ -83,6 +86,7 @@ impl Names {
             configs: Arc::new(NamedConfigs::new(hosts)?),
             files,
             client_ca_file,
+            recorder: recorder.clone(),
         })
     }
 
@@ -127,7 +131,7 @@ impl Names {
     }
 
     fn authorities(&self, file: &Path) -> Result<(), TlsError> {
-        let verifier = tls::verifier_of(file)?;
+        let verifier = self.recorder.clients(tls::verifier_of(file)?, By::Caller);
         self.configs.replace_verifier(&verifier);
         Ok(())
     }

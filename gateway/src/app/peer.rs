@@ -17,6 +17,7 @@ use crate::archive::peer::{
     SystemResolver, client_config,
 };
 use crate::cache::Cache;
+use crate::certs::presented::{self, By, Recorder};
 use crate::config::{Config, Consumer, KnownPeer, PreferredImages};
 use crate::dicom::reader::Limits;
 use crate::net;
@@ -40,8 +41,11 @@ pub fn peers(
         configured: Arc::clone(&configured),
         of_white_list: trust.map(Trust::server_verifier),
     };
+    let recorder = Recorder::new(&presented::folder(&config.data_dir))
+        .context("the folder of certificates that were presented cannot be made")?;
+    let verifier = recorder.servers(Arc::new(verifier), By::Called);
     let identity = net::tls::read_identity(&consumer.identity)?;
-    let tls = client_config(Arc::new(verifier), Some(identity))
+    let tls = client_config(verifier, Some(identity))
         .context("the certificate that other DRIMboxes are shown cannot be used")?;
     let directory = Directory {
         configured,

@@ -11,9 +11,12 @@ use psc_auth::{
     Provider, PscTokenGate, RelyingParty, Settings, SystemClock, TransportSettings,
 };
 use tokio::signal::unix::Signal;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::certs::presented::{By, Recorder};
 use crate::config::{Config, Psc, PscEnvironment, ServerIdentity};
 use crate::net;
 
@@ -39,21 +42,34 @@ pub struct PscParts {
     identity: ServerIdentity,
 }
 
-/// Builds them; `None` without `[psc]`. Nothing is asked of PSC yet.
+/// Builds them; `None` without `[psc]`. Nothing is asked of PSC yet. What its servers present is noted.
 ///
 /// # Errors
 /// When the certificate, the key or the authorities cannot be used.
-pub fn build(config: &Config) -> anyhow::Result<Option<PscParts>> {
+pub fn build(config: &Config, recorder: Option<&Recorder>) -> anyhow::Result<Option<PscParts>> {
     let Some(psc) = &config.psc else {
         return Ok(None);
     };
     let roots = net::tls::read_authorities(&psc.ca_file)
         .context("authorities of Pro Santé Connect (`psc.ca_file`)")?;
+    let verifier = match recorder {
+        Some(recorder) => {
+            let roots = Arc::new(roots.clone());
+            let provider = net::tls::provider();
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
+                .build()
+                .context("authorities of Pro Santé Connect (`psc.ca_file`)")?;
+            let verifier: Arc<dyn ServerCertVerifier> = verifier;
+            Some(recorder.servers(verifier, By::Psc))
+        }
+        None => None,
+    };
     let transport = HttpsTransport::new(
         TransportSettings {
             timeout: psc.timeout,
             connect_timeout: psc.connect_timeout,
             proxy: psc.http_proxy.clone(),
+            verifier,
             ..TransportSettings::default()
         },
         roots,

@@ -9,6 +9,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::keys::{self, pem::KeyError};
+
 /// Bytes of a file.
 pub const MAX_BYTES: usize = 4 << 20;
 /// Certificates of a file.
@@ -29,16 +31,16 @@ pub enum ContainerError {
     /// Larger than any file of certificates.
     #[error("le fichier dépasse {} Mio : ce n'est pas un certificat", MAX_BYTES >> 20)]
     TooLarge,
-    /// A PKCS#12 file, and no password or a wrong one.
+    /// A PKCS#12 file or an encrypted key, and no password or a wrong one.
     #[error(
-        "le fichier PKCS#12 (.p12, .pfx) ne s'ouvre pas avec ce mot de passe : indiquer le bon avec \
-         --password-file"
+        "le fichier PKCS#12 (.p12, .pfx), ou la clé qu'il contient, ne s'ouvre pas avec ce mot de passe : \
+         indiquer le bon avec --password-file"
     )]
     Password,
-    /// A key in an encrypted PEM.
+    /// A key in an encrypted PEM, and no password, or an old form of encryption.
     #[error(
-        "la clé privée est protégée par un mot de passe : la convertir par : openssl pkey -in FICHIER \
-         -out NOUVEAU, ou fournir un fichier PKCS#12"
+        "la clé privée est protégée par un mot de passe : l'indiquer avec --password-file, ou la convertir \
+         par : openssl pkey -in FICHIER -out NOUVEAU"
     )]
     EncryptedKey,
     /// Nothing that is known.
@@ -49,7 +51,7 @@ pub enum ContainerError {
     Unknown,
 }
 
-/// Reads a file; `password` is for PKCS#12.
+/// Reads a file; `password` opens PKCS#12 and an encrypted key.
 ///
 /// # Errors
 /// [`ContainerError`].
@@ -57,7 +59,7 @@ pub fn read(bytes: &[u8], password: Option<&str>) -> Result<Content, ContainerEr
     if bytes.len() > MAX_BYTES {
         return Err(ContainerError::TooLarge);
     }
-    let content = if let Some(content) = pem(bytes)? {
+    let content = if let Some(content) = pem(bytes, password)? {
         content
     } else if is_certificate(bytes) {
         Content {
@@ -83,16 +85,18 @@ fn is_certificate(bytes: &[u8]) -> bool {
 }
 
 /// `None` when the file is not PEM.
-fn pem(bytes: &[u8]) -> Result<Option<Content>, ContainerError> {
+fn pem(bytes: &[u8], password: Option<&str>) -> Result<Option<Content>, ContainerError> {
     if memchr::memmem::find(bytes, b"-----BEGIN ").is_none() {
         return Ok(None);
     }
-    if memchr::memmem::find(bytes, b"-----BEGIN ENCRYPTED PRIVATE KEY").is_some()
-        || memchr::memmem::find(bytes, b"Proc-Type: 4,ENCRYPTED").is_some()
-    {
-        return Err(ContainerError::EncryptedKey);
-    }
     let mut content = Content::default();
+    if keys::pem::is_encrypted(bytes) {
+        let key = keys::pem::read_with(bytes, password).map_err(|error| match error {
+            KeyError::WrongPassphrase => ContainerError::Password,
+            _ => ContainerError::EncryptedKey,
+        })?;
+        content.keys.push(key);
+    }
     for certificate in CertificateDer::pem_slice_iter(bytes).take(MAX_CERTIFICATES + 1) {
         let certificate = certificate.map_err(|_| ContainerError::Unknown)?;
         if !is_certificate(&certificate) {
@@ -104,21 +108,12 @@ fn pem(bytes: &[u8]) -> Result<Option<Content>, ContainerError> {
         content.keys.push(key.map_err(|_| ContainerError::Unknown)?);
     }
     if content.certificates.is_empty()
-        && let Some(der) = section(bytes, "PKCS7").or_else(|| section(bytes, "CMS"))
+        && let Some(der) =
+            keys::pem::section(bytes, "PKCS7").or_else(|| keys::pem::section(bytes, "CMS"))
     {
         content.certificates = pkcs7(&der).unwrap_or_default();
     }
     Ok(Some(content))
-}
-
-/// The bytes of a PEM section that rustls does not name.
-fn section(bytes: &[u8], label: &str) -> Option<Vec<u8>> {
-    use base64::Engine as _;
-    let text = std::str::from_utf8(bytes).ok()?;
-    let (_, after) = text.split_once(&format!("-----BEGIN {label}-----"))?;
-    let (body, _) = after.split_once(&format!("-----END {label}-----"))?;
-    let body: String = body.split_ascii_whitespace().collect();
-    base64::engine::general_purpose::STANDARD.decode(body).ok()
 }
 
 /// The certificates of a PKCS#7 file (RFC 5652 §5.1, certificates only); its signature, if any, says
@@ -193,26 +188,6 @@ pub fn to_pem(chain: &[CertificateDer<'_>]) -> String {
         }
         text.push_str("-----END CERTIFICATE-----\n");
     }
-    text
-}
-
-/// A private key as PEM.
-#[must_use]
-pub fn key_to_pem(key: &PrivateKeyDer<'_>) -> zeroize::Zeroizing<String> {
-    use base64::Engine as _;
-    let label = match key {
-        PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
-        PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
-        _ => "PRIVATE KEY",
-    };
-    let body =
-        zeroize::Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(key.secret_der()));
-    let mut text = zeroize::Zeroizing::new(format!("-----BEGIN {label}-----\n"));
-    for line in body.as_bytes().chunks(64) {
-        text.push_str(std::str::from_utf8(line).unwrap_or_default());
-        text.push('\n');
-    }
-    text.push_str(&format!("-----END {label}-----\n"));
     text
 }
 
@@ -300,7 +275,8 @@ mod tests {
     fn a_key_goes_to_pem_and_back() {
         let files = files();
         let key = PrivateKeyDer::try_from(files.key.serialize_der()).unwrap();
-        let text = format!("{}{}", to_pem(&files.chain), *key_to_pem(&key));
+        let text = keys::pem::write(&key, None).unwrap();
+        let text = format!("{}{}", to_pem(&files.chain), *text);
         let content = read(text.as_bytes(), None).unwrap();
         assert_eq!(content.keys[0].secret_der(), key.secret_der());
     }
@@ -312,10 +288,13 @@ mod tests {
             files.dir.path(),
             "pkcs8 -topk8 -in k.pem -passout pass:x -out out",
         );
-        assert_eq!(
-            read(&encrypted, None).unwrap_err(),
-            ContainerError::EncryptedKey
-        );
+        let with = |password| {
+            let file = [to_pem(&files.chain).as_bytes(), &encrypted].concat();
+            read(&file, password)
+        };
+        assert_eq!(with(None).unwrap_err(), ContainerError::EncryptedKey);
+        assert_eq!(with(Some("y")).unwrap_err(), ContainerError::Password);
+        assert_eq!(with(Some("x")).unwrap().keys.len(), 1);
         let cut = &files.chain[0][..100];
         let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for bytes in [b"" as &[u8], b"hello", &[0x30], cut, bad.as_bytes()] {

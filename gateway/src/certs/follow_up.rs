@@ -402,6 +402,7 @@ mod tests {
                 role: Role::ServSsl,
                 user: String::new(),
                 host: Some(host.into()),
+                holder: crate::certs::place::Holder::default(),
                 identity: ServerIdentity {
                     certificate_file: "c".into(),
                     key_file: "k".into(),
@@ -410,6 +411,7 @@ mod tests {
             },
             facts: Some(Facts::of(&certificate(&profile).0).unwrap()),
             chain: Vec::new(),
+            standing: None,
             findings: Vec::new(),
         }
     }

@@ -1,8 +1,6 @@
 //! What is at each place, and what is wrong with it.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustls::sign::CertifiedKey;
@@ -11,9 +9,14 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 
 use super::facts::Facts;
-use super::place::{Kept, Place, Role};
-use crate::config::ServerIdentity;
+pub use super::finding::{Finding, Severity};
+use super::place::{Holder, Kept, Place, Role, all_places};
+use super::presented::{self, Presented};
+use super::request::pending_key;
+use crate::config::{Config, ServerIdentity};
+use crate::keys::{self, files, pem::KeyError};
 use crate::net;
+use crate::trust::{Standing, Trust, TrustRefusal};
 
 /// Days before the end from which IGC Santé renews a certificate (guide de commande, §renouvellement):
 /// the time to act.
@@ -24,8 +27,6 @@ pub const URGENT_DAYS: i64 = 15;
 pub const LATE_AGE: f64 = 0.75;
 /// Share of the life of a market certificate after which its renewal is urgent.
 pub const URGENT_AGE: f64 = 0.9;
-/// Bytes of a PEM file.
-const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Certificates of a chain.
 const MAX_CHAIN: usize = 16;
 
@@ -38,160 +39,11 @@ pub struct Entry {
     pub facts: Option<Facts>,
     /// Those that follow it in its file.
     pub chain: Vec<Facts>,
+    /// How it stands with the authorities of IGC Santé; `None` when that is not asked: another authority
+    /// issues it, or `[trust]` is not configured.
+    pub standing: Option<Standing>,
     /// What is wrong, the gravest first.
     pub findings: Vec<Finding>,
-}
-
-/// How grave a finding is, in the words of Nagios plugins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Works, and something is to be done.
-    Warning,
-    /// Does not work, or will stop within days.
-    Critical,
-}
-
-/// Something wrong with a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// A file cannot be read.
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// The gateway is to obtain it, and has not yet.
-    NotObtained,
-    /// Others than the service may read the private key.
-    KeyExposed {
-        /// The file.
-        file: PathBuf,
-    },
-    /// The key is another certificate's.
-    KeyMismatch,
-    /// For other names than the host it is used for.
-    WrongHost(String),
-    /// For several names: forbidden for SERV_SSL and market certificates (one certificate, one FQDN).
-    SeveralNames,
-    /// A later certificate of the file did not issue the one before it.
-    ChainBroken,
-    /// An intermediate authority ends before the certificate does.
-    ChainExpiresFirst(OffsetDateTime),
-    /// RSA below 2048 bits.
-    WeakKey,
-    /// Before its time.
-    NotYetValid(OffsetDateTime),
-    /// After its time.
-    Expired(OffsetDateTime),
-    /// To be renewed.
-    Expiring {
-        /// Whole days left.
-        days: i64,
-        /// Whether days count.
-        urgent: bool,
-    },
-    /// The same certificate is at another place.
-    AlsoAt(String),
-}
-
-impl Finding {
-    /// How grave it is.
-    #[must_use]
-    pub fn severity(&self) -> Severity {
-        match self {
-            Self::Unreadable { .. }
-            | Self::NotObtained
-            | Self::KeyExposed { .. }
-            | Self::KeyMismatch
-            | Self::WrongHost(_)
-            | Self::NotYetValid(_)
-            | Self::Expired(_)
-            | Self::Expiring { urgent: true, .. } => Severity::Critical,
-            Self::SeveralNames
-            | Self::ChainBroken
-            | Self::ChainExpiresFirst(_)
-            | Self::WeakKey
-            | Self::Expiring { urgent: false, .. }
-            | Self::AlsoAt(_) => Severity::Warning,
-        }
-    }
-
-    /// What is wrong, a French sentence.
-    #[must_use]
-    pub fn text(&self) -> String {
-        match self {
-            Self::Unreadable { file, why } => format!("{} : {why}", file.display()),
-            Self::KeyExposed { file } => {
-                format!("la clé {} est lisible par d'autres comptes", file.display())
-            }
-            Self::KeyMismatch => "le certificat et la clé ne vont pas ensemble".into(),
-            Self::WrongHost(host) => format!("le certificat n'est pas au nom de {host}"),
-            Self::SeveralNames => "le certificat porte plusieurs noms, ou un joker".into(),
-            Self::ChainBroken => {
-                "les certificats qui suivent dans le fichier ne sont pas ses émetteurs".into()
-            }
-            Self::ChainExpiresFirst(at) => {
-                format!(
-                    "une autorité intermédiaire expire avant lui, le {}",
-                    at.date()
-                )
-            }
-            Self::NotObtained => "pas encore obtenu de l'autorité (ACME)".into(),
-            Self::WeakKey => "la clé RSA a moins de 2048 bits".into(),
-            Self::NotYetValid(from) => format!("valable seulement à partir du {}", from.date()),
-            Self::Expired(at) => format!("expiré depuis le {}", at.date()),
-            Self::Expiring { days, .. } => match days {
-                0 => "expire aujourd'hui".into(),
-                1 => "expire demain".into(),
-                days => format!("expire dans {days} jours"),
-            },
-            Self::AlsoAt(other) => format!("le même certificat sert aussi à {other}"),
-        }
-    }
-
-    /// What to do, a French sentence.
-    #[must_use]
-    pub fn remedy(&self, role: Role) -> String {
-        match self {
-            Self::Unreadable { .. } => "remplacer ce fichier, ou corriger ses droits".into(),
-            Self::NotObtained => {
-                "démarrer le service, puis lancer drimbox check acme, qui dit ce qui manque".into()
-            }
-            Self::KeyExposed { file } => format!("chmod 600 {}", file.display()),
-            Self::KeyMismatch => "indiquer la clé avec laquelle ce certificat a été demandé ; le \
-                                  certificat vient en premier dans son fichier, puis ses \
-                                  intermédiaires"
-                .into(),
-            Self::WrongHost(_) => {
-                "corriger le nom, ou indiquer le certificat demandé pour ce nom".into()
-            }
-            Self::SeveralNames => "demander un certificat pour ce seul nom".into(),
-            Self::ChainBroken => {
-                "ne laisser après le certificat que ses autorités intermédiaires, dans l'ordre"
-                    .into()
-            }
-            Self::ChainExpiresFirst(_) => {
-                "demander à l'autorité ses certificats intermédiaires en vigueur".into()
-            }
-            Self::WeakKey => "demander un nouveau certificat avec une clé RSA de 2048 bits".into(),
-            Self::NotYetValid(_) => {
-                "vérifier l'horloge de la machine, ou attendre cette date".into()
-            }
-            Self::Expired(_) if role.is_igc() => {
-                "le renouvellement n'est plus possible : faire une nouvelle demande sur la \
-                 plateforme IGC Santé"
-                    .into()
-            }
-            Self::Expired(_) => "demander un nouveau certificat".into(),
-            Self::Expiring { .. } if role.is_igc() => {
-                "renouveler sur la plateforme IGC Santé ; renouvelable jusqu'à expiration seulement"
-                    .into()
-            }
-            Self::Expiring { .. } => "demander dès maintenant un nouveau certificat".into(),
-            Self::AlsoAt(_) => "demander un certificat par usage et par serveur".into(),
-        }
-    }
 }
 
 impl Entry {
@@ -202,12 +54,51 @@ impl Entry {
     }
 }
 
+/// The certificates of a configuration, and who says whether they are revoked.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    places: Vec<Place>,
+    trust: Option<Trust>,
+    presented: PathBuf,
+}
+
+impl Inventory {
+    /// Of a configuration; with `trust` the certificates of IGC Santé are compared with the authorities
+    /// and revocation lists it has.
+    #[must_use]
+    pub fn of(config: &Config, trust: Option<Trust>) -> Self {
+        Self::new(all_places(config), trust, &config.data_dir)
+    }
+
+    /// Of these places, and of what a data folder has of others.
+    #[must_use]
+    pub fn new(places: Vec<Place>, trust: Option<Trust>, data_dir: &Path) -> Self {
+        Self {
+            places,
+            trust,
+            presented: presented::folder(data_dir),
+        }
+    }
+
+    /// Examines every place at `now`. Reads files: blocks.
+    #[must_use]
+    pub fn examine(&self, now: OffsetDateTime) -> Vec<Entry> {
+        examine_all(self.places.clone(), self.trust.as_ref(), now)
+    }
+
+    /// What others presented. Reads files: blocks.
+    #[must_use]
+    pub fn presented(&self) -> Vec<Presented> {
+        presented::all(&self.presented, self.trust.as_ref())
+    }
+}
+
 /// Examines all places at `now`. Reads files: blocks.
 #[must_use]
-pub fn examine_all(places: Vec<Place>, now: OffsetDateTime) -> Vec<Entry> {
+pub fn examine_all(places: Vec<Place>, trust: Option<&Trust>, now: OffsetDateTime) -> Vec<Entry> {
     let mut entries: Vec<Entry> = places
         .into_iter()
-        .map(|place| examine(place, now))
+        .map(|place| examine(place, trust, now))
         .collect();
     let seen: Vec<(String, String)> = entries
         .iter()
@@ -232,11 +123,12 @@ pub fn examine_all(places: Vec<Place>, now: OffsetDateTime) -> Vec<Entry> {
 
 /// Examines one place at `now`. Reads files: blocks.
 #[must_use]
-pub fn examine(place: Place, now: OffsetDateTime) -> Entry {
+pub fn examine(place: Place, trust: Option<&Trust>, now: OffsetDateTime) -> Entry {
     let mut entry = Entry {
         place,
         facts: None,
         chain: Vec::new(),
+        standing: None,
         findings: Vec::new(),
     };
     let (certificates, key) = match read(&entry.place) {
@@ -255,16 +147,26 @@ pub fn examine(place: Place, now: OffsetDateTime) -> Entry {
         return entry;
     };
     entry.chain = facts.filter_map(Result::ok).collect();
-    if is_open(&entry.place.identity.key_file) {
+    let key_file = &entry.place.identity.key_file;
+    if files::exposed(key_file).is_some() {
         entry.findings.push(Finding::KeyExposed {
-            file: entry.place.identity.key_file.clone(),
+            file: key_file.clone(),
         });
+    }
+    if keys::passphrase().is_some() && !is_encrypted(&entry.place) {
+        entry.findings.push(Finding::KeyInClear);
     }
     if CertifiedKey::from_der(certificates.clone(), key, &net::tls::provider()).is_err() {
         entry.findings.push(Finding::KeyMismatch);
     }
     let (role, host) = (entry.place.role, entry.place.host.clone());
     entry.findings.extend(names(&own, role, host));
+    entry.findings.extend(holder(&own, &entry.place.holder));
+    if let (true, Some(trust), Some(leaf)) = (role.is_igc(), trust, certificates.first()) {
+        let standing = trust.standing(leaf, now);
+        entry.findings.extend(stands(&standing));
+        entry.standing = Some(standing);
+    }
     entry.findings.extend(chain(&own, &entry.chain));
     if matches!(own.key.as_str(), "RSA-1024" | "RSA-768" | "RSA-512") {
         entry.findings.push(Finding::WeakKey);
@@ -285,6 +187,35 @@ fn names(own: &Facts, role: Role, host: Option<String>) -> Option<Finding> {
     let several =
         own.dns_names.len() > 1 || own.dns_names.iter().any(|name| name.starts_with("*."));
     (single && several).then_some(Finding::SeveralNames)
+}
+
+/// What of the subject is not as it should be.
+#[must_use]
+pub fn holder(own: &Facts, wanted: &Holder) -> Option<Finding> {
+    let wrong = |attribute, found: String, wanted: &String| Finding::WrongHolder {
+        attribute,
+        found,
+        wanted: wanted.clone(),
+    };
+    if let Some(name) = &wanted.common_name {
+        let found = own.common_name.clone().unwrap_or_default();
+        if found != *name {
+            return Some(wrong("CN", found, name));
+        }
+    }
+    let unit = wanted.unit.as_ref()?;
+    let has = own.organizational_units.iter().any(|found| found == unit);
+    (!has).then(|| wrong("OU", own.organizational_units.join(", "), unit))
+}
+
+fn stands(standing: &Standing) -> Option<Finding> {
+    match standing {
+        Standing::Good | Standing::Unknown(_) => None,
+        Standing::Revoked => Some(Finding::Revoked),
+        // Its dates are a finding of their own.
+        Standing::Refused(TrustRefusal::Expired | TrustRefusal::NotYetValid) => None,
+        Standing::Refused(refusal) => Some(Finding::NotOfAuthority(refusal.to_string())),
+    }
 }
 
 fn chain(own: &Facts, chain: &[Facts]) -> Option<Finding> {
@@ -325,6 +256,9 @@ type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn read(place: &Place) -> Result<Identity, Finding> {
     match place.kept {
+        Kept::Files if is_awaited(place) => Err(Finding::Awaited {
+            requested: pending_key(&place.identity.key_file).exists(),
+        }),
         Kept::Files => read_files(&place.identity),
         Kept::Record => read_record(&place.identity.certificate_file),
     }
@@ -336,10 +270,12 @@ fn read_record(file: &Path) -> Result<Identity, Finding> {
         file: file.to_owned(),
         why,
     };
-    let text = content(file).map_err(|error| match error.kind() {
+    let text = files::read(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Finding::NotObtained,
         _ => unreadable(error.to_string()),
     })?;
+    let text = keys::record::open(&text, keys::passphrase().as_ref())
+        .map_err(|error| unreadable(error.to_string()))?;
     let issued: acme::Issued = serde_json::from_slice(&text)
         .map_err(|_| unreadable("n'est pas un certificat obtenu par la passerelle".into()))?;
     let chain = issued.chain().map_err(|e| unreadable(e.to_string()))?;
@@ -353,36 +289,47 @@ fn read_files(identity: &ServerIdentity) -> Result<Identity, Finding> {
         why,
     };
     let file = &identity.certificate_file;
-    let text = content(file).map_err(|error| unreadable(file, error.to_string()))?;
+    let text = files::read(file).map_err(|error| unreadable(file, error.to_string()))?;
     let certificates = CertificateDer::pem_slice_iter(&text)
         .take(MAX_CHAIN)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| unreadable(file, format!("n'est pas en forme PEM ({error})")))?;
     let file = &identity.key_file;
-    let text = content(file).map_err(|error| unreadable(file, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|_| unreadable(file, "ne contient pas de clé privée en clair".into()))?;
+    let text = files::read(file).map_err(|error| unreadable(file, error.to_string()))?;
+    let key = keys::pem::read(&text, keys::passphrase().as_ref()).map_err(|error| {
+        let why = match error {
+            KeyError::Locked => "la clé est chiffrée, et sa phrase de passe n'est pas connue",
+            KeyError::WrongPassphrase => "la clé ne s'ouvre pas avec la phrase de passe de [keys]",
+            KeyError::OldForm => "la clé est chiffrée sous une forme ancienne",
+            _ => "ne contient pas de clé privée lisible",
+        };
+        unreadable(file, why.into())
+    })?;
     Ok((certificates, key))
 }
 
-fn content(file: &Path) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
-    use io::Read as _;
-    let mut text = zeroize::Zeroizing::new(Vec::new());
-    fs::File::open(file)?
-        .take(MAX_FILE_BYTES)
-        .read_to_end(&mut text)?;
-    Ok(text)
+/// Whether nothing is there yet where something may come later.
+fn is_awaited(place: &Place) -> bool {
+    let may = matches!(place.role, Role::OrgAuthCliDmp | Role::OrgSign);
+    may && matches!(place.identity.certificate_file.try_exists(), Ok(false))
 }
 
-fn is_open(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+fn is_encrypted(place: &Place) -> bool {
+    let Ok(content) = files::read(&place.identity.key_file) else {
+        return false;
+    };
+    match place.kept {
+        Kept::Files => keys::pem::is_encrypted(&content),
+        Kept::Record => keys::record::is_sealed(&content),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use std::fs::Permissions;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use rcgen::KeyPair;
     use tempfile::TempDir;
@@ -420,6 +367,7 @@ mod tests {
             role,
             user: "PACS scanner".into(),
             host: Some(HOST.into()),
+            holder: crate::certs::place::Holder::default(),
             identity,
             kept: crate::certs::place::Kept::Files,
         }
@@ -432,7 +380,11 @@ mod tests {
     #[test]
     fn a_sound_certificate_has_no_finding() {
         let dir = TempDir::new().unwrap();
-        let entry = examine(place(&dir, &Profile::default(), Role::ServSsl), at(10));
+        let entry = examine(
+            place(&dir, &Profile::default(), Role::ServSsl),
+            None,
+            at(10),
+        );
         assert_eq!(entry.findings, []);
         assert_eq!(entry.severity(), None);
         assert_eq!(entry.chain.len(), 1);
@@ -444,7 +396,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let found = |day| {
             let place = place(&dir, &Profile::default(), Role::ServSsl);
-            examine(place, at(day)).findings
+            examine(place, None, at(day)).findings
         };
         assert_eq!(found(1035), []);
         assert_eq!(
@@ -479,7 +431,7 @@ mod tests {
             days: 40,
             ..Profile::default()
         };
-        let found = |day| examine(place(&dir, &profile, Role::Market), at(day)).findings;
+        let found = |day| examine(place(&dir, &profile, Role::Market), None, at(day)).findings;
         assert_eq!(found(29), []);
         assert!(matches!(
             found(30)[..],
@@ -498,20 +450,20 @@ mod tests {
             common_name: "db2.exemple.fr",
             ..Profile::default()
         };
-        let found = examine(place(&dir, &other, Role::ServSsl), at(1)).findings;
+        let found = examine(place(&dir, &other, Role::ServSsl), None, at(1)).findings;
         assert_eq!(found, [Finding::WrongHost(HOST.into())]);
 
         let several = Profile {
             names: &[HOST, "db2.exemple.fr"],
             ..Profile::default()
         };
-        let found = examine(place(&dir, &several, Role::ServSsl), at(1)).findings;
+        let found = examine(place(&dir, &several, Role::ServSsl), None, at(1)).findings;
         assert_eq!(found, [Finding::SeveralNames]);
 
         let key = KeyPair::generate().unwrap();
         let chain = chain_for(&Profile::default(), &key);
         let another = KeyPair::generate().unwrap();
-        let found = examine(place_of(&dir, &chain, &another, Role::ServSsl), at(1)).findings;
+        let found = examine(place_of(&dir, &chain, &another, Role::ServSsl), None, at(1)).findings;
         assert_eq!(found, [Finding::KeyMismatch]);
 
         let foreign = Profile {
@@ -520,7 +472,7 @@ mod tests {
         };
         let foreign = chain_for(&foreign, &key);
         let mixed = [chain[0].clone(), foreign[1].clone()];
-        let found = examine(place_of(&dir, &mixed, &key, Role::ServSsl), at(1)).findings;
+        let found = examine(place_of(&dir, &mixed, &key, Role::ServSsl), None, at(1)).findings;
         assert_eq!(found, [Finding::ChainBroken]);
     }
 
@@ -529,7 +481,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let place = place(&dir, &Profile::default(), Role::ServSsl);
         fs::set_permissions(&place.identity.key_file, Permissions::from_mode(0o640)).unwrap();
-        let entry = examine(place, at(1));
+        let entry = examine(place, None, at(1));
         assert_eq!(entry.severity(), Some(Severity::Critical));
         assert!(
             entry.findings[0]
@@ -547,14 +499,14 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         ] {
             fs::write(&place.identity.certificate_file, content).unwrap();
-            let entry = examine(place.clone(), at(1));
+            let entry = examine(place.clone(), None, at(1));
             assert!(
                 matches!(entry.findings[..], [Finding::Unreadable { .. }]),
                 "{content}"
             );
         }
         fs::remove_file(&place.identity.certificate_file).unwrap();
-        let entry = examine(place, at(1));
+        let entry = examine(place, None, at(1));
         assert!(matches!(entry.findings[..], [Finding::Unreadable { .. }]));
     }
 
@@ -567,7 +519,7 @@ mod tests {
             role: Role::Local,
             ..first.clone()
         };
-        let entries = examine_all(vec![first, second], at(1));
+        let entries = examine_all(vec![first, second], None, at(1));
         assert_eq!(entries[0].findings, [Finding::AlsoAt("local".into())]);
         assert_eq!(entries[1].findings, [Finding::AlsoAt("db:scanner".into())]);
     }

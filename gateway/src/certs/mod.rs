@@ -7,12 +7,14 @@
 pub mod alerts;
 pub mod container;
 pub mod facts;
-mod files;
+pub mod finding;
 pub mod follow_up;
 pub mod install;
 pub mod inventory;
+pub mod issuer;
 pub mod market;
 pub mod place;
+pub mod presented;
 pub mod report;
 pub mod request;
 pub mod structure;

@@ -12,6 +12,10 @@ pub enum Role {
     ServSsl,
     /// ORG_AUTH_CLI: the gateway as a client of Pro Santé Connect.
     OrgAuthCliPsc,
+    /// ORG_AUTH_CLI: a legal structure as a client of the DMP.
+    OrgAuthCliDmp,
+    /// ORG_SIGN: what a legal structure signs for the DMP.
+    OrgSign,
     /// The market certificate of a `vi` name, towards browsers.
     Market,
     /// The centre's own network.
@@ -28,7 +32,8 @@ impl Role {
     pub fn code(self) -> &'static str {
         match self {
             Self::ServSsl => "SERV_SSL",
-            Self::OrgAuthCliPsc => "ORG_AUTH_CLI",
+            Self::OrgAuthCliPsc | Self::OrgAuthCliDmp => "ORG_AUTH_CLI",
+            Self::OrgSign => "ORG_SIGN",
             Self::Market => "MARKET",
             Self::Local => "LOCAL",
             Self::Dicom => "DICOM",
@@ -39,7 +44,10 @@ impl Role {
     /// Whether IGC Santé issues it: people must renew it, before it expires.
     #[must_use]
     pub fn is_igc(self) -> bool {
-        matches!(self, Self::ServSsl | Self::OrgAuthCliPsc)
+        matches!(
+            self,
+            Self::ServSsl | Self::OrgAuthCliPsc | Self::OrgAuthCliDmp | Self::OrgSign
+        )
     }
 
     /// What stops when it expires, a French sentence.
@@ -53,6 +61,9 @@ impl Role {
             Self::OrgAuthCliPsc => {
                 "les professionnels ne pourront plus se connecter, et les autres DRIMbox n'auront \
                  plus d'images"
+            }
+            Self::OrgAuthCliDmp | Self::OrgSign => {
+                "l'alimentation du DMP s'arrête pour toute cette structure"
             }
             Self::Market => "le lien des comptes rendus ne s'ouvrira plus",
             Self::Local => "les visionneuses et le RIS du centre n'auront plus d'images",
@@ -79,10 +90,21 @@ pub struct Place {
     pub user: String,
     /// The host name that it must be for.
     pub host: Option<String>,
+    /// What else its subject must say.
+    pub holder: Holder,
     /// Its files.
     pub identity: ServerIdentity,
     /// In what form they are.
     pub kept: Kept,
+}
+
+/// What the subject of a certificate must say, beside a host name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// CN: the Client ID at Pro Santé Connect.
+    pub common_name: Option<String>,
+    /// OU: the identifier of the structure with its prefix.
+    pub unit: Option<String>,
 }
 
 /// In what form a certificate and its key are kept.
@@ -120,6 +142,7 @@ pub fn all_places(config: &Config) -> Vec<Place> {
             role: Role::Market,
             user: format!("PACS {}", pacs.name),
             host: Some(host.clone()),
+            holder: Holder::default(),
             identity: ServerIdentity {
                 certificate_file: record.clone(),
                 key_file: record,
@@ -142,6 +165,7 @@ pub fn places(config: &Config) -> Vec<Place> {
             role: Role::Local,
             user: "[local]".into(),
             host: local.public_url.as_deref().and_then(host_of),
+            holder: Holder::default(),
             identity: identity.clone(),
             kept: Kept::Files,
         });
@@ -152,6 +176,7 @@ pub fn places(config: &Config) -> Vec<Place> {
             role: Role::Dicom,
             user: "[dimse]".into(),
             host: None,
+            holder: Holder::default(),
             identity: identity.clone(),
             kept: Kept::Files,
         });
@@ -161,11 +186,35 @@ pub fn places(config: &Config) -> Vec<Place> {
             id: "psc".into(),
             role: Role::OrgAuthCliPsc,
             user: "[psc]".into(),
-            // Its CN is the client id.
             host: None,
+            holder: Holder {
+                common_name: Some(psc.client_id.clone()),
+                unit: None,
+            },
             identity: psc.identity.clone(),
             kept: Kept::Files,
         });
+    }
+    for structure in &config.dmp {
+        let of = [
+            ("auth", Role::OrgAuthCliDmp, &structure.auth),
+            ("sign", Role::OrgSign, &structure.sign),
+        ];
+        for (part, role, identity) in of {
+            let Some(identity) = identity else { continue };
+            places.push(Place {
+                id: format!("dmp-{part}:{}", structure.name),
+                role,
+                user: format!("DMP, structure {}", structure.name),
+                host: None,
+                holder: Holder {
+                    common_name: None,
+                    unit: Some(structure.structure.clone()),
+                },
+                identity: identity.clone(),
+                kept: Kept::Files,
+            });
+        }
     }
     for pacs in &config.pacs {
         let user = format!("PACS {}", pacs.name);
@@ -175,6 +224,7 @@ pub fn places(config: &Config) -> Vec<Place> {
                 role: Role::ServSsl,
                 user: user.clone(),
                 host: pacs.db_host.clone(),
+                holder: Holder::default(),
                 identity: identity.clone(),
                 kept: Kept::Files,
             });
@@ -185,6 +235,7 @@ pub fn places(config: &Config) -> Vec<Place> {
                 role: Role::Market,
                 user: user.clone(),
                 host: pacs.vi_host.clone(),
+                holder: Holder::default(),
                 identity: identity.clone(),
                 kept: Kept::Files,
             });
@@ -195,6 +246,7 @@ pub fn places(config: &Config) -> Vec<Place> {
                 role: Role::PacsClient,
                 user,
                 host: None,
+                holder: Holder::default(),
                 identity: identity.clone(),
                 kept: Kept::Files,
             });

@@ -9,11 +9,18 @@ use time::format_description::well_known::Rfc3339;
 use super::facts::Facts;
 use super::follow_up::{Difference, FollowUp};
 use super::inventory::{Entry, Severity};
+use super::presented::Presented;
+use crate::trust::Standing;
 
 /// Gauge: end of the certificate at a place, Unix time in seconds.
 pub const NOT_AFTER: &str = "drimbox_certificate_not_after_seconds";
 /// Gauge: 1 for each place whose certificate has a finding of that severity, else 0.
 pub const FINDINGS: &str = "drimbox_certificate_findings";
+
+/// Gauge: end of a certificate that another party presented, Unix time in seconds.
+pub const PRESENTED_NOT_AFTER: &str = "drimbox_presented_certificate_not_after_seconds";
+/// Parties in that gauge at most, the latest seen.
+const MEASURED: usize = 500;
 
 /// Exit codes of Nagios plugins.
 pub mod nagios {
@@ -56,13 +63,44 @@ pub fn table(entries: &[Entry], now: OffsetDateTime, out: &mut impl Write) -> io
             state,
         ]);
     }
+    columns(&rows, out)
+}
+
+/// What others presented: a line each.
+///
+/// # Errors
+/// Those of `out`.
+pub fn presented_table(
+    presented: &[Presented],
+    now: OffsetDateTime,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if presented.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nPrésentés par d'autres :")?;
+    let mut rows = vec![["PAR", "NOM", "FIN", "JOURS", "VU LE", "ÉMETTEUR"].map(str::to_owned)];
+    for one in presented {
+        rows.push([
+            one.by.text().to_owned(),
+            one.name().to_owned(),
+            one.facts.not_after.date().to_string(),
+            one.facts.days_left(now).to_string(),
+            one.last_seen.date().to_string(),
+            one.facts.issuer.clone(),
+        ]);
+    }
+    columns(&rows, out)
+}
+
+fn columns(rows: &[[String; 6]], out: &mut impl Write) -> io::Result<()> {
     let mut widths = [0; 6];
-    for row in &rows {
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    for row in &rows {
+    for row in rows {
         let cells = row.iter().zip(widths);
         let line: Vec<String> = cells
             .map(|(cell, width)| format!("{cell:<width$}"))
@@ -122,6 +160,14 @@ pub fn details(entry: &Entry, now: OffsetDateTime, out: &mut impl Write) -> io::
         let chain = chain.join(" → ");
         line("Chaîne", if chain.is_empty() { "seul" } else { &chain })?;
     }
+    if let Some(standing) = &entry.standing {
+        let text = match standing {
+            Standing::Good => "non révoqué".to_owned(),
+            Standing::Revoked => "RÉVOQUÉ".to_owned(),
+            Standing::Unknown(why) | Standing::Refused(why) => format!("inconnue ({why})"),
+        };
+        line("Révocation", &text)?;
+    }
     line("S'il expire", place.role.effect())?;
     if entry.findings.is_empty() {
         line("État", "en ordre")?;
@@ -137,6 +183,30 @@ pub fn details(entry: &Entry, now: OffsetDateTime, out: &mut impl Write) -> io::
 #[must_use]
 pub fn json(entries: &[Entry], now: OffsetDateTime) -> Value {
     entries.iter().map(|entry| object(entry, now)).collect()
+}
+
+/// What others presented, as one JSON array.
+#[must_use]
+pub fn presented_json(presented: &[Presented], now: OffsetDateTime) -> Value {
+    let object = |one: &Presented| {
+        json!({
+            "presented_by": one.by.code(),
+            "name": one.name(),
+            "certificate": certificate(&one.facts, now),
+            "first_seen": instant(one.first_seen),
+            "last_seen": instant(one.last_seen),
+        })
+    };
+    presented.iter().map(object).collect()
+}
+
+fn standing(entry: &Entry) -> Option<&'static str> {
+    Some(match entry.standing.as_ref()? {
+        Standing::Good => "good",
+        Standing::Revoked => "revoked",
+        Standing::Unknown(_) => "unknown",
+        Standing::Refused(_) => "not_of_authority",
+    })
 }
 
 fn object(entry: &Entry, now: OffsetDateTime) -> Value {
@@ -159,6 +229,7 @@ fn object(entry: &Entry, now: OffsetDateTime) -> Value {
         "certificate_file": entry.place.identity.certificate_file,
         "certificate": entry.facts.as_ref().map(|facts| certificate(facts, now)),
         "chain": entry.chain.iter().map(|facts| certificate(facts, now)).collect::<Value>(),
+        "revocation": standing(entry),
         "status": severity(entry.severity()),
         "findings": findings,
     })
@@ -197,11 +268,16 @@ fn severity(severity: Option<Severity>) -> &'static str {
     }
 }
 
-/// The inventory as CSV (RFC 4180), titles first.
+/// The inventory as CSV (RFC 4180), titles first, then what others presented.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn csv(entries: &[Entry], now: OffsetDateTime, out: &mut impl Write) -> io::Result<()> {
+pub fn csv(
+    entries: &[Entry],
+    presented: &[Presented],
+    now: OffsetDateTime,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut table = csv::Writer::from_writer(out);
     table.write_record([
         "place",
@@ -218,6 +294,8 @@ pub fn csv(entries: &[Entry], now: OffsetDateTime, out: &mut impl Write) -> io::
         "days_left",
         "status",
         "findings",
+        "revocation",
+        "last_seen",
     ])?;
     for entry in entries {
         let facts = entry.facts.as_ref();
@@ -245,6 +323,30 @@ pub fn csv(entries: &[Entry], now: OffsetDateTime, out: &mut impl Write) -> io::
                 .unwrap_or_default(),
             severity(entry.severity()).to_owned(),
             findings.join(" ; "),
+            standing(entry).unwrap_or_default().to_owned(),
+            String::new(),
+        ])?;
+    }
+    for one in presented {
+        let facts = &one.facts;
+        let structure = facts.structure().map(|id| id.to_string());
+        table.write_record([
+            String::new(),
+            one.by.code().to_owned(),
+            one.by.text().to_owned(),
+            one.name().to_owned(),
+            facts.subject.clone(),
+            structure.unwrap_or_default(),
+            facts.issuer.clone(),
+            facts.serial.clone(),
+            facts.fingerprint.clone(),
+            instant(facts.not_before).unwrap_or_default(),
+            instant(facts.not_after).unwrap_or_default(),
+            facts.days_left(now).to_string(),
+            String::new(),
+            String::new(),
+            String::new(),
+            instant(one.last_seen).unwrap_or_default(),
         ])?;
     }
     table.flush()
@@ -355,6 +457,19 @@ pub fn record(entries: &[Entry]) {
     }
 }
 
+/// Sets the gauges of what others presented.
+pub fn record_presented(presented: &[Presented]) {
+    for one in presented.iter().take(MEASURED) {
+        let labels = [
+            ("by", one.by.code().to_owned()),
+            ("name", one.name().to_owned()),
+        ];
+        #[expect(clippy::cast_precision_loss, reason = "seconds, far below 2^52")]
+        let end = one.facts.not_after.unix_timestamp() as f64;
+        metrics::gauge!(PRESENTED_NOT_AFTER, &labels).set(end);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -364,6 +479,7 @@ mod tests {
     use super::*;
     use crate::certs::inventory::{Finding, dates};
     use crate::certs::place::{Place, Role};
+    use crate::certs::presented::By;
     use crate::certs::testdata::{Profile, START, certificate};
     use crate::config::ServerIdentity;
 
@@ -380,6 +496,7 @@ mod tests {
                 role: Role::ServSsl,
                 user: "PACS scanner".into(),
                 host: Some("db.exemple.fr".into()),
+                holder: crate::certs::place::Holder::default(),
                 identity: ServerIdentity {
                     certificate_file: "/etc/drimbox/db.pem".into(),
                     key_file: "/etc/drimbox/db.key".into(),
@@ -388,6 +505,7 @@ mod tests {
             },
             facts: Some(facts),
             chain: Vec::new(),
+            standing: None,
             findings,
         }
     }
@@ -441,9 +559,25 @@ mod tests {
         assert_eq!(certificate["days_left"], 1095);
         assert_eq!(certificate["not_after"], "2028-12-31T00:00:00Z");
         assert_eq!(certificate["structure"]["kind"], "SIRET");
-        let table = text(|out| csv(&entries, now, out));
+        let presented = [Presented {
+            by: By::Called,
+            facts: entries[0].facts.clone().unwrap(),
+            first_seen: now,
+            last_seen: now + Duration::DAY,
+        }];
+        let value = presented_json(&presented, now);
+        assert_eq!(value[0]["presented_by"], "PEER_CALLED");
+        assert_eq!(value[0]["last_seen"], "2026-01-02T00:00:00Z");
+        assert_eq!(value[0]["certificate"], *certificate);
+        let shown = text(|out| presented_table(&presented, now, out));
+        assert!(shown.contains("DRIMbox appelée"), "{shown}");
+        let table = text(|out| csv(&entries, &presented, now, out));
         let mut lines = table.lines();
-        assert_eq!(lines.next().unwrap().split(',').count(), 14);
+        assert_eq!(lines.next().unwrap().split(',').count(), 16);
+        assert!(
+            lines.nth(1).unwrap().starts_with(",PEER_CALLED,"),
+            "{table}"
+        );
         assert!(table.contains(certificate["sha256"].as_str().unwrap()));
         assert!(table.contains("SIRET 18751275100020"));
     }

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rustls_pki_types::PrivatePkcs8KeyDer;
 
-use super::files;
+use super::place::{Place, Role};
+use super::structure::{StructureId, StructureKind};
+use crate::keys::{self, files, pem::KeyError};
 
 /// What the subject of a request says. IGC Santé takes what it knows of the structure itself; the
 /// request carries what its forms ask for.
@@ -18,6 +21,8 @@ pub struct Subject {
     pub organization: Option<String>,
     /// ST: department, such as `Paris (75)`.
     pub state: Option<String>,
+    /// Host name as an alternative name: public authorities ask for it, IGC Santé does not.
+    pub dns_name: Option<String>,
 }
 
 impl Subject {
@@ -30,7 +35,82 @@ impl Subject {
             organizational_unit: self.organizational_unit.or(other.organizational_unit),
             organization: self.organization.or(other.organization),
             state: self.state.or(other.state),
+            dns_name: self.dns_name.or(other.dns_name),
         }
+    }
+
+    /// The form that the authority of a role expects: what does not belong there is left out, what is
+    /// missing or wrong is an error. (Guide de commande des certificats IGC Santé; CA/Browser Forum,
+    /// Baseline Requirements §7.1.4.2 for public authorities.)
+    ///
+    /// # Errors
+    /// [`RequestError::Form`], with the option that mends it.
+    pub fn in_form_of(mut self, place: &Place) -> Result<Self, RequestError> {
+        let wrong = |text: String| Err(RequestError::Form(text));
+        if self.common_name.is_empty() {
+            return wrong(
+                "le nom du certificat n'est pas connu : l'indiquer avec --common-name".into(),
+            );
+        }
+        if let Some(host) = &place.host
+            && !self.common_name.eq_ignore_ascii_case(host)
+        {
+            return wrong(format!(
+                "le CN doit être {host}, le nom de cet emplacement, et non {} : retirer --common-name",
+                self.common_name
+            ));
+        }
+        if place.role == Role::Market {
+            self.organizational_unit = None;
+        }
+        self.dns_name = match place.role {
+            Role::Market | Role::Local => place.host.clone(),
+            _ => None,
+        };
+        let Some(kinds) = structures_of(place.role) else {
+            return Ok(self);
+        };
+        let Some(unit) = &self.organizational_unit else {
+            return wrong(format!(
+                "un certificat {} porte l'identifiant de la structure : l'indiquer avec --unit, préfixe \
+                 compris (3 SIRET, 4 RPPS-rang, 5 FINESS juridique)",
+                place.role
+            ));
+        };
+        let wanted = place.holder.unit.as_ref();
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != unit) {
+            return wrong(format!(
+                "l'OU doit être {wanted}, la structure de la configuration, et non {unit} : retirer --unit"
+            ));
+        }
+        match StructureId::parse(unit) {
+            Some(id) if kinds.contains(&id.kind()) => Ok(self),
+            Some(id) => {
+                let kinds: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+                wrong(format!(
+                    "un certificat {} est au nom d'un {}, et non d'un {} : corriger --unit",
+                    place.role,
+                    kinds.join(" ou "),
+                    id.kind().name()
+                ))
+            }
+            None => wrong(format!(
+                "{unit} n'est pas l'identifiant d'une structure : corriger --unit (préfixe, puis numéro)"
+            )),
+        }
+    }
+}
+
+/// Whom IGC Santé gives the certificates of a role; `None`: another authority issues them.
+fn structures_of(role: Role) -> Option<&'static [StructureKind]> {
+    use StructureKind::{Finess, FinessGeographique, FinessJuridique, RppsRang, Siret};
+    match role {
+        Role::ServSsl => Some(&[Siret]),
+        Role::OrgAuthCliPsc => {
+            Some(&[Siret, Finess, FinessJuridique, FinessGeographique, RppsRang])
+        }
+        Role::OrgAuthCliDmp | Role::OrgSign => Some(&[FinessJuridique, Siret, RppsRang]),
+        _ => None,
     }
 }
 
@@ -64,6 +144,17 @@ pub enum RequestError {
         /// What the system answered.
         source: std::io::Error,
     },
+    /// The subject is not what the authority asks of this role.
+    #[error("{0}")]
+    Form(String),
+    /// The key that waits cannot be read, or a new one not written.
+    #[error("{path} : {source}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeyError,
+    },
     /// The subject cannot be encoded, or the key not made.
     #[error("la demande ne peut pas être faite : {0}")]
     Encoding(#[from] rcgen::Error),
@@ -91,19 +182,26 @@ pub fn make(
         path: pending.clone(),
         source,
     };
+    let unusable = |source| RequestError::Key {
+        path: pending.clone(),
+        source,
+    };
     let exists = pending.try_exists().map_err(file)?;
     let key = match (again, exists) {
         (false, true) => return Err(RequestError::Pending(pending)),
         (true, false) => return Err(RequestError::NonePending(pending)),
         (true, true) => {
-            let text = zeroize::Zeroizing::new(std::fs::read_to_string(&pending).map_err(file)?);
-            KeyPair::from_pem(&text)?
+            let text = files::read(&pending).map_err(file)?;
+            let key = keys::pem::read(&text, keys::passphrase().as_ref());
+            KeyPair::try_from(&key.map_err(unusable)?)?
         }
         (false, false) => generate(kind)?,
     };
     let request = encode(subject, &key)?;
     if !again {
-        let text = zeroize::Zeroizing::new(key.serialize_pem());
+        let der = zeroize::Zeroizing::new(key.serialize_der());
+        let der = PrivatePkcs8KeyDer::from(der.as_slice()).into();
+        let text = keys::pem::write(&der, keys::passphrase().as_ref()).map_err(unusable)?;
         files::write_new(&pending, text.as_bytes()).map_err(file)?;
     }
     Ok(request)
@@ -144,6 +242,10 @@ fn encode(subject: &Subject, key: &KeyPair) -> Result<String, rcgen::Error> {
     }
     name.push(DnType::CommonName, subject.common_name.as_str());
     params.distinguished_name = name;
+    if let Some(host) = &subject.dns_name {
+        let name = rcgen::string::Ia5String::try_from(host.as_str())?;
+        params.subject_alt_names.push(rcgen::SanType::DnsName(name));
+    }
     params.serialize_request(key)?.pem()
 }
 
@@ -162,6 +264,7 @@ mod tests {
             organizational_unit: Some("318751275100020".into()),
             organization: Some("CENTRE D'IMAGERIE".into()),
             state: Some("Côte-d'Or (21)".into()),
+            dns_name: None,
         }
     }
 

@@ -6,22 +6,22 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::inventory::{Entry, Severity, examine_all};
-use super::place::Place;
+use super::inventory::{Entry, Inventory, Severity};
 use super::report;
 
 /// Time between two looks at the files.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// Examines the places again and again until `stop`.
-pub async fn run(places: Vec<Place>, stop: CancellationToken) {
+/// Examines the certificates again and again until `stop`.
+pub async fn run(inventory: Inventory, stop: CancellationToken) {
     let mut said = BTreeMap::new();
     loop {
-        let places = places.clone();
+        let inventory = inventory.clone();
         let now = OffsetDateTime::now_utc();
-        let examined = tokio::task::spawn_blocking(move || examine_all(places, now)).await;
-        if let Ok(entries) = examined {
+        let examine = move || (inventory.examine(now), inventory.presented());
+        if let Ok((entries, presented)) = tokio::task::spawn_blocking(examine).await {
             report::record(&entries);
+            report::record_presented(&presented);
             for line in news(&entries, &mut said) {
                 match line.severity {
                     Severity::Warning => tracing::warn!(place = line.place, "{}", line.text),
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
     use crate::certs::inventory::Finding;
-    use crate::certs::place::Role;
+    use crate::certs::place::{Place, Role};
     use crate::config::ServerIdentity;
 
     fn entry(findings: Vec<Finding>) -> Entry {
@@ -83,6 +83,7 @@ mod tests {
                 role: Role::Local,
                 user: "[local]".into(),
                 host: None,
+                holder: crate::certs::place::Holder::default(),
                 identity: ServerIdentity {
                     certificate_file: "c".into(),
                     key_file: "k".into(),
@@ -91,6 +92,7 @@ mod tests {
             },
             facts: None,
             chain: Vec::new(),
+            standing: None,
             findings,
         }
     }

@@ -61,7 +61,7 @@ fn pacs(config: &Config) -> Verdict {
 
 /// The verdict on what is at a place.
 pub(crate) fn certificate(place: Place, now: OffsetDateTime) -> Verdict {
-    let entry = examine(place, now);
+    let entry = examine(place, None, now);
     let place = &entry.place;
     let step = format!("Certificat {} ({})", place.role, place.id);
     let file = place.identity.certificate_file.display();

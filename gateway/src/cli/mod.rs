@@ -9,6 +9,7 @@ mod certs;
 mod check;
 mod exams;
 mod fetch;
+mod keys;
 mod manual;
 mod trust;
 mod verdict;
@@ -149,6 +150,11 @@ enum Command {
         #[command(subcommand)]
         what: certs::Certs,
     },
+    #[command(about = "Clés privées : chiffrées ou en clair sur le disque")]
+    Keys {
+        #[command(subcommand)]
+        what: keys::Keys,
+    },
     #[command(about = "Liste blanche des DRIMbox : afficher, vérifier, actualiser")]
     Whitelist {
         #[command(subcommand)]
@@ -273,6 +279,18 @@ pub fn run(
     code(execute(arguments.command, service, out, err))
 }
 
+/// Reads the configuration; from now on this process opens encrypted keys.
+fn load(path: &Path) -> Result<Config, ConfigError> {
+    config::load(path).map(unlocked)
+}
+
+fn unlocked(config: Config) -> Config {
+    if let Some(passphrase) = config.keys.passphrase.clone() {
+        crate::keys::unlock(passphrase);
+    }
+    config
+}
+
 fn code(ended: std::io::Result<u8>) -> ExitCode {
     // A reader that closed the pipe (`drimbox manpage | head`) leaves nothing to say, nor to whom.
     ended.map_or(ExitCode::from(FAILURE), ExitCode::from)
@@ -288,7 +306,7 @@ fn execute(
         Command::Serve {
             config: ConfigFile { path },
             i_am_the_only_one,
-        } => match config::load(&path) {
+        } => match load(&path) {
             Ok(config) if !backup::may_start(&config.data_dir, i_am_the_only_one, err)? => {
                 Ok(FAILURE)
             }
@@ -297,7 +315,7 @@ fn execute(
         },
         Command::Check {
             what: Check::Config(ConfigFile { path }),
-        } => match config::load(&path) {
+        } => match load(&path) {
             Ok(config) => {
                 writeln!(out, "Configuration {}", path.display())?;
                 report(&check_config(&config, SystemTime::now()), out)
@@ -306,33 +324,34 @@ fn execute(
         },
         Command::Check {
             what: Check::Pacs { name, config },
-        } => match config::load(&config.path) {
+        } => match load(&config.path) {
             Ok(loaded) => check_pacs(&loaded, &config.path, &name, service, out, err),
             Err(error) => refuse(&error, err),
         },
         Command::Check {
             what: Check::Acme(ConfigFile { path }),
-        } => match config::load(&path) {
+        } => match load(&path) {
             Ok(config) => check_acme(&config, service, out),
             Err(error) => refuse(&error, err),
         },
         Command::Fetch {
             fetch,
             config: ConfigFile { path },
-        } => match config::load(&path) {
+        } => match load(&path) {
             Ok(config) => fetch::run(&config, &fetch, service, out, err),
             Err(error) => refuse(&error, err),
         },
         Command::Backup(asked) => backup::backup(&asked, out, err),
         Command::Restore(asked) => backup::restore(&asked, out, err),
         Command::Certs { what } => certs::execute(what, out, err),
+        Command::Keys { what } => keys::execute(&what, out, err),
         Command::Whitelist { what } => whitelist::run(what, out, err),
         Command::Trust { what } => trust::execute(what, service, out, err),
         Command::Audit { what } => audit::execute(what, out, err),
         Command::Stats { what } => audit::stats(what, out, err),
         Command::Check {
             what: Check::Psc(ConfigFile { path }),
-        } => match config::load(&path) {
+        } => match load(&path) {
             Ok(loaded) => check_psc(&loaded, &path, service, out, err),
             Err(error) => refuse(&error, err),
         },

@@ -272,6 +272,7 @@ mod certificates {
             role: Role::Local,
             user: "[local]".into(),
             host: host.map(str::to_owned),
+            holder: crate::certs::place::Holder::default(),
             identity,
             kept: crate::certs::place::Kept::Files,
         };

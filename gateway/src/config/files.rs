@@ -6,10 +6,12 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use super::value::{Fault, Value};
+use crate::keys::{self, Passphrase, PassphraseError, pem::KeyError};
 
 /// Largest certificate, key or token file read, bytes.
 const MAX_BYTES: u64 = 8 << 20;
@@ -41,6 +43,32 @@ pub(super) fn certificates(value: &Value<'_>) -> Result<PathBuf, Fault> {
     Ok(path)
 }
 
+/// A certificate of the gateway's own, with its intermediates. While certificates are asked for, it need
+/// not be there yet.
+pub(super) fn own_certificates(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    match awaited(value)? {
+        Some(path) if value.secrets().awaited => Ok(path),
+        _ => certificates(value),
+    }
+}
+
+/// The same for one that nothing needs at the start.
+pub(super) fn later_certificates(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    awaited(value)?.map_or_else(|| certificates(value), Ok)
+}
+
+/// The key of [`later_certificates`].
+pub(super) fn later_private_key(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    awaited(value)?.map_or_else(|| private_key(value), Ok)
+}
+
+/// The path of a file that is not there, in a folder that is.
+fn awaited(value: &Value<'_>) -> Result<Option<PathBuf>, Fault> {
+    let path = value.path()?;
+    let folder = path.parent().is_some_and(Path::is_dir);
+    Ok((folder && matches!(path.try_exists(), Ok(false))).then_some(path))
+}
+
 /// A certificate of an authority, PEM or DER; what is in it is looked at when it is used.
 pub(super) fn authority(value: &Value<'_>) -> Result<PathBuf, Fault> {
     let path = value.path()?;
@@ -55,19 +83,51 @@ pub(super) fn authority(value: &Value<'_>) -> Result<PathBuf, Fault> {
     ))
 }
 
-/// A PEM file with a private key in clear, closed to group and others.
+/// A PEM file with a private key, closed to group and others; one that is encrypted opens with the
+/// passphrase of `[keys]`.
 pub(super) fn private_key(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    if let (Some(path), true) = (awaited(value)?, value.secrets().awaited) {
+        return Ok(path);
+    }
     let path = value.path()?;
     let (metadata, content) = read(&path)?;
     closed(&path, &metadata)?;
-    PrivateKeyDer::from_pem_slice(&content).map_err(|_| {
-        Fault::new(
-            "ce fichier ne contient aucune clé privée PEM en clair",
-            "y mettre une clé PKCS#8, PKCS#1 ou SEC1 ; une clé protégée par mot de passe se \
-             convertit par : openssl pkey -in FICHIER -out NOUVEAU",
-        )
-    })?;
+    let content = Zeroizing::new(content);
+    keys::pem::read(&content, value.secrets().passphrase.as_ref()).map_err(
+        |error| match error {
+            KeyError::Locked => Fault::new(
+                "cette clé privée est chiffrée, et sa phrase de passe n'est pas connue",
+                "indiquer keys.passphrase_file, ou fournir le secret systemd « drimbox-keys » \
+             (LoadCredential=)",
+            ),
+            KeyError::WrongPassphrase => Fault::new(
+                "cette clé privée ne s'ouvre pas avec la phrase de passe de [keys]",
+                "remettre la phrase de passe avec laquelle elle a été chiffrée",
+            ),
+            KeyError::OldForm => Fault::new(
+                "cette clé privée est chiffrée sous une forme ancienne",
+                "la convertir par : openssl pkcs8 -topk8 -scrypt -in FICHIER -out NOUVEAU",
+            ),
+            KeyError::Missing | KeyError::Damaged(_) | KeyError::Encoding(_) => Fault::new(
+                "ce fichier ne contient aucune clé privée PEM lisible",
+                "y mettre une clé PKCS#8 (en clair, ou chiffrée et [keys]), PKCS#1 ou SEC1",
+            ),
+        },
+    )?;
     Ok(path)
+}
+
+/// A file whose first line is the passphrase of keys.
+pub(super) fn passphrase(value: &Value<'_>) -> Result<Passphrase, Fault> {
+    let path = value.path()?;
+    let remedy = |error: &PassphraseError| match error {
+        PassphraseError::File { .. } => "corriger le chemin, ou les droits du compte du service",
+        PassphraseError::Exposed { .. } => "exécuter la commande indiquée",
+        PassphraseError::Short(_) => {
+            "y mettre une longue phrase de passe, par exemple : openssl rand -base64 32"
+        }
+    };
+    Passphrase::from_file(&path).map_err(|error| Fault::new(error.to_string(), remedy(&error)))
 }
 
 /// A file of secrets, closed to group and others, not empty.

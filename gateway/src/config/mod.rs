@@ -8,8 +8,10 @@ mod acme;
 mod alerts;
 mod audit;
 mod consumer;
+mod dmp;
 mod error;
 mod files;
+mod keys;
 mod login;
 mod model;
 mod names;
@@ -32,7 +34,9 @@ use std::path::{Path, PathBuf};
 pub use acme::{Acme, AcmeAuthority};
 pub use alerts::{Alerts, Smtp, SmtpSecurity, Webhook};
 pub use audit::{AuditTrail, SyslogServer};
+pub use dmp::DmpStructure;
 pub use error::{ConfigError, Problem};
+pub use keys::Keys;
 pub use login::Login;
 pub use model::*;
 pub use proxy::{
@@ -65,6 +69,20 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     })
 }
 
+/// The same for commands that obtain certificates: those of the gateway itself, and their keys, need not
+/// be there yet.
+///
+/// # Errors
+///
+/// Those of [`load`].
+pub fn load_awaiting_certificates(path: &Path) -> Result<Config, ConfigError> {
+    let (text, base) = read_file(path)?;
+    parse_with(&text, &base, true).map_err(|problems| ConfigError::Invalid {
+        file: PathBuf::from(path),
+        problems,
+    })
+}
+
 /// The text of a configuration file, and the folder from which its relative paths are resolved.
 fn read_file(path: &Path) -> Result<(String, PathBuf), ConfigError> {
     let unreadable = |source| ConfigError::Unreadable {
@@ -90,12 +108,19 @@ fn read_text(file: &Path) -> std::io::Result<String> {
 
 /// Everything after reading: TOML, values, then the rules between them.
 fn parse(text: &str, base: &Path) -> Result<Config, Vec<Problem>> {
+    parse_with(text, base, false)
+}
+
+fn parse_with(text: &str, base: &Path, awaiting: bool) -> Result<Config, Vec<Problem>> {
     let (document, faults) = toml::de::DeTable::parse_recoverable(text);
     if !faults.is_empty() {
         // What was recovered from a broken document would only add wrong complaints.
         return Err(faults.iter().map(|f| error::syntax(text, f)).collect());
     }
     let source = section::Source::new(text, base);
+    if awaiting {
+        source.await_identities();
+    }
     let config = read::config(section::Section::root(&source, document.get_ref()));
     match (config, source.into_problems()) {
         (Some(config), problems) if problems.is_empty() => Ok(config),

@@ -45,6 +45,10 @@ pub struct Config {
     pub acme: Option<super::Acme>,
     /// `[alerts]`: who is told of certificates about to expire. Absent: the log alone.
     pub alerts: Option<super::Alerts>,
+    /// `[keys]`
+    pub keys: super::Keys,
+    /// `[[dmp.structures]]`, with distinct names.
+    pub dmp: Vec<super::DmpStructure>,
     /// `[login]`
     pub login: super::Login,
     /// `[audit]`

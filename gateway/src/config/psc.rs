@@ -83,7 +83,7 @@ pub(super) fn read(section: Section<'_>) -> Option<Psc> {
     // Asked even when the table is absent, so that a key out of place is explained.
     let environment = environment_of(&section);
     let client_id = section.optional("client_id", client_id);
-    let certificate_file = section.optional("certificate_file", files::certificates);
+    let certificate_file = section.optional("certificate_file", files::own_certificates);
     let key_file = section.optional("key_file", files::private_key);
     let ca_file = section.or(
         "ca_file",

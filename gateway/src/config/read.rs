@@ -13,7 +13,8 @@ use super::model::{
 };
 use super::section::Section;
 use super::{
-    acme, alerts, audit, consumer, files, login, names, pacs_dicomweb, peer, psc, rules, trust,
+    acme, alerts, audit, consumer, dmp, files, keys, login, names, pacs_dicomweb, peer, psc, rules,
+    trust,
 };
 
 const KIB: u64 = 1 << 10;
@@ -35,6 +36,8 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         acme: root.section("acme"),
         pacs: root.sections("pacs"),
     };
+    // First: private keys are opened with it.
+    let keys = keys::read(root.section("keys"));
     let data_dir = root.or("data_dir", PathBuf::from("/var/lib/drimbox"), |v| v.path());
     let log = log(root.section("log"));
     let trust = trust::read(root.section("trust"), &data_dir);
@@ -61,6 +64,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let alerts = alerts::read(root.section("alerts"), vi_url);
     let consumer_is_there = root.section("consumer").is_present();
     let has_trust = root.section("trust").is_present();
+    let dmp = dmp::read(root.section("dmp"));
     let consumer = consumer::read(root.section("consumer"), &pacs, has_trust);
 
     let parts = rules::Parts {
@@ -99,6 +103,8 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         psc,
         acme,
         alerts,
+        keys,
+        dmp,
         login,
         audit: audit?,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
@@ -193,7 +199,7 @@ pub(super) fn identity(section: Section<'_>) -> Option<ServerIdentity> {
         let certificate_file = section.required(
             "certificate_file",
             "indiquer le fichier PEM du certificat",
-            files::certificates,
+            files::own_certificates,
         );
         let key_file = section.required(
             "key_file",

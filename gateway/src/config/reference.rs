@@ -43,6 +43,7 @@ fn folder() -> tempfile::TempDir {
         "adresses-sonde",
         "mot-de-passe-smtp",
         "jeton-supervision",
+        "phrase-de-passe",
     ]) {
         let (label, mode) = match name.ends_with(".pem") {
             true => ("CERTIFICATE", 0o644),

@@ -10,7 +10,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Problem, line_at};
-use super::value::{Fault, Value};
+use super::value::{Fault, Secrets, Value};
+use crate::keys::Passphrase;
 
 /// Values longer than this are cut in messages, characters.
 const SHOWN_CHARS: usize = 60;
@@ -19,6 +20,7 @@ const SHOWN_CHARS: usize = 60;
 pub(super) struct Source<'a> {
     text: &'a str,
     base: &'a Path,
+    secrets: RefCell<Secrets>,
     problems: RefCell<Vec<Problem>>,
     unknown: RefCell<Vec<Unknown>>,
     /// Keys asked for anywhere, as (section, key); the index of an array is left out.
@@ -36,6 +38,7 @@ impl<'a> Source<'a> {
         Self {
             text,
             base,
+            secrets: RefCell::default(),
             problems: RefCell::default(),
             unknown: RefCell::default(),
             known: RefCell::default(),
@@ -45,6 +48,16 @@ impl<'a> Source<'a> {
     /// Folder from which relative paths are resolved.
     pub(super) fn base(&self) -> &Path {
         self.base
+    }
+
+    /// What opens the private keys of the document.
+    pub(super) fn unlock(&self, passphrase: Option<Passphrase>) {
+        self.secrets.borrow_mut().passphrase = passphrase;
+    }
+
+    /// The gateway's own certificates and keys need not be there yet.
+    pub(super) fn await_identities(&self) {
+        self.secrets.borrow_mut().awaited = true;
     }
 
     /// Every problem, in the order of the file, those without a line last.
@@ -129,6 +142,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// What opens the private keys of the document, from now on.
+    pub(super) fn unlock(&self, passphrase: Option<Passphrase>) {
+        self.source.unlock(passphrase);
+    }
+
     /// Whether the document has this table.
     pub(super) fn is_present(&self) -> bool {
         self.table.is_some()
@@ -198,7 +216,8 @@ impl<'a> Section<'a> {
         parse: impl FnOnce(&Value<'a>) -> Result<T, Fault>,
     ) -> Option<T> {
         let entry = self.entry(key)?;
-        let value = Value::new(entry.get_ref(), self.source.base());
+        let secrets = self.source.secrets.borrow().clone();
+        let value = Value::new(entry.get_ref(), self.source.base(), secrets);
         parse(&value).map_err(|fault| self.fault(key, fault)).ok()
     }
 

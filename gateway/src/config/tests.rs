@@ -522,3 +522,36 @@ fn a_consumer_needs_somebody_to_ask_and_a_certificate_to_show() {
     let text = format!("{CONSUMER}private_networks = [\"10.0.0.0/99\"]\n{KNOWN_PEER}{PACS}");
     assert_eq!(problem(&text).key, "consumer.private_networks");
 }
+
+#[test]
+fn certificates_of_the_dmp_may_be_to_come_but_not_their_structure() {
+    let structure = |name: &str, unit: &str| {
+        format!(
+            "[[dmp.structures]]\nname = \"{name}\"\nstructure = \"{unit}\"\n\
+             sign = {{ certificate_file = \"later.pem\", key_file = \"later.key\" }}\n"
+        )
+    };
+    let good = structure("centre", "318751275100020");
+    let config = Folder::new().load(&format!("[local]\n{good}{PACS}"));
+    let config = config.unwrap();
+    assert_eq!(config.dmp[0].structure, "318751275100020");
+    assert!(config.dmp[0].auth.is_none() && config.dmp[0].sign.is_some());
+    let twice = problem(&format!("[local]\n{good}{good}{PACS}"));
+    assert_eq!(twice.key, "dmp.structures[centre].name");
+    let wrong = structure("centre", "18751275100020");
+    let wrong = problem(&format!("[local]\n{wrong}{PACS}"));
+    assert_eq!(wrong.key, "dmp.structures[centre].structure");
+    assert!(wrong.remedy.contains("SIRET"), "{wrong}");
+}
+
+#[test]
+fn a_passphrase_of_keys_is_long_and_closed_to_others() {
+    let folder = Folder::new();
+    let text = format!("[keys]\npassphrase_file = \"phrase\"\n[local]\n{PACS}");
+    folder.write("phrase", "une phrase de passe\n", 0o600);
+    assert!(folder.load(&text).unwrap().keys.passphrase.is_some());
+    folder.write("phrase", "courte\n", 0o600);
+    assert!(folder.problem(&text).remedy.contains("openssl rand"));
+    folder.write("phrase", "une phrase de passe\n", 0o644);
+    assert!(folder.problem(&text).what.contains("chmod 600"));
+}

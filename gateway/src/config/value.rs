@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::units;
+use crate::keys::Passphrase;
 
 /// Why a value is refused, and what to write instead: two French sentences without full stops.
 #[derive(Debug)]
@@ -46,11 +47,30 @@ impl Fault {
 pub(super) struct Value<'a> {
     value: &'a DeValue<'a>,
     base: &'a Path,
+    secrets: Secrets,
+}
+
+/// What reading a file with a private key depends on besides the value.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Secrets {
+    /// Opens it.
+    pub(super) passphrase: Option<Passphrase>,
+    /// It need not be there yet.
+    pub(super) awaited: bool,
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn new(value: &'a DeValue<'a>, base: &'a Path) -> Self {
-        Self { value, base }
+    pub(super) fn new(value: &'a DeValue<'a>, base: &'a Path, secrets: Secrets) -> Self {
+        Self {
+            value,
+            base,
+            secrets,
+        }
+    }
+
+    /// What reading a private key depends on.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// A text, not empty.
@@ -187,7 +207,7 @@ impl<'a> Value<'a> {
         };
         let values = items
             .iter()
-            .map(|item| read(&Value::new(item.get_ref(), self.base)));
+            .map(|item| read(&Value::new(item.get_ref(), self.base, self.secrets.clone())));
         values.collect()
     }
 }

@@ -17,12 +17,14 @@ use crypto::hkdf::{HKDF_SHA256, Salt};
 use crypto::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
+use crate::keys;
+
 /// First byte of a record: the form of what follows.
 const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
 const SALT_BYTES: usize = 32;
-/// Bytes of a key file at most: one line of base64.
-const MAX_FILE: u64 = 128;
+/// Bytes of a key file at most: one line of base64, perhaps encrypted.
+const MAX_FILE: u64 = 1_024;
 
 /// Seals and opens records.
 pub struct Vault(Zeroizing<[u8; KEY_BYTES]>);
@@ -60,6 +62,14 @@ pub enum KeyFileError {
     Content {
         /// The file.
         path: PathBuf,
+    },
+    /// It is encrypted, and cannot be opened.
+    #[error("{path}: {source}.")]
+    Sealed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: keys::record::RecordError,
     },
     /// No key can be made.
     #[error(transparent)]
@@ -108,6 +118,12 @@ impl Vault {
         }
         let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize));
         file.take(MAX_FILE).read_to_end(&mut text).map_err(failed)?;
+        let text = keys::record::open(&text, keys::passphrase().as_ref()).map_err(|source| {
+            KeyFileError::Sealed {
+                path: path.to_owned(),
+                source,
+            }
+        })?;
         let decoded = STANDARD.decode(text.trim_ascii()).map(Zeroizing::new).ok();
         let key = decoded.and_then(|key| <[u8; KEY_BYTES]>::try_from(key.as_slice()).ok());
         let key = key.ok_or_else(|| KeyFileError::Content {
@@ -177,9 +193,10 @@ fn write(path: &Path, key: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&new)?;
-    let text = Zeroizing::new(STANDARD.encode(key));
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")?;
+    let mut text = Zeroizing::new(STANDARD.encode(key));
+    text.push('\n');
+    let content = keys::record::seal(text.as_bytes(), keys::passphrase().as_ref())?;
+    file.write_all(&content)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
     fs::File::open(folder)?.sync_all()

@@ -17,6 +17,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::ServerIdentity;
+use crate::keys::{self, pem::KeyError};
 
 /// Bytes of ciphertext a connection may hold before its writer waits. rustls' 64 KiB makes a fast
 /// reader wait for the writer at every fourth record.
@@ -73,12 +74,18 @@ pub enum TlsError {
         path: PathBuf,
     },
     /// A PEM file without private key.
-    #[error(
-        "{path}: holds no private key. Name the PEM file of the key (PKCS#8, PKCS#1 or SEC1), without pass phrase."
-    )]
+    #[error("{path}: holds no private key. Name the PEM file of the key (PKCS#8, PKCS#1 or SEC1).")]
     NoKey {
         /// The file.
         path: PathBuf,
+    },
+    /// A private key that cannot be read.
+    #[error("{path}: {source}.")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeyError,
     },
     /// Certificate and key do not work together.
     #[error(
@@ -279,11 +286,11 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             mode,
         });
     }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|source| match source {
-        pem::Error::NoItemsFound => TlsError::NoKey {
+    keys::pem::read(&text, keys::passphrase().as_ref()).map_err(|source| match source {
+        KeyError::Missing => TlsError::NoKey {
             path: path.to_owned(),
         },
-        source => TlsError::Pem {
+        source => TlsError::Key {
             path: path.to_owned(),
             source,
         },

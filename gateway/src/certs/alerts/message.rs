@@ -91,6 +91,43 @@ pub fn expiry(
     }
 }
 
+/// A certificate was revoked by its authority.
+#[must_use]
+pub fn revoked(place: &Place, facts: &Facts, centre: Option<&str>, now: OffsetDateTime) -> Draft {
+    let (role, id) = (place.role, &place.id);
+    let name = place.host.as_deref().or(facts.common_name.as_deref());
+    let name = name.unwrap_or(id);
+    let text = format!(
+        "{}Le certificat {role} de {name} (emplacement {id}, {}) est révoqué par son autorité.\n\n\
+         Ce qui est arrêté, ou le sera dès que les autres l'apprendront : {}.\n\n\
+         À faire :\n\
+         1. Chercher qui l'a révoqué et pourquoi (plateforme IGC Santé, « Suivre ») ; si sa clé a pu être \
+         volée, mettre la passerelle à l'abri.\n\
+         2. Sur la passerelle : drimbox certs request {id}. Une nouvelle clé est fabriquée.\n\
+         3. Sur la plateforme IGC Santé : faire une nouvelle demande (« Demander ») ; un certificat révoqué ne \
+         se renouvelle pas.\n\
+         4. Sur la passerelle : drimbox certs import {id} FICHIER, puis drimbox certs check.\n\n\
+         Numéro de série : {}\nÉmetteur : {}\nMessage écrit le {}.\n",
+        heading(centre),
+        place.user,
+        role.effect(),
+        facts.serial,
+        facts.issuer,
+        moment(now)
+    );
+    Draft {
+        subject: format!("[DRIMbox] {role} de {name} est révoqué"),
+        text,
+        data: json!({
+            "kind": "certificate_revoked",
+            "place": id,
+            "role": role.code(),
+            "host": place.host,
+            "serial": facts.serial,
+        }),
+    }
+}
+
 /// What people have to do, in order.
 fn steps(place: &Place, facts: &Facts, now: OffsetDateTime) -> Vec<String> {
     let id = &place.id;

@@ -32,7 +32,8 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::inventory::Entry;
+use super::facts::Facts;
+use super::inventory::{Entry, Finding};
 use message::Draft;
 use state::{Message, State, Test};
 
@@ -233,6 +234,7 @@ impl Alerts {
         shared.change(|state| {
             for entry in entries {
                 shared.expiry(state, entry, now);
+                shared.revoked(state, entry, now);
             }
             state
                 .said
@@ -399,15 +401,41 @@ impl Shared {
         };
         let subject = format!("{}|{}", place.id, facts.fingerprint);
         let draft = message::expiry(place, facts, &step, self.settings.centre.as_deref(), now);
+        self.say(state, &subject, facts, step.order, &draft, now);
+    }
+
+    /// A certificate that was revoked is spoken of each day, as one that has expired.
+    fn revoked(&self, state: &mut State, entry: &Entry, now: OffsetDateTime) {
+        let Some(facts) = &entry.facts else { return };
+        if !entry.findings.contains(&Finding::Revoked) {
+            return;
+        }
+        let place = &entry.place;
+        let subject = format!("{}|{}|revoked", place.id, facts.fingerprint);
+        let draft = message::revoked(place, facts, self.settings.centre.as_deref(), now);
+        let day = now.unix_timestamp().div_euclid(DAY);
+        self.say(state, &subject, facts, day, &draft, now);
+    }
+
+    /// Says something of a certificate to each recipient that has not had it, nor anything later.
+    fn say(
+        &self,
+        state: &mut State,
+        subject: &str,
+        facts: &Facts,
+        order: i64,
+        draft: &Draft,
+        now: OffsetDateTime,
+    ) {
         for (recipient, _) in &self.settings.recipients {
             let key = recipient.key();
-            let said = state.said.entry(subject.clone()).or_default();
+            let said = state.said.entry(subject.to_owned()).or_default();
             said.not_after = facts.not_after.unix_timestamp();
-            if said.steps.get(&key).is_some_and(|last| step.order <= *last) {
+            if said.steps.get(&key).is_some_and(|last| order <= *last) {
                 continue;
             }
-            said.steps.insert(key.clone(), step.order);
-            let id = hash(&[&subject, &step.order.to_string(), &key]);
+            said.steps.insert(key.clone(), order);
+            let id = hash(&[subject, &order.to_string(), &key]);
             self.queue(state, id, key, draft.clone(), now);
         }
     }

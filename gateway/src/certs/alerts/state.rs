@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::certs::files;
+use crate::keys::files;
 
 /// Messages that wait at most: months of a mail server that is down. Beyond, the oldest are dropped.
 const MAX_WAITING: usize = 2_000;

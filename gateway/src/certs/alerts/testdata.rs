@@ -34,6 +34,7 @@ pub fn place(id: &str, role: Role) -> Place {
         role,
         user: "PACS scanner".into(),
         host: Some("db.exemple.fr".into()),
+        holder: crate::certs::place::Holder::default(),
         identity: ServerIdentity {
             certificate_file: "c".into(),
             key_file: "k".into(),
@@ -52,6 +53,7 @@ pub fn entry(place: &Place, fingerprint: &str, from: OffsetDateTime, days: i64) 
         place: place.clone(),
         facts: Some(facts),
         chain: Vec::new(),
+        standing: None,
         findings: Vec::new(),
     }
 }

@@ -366,3 +366,25 @@ async fn opening_the_link_changes_nothing_and_the_button_acknowledges() {
     assert_eq!(done.status(), StatusCode::OK);
     assert!(acknowledged());
 }
+
+#[tokio::test]
+async fn a_revoked_certificate_is_told_each_day_once_over_restarts_until_it_is_replaced() {
+    let mut gateway = Gateway::new();
+    let db = place("db:scanner", Role::ServSsl);
+    let mut revoked = entry(&db, "db1", START, 730);
+    revoked.findings.push(Finding::Revoked);
+    for hour in 0..48 {
+        let now = START + time::Duration::hours(hour);
+        gateway.look(std::slice::from_ref(&revoked), now).await;
+        gateway.restart();
+    }
+    let replaced = entry(&db, "db2", START, 730);
+    gateway
+        .look(&[replaced], START + time::Duration::days(3))
+        .await;
+    for key in [ANNE, PAUL, HOOK] {
+        let subjects = gateway.mailbox.subjects(key);
+        let told = subjects.iter().filter(|text| text.contains("est révoqué"));
+        assert_eq!(told.count(), 2, "{key}: {subjects:?}");
+    }
+}

@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Acme, Config};
+use crate::keys::{self, store::SealedStore};
 use crate::net::{self, NamedConfigs};
 use installer::MarketInstaller;
 use report::Report;
@@ -62,7 +63,8 @@ impl Market {
         let transport: Arc<dyn Transport> = Arc::new(HttpsTransport::new(settings, roots)?);
         let folder = folder(&config.data_dir, acme);
         refuse_exposed(&folder, 0)?;
-        let store: Arc<dyn Store> = Arc::new(FileStore::new(&folder));
+        let files: Arc<dyn Store> = Arc::new(FileStore::new(&folder));
+        let store: Arc<dyn Store> = Arc::new(SealedStore::new(files, keys::passphrase()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let accounts = Accounts::new(
             Arc::clone(&transport),

@@ -12,7 +12,7 @@ mod xml;
 
 use std::collections::HashMap;
 
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
@@ -50,6 +50,8 @@ pub struct WhiteList {
     pub signing_time: OffsetDateTime,
     /// End of validity of the signer's certificate.
     pub signer_not_after: UnixTime,
+    /// The signer's certificate.
+    pub signer_certificate: CertificateDer<'static>,
     /// SHA-256 of the signer's certificate.
     pub signer_fingerprint: [u8; 32],
     /// SHA-256 of the file.
@@ -159,6 +161,7 @@ impl WhiteList {
             generated: content.generated,
             signing_time: signature.signing_time,
             signer_not_after: leaf.not_after,
+            signer_certificate: signature.certificate,
             signer_fingerprint: leaf.fingerprint,
             digest: Sha256::digest(bytes).into(),
             domains: content.domains,

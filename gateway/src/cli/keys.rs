@@ -1,0 +1,80 @@
+//! `drimbox keys`: private keys at rest.
+
+use std::io::Write;
+
+use clap::Subcommand;
+
+use super::{ConfigFile, FAILURE, USAGE, load, refuse};
+use crate::keys::convert::{AtRest, all};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Keys {
+    #[command(about = "Dire, pour chaque clé privée, si elle est chiffrée sur le disque")]
+    Status(ConfigFile),
+    #[command(
+        about = "Chiffrer toutes les clés avec la phrase de passe de [keys]",
+        after_help = "Service arrêté de préférence. Une clé chiffrée se lit aussi par : openssl pkcs8 -in \
+                      FICHIER ; les autres fichiers par : age -d FICHIER."
+    )]
+    Encrypt(ConfigFile),
+    #[command(
+        about = "Remettre toutes les clés en clair, pour changer de phrase de passe ou s'en passer"
+    )]
+    Decrypt(ConfigFile),
+}
+
+pub(super) fn execute(
+    command: &Keys,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> std::io::Result<u8> {
+    let (Keys::Status(file) | Keys::Encrypt(file) | Keys::Decrypt(file)) = command;
+    let config = match load(&file.path) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error, err),
+    };
+    let to = match command {
+        Keys::Status(_) => None,
+        Keys::Encrypt(_) => Some(AtRest::Encrypted),
+        Keys::Decrypt(_) => Some(AtRest::Clear),
+    };
+    let passphrase = config.keys.passphrase.clone();
+    if to.is_some() && passphrase.is_none() {
+        writeln!(
+            err,
+            "{} : il n'y a pas de phrase de passe.\n  Remède : ajouter keys.passphrase_file (droits 600), ou \
+             lancer cette commande avec le secret systemd « {} ».",
+            file.path.display(),
+            crate::keys::CREDENTIAL
+        )?;
+        return Ok(USAGE);
+    }
+    let mut failed = false;
+    for key in all(&config) {
+        let path = key.path.display();
+        let word = |at_rest| match at_rest {
+            AtRest::Clear => "en clair",
+            AtRest::Encrypted => "chiffrée",
+        };
+        let said = match (to, &passphrase) {
+            (Some(to), Some(passphrase)) => {
+                key.convert(to, passphrase).map(|changed| match changed {
+                    true => format!("{}, à l'instant", word(to)),
+                    false => format!("{}, déjà", word(to)),
+                })
+            }
+            _ => key
+                .at_rest()
+                .map(|at| word(at).to_owned())
+                .map_err(Into::into),
+        };
+        match said {
+            Ok(said) => writeln!(out, "{path} : {said}")?,
+            Err(error) => {
+                failed = true;
+                writeln!(err, "{path} : {error}")?;
+            }
+        }
+    }
+    Ok(if failed { FAILURE } else { 0 })
+}
