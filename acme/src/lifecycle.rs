@@ -115,6 +115,8 @@ pub struct Status {
     pub last_failure: Option<Failure>,
     /// Whether a new certificate was put in service in this step.
     pub renewed: bool,
+    /// Authorities that asked to be left alone, with the end of that.
+    pub blocked: Vec<(String, UnixTime)>,
     /// What stood in the way in this step, also where another authority then gave a certificate.
     pub met: Vec<Failure>,
 }
@@ -199,6 +201,7 @@ impl Lifecycle {
             next,
             wake: next.0,
             failures: record.failures,
+            blocked: record.blocked(self.parts.clock.now()),
             last_failure: record.last_failure,
             renewed: false,
             met: Vec::new(),
@@ -300,6 +303,7 @@ impl Lifecycle {
             next,
             wake: next.0.min(look),
             failures: record.failures,
+            blocked: record.blocked(self.parts.clock.now()),
             last_failure: record.last_failure,
             renewed,
             met: std::mem::take(met),
@@ -439,6 +443,7 @@ impl Lifecycle {
             next: (at, Reason::Retry),
             wake: at,
             failures: 1,
+            blocked: Vec::new(),
             last_failure: Some(failure),
             renewed: false,
             met,
