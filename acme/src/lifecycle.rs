@@ -179,12 +179,17 @@ impl Lifecycle {
         }
     }
 
-    /// How things stand, from what is kept: nothing is done, nobody is asked.
+    /// Whether a step is under way now; an order may take minutes.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.busy.try_lock().is_err()
+    }
+
+    /// How things stand, from what is kept: nothing is done, nobody is asked, and a step under way is not waited for.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn standing(&self) -> Result<Status, Failure> {
-        let _one = self.busy.lock().await;
         let record = self.records.load().await?;
         let current = self.records.certificate(Slot::Current).await?;
         let validity = current.as_ref().and_then(|current| current.validity().ok());

@@ -72,6 +72,12 @@ impl Service for Scripted {
         Ok("fait\n".to_owned())
     }
 
+    async fn acme(&self, _: &Config, command: &AcmeCommand) -> anyhow::Result<String> {
+        self.asked.borrow_mut().push(format!("{command:?}"));
+        anyhow::ensure!(!self.broken, "the service does not run");
+        Ok("fait\n".to_owned())
+    }
+
     async fn trust(&self, _: &Config, command: &TrustCommand) -> anyhow::Result<String> {
         self.asked.borrow_mut().push(format!("{command:?}"));
         anyhow::ensure!(!self.broken, "the service does not run");
