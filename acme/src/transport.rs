@@ -337,10 +337,8 @@ impl HttpClient for Exchange {
             if is_get && let Ok(answer) = &answer {
                 let said = caa_identities(answer.body());
                 if !said.is_empty() {
-                    let mut identities = exchange.identities.lock();
-                    *identities
-                        .as_mut()
-                        .unwrap_or_else(|poisoned| poisoned.get_mut()) = said;
+                    let identities = exchange.identities.lock();
+                    *identities.unwrap_or_else(PoisonError::into_inner) = said;
                 }
             }
             if let Ok(answer) = &mut answer

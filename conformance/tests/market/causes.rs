@@ -25,10 +25,16 @@ fn a_name_that_the_dns_sends_elsewhere_is_told_from_a_port_that_is_closed() {
         })
         .await;
         let log = gateway.process().tail(200);
-        assert!(log.contains("une autre adresse que celle de la DRIMbox"), "{log}");
+        assert!(
+            log.contains("une autre adresse que celle de la DRIMbox"),
+            "{log}"
+        );
         let (code, said) = drimbox(&root, &["check", "acme"]);
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains("une autre adresse que celle de la DRIMbox"), "{said}");
+        assert!(
+            said.contains("une autre adresse que celle de la DRIMbox"),
+            "{said}"
+        );
         assert!(said.contains("127.0.0.1"), "{said}");
     });
 }
@@ -63,6 +69,9 @@ fn caa_records_that_allow_nobody_are_seen_before_an_order_fails() {
         // Records of the name itself take their place, and Pebble does not say by which name it goes.
         pebble.set_caa(VI, &["letsencrypt.org"]).await.unwrap();
         let (_, said) = drimbox(&root, &["check", "acme"]);
-        assert!(said.contains("CAA of vi1.market.example allows letsencrypt.org"), "{said}");
+        assert!(
+            said.contains("CAA of vi1.market.example allows letsencrypt.org"),
+            "{said}"
+        );
     });
 }

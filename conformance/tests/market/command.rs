@@ -36,7 +36,11 @@ async fn site(name: &str) -> Site {
 /// The serial number of a certificate, hexadecimal, as the authority writes it.
 fn serial(leaf: &[u8]) -> String {
     // The first INTEGER after `[0] version` of TBSCertificate (RFC 5280 §4.1).
-    let at = leaf.windows(5).position(|w| w == [0xa0, 3, 2, 1, 2]).unwrap() + 5;
+    let at = leaf
+        .windows(5)
+        .position(|w| w == [0xa0, 3, 2, 1, 2])
+        .unwrap()
+        + 5;
     assert_eq!(leaf[at], 2);
     let length = usize::from(leaf[at + 1]);
     let digits = &leaf[at + 2..at + 2 + length];
@@ -75,14 +79,14 @@ fn an_administrator_sees_renews_and_revokes_a_certificate() {
         assert_eq!(code, Some(0), "{said}");
         let second = another(&site.gateway, &site.roots, VI, Some(first.clone())).await;
         let status = async |leaf: &[u8]| site.pebble.status_of(&serial(leaf)).await.unwrap();
-        assert_eq!(status(&first).await, "Valid");
+        assert_eq!(status(first.as_ref()).await, "Valid");
 
         let revoke = ["acme", "revoke", VI, "--key-compromised"];
         let (code, said) = drimbox(&site.root, &revoke);
         assert_eq!(code, Some(0), "{said}");
-        assert_eq!(status(&second).await, "Revoked");
+        assert_eq!(status(second.as_ref()).await, "Revoked");
         let third = another(&site.gateway, &site.roots, VI, Some(second)).await;
-        assert_eq!(status(&third).await, "Valid");
+        assert_eq!(status(third.as_ref()).await, "Valid");
 
         let (code, said) = drimbox(&site.root, &["acme", "renew", "other.example"]);
         assert_eq!(code, Some(1));
@@ -114,7 +118,13 @@ fn an_account_gets_another_key_and_ends_when_it_is_closed() {
 
         let (code, said) = drimbox(&site.root, &["acme", "deactivate"]);
         assert_eq!(code, Some(2), "not without --yes: {said}");
-        let elsewhere = ["acme", "deactivate", "--yes", "--authority", "https://other.example/"];
+        let elsewhere = [
+            "acme",
+            "deactivate",
+            "--yes",
+            "--authority",
+            "https://other.example/",
+        ];
         let (code, said) = drimbox(&site.root, &elsewhere);
         assert_eq!(code, Some(1));
         assert!(said.contains(&site.pebble.directory()), "{said}");

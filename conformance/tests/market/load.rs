@@ -43,7 +43,11 @@ fn ten_certificates_are_swapped_under_ten_thousand_requests_and_none_fails() {
         let url = healthcheck(&gateway);
         let first = browser(&gateway, &roots);
         until("the PACS up", async || {
-            first.get(&url).send().await.is_ok_and(|answer| answer.status() == 200)
+            first
+                .get(&url)
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status() == 200)
         })
         .await;
 

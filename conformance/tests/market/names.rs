@@ -122,7 +122,10 @@ fn port_80_answers_for_another_node_while_the_service_takes_no_more_requests() {
         let answer = admin.get(&url).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.text().await.unwrap(), "of-another-node.print");
-        assert!(gateway.process().exit_status().is_none(), "it is still there");
+        assert!(
+            gateway.process().exit_status().is_none(),
+            "it is still there"
+        );
         drop(held);
     });
 }

@@ -75,7 +75,11 @@ impl AcmeApi {
         let mut all = self.market.lifecycles();
         let found = all.find(|one| one.name().as_str() == wanted);
         let lifecycle = found.ok_or_else(|| {
-            let names: Vec<&str> = self.market.lifecycles().map(|l| l.name().as_str()).collect();
+            let names: Vec<&str> = self
+                .market
+                .lifecycles()
+                .map(|l| l.name().as_str())
+                .collect();
             Problem::not_found("the gateway obtains no certificate for this name")
                 .remedy(format!("choose one of: {}", names.join(", ")))
         })?;
@@ -110,13 +114,15 @@ impl AcmeApi {
         };
         let object = Object {
             resource: Some(action.into()),
-            subject: Some(subject.to_owned().into()),
+            subject: Some(subject.into()),
             ..Object::default()
         };
         let event = self.audit.event(Kind::Administration).by(actor).on(object);
         let recorded = self.audit.record(event.ending(Outcome::default())).await;
         recorded.map(drop).map_err(|error| {
-            tracing::error!("an action on certificates cannot be recorded and is not done: {error}");
+            tracing::error!(
+                "an action on certificates cannot be recorded and is not done: {error}"
+            );
             Problem::internal()
         })
     }
@@ -134,20 +140,19 @@ async fn show(State(api): State<AcmeApi>) -> Json<Value> {
     }
     let mut accounts = Vec::new();
     for authority in api.market.authorities() {
-        let mut account = json!({ "directory": authority.directory });
-        match api.market.accounts().standing(authority).await {
-            Ok(AccountStanding::None) => account["state"] = "none".into(),
-            Ok(AccountStanding::Lost) => account["state"] = "lost".into(),
+        let directory = &authority.directory;
+        accounts.push(match api.market.accounts().standing(authority).await {
+            Ok(AccountStanding::None) => json!({ "directory": directory, "state": "none" }),
+            Ok(AccountStanding::Lost) => json!({ "directory": directory, "state": "lost" }),
             Ok(AccountStanding::Open(url)) => {
-                account["state"] = "open".into();
-                account["url"] = url.into();
+                json!({ "directory": directory, "state": "open", "url": url })
             }
-            Err(failure) => {
-                account["state"] = "unknown".into();
-                account["failure"] = said(&failure);
-            }
-        }
-        accounts.push(account);
+            Err(failure) => json!({
+                "directory": directory,
+                "state": "unknown",
+                "failure": said(&failure),
+            }),
+        });
     }
     Json(json!({ "names": names, "accounts": accounts }))
 }
@@ -206,7 +211,10 @@ async fn renew(
 ) -> Result<StatusCode, Problem> {
     let lifecycle = api.lifecycle(&wanted.name)?;
     api.record("acme-renew", lifecycle.name().as_str()).await?;
-    lifecycle.renew_now().await.map_err(|failure| refused(&failure))?;
+    lifecycle
+        .renew_now()
+        .await
+        .map_err(|failure| refused(&failure))?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -232,7 +240,11 @@ async fn roll_over(
     let directory = api.authority(&wanted)?.directory.clone();
     api.record("acme-account-roll-over", &directory).await?;
     to_its_end(async move {
-        let done = api.market.accounts().roll_over(api.authority(&wanted)?).await;
+        let done = api
+            .market
+            .accounts()
+            .roll_over(api.authority(&wanted)?)
+            .await;
         done.map_err(|failure| refused(&failure))?;
         Ok(StatusCode::NO_CONTENT)
     })
@@ -253,7 +265,9 @@ async fn deactivate(
         match open.map_err(|failure| refused(&failure))? {
             AccountStanding::Open(_) => {}
             AccountStanding::None | AccountStanding::Lost => {
-                return Err(Problem::not_found("there is no open account at this authority"));
+                return Err(Problem::not_found(
+                    "there is no open account at this authority",
+                ));
             }
         }
         let done = accounts.deactivate(authority).await;

@@ -131,11 +131,24 @@ fn one_name(said: &mut String, name: &Value) -> std::fmt::Result {
     if name.get("under_way") == Some(&Value::Bool(true)) {
         writeln!(said, "  Une demande est en cours")?;
     } else if !why.is_empty() {
-        writeln!(said, "  Prochaine demande le {} ({why})", text(name, "next_text"))?;
+        writeln!(
+            said,
+            "  Prochaine demande le {} ({why})",
+            text(name, "next_text")
+        )?;
     }
     let failures = name.get("failures").and_then(Value::as_u64).unwrap_or(0);
-    failure(said, name, &format!("Échecs de suite : {failures}. Le dernier"))?;
-    for blocked in name.get("blocked").and_then(Value::as_array).into_iter().flatten() {
+    failure(
+        said,
+        name,
+        &format!("Échecs de suite : {failures}. Le dernier"),
+    )?;
+    for blocked in name
+        .get("blocked")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         writeln!(
             said,
             "  {} demande d'attendre jusqu'au {}",

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Subcommand;
 
-use super::{ConfigFile, FAILURE, Service, refuse};
+use super::{ConfigFile, FAILURE, Service, USAGE, refuse};
 use crate::config;
 
 #[derive(Debug, Subcommand)]
@@ -26,7 +26,10 @@ pub(super) enum Acme {
     Revoke {
         #[arg(value_name = "NOM", help = "Nom DNS du certificat (vi_host)")]
         name: String,
-        #[arg(long, help = "D'autres ont pu lire la clé privée : c'est le motif donné")]
+        #[arg(
+            long,
+            help = "D'autres ont pu lire la clé privée : c'est le motif donné"
+        )]
         key_compromised: bool,
         #[command(flatten)]
         config: ConfigFile,
@@ -57,7 +60,7 @@ pub(super) enum Acme {
             help = "Annuaire de l'autorité ; à préciser s'il y en a plusieurs"
         )]
         authority: Option<String>,
-        #[arg(long, required = true, help = "Oui, fermer ce compte")]
+        #[arg(long, help = "Oui, fermer ce compte")]
         yes: bool,
         #[command(flatten)]
         config: ConfigFile,
@@ -105,6 +108,13 @@ pub(super) fn execute(
             (config, command)
         }
         Acme::RollOver { authority, config } => (config, AcmeCommand::RollOver(authority)),
+        Acme::Deactivate { yes: false, .. } => {
+            writeln!(
+                err,
+                "drimbox : un compte fermé ne se rouvre pas.\n  Remède : ajouter --yes pour le fermer."
+            )?;
+            return Ok(USAGE);
+        }
         Acme::Deactivate {
             authority, config, ..
         } => (config, AcmeCommand::Deactivate(authority)),

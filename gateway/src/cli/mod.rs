@@ -28,8 +28,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::config::{self, Config, ConfigError, ProxyConfig};
 use crate::pixels::worker;
 
-pub(crate) use check::certificate;
 pub use acme::AcmeCommand;
+pub(crate) use check::certificate;
 pub use check::check_config;
 pub use exams::{ExamsCommand, NewExam};
 pub use fetch::{Fetch, FetchError, Fetched, Progress};
@@ -162,7 +162,9 @@ enum Command {
         #[command(subcommand)]
         what: certs::Certs,
     },
-    #[command(about = "Certificats publics obtenus par la passerelle : état, renouvellement, compte")]
+    #[command(
+        about = "Certificats publics obtenus par la passerelle : état, renouvellement, compte"
+    )]
     Acme {
         #[command(subcommand)]
         what: acme::Acme,

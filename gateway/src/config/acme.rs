@@ -181,8 +181,9 @@ fn https(value: &Value<'_>) -> Result<String, Fault> {
 /// An address, with the port of DNS unless it has one.
 fn dns_server(value: &Value<'_>) -> Result<SocketAddr, Fault> {
     let text = value.text()?;
-    let bare = || text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53));
-    text.parse().or_else(|_| bare()).map_err(|_| {
+    let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    let whole = text.parse::<SocketAddr>();
+    whole.or_else(|_| bare()).map_err(|_| {
         Fault::new(
             "ce n'est pas l'adresse IP d'un serveur DNS",
             "écrire par exemple \"192.0.2.53\", ou \"192.0.2.53:5353\" pour un autre port que 53",

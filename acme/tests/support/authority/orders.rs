@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use acme::Response;
+use acme::{Clock as _, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -118,7 +118,12 @@ impl MockAuthority {
         shown
     }
 
-    pub(super) fn validate(&self, books: &mut Books, number: usize, answers: &HashMap<String, String>) {
+    pub(super) fn validate(
+        &self,
+        books: &mut Books,
+        number: usize,
+        answers: &HashMap<String, String>,
+    ) {
         let Books {
             orders,
             accounts,

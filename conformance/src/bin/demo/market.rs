@@ -88,7 +88,9 @@ impl Market {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Ok(format!("https://{VI_HOST} under the certificate of Pebble; no file, no restart"))
+        Ok(format!(
+            "https://{VI_HOST} under the certificate of Pebble; no file, no restart"
+        ))
     }
 }
 

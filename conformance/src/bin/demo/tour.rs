@@ -63,8 +63,11 @@ pub async fn play(scene: &Scene) -> Result<bool, SceneError> {
         scene.market.certificate(scene),
     )
     .await;
-    tour.step("the inventory of certificates", super::market::inventory(scene))
-        .await;
+    tour.step(
+        "the inventory of certificates",
+        super::market::inventory(scene),
+    )
+    .await;
     println!(
         "\n{}",
         if tour.failures == 0 {

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use acme::{
-    AccountStanding, Age, Authority, Caa, Cause, Clock as _, DnsName, Lifecycle, Port80, SystemClock,
+    AccountStanding, Age, Authority, Caa, Cause, Clock as _, DnsName, Lifecycle, Port80,
+    SystemClock,
 };
 
 use super::{Market, SELF_TOKEN, moment, words};
