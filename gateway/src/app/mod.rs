@@ -33,8 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Tokens};
 use crate::admin::{
-    self, AcmeApi, AddressList, AdminToken, CertificatesApi, ExamsApi, FetchesApi, Metrics, Probe,
-    TrustApi,
+    self, AddressList, AdminToken, CertificatesApi, ExamsApi, FetchesApi, Metrics, Probe, TrustApi,
 };
 use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
