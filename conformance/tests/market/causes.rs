@@ -53,7 +53,7 @@ fn caa_records_that_allow_nobody_are_seen_before_an_order_fails() {
             .set("acme.dns_servers", vec![pebble.name_server().to_string()]);
         config.write().unwrap();
         let (_, said) = drimbox(&root, &["check", "acme"]);
-        assert!(said.contains("no CAA record restricts the name"), "{said}");
+        assert!(said.contains("aucun enregistrement ne restreint ce nom"), "{said}");
 
         // Of the name above: it counts for all names below (RFC 8659 §3).
         pebble.set_caa("market.example", &[";"]).await.unwrap();
@@ -62,7 +62,7 @@ fn caa_records_that_allow_nobody_are_seen_before_an_order_fails() {
         for expected in [
             format!("CAA de {VI}"),
             "n'autorisent pas cette autorité".to_owned(),
-            "CAA of market.example allows no authority".to_owned(),
+            "Ceux de market.example n'autorisent personne.".to_owned(),
         ] {
             assert!(said.contains(&expected), "{expected}: {said}");
         }
@@ -70,7 +70,7 @@ fn caa_records_that_allow_nobody_are_seen_before_an_order_fails() {
         pebble.set_caa(VI, &["letsencrypt.org"]).await.unwrap();
         let (_, said) = drimbox(&root, &["check", "acme"]);
         assert!(
-            said.contains("CAA of vi1.market.example allows letsencrypt.org"),
+            said.contains("Ceux de vi1.market.example autorisent letsencrypt.org."),
             "{said}"
         );
     });

@@ -152,7 +152,7 @@ impl Market {
         let step = format!("CAA de {name}");
         let seen = self.means.probe.caa(name).await;
         match (&seen, seen.allows(identities)) {
-            (_, Some(true)) => Verdict::ok(step, seen.to_string()),
+            (_, Some(true)) => Verdict::ok(step, allowed(&seen)),
             (Caa::Unknown, _) => Verdict::warning(
                 step,
                 "le DNS ne répond pas",
@@ -160,12 +160,12 @@ impl Market {
             ),
             (_, None) => Verdict::warning(
                 step,
-                seen.to_string(),
+                allowed(&seen),
                 "vérifier que l'autorité est bien l'une de celles-là : elle ne dit pas sous quel nom",
             ),
             (_, Some(false)) => {
                 let (what, remedy) = words::explain(Cause::Caa);
-                Verdict::failed(step, format!("{what} ({seen})"), remedy)
+                Verdict::failed(step, format!("{what} {}", allowed(&seen)), remedy)
             }
         }
     }
@@ -200,6 +200,18 @@ impl Market {
             Port80::Refused => unsure(format!("{addresses} refuse les connexions")),
             Port80::Silent => unsure(format!("{addresses} ne répond pas")),
         }
+    }
+}
+
+/// What CAA records allow, a French phrase.
+fn allowed(seen: &Caa) -> String {
+    match seen {
+        Caa::Unknown => "le DNS ne répond pas".to_owned(),
+        Caa::Open => "aucun enregistrement ne restreint ce nom".to_owned(),
+        Caa::Only { at, issuers } if issuers.is_empty() => {
+            format!("Ceux de {at} n'autorisent personne.")
+        }
+        Caa::Only { at, issuers } => format!("Ceux de {at} autorisent {}.", issuers.join(", ")),
     }
 }
 
