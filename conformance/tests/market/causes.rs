@@ -53,7 +53,10 @@ fn caa_records_that_allow_nobody_are_seen_before_an_order_fails() {
             .set("acme.dns_servers", vec![pebble.name_server().to_string()]);
         config.write().unwrap();
         let (_, said) = drimbox(&root, &["check", "acme"]);
-        assert!(said.contains("aucun enregistrement ne restreint ce nom"), "{said}");
+        assert!(
+            said.contains("aucun enregistrement ne restreint ce nom"),
+            "{said}"
+        );
 
         // Of the name above: it counts for all names below (RFC 8659 §3).
         pebble.set_caa("market.example", &[";"]).await.unwrap();

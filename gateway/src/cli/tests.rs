@@ -388,3 +388,18 @@ fn a_service_that_does_not_run_ends_the_command_with_code_1() {
     assert_eq!(ended.code, ExitCode::from(1));
     assert!(ended.err.contains("does not run"), "{}", ended.err);
 }
+
+#[test]
+fn an_account_is_closed_only_by_somebody_who_says_so_twice() {
+    let (_folder, path) = configured();
+    let service = Scripted::default();
+    let ended = drimbox(&service, &["acme", "deactivate", "--config", &path]);
+    assert_eq!(ended.code, ExitCode::from(USAGE));
+    assert!(ended.err.contains("--yes"), "{}", ended.err);
+    assert!(service.asked.borrow().is_empty());
+
+    let yes = ["acme", "deactivate", "--yes", "--config", &path];
+    assert_eq!(drimbox(&service, &yes).code, ExitCode::SUCCESS);
+    let expected = format!("{:?}", AcmeCommand::Deactivate(None));
+    assert_eq!(*service.asked.borrow(), [expected]);
+}

@@ -64,11 +64,10 @@ impl Market {
         let mut identities = Vec::new();
         for authority in self.authorities.iter() {
             let (verdict, names) = self.authority(&authority.directory).await;
-            if verdict.outcome == Outcome::Ok {
-                verdicts.push(verdict);
+            let answers = verdict.outcome == Outcome::Ok;
+            verdicts.push(verdict);
+            if answers {
                 verdicts.push(self.account(authority).await);
-            } else {
-                verdicts.push(verdict);
             }
             identities.extend(names);
         }
