@@ -29,6 +29,17 @@ pub struct Authority {
     pub preferred_chain: Option<String>,
 }
 
+/// How the account at an authority stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountStanding {
+    /// None was made yet.
+    None,
+    /// The authority knows it, at this address.
+    Open(String),
+    /// The authority does not know it, or it was closed: the next order makes another.
+    Lost,
+}
+
 /// The key that a commercial authority gave for an account.
 #[derive(Clone)]
 pub struct ExternalAccount {
@@ -185,6 +196,20 @@ impl Accounts {
         })
     }
 
+    /// Asks the authority how the account stands, with the key at hand; makes none and changes nothing.
+    ///
+    /// # Errors
+    /// When the authority cannot be reached, or the store cannot be read.
+    pub async fn standing(&self, authority: &Authority) -> Result<AccountStanding, Failure> {
+        let _one = self.making.lock().await;
+        let Some(kept) = self.kept(authority).await? else {
+            return Ok(AccountStanding::None);
+        };
+        let exchange = Exchange::new(Arc::clone(&self.transport));
+        let known = self.known(&kept, authority, &exchange).await?;
+        Ok(known.map_or(AccountStanding::Lost, AccountStanding::Open))
+    }
+
     /// Asks the authority whether it knows the account, and forgets it when it does not (RFC 8555 §7.3.1): its data were
     /// lost there, it was closed, or its key was changed without our keeping the new one.
     pub(crate) async fn confirm(&self, authority: &Authority) -> Result<(), Failure> {
@@ -193,7 +218,21 @@ impl Accounts {
             return Ok(());
         };
         let exchange = Exchange::new(Arc::clone(&self.transport));
-        let failed = |error| self.failure(&error, &exchange, authority);
+        match self.known(&kept, authority, &exchange).await {
+            Ok(None) => self.forget(authority).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The address of the account with this key (RFC 8555 §7.3.1, `onlyReturnExisting`); `None` when the authority has
+    /// none.
+    async fn known(
+        &self,
+        kept: &Kept,
+        authority: &Authority,
+        exchange: &Exchange,
+    ) -> Result<Option<String>, Failure> {
+        let failed = |error| self.failure(&error, exchange, authority);
         let key = kept.pkcs8()?;
         let made = Key::from_pkcs8_der(key.clone_key()).map_err(failed)?;
         let known = Account::builder_with_http(Box::new(exchange.clone()))
@@ -203,12 +242,13 @@ impl Accounts {
             )
             .await;
         match known {
+            Ok((account, _)) => Ok(Some(account.id().to_owned())),
             Err(instant_acme::Error::Api(problem))
                 if matches!(kind(&problem), "accountDoesNotExist" | "unauthorized") =>
             {
-                self.forget(authority).await
+                Ok(None)
             }
-            _ => Ok(()),
+            Err(error) => Err(failed(error)),
         }
     }
 

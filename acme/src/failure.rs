@@ -20,6 +20,8 @@ const MAX_SAID: usize = 300;
 pub enum Cause {
     /// The name has no address in the DNS: have it published.
     NameUnresolved,
+    /// The DNS has another address for the name than that of this service: correct the record.
+    PointsElsewhere,
     /// Another machine answers under the name: correct the DNS record or the translation of addresses.
     AnsweredElsewhere,
     /// Nothing answers on port 80: open it from the Internet to this service.
@@ -54,8 +56,9 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, for metrics that show each of them from the start.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NameUnresolved,
+        Self::PointsElsewhere,
         Self::AnsweredElsewhere,
         Self::PortBlocked,
         Self::Caa,
@@ -78,6 +81,7 @@ impl Cause {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NameUnresolved => "name_unresolved",
+            Self::PointsElsewhere => "points_elsewhere",
             Self::AnsweredElsewhere => "answered_elsewhere",
             Self::PortBlocked => "port_blocked",
             Self::Caa => "caa",
@@ -102,6 +106,7 @@ impl Cause {
         !matches!(
             self,
             Self::NameUnresolved
+                | Self::PointsElsewhere
                 | Self::AnsweredElsewhere
                 | Self::PortBlocked
                 | Self::Install

@@ -18,6 +18,7 @@ mod account;
 mod attempt;
 mod certificate;
 mod clock;
+mod dns;
 mod failure;
 mod lifecycle;
 mod name;
@@ -28,19 +29,20 @@ mod schedule;
 mod store;
 mod transport;
 
-pub use account::{Accounts, Authority, ExternalAccount};
+pub use account::{AccountStanding, Accounts, Authority, ExternalAccount};
 pub use certificate::{Issued, KeyType, NotUsable};
 pub use clock::{Clock, Random, SystemClock, SystemRandom, UnixTime};
+pub use dns::{Caa, CaaRecord, DnsResolver, Resolver, SystemResolver};
 pub use failure::{Cause, Failure};
 pub use lifecycle::{InstallError, Installer, Lifecycle, Parts, Reason, Settings, Status};
 pub use name::{DnsName, NotAName};
-pub use probe::{Port80, Probe, Resolver, Seen, SystemProbe, SystemResolver};
+pub use probe::{Port80, Probe, Seen, SystemProbe};
 pub use record::current_record;
 pub use schedule::{Age, Validity};
 pub use store::{FileStore, Store, StoreError, Tokens};
 pub use transport::{
     HttpsTransport, Request, Response, Transport, TransportError, TransportSettings,
-    TransportSetupError,
+    TransportSetupError, caa_identities,
 };
 
 /// A future that a trait object can return.

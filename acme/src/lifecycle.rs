@@ -115,6 +115,8 @@ pub struct Status {
     pub last_failure: Option<Failure>,
     /// Whether a new certificate was put in service in this step.
     pub renewed: bool,
+    /// Authorities that asked to be left alone, with the end of that.
+    pub blocked: Vec<(String, UnixTime)>,
     /// What stood in the way in this step, also where another authority then gave a certificate.
     pub met: Vec<Failure>,
 }
@@ -177,12 +179,17 @@ impl Lifecycle {
         }
     }
 
-    /// How things stand, from what is kept: nothing is done, nobody is asked.
+    /// Whether a step is under way now; an order may take minutes.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.busy.try_lock().is_err()
+    }
+
+    /// How things stand, from what is kept: nothing is done, nobody is asked, and a step under way is not waited for.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn standing(&self) -> Result<Status, Failure> {
-        let _one = self.busy.lock().await;
         let record = self.records.load().await?;
         let current = self.records.certificate(Slot::Current).await?;
         let validity = current.as_ref().and_then(|current| current.validity().ok());
@@ -199,6 +206,7 @@ impl Lifecycle {
             next,
             wake: next.0,
             failures: record.failures,
+            blocked: record.blocked(self.parts.clock.now()),
             last_failure: record.last_failure,
             renewed: false,
             met: Vec::new(),
@@ -300,6 +308,7 @@ impl Lifecycle {
             next,
             wake: next.0.min(look),
             failures: record.failures,
+            blocked: record.blocked(self.parts.clock.now()),
             last_failure: record.last_failure,
             renewed,
             met: std::mem::take(met),
@@ -439,6 +448,7 @@ impl Lifecycle {
             next: (at, Reason::Retry),
             wake: at,
             failures: 1,
+            blocked: Vec::new(),
             last_failure: Some(failure),
             renewed: false,
             met,

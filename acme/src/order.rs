@@ -47,25 +47,37 @@ impl Ordering<'_> {
         current: Option<&Issued>,
     ) -> Result<Issued, Failure> {
         let open = self.parts.accounts.open(self.authority).await?;
-        let mut order = match self.resume(&open, record).await? {
+        match self.advance(&open, record, current).await {
+            Ok(issued) => Ok(issued),
+            Err(failure) => Err(self.seen_in_dns(failure, &open.exchange).await),
+        }
+    }
+
+    async fn advance(
+        &self,
+        open: &Open,
+        record: &mut Record,
+        current: Option<&Issued>,
+    ) -> Result<Issued, Failure> {
+        let mut order = match self.resume(open, record).await? {
             Some(order) => order,
-            None => self.place(&open, record, current).await?,
+            None => self.place(open, record, current).await?,
         };
         let started = self.parts.clock.now();
         let mut pause = FIRST_POLL;
         loop {
             match order.state().status {
-                OrderStatus::Pending => self.authorise(&open, &mut order, record).await?,
+                OrderStatus::Pending => self.authorise(open, &mut order, record).await?,
                 OrderStatus::Ready => {
-                    self.finalise(&open, &mut order, record).await?;
+                    self.finalise(open, &mut order, record).await?;
                     if order.state().status == OrderStatus::Valid {
                         continue;
                     }
                 }
                 OrderStatus::Processing => {}
-                OrderStatus::Valid => return self.download(&open, order, record).await,
+                OrderStatus::Valid => return self.download(open, order, record).await,
                 OrderStatus::Invalid => {
-                    let failure = self.why_invalid(&open, &order, record).await;
+                    let failure = self.why_invalid(open, &order, record).await;
                     self.drop_order(record).await?;
                     return Err(failure);
                 }
@@ -89,6 +101,19 @@ impl Ordering<'_> {
                 .await
                 .map_err(|error| self.failure(&error, &open.exchange))?;
         }
+    }
+
+    /// What the zone's CAA records say of a refusal that may come from them. Some authorities call it a refused name.
+    async fn seen_in_dns(&self, mut failure: Failure, exchange: &Exchange) -> Failure {
+        if !matches!(failure.cause, Cause::Caa | Cause::NameRefused) {
+            return failure;
+        }
+        let caa = self.parts.probe.caa(&self.settings.name).await;
+        if caa.allows(&exchange.identities()) == Some(false) {
+            failure.cause = Cause::Caa;
+        }
+        failure.detail = format!("{}; seen from here: {caa}", failure.detail);
+        failure
     }
 
     /// The order under way, as the authority sees it now. `None` when there is none here, when it is gone there, or
@@ -395,12 +420,16 @@ async fn fetch(account: &Account, exchange: &Exchange, url: String) -> Option<St
 /// Puts together what the authority says of a validation (RFC 8555 §8.2) and what is seen from here.
 fn diagnose(problem: &Problem, seen: Option<&Seen>) -> Failure {
     let port80 = seen.map(|seen| seen.port80);
+    let elsewhere = seen.is_some_and(|seen| !seen.elsewhere.is_empty());
     // Whoever could not connect, or got a wrong answer, has found an address: what cannot be resolved here is then no
     // reason to doubt the name.
     let cause = match kind(problem) {
         "dns" => Cause::NameUnresolved,
         "caa" => Cause::Caa,
         "rateLimited" => Cause::RateLimited,
+        "connection" | "tls" | "unauthorized" | "incorrectResponse" | "malformed" if elsewhere => {
+            Cause::PointsElsewhere
+        }
         "connection" | "tls" => match port80 {
             Some(Port80::Other) => Cause::AnsweredElsewhere,
             _ => Cause::PortBlocked,
@@ -422,6 +451,9 @@ fn diagnose(problem: &Problem, seen: Option<&Seen>) -> Failure {
 fn describe(seen: &Seen) -> String {
     let addresses: Vec<String> = seen.addresses.iter().map(ToString::to_string).collect();
     let addresses = addresses.join(", ");
+    if !seen.elsewhere.is_empty() {
+        return format!("the DNS has {addresses}, which is not where this service is");
+    }
     match seen.port80 {
         Port80::NotTried => "no address is found for the name".to_owned(),
         Port80::Ours => format!("{addresses} answers as it should"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::dns::{Caa, Resolver, SystemResolver};
 use crate::name::DnsName;
 use crate::{BoxFuture, CHALLENGE_PATH};
 
@@ -36,6 +37,8 @@ pub enum Port80 {
 pub struct Seen {
     /// Addresses of the name.
     pub addresses: Vec<IpAddr>,
+    /// Those among them that are not this service's, as far as its addresses are known.
+    pub elsewhere: Vec<IpAddr>,
     /// The worst of what its addresses answered: an authority may ask any of them.
     pub port80: Port80,
 }
@@ -49,27 +52,9 @@ pub trait Probe: Send + Sync + fmt::Debug {
         token: &'a str,
         expected: &'a str,
     ) -> BoxFuture<'a, Seen>;
-}
 
-/// Finds the addresses of a name.
-pub trait Resolver: Send + Sync + fmt::Debug {
-    /// Its addresses; empty when there are none.
-    fn addresses<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Vec<IpAddr>>;
-}
-
-/// The resolver of the machine.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemResolver;
-
-impl Resolver for SystemResolver {
-    fn addresses<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Vec<IpAddr>> {
-        Box::pin(async move {
-            match tokio::net::lookup_host((name, 80)).await {
-                Ok(found) => found.map(|address| address.ip()).collect(),
-                Err(_) => Vec::new(),
-            }
-        })
-    }
+    /// Asks which authorities the name's zone allows.
+    fn caa<'a>(&'a self, name: &'a DnsName) -> BoxFuture<'a, Caa>;
 }
 
 /// Looks over the network of this machine. Behind some routers the public address cannot be reached from inside: what
@@ -77,6 +62,8 @@ impl Resolver for SystemResolver {
 #[derive(Debug, Clone)]
 pub struct SystemProbe {
     resolver: Arc<dyn Resolver>,
+    /// The public addresses of this service; empty: not known.
+    ours: Vec<IpAddr>,
     port: u16,
     timeout: Duration,
 }
@@ -87,9 +74,22 @@ impl SystemProbe {
     pub fn new(resolver: Arc<dyn Resolver>, port: u16, timeout: Duration) -> Self {
         Self {
             resolver,
+            ours: Vec::new(),
             port,
             timeout,
         }
+    }
+
+    /// One that knows the public addresses at which the name should point.
+    #[must_use]
+    pub fn at(self, ours: Vec<IpAddr>) -> Self {
+        Self { ours, ..self }
+    }
+
+    /// One that asks this resolver.
+    #[must_use]
+    pub fn asking(self, resolver: Arc<dyn Resolver>) -> Self {
+        Self { resolver, ..self }
     }
 }
 
@@ -129,11 +129,18 @@ impl Probe for SystemProbe {
                     port80 = Some(here);
                 }
             }
+            let known = |address: &IpAddr| self.ours.is_empty() || self.ours.contains(address);
+            let elsewhere = addresses.iter().filter(|address| !known(address));
             Seen {
+                elsewhere: elsewhere.copied().collect(),
                 addresses,
                 port80: port80.unwrap_or(Port80::NotTried),
             }
         })
+    }
+
+    fn caa<'a>(&'a self, name: &'a DnsName) -> BoxFuture<'a, Caa> {
+        Box::pin(Caa::of(name, self.resolver.as_ref()))
     }
 }
 
@@ -161,6 +168,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::dns::CaaRecord;
 
     #[derive(Debug)]
     struct Fixed(Vec<IpAddr>);
@@ -168,6 +176,10 @@ mod tests {
     impl Resolver for Fixed {
         fn addresses<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Vec<IpAddr>> {
             Box::pin(async { self.0.clone() })
+        }
+
+        fn caa<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<Vec<CaaRecord>>> {
+            Box::pin(async { None })
         }
     }
 
@@ -202,5 +214,18 @@ mod tests {
         let port = closed.local_addr().unwrap().port();
         drop(closed);
         assert_eq!(look(&["127.0.0.1"], port).await.port80, Port80::Refused);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_points_at_another_address_is_told_where_the_own_one_is_known() {
+        let ours = answering("token.thumb").await;
+        let name = DnsName::parse("vi1.centre.example").unwrap();
+        let loopback: IpAddr = [127, 0, 0, 1].into();
+        let resolver = Arc::new(Fixed(vec![loopback]));
+        let probe = SystemProbe::new(resolver, ours, Duration::from_secs(20));
+        let probe = probe.at(vec![[192, 0, 2, 1].into()]);
+        let seen = probe.look(&name, "token", "token.thumb").await;
+        assert_eq!(seen.elsewhere, [loopback]);
+        assert!(look(&["127.0.0.1"], ours).await.elsewhere.is_empty());
     }
 }

@@ -37,6 +37,16 @@ pub(crate) struct Record {
     pub(crate) blocked: BTreeMap<String, UnixTime>,
 }
 
+impl Record {
+    /// Authorities that want to be left alone at `now`, and until when.
+    pub(crate) fn blocked(&self, now: UnixTime) -> Vec<(String, UnixTime)> {
+        let blocked = self.blocked.iter().filter(|(_, until)| **until > now);
+        blocked
+            .map(|(directory, until)| (directory.clone(), *until))
+            .collect()
+    }
+}
+
 /// An order that an authority has taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pending {

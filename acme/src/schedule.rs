@@ -166,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn boxes_that_were_installed_together_do_not_all_come_at_once() {
+        let due = |chance| days(100, 160).due(&Fixed(chance));
+        assert_eq!(due(0.5).since(due(0.0)), Duration::from_secs(DAY * 3 / 2));
+        let wait = |chance| backoff(20, None, &Fixed(chance));
+        let hours = |hours: f64| Duration::from_secs_f64(hours * 3_600.0);
+        assert_eq!([wait(0.0), wait(0.5)], [hours(6.0), hours(6.3)]);
+    }
+
+    #[test]
     fn the_moment_in_a_window_is_drawn_once() {
         let at = UnixTime::from_secs;
         let first = Window::choose(at(100), at(200), None, &Fixed(0.5)).unwrap();

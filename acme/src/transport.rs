@@ -271,6 +271,8 @@ pub(crate) struct Noticed {
 pub(crate) struct Exchange {
     transport: Arc<dyn Transport>,
     noticed: Arc<Mutex<Noticed>>,
+    /// By which names the authority goes in CAA records, as its directory says (RFC 8555 §7.1.1).
+    identities: Arc<Mutex<Vec<String>>>,
 }
 
 impl Exchange {
@@ -278,7 +280,14 @@ impl Exchange {
         Self {
             transport,
             noticed: Arc::default(),
+            identities: Arc::default(),
         }
+    }
+
+    /// The names of the authority in CAA records; empty when it does not say.
+    pub(crate) fn identities(&self) -> Vec<String> {
+        let identities = self.identities.lock();
+        identities.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was noticed since the last call of this.
@@ -325,6 +334,13 @@ impl HttpClient for Exchange {
             let request = Request::from_parts(head, body.to_bytes());
             let mut answer = exchange.transport.send(request).await;
             exchange.notice(&answer);
+            if is_get && let Ok(answer) = &answer {
+                let said = caa_identities(answer.body());
+                if !said.is_empty() {
+                    let identities = exchange.identities.lock();
+                    *identities.unwrap_or_else(PoisonError::into_inner) = said;
+                }
+            }
             if let Ok(answer) = &mut answer
                 && is_get
                 && !answer.headers().contains_key(RETRY_AFTER)
@@ -340,6 +356,16 @@ impl HttpClient for Exchange {
             }
         })
     }
+}
+
+/// `meta.caaIdentities` of a directory (RFC 8555 §7.1.1), sixteen at most; empty where it has none.
+#[must_use]
+pub fn caa_identities(directory: &[u8]) -> Vec<String> {
+    let directory: serde_json::Value = serde_json::from_slice(directory).unwrap_or_default();
+    let named = directory.pointer("/meta/caaIdentities");
+    let named = named.and_then(serde_json::Value::as_array);
+    let texts = named.into_iter().flatten().filter_map(|one| one.as_str());
+    texts.take(16).map(str::to_ascii_lowercase).collect()
 }
 
 fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {

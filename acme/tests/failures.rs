@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use acme::{Accounts, Cause, Clock as _, Failure, Port80, Seen, Status};
+use acme::{AccountStanding, Accounts, Caa, Cause, Clock as _, Failure, Port80, Seen, Status};
 use support::{Bench, Validation};
 
 async fn failure_of(bench: &Bench) -> (Status, Failure) {
@@ -26,6 +26,7 @@ async fn validation(kind: &'static str, addresses: usize, port80: Port80) -> Fai
         .behave(|b| b.validation = Validation::Refused(kind));
     *bench.probe.0.lock().unwrap() = Seen {
         addresses: vec![[192, 0, 2, 7].into(); addresses],
+        elsewhere: Vec::new(),
         port80,
     };
     failure_of(&bench).await.1
@@ -67,6 +68,68 @@ async fn failures_of_validation_are_told_apart_by_what_is_seen_from_both_sides()
         detail.contains("192.0.2.7 refuses connections on port 80"),
         "{detail}"
     );
+}
+
+#[tokio::test]
+async fn a_name_that_the_dns_sends_elsewhere_is_told_apart_from_a_closed_port() {
+    for (kind, port80) in [
+        ("connection", Port80::Silent),
+        ("unauthorized", Port80::Other),
+    ] {
+        let bench = Bench::new(1);
+        bench
+            .authority()
+            .behave(|b| b.validation = Validation::Refused(kind));
+        *bench.probe.0.lock().unwrap() = Seen {
+            addresses: vec![[192, 0, 2, 7].into()],
+            elsewhere: vec![[192, 0, 2, 7].into()],
+            port80,
+        };
+        let failure = failure_of(&bench).await.1;
+        assert_eq!(failure.cause, Cause::PointsElsewhere, "{kind}: {failure}");
+        assert!(failure.detail.contains("192.0.2.7"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn caa_records_explain_a_refusal_that_the_authority_calls_something_else() {
+    let refused = async |records: Caa| {
+        let bench = Bench::new(1);
+        bench.authority().behave(|b| b.refuses_name = true);
+        *bench.probe.1.lock().unwrap() = records;
+        failure_of(&bench).await.1
+    };
+    let only = |issuer: &str| Caa::Only {
+        at: "centre.example".into(),
+        issuers: vec![issuer.into()],
+    };
+    let failure = refused(only("other.example")).await;
+    assert_eq!(failure.cause, Cause::Caa, "{failure}");
+    let said = "CAA of centre.example allows other.example";
+    assert!(failure.detail.contains(said), "{failure}");
+    for allowed in [only("ca0.example"), Caa::Open, Caa::Unknown] {
+        assert_eq!(refused(allowed).await.cause, Cause::NameRefused);
+    }
+    // What the authority says itself counts, whatever is seen from here.
+    let bench = Bench::new(1);
+    bench
+        .authority()
+        .behave(|b| b.validation = Validation::Refused("caa"));
+    assert_eq!(failure_of(&bench).await.1.cause, Cause::Caa);
+}
+
+#[tokio::test]
+async fn how_an_account_stands_is_asked_without_making_one() {
+    let bench = Bench::new(1);
+    let authority = &bench.configured()[0];
+    let standing = async || accounts(&bench).standing(authority).await.unwrap();
+    assert_eq!(standing().await, AccountStanding::None);
+    bench.start().tick().await;
+    let open = AccountStanding::Open("https://ca0.example/account/0".into());
+    assert_eq!(standing().await, open);
+    bench.authority().forget_accounts();
+    assert_eq!(standing().await, AccountStanding::Lost);
+    assert_eq!(bench.authority().accounts(), 1);
 }
 
 #[tokio::test]
@@ -141,6 +204,8 @@ async fn nothing_is_asked_before_the_time_that_a_rate_limit_names() {
     assert_eq!(failure.cause, Cause::RateLimited);
     assert_eq!(failure.retry_at, Some(until));
     assert_eq!(status.next.0, until);
+    let directory = "https://ca0.example/directory".to_owned();
+    assert_eq!(status.blocked, [(directory, until)]);
     bench.clock.set(until);
     assert!(bench.start().tick().await.renewed);
 }

@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use acme::{
-    Accounts, Authority, BoxFuture, Clock, DnsName, FileStore, InstallError, Installer, Issued,
-    KeyType, Lifecycle, Parts, Port80, Probe, Random, Seen, Settings, Store, StoreError, Tokens,
-    Transport, UnixTime,
+    Accounts, Authority, BoxFuture, Caa, Clock, DnsName, FileStore, InstallError, Installer,
+    Issued, KeyType, Lifecycle, Parts, Port80, Probe, Random, Seen, Settings, Store, StoreError,
+    Tokens, Transport, UnixTime,
 };
 
 use zeroize::Zeroizing;
@@ -105,20 +105,26 @@ impl Installer for Served {
 
 /// A probe that sees what it is told.
 #[derive(Debug)]
-pub struct Told(pub Mutex<Seen>);
+pub struct Told(pub Mutex<Seen>, pub Mutex<Caa>);
 
 impl Default for Told {
     fn default() -> Self {
-        Self(Mutex::new(Seen {
+        let seen = Seen {
             addresses: vec![[192, 0, 2, 1].into()],
+            elsewhere: Vec::new(),
             port80: Port80::Ours,
-        }))
+        };
+        Self(Mutex::new(seen), Mutex::new(Caa::Open))
     }
 }
 
 impl Probe for Told {
     fn look<'a>(&'a self, _: &'a DnsName, _: &'a str, _: &'a str) -> BoxFuture<'a, Seen> {
         Box::pin(async { self.0.lock().unwrap().clone() })
+    }
+
+    fn caa<'a>(&'a self, _: &'a DnsName) -> BoxFuture<'a, Caa> {
+        Box::pin(async { self.1.lock().unwrap().clone() })
     }
 }
 

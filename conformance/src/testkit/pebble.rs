@@ -1,8 +1,10 @@
 //! Pebble, the ACME authority of Let's Encrypt for tests, with a name server that answers loopback for every name.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http::Method;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -29,6 +31,8 @@ pub struct PebbleSettings {
 pub struct Pebble {
     process: Process,
     _names: Process,
+    dns: u16,
+    names_management: u16,
     port: u16,
     management: u16,
     folder: PathBuf,
@@ -96,6 +100,8 @@ impl Pebble {
         Ok(Self {
             process,
             _names: names,
+            dns,
+            names_management,
             port,
             management,
             folder: folder.to_owned(),
@@ -119,6 +125,53 @@ impl Pebble {
         let file = self.folder.join("root.pem");
         std::fs::write(&file, pem).map_err(KitError::io("write", &file))?;
         Ok(file)
+    }
+
+    /// The name server that it asks, for others to ask too.
+    #[must_use]
+    pub fn name_server(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.dns).into()
+    }
+
+    /// Gives a name CAA records of the kind `issue` with these values (RFC 8659 §4.2). Pebble itself looks at none.
+    ///
+    /// # Errors
+    /// When the name server does not take them.
+    pub async fn set_caa(&self, name: &str, issuers: &[&str]) -> Result<(), KitError> {
+        let policy = |issuer: &&str| json!({ "tag": "issue", "value": issuer });
+        let policies: Vec<_> = issuers.iter().map(policy).collect();
+        // It compares names as they stand in the question.
+        let records = json!({ "host": format!("{name}."), "policies": policies });
+        let url = format!("http://127.0.0.1:{}/add-caa", self.names_management);
+        let answer = Client::plain()?
+            .request(Method::POST, &url)
+            .body(records.to_string())
+            .send()
+            .await?;
+        match answer.status().is_success() {
+            true => Ok(()),
+            false => Err(KitError::Invalid {
+                what: "CAA records".into(),
+                reason: answer.text().await?,
+            }),
+        }
+    }
+
+    /// What it says of the certificate with this serial number, in hexadecimal: `Valid` or `Revoked`.
+    ///
+    /// # Errors
+    /// When it knows none with that number.
+    pub async fn status_of(&self, serial: &str) -> Result<String, KitError> {
+        let url = format!(
+            "https://{HOST}:{}/cert-status-by-serial/{serial}",
+            self.management
+        );
+        let status = self.client.get(&url).send().await?.json().await?;
+        let status = status.get("Status").and_then(|status| status.as_str());
+        status.map(str::to_owned).ok_or_else(|| KitError::Invalid {
+            what: format!("status of the certificate {serial}"),
+            reason: "Pebble does not say it".into(),
+        })
     }
 
     /// Stops answering until [`Self::resume`]; connections stay open.

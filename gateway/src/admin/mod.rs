@@ -3,6 +3,7 @@
 //! Nothing of that names a patient or a study, or changes anything. What does is below `/api`, for
 //! whoever has the token of the administrator.
 
+mod acme;
 mod addresses;
 mod certificates;
 mod exams;
@@ -27,6 +28,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+pub use acme::{AcmeApi, OfAuthority, OfName};
 pub use addresses::{AddressList, AddressListError};
 pub use certificates::CertificatesApi;
 pub use exams::ExamsApi;

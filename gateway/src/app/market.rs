@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{AcmeApi, AdminToken};
+use crate::audit::Audit;
 use crate::certs::market::{Market, port80};
 use crate::config::Config;
 use crate::net::{Capacity, Listener, ListenerKind, NamedConfigs, Security};
@@ -45,6 +47,17 @@ pub(super) async fn bind(
 }
 
 impl MarketParts {
+    /// What an administrator with the token may ask and do.
+    pub(super) fn api(&self, audit: Audit, token: AdminToken) -> axum::Router {
+        let market = self.market.clone();
+        AcmeApi {
+            market,
+            audit,
+            token,
+        }
+        .router()
+    }
+
     /// Answers port 80 from now on and until the very end, then keeps the certificates in date.
     pub(super) fn start(
         self,

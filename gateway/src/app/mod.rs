@@ -1,5 +1,6 @@
 //! The composition root: builds every part, starts and stops listeners in order.
 
+mod acme;
 mod alerts;
 mod check;
 mod check_psc;
@@ -15,6 +16,8 @@ mod names;
 pub mod peer;
 pub mod psc;
 mod refusals;
+#[cfg(all(test, feature = "aws_lc_rs"))]
+mod three_years;
 mod tls;
 mod trail;
 mod trust;
@@ -41,7 +44,7 @@ use crate::cache::{Bounds, Cache};
 use crate::certs::presented::{self, Recorder};
 use crate::certs::{self, inventory::Inventory};
 use crate::cli::{
-    ExamsCommand, Fetch, FetchError, Fetched, Progress, Service, TrustCommand, Verdict,
+    AcmeCommand, ExamsCommand, Fetch, FetchError, Fetched, Progress, Service, TrustCommand, Verdict,
 };
 use crate::config::{
     Config, Pacs, PacsDimse, Pixels, ProxyConfig, Resource, UnnamedSyntax, Upstream,
@@ -115,6 +118,10 @@ impl Service for App {
         }
         let health = Health::start(&parts, config.cache.max_bytes, background.clone());
         let mut api = admin_api(&config, &parts)?;
+        if let Some(market) = &listeners.market {
+            let token = AdminToken::load_or_make(&config.data_dir)?;
+            api = api.merge(market.api(parts.audit.clone(), token));
+        }
         if let Some(alerts) = parts.alerts.clone() {
             api = api.merge(certs::alerts::acknowledge::router(alerts.clone()));
             behind.spawn(alerts::run(alerts, inventory, background.clone()));
@@ -184,6 +191,10 @@ impl Service for App {
 
     async fn exams(&self, config: &Config, command: &ExamsCommand) -> anyhow::Result<String> {
         exams::run(config, command).await
+    }
+
+    async fn acme(&self, config: &Config, command: &AcmeCommand) -> anyhow::Result<String> {
+        acme::run(config, command).await
     }
 
     async fn trust(&self, config: &Config, command: &TrustCommand) -> anyhow::Result<String> {

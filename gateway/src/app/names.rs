@@ -104,29 +104,52 @@ impl Names {
                 },
                 _ = looks.tick() => false,
             };
-            let now = self.stamps();
-            let is_new = |file: &Path| now.get(file) != seen.get(file);
-            let changed = |file: &Path| all || is_new(file);
-            for (host, identity) in &self.files {
-                let files = [&identity.certificate_file, &identity.key_file];
-                if files.iter().any(|file| changed(file)) {
-                    let outcome = self.certificate(host, identity);
-                    if outcome.is_ok() && files.iter().any(|file| is_new(file)) {
-                        record(&audit, host).await;
-                    }
-                    told(host, outcome);
+            for read in self.look(&mut seen, all, SystemTime::now()) {
+                if read.is_new && read.outcome.is_ok() {
+                    record(&audit, read.what).await;
                 }
+                told(read.what, read.outcome);
             }
-            if let Some(file) = self.client_ca_file.as_deref().filter(|file| changed(file)) {
-                told("client_ca_file", self.authorities(file));
-            }
-            seen = now;
         }
     }
 
-    fn certificate(&self, host: &str, identity: &ServerIdentity) -> Result<(), TlsError> {
+    /// Reads what changed since `seen`, or all of it, and uses from `now` on what can be used.
+    pub(super) fn look(&self, seen: &mut Stamps, all: bool, now: SystemTime) -> Vec<Read<'_>> {
+        let stamps = self.stamps();
+        let is_new = |file: &Path| stamps.get(file) != seen.get(file);
+        let mut reads = Vec::new();
+        for (host, identity) in &self.files {
+            let files = [&identity.certificate_file, &identity.key_file];
+            let is_new = files.iter().any(|file| is_new(file));
+            if all || is_new {
+                reads.push(Read {
+                    what: host,
+                    is_new,
+                    outcome: self.certificate(host, identity, now),
+                });
+            }
+        }
+        let changed = |file: &&Path| all || is_new(file);
+        if let Some(file) = self.client_ca_file.as_deref().filter(changed) {
+            reads.push(Read {
+                what: "client_ca_file",
+                // Not a certificate of the gateway.
+                is_new: false,
+                outcome: self.authorities(file),
+            });
+        }
+        *seen = stamps;
+        reads
+    }
+
+    fn certificate(
+        &self,
+        host: &str,
+        identity: &ServerIdentity,
+        now: SystemTime,
+    ) -> Result<(), TlsError> {
         let certificate = tls::certified_key(identity)?;
-        usable(&certificate, host, SystemTime::now())?;
+        usable(&certificate, host, now)?;
         self.configs.replace(host, certificate)
     }
 
@@ -136,7 +159,8 @@ impl Names {
         Ok(())
     }
 
-    fn stamps(&self) -> HashMap<PathBuf, Option<Stamp>> {
+    /// How the files are now.
+    pub(super) fn stamps(&self) -> Stamps {
         let of_hosts = self
             .files
             .iter()
@@ -148,9 +172,23 @@ impl Names {
     }
 }
 
+/// One reading of the files of a name.
+#[derive(Debug)]
+pub(super) struct Read<'n> {
+    /// The name, or the key of the configuration.
+    pub(super) what: &'n str,
+    /// Whether it is another certificate than before.
+    is_new: bool,
+    /// Why what was there before stays, if it does.
+    pub(super) outcome: Result<(), TlsError>,
+}
+
+/// How files were when they were looked at.
+pub(super) type Stamps = HashMap<PathBuf, Option<Stamp>>;
+
 /// What changes when a file is written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     modified: (i64, i64),
     length: u64,
     inode: u64,

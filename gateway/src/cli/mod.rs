@@ -3,6 +3,7 @@
 //! It parses, loads the configuration, calls [`Service`] and prints; it opens no socket itself.
 //! What an administrator reads is in French.
 
+mod acme;
 mod audit;
 mod backup;
 mod certs;
@@ -28,6 +29,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::config::{self, Config, ConfigError, ProxyConfig};
 use crate::pixels::worker;
 
+pub use acme::AcmeCommand;
 pub(crate) use check::certificate;
 pub use check::check_config;
 pub use exams::{ExamsCommand, NewExam};
@@ -84,6 +86,17 @@ pub trait Service {
         &self,
         config: &Config,
         command: &ExamsCommand,
+    ) -> impl Future<Output = anyhow::Result<String>>;
+
+    /// Asks the running service about its market certificates and accounts, or acts on them; what to print.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or refuses, or an authority does.
+    fn acme(
+        &self,
+        config: &Config,
+        command: &AcmeCommand,
     ) -> impl Future<Output = anyhow::Result<String>>;
 
     /// Asks the running service whom it believes, or changes that; what to print.
@@ -154,6 +167,13 @@ enum Command {
     Keys {
         #[command(subcommand)]
         what: keys::Keys,
+    },
+    #[command(
+        about = "Certificats publics obtenus par la passerelle : état, renouvellement, compte"
+    )]
+    Acme {
+        #[command(subcommand)]
+        what: acme::Acme,
     },
     #[command(about = "Liste blanche des DRIMbox : afficher, vérifier, actualiser")]
     Whitelist {
@@ -343,6 +363,7 @@ fn execute(
         },
         Command::Backup(asked) => backup::backup(&asked, out, err),
         Command::Restore(asked) => backup::restore(&asked, out, err),
+        Command::Acme { what } => acme::execute(what, service, out, err),
         Command::Certs { what } => certs::execute(what, out, err),
         Command::Keys { what } => keys::execute(&what, out, err),
         Command::Whitelist { what } => whitelist::run(what, out, err),

@@ -72,6 +72,12 @@ impl Service for Scripted {
         Ok("fait\n".to_owned())
     }
 
+    async fn acme(&self, _: &Config, command: &AcmeCommand) -> anyhow::Result<String> {
+        self.asked.borrow_mut().push(format!("{command:?}"));
+        anyhow::ensure!(!self.broken, "the service does not run");
+        Ok("fait\n".to_owned())
+    }
+
     async fn trust(&self, _: &Config, command: &TrustCommand) -> anyhow::Result<String> {
         self.asked.borrow_mut().push(format!("{command:?}"));
         anyhow::ensure!(!self.broken, "the service does not run");
@@ -382,4 +388,19 @@ fn a_service_that_does_not_run_ends_the_command_with_code_1() {
     let ended = drimbox(&service, &["exams", "list", "--config", &path]);
     assert_eq!(ended.code, ExitCode::from(1));
     assert!(ended.err.contains("does not run"), "{}", ended.err);
+}
+
+#[test]
+fn an_account_is_closed_only_by_somebody_who_says_so_twice() {
+    let (_folder, path) = configured();
+    let service = Scripted::default();
+    let ended = drimbox(&service, &["acme", "deactivate", "--config", &path]);
+    assert_eq!(ended.code, ExitCode::from(USAGE));
+    assert!(ended.err.contains("--yes"), "{}", ended.err);
+    assert!(service.asked.borrow().is_empty());
+
+    let yes = ["acme", "deactivate", "--yes", "--config", &path];
+    assert_eq!(drimbox(&service, &yes).code, ExitCode::SUCCESS);
+    let expected = format!("{:?}", AcmeCommand::Deactivate(None));
+    assert_eq!(*service.asked.borrow(), [expected]);
 }

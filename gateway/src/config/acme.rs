@@ -1,7 +1,7 @@
 //! `[acme]`: the market certificates of the `vi` names, obtained and renewed by the gateway.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use url::Url;
@@ -33,6 +33,10 @@ pub struct Acme {
     pub ca_file: PathBuf,
     /// Outgoing proxy, asked with CONNECT.
     pub http_proxy: Option<Url>,
+    /// DNS servers that see the names as the Internet does; empty: those of the machine.
+    pub dns_servers: Vec<SocketAddr>,
+    /// The addresses at which the `vi` names should point; empty: not compared.
+    pub public_addresses: Vec<IpAddr>,
     /// The authorities, the first one preferred; at least one.
     pub authorities: Vec<AcmeAuthority>,
 }
@@ -62,6 +66,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<Acme> {
     let authorities = PathBuf::from(psc::SYSTEM_AUTHORITIES);
     let ca_file = section.or("ca_file", authorities, files::certificates);
     let http_proxy = section.optional("http_proxy", psc::proxy);
+    let dns_servers = section.or("dns_servers", Vec::new(), |v| v.list(dns_server));
+    let public_addresses = section.or("public_addresses", Vec::new(), |v| v.list(address));
     let accepted = section.optional("accept_terms", |v| v.boolean());
     let named: Vec<_> = section.sections("authority");
     let count = named.len();
@@ -94,6 +100,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<Acme> {
         staging,
         ca_file,
         http_proxy,
+        dns_servers,
+        public_addresses,
         authorities,
     })
 }
@@ -168,6 +176,28 @@ fn hmac_text(path: &Path) -> Option<zeroize::Zeroizing<String>> {
 
 fn https(value: &Value<'_>) -> Result<String, Fault> {
     psc::https(value).map(|(_, text)| text)
+}
+
+/// An address, with the port of DNS unless it has one.
+fn dns_server(value: &Value<'_>) -> Result<SocketAddr, Fault> {
+    let text = value.text()?;
+    let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    let whole = text.parse::<SocketAddr>();
+    whole.or_else(|_| bare()).map_err(|_| {
+        Fault::new(
+            "ce n'est pas l'adresse IP d'un serveur DNS",
+            "écrire par exemple \"192.0.2.53\", ou \"192.0.2.53:5353\" pour un autre port que 53",
+        )
+    })
+}
+
+fn address(value: &Value<'_>) -> Result<IpAddr, Fault> {
+    value.text()?.parse().map_err(|_| {
+        Fault::new(
+            "ce n'est pas une adresse IP",
+            "écrire l'adresse publique du centre, par exemple \"203.0.113.7\"",
+        )
+    })
 }
 
 fn mail(value: &Value<'_>) -> Result<String, Fault> {

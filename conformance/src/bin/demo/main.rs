@@ -1,5 +1,6 @@
 //! `make demo`: a PACS, a test PKI, sample exams and the gateway in front of them, with a short tour.
 
+mod market;
 mod neighbour;
 mod scene;
 mod tour;

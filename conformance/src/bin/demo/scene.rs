@@ -11,6 +11,7 @@ use conformance::testkit::{
 };
 use serde_json::{Value, json};
 
+use super::market::{Market, VI_HOST};
 use super::neighbour::Neighbour;
 
 /// Host name on which peers find the PACS.
@@ -108,6 +109,7 @@ pub struct Scene {
     pub gateway: Gateway,
     pub pki: Pki,
     pub neighbour: Neighbour,
+    pub market: Market,
     client: Identity,
 }
 
@@ -151,6 +153,8 @@ impl Scene {
 
         let folder_of_network = fresh(&folder, "neighbour")?;
         let mut neighbour = Neighbour::prepare(folder_of_network, &folder).await?;
+        let market = Market::start(&fresh(&folder, "authority")?, &pki).await?;
+        println!("Authority       Pebble, {}", market.directory());
         let at = |port: u16| format!("127.0.0.1:{port}");
         let config = GatewayConfig::new(&fresh(&folder, "gateway")?)?
             .peer(&pki)?
@@ -159,8 +163,13 @@ impl Scene {
             .set("peer.listen", at(ports.peer))
             .set("dimse.ae_title", GATEWAY_TITLE)
             .set("dimse.listen", at(ports.dimse))
-            .pacs(PacsConfig::new(PACS, PACS_TITLE, ports.pacs_dicom).db_host(DB_HOST, &server));
-        let gateway = Gateway::start(neighbour.known_to(config)?).await?;
+            .pacs(
+                PacsConfig::new(PACS, PACS_TITLE, ports.pacs_dicom)
+                    .db_host(DB_HOST, &server)
+                    .set("vi_host", VI_HOST),
+            );
+        let config = market.asked_by(neighbour.known_to(config)?, &pki);
+        let gateway = Gateway::start(config).await?;
         println!("Gateway         drimbox, process {}", gateway.pid());
         let shared = manifest.exam("ct").ok_or(SceneError::NoExam("ct"))?;
         neighbour.open(&orthanc, shared).await?;
@@ -173,6 +182,7 @@ impl Scene {
             gateway,
             pki,
             neighbour,
+            market,
             client,
         };
         let text = format!("{:#}\n", scene.json());
@@ -225,9 +235,10 @@ impl Scene {
                 "ca_file": self.pki.ca_file(),
                 "client_cert_file": self.client.certificate_file,
                 "client_key_file": self.client.key_file,
-                "addresses": { DB_HOST: peer },
+                "addresses": { DB_HOST: peer, VI_HOST: peer },
             },
             "neighbour": self.neighbour.json(),
+            "market": self.market.json(self.gateway.address("peer")),
             "samples": {
                 "manifest_file": self.manifest.root.join(samples::MANIFEST_FILE),
             },

@@ -64,6 +64,16 @@ pub async fn play(scene: &Scene) -> Result<bool, SceneError> {
     .await;
     tour.step("not without the token of a professional", no_token(scene))
         .await;
+    tour.step(
+        "a market certificate, obtained over ACME",
+        scene.market.certificate(scene),
+    )
+    .await;
+    tour.step(
+        "the inventory of certificates",
+        super::market::inventory(scene),
+    )
+    .await;
     println!(
         "\n{}",
         if tour.failures == 0 {
@@ -76,7 +86,7 @@ pub async fn play(scene: &Scene) -> Result<bool, SceneError> {
 }
 
 /// What a step found: a line for the reader, or why it is not what it should be.
-type Outcome = Result<String, String>;
+pub type Outcome = Result<String, String>;
 
 #[derive(Default)]
 struct Tour {

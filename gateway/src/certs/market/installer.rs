@@ -2,11 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use acme::{BoxFuture, DnsName, InstallError, Installer, Issued};
+use acme::{BoxFuture, Clock, DnsName, InstallError, Installer, Issued, UnixTime};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 use rustls_pki_types::ServerName;
 
@@ -20,13 +21,14 @@ const MAX_ROUNDS: usize = 10;
 #[derive(Debug)]
 pub struct MarketInstaller {
     names: Arc<NamedConfigs>,
+    clock: Arc<dyn Clock>,
 }
 
 impl MarketInstaller {
     /// For the names of this listener.
     #[must_use]
-    pub fn new(names: Arc<NamedConfigs>) -> Self {
-        Self { names }
+    pub fn new(names: Arc<NamedConfigs>, clock: Arc<dyn Clock>) -> Self {
+        Self { names, clock }
     }
 }
 
@@ -38,7 +40,7 @@ impl Installer for MarketInstaller {
     ) -> BoxFuture<'a, Result<(), InstallError>> {
         Box::pin(async move {
             let host = name.as_str();
-            let certificate = tried(host, issued)?;
+            let certificate = tried(host, issued, self.clock.now())?;
             self.names
                 .replace(host, certificate)
                 .map_err(|error| InstallError(error.to_string()))
@@ -48,21 +50,22 @@ impl Installer for MarketInstaller {
 
 /// The certificate, ready for the listener, after a handshake with itself. One that has expired is not tried: it is
 /// what there is until the next one.
-fn tried(host: &str, issued: &Issued) -> Result<CertifiedKey, InstallError> {
+fn tried(host: &str, issued: &Issued, now: UnixTime) -> Result<CertifiedKey, InstallError> {
     let unreadable = |error: acme::NotUsable| InstallError(error.to_string());
     let chain = issued.chain().map_err(unreadable)?;
     let key = issued.key().map_err(unreadable)?;
     let certificate = CertifiedKey::from_der(chain, key, &provider())
         .map_err(|error| InstallError(format!("certificate and key do not fit: {error}")))?;
-    if usable(&certificate, host, SystemTime::now()).is_ok() {
-        handshake(host, &certificate)
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+    if usable(&certificate, host, at).is_ok() {
+        handshake(host, &certificate, now)
             .map_err(|error| InstallError(format!("a handshake with itself failed: {error}")))?;
     }
     Ok(certificate)
 }
 
 /// A handshake in memory, whose client trusts the topmost certificate of the chain and nothing else.
-fn handshake(host: &str, certificate: &CertifiedKey) -> Result<(), io::Error> {
+fn handshake(host: &str, certificate: &CertifiedKey, now: UnixTime) -> Result<(), io::Error> {
     let invalid = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut roots = RootCertStore::empty();
     // A single certificate is its own issuer or that of an authority that clients have: nothing to verify it with.
@@ -70,7 +73,7 @@ fn handshake(host: &str, certificate: &CertifiedKey) -> Result<(), io::Error> {
         return Ok(());
     };
     roots.add(top.clone()).map_err(invalid)?;
-    let client = ClientConfig::builder_with_provider(provider())
+    let client = ClientConfig::builder_with_details(provider(), Arc::new(At(now)))
         .with_safe_default_protocol_versions()
         .map_err(invalid)?
         .with_root_certificates(roots)
@@ -109,6 +112,17 @@ fn handshake(host: &str, certificate: &CertifiedKey) -> Result<(), io::Error> {
     Err(io::Error::other("it does not end"))
 }
 
+/// The moment at which a handshake is tried.
+#[derive(Debug)]
+struct At(UnixTime);
+
+impl TimeProvider for At {
+    fn current_time(&self) -> Option<rustls_pki_types::UnixTime> {
+        let since_epoch = Duration::from_secs(self.0.as_secs());
+        Some(rustls_pki_types::UnixTime::since_unix_epoch(since_epoch))
+    }
+}
+
 fn feed<T>(
     wire: &[u8],
     mut read: impl FnMut(&mut &[u8]) -> Result<T, io::Error>,
@@ -124,6 +138,7 @@ fn feed<T>(
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use acme::SystemClock;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
     use super::*;
@@ -153,11 +168,12 @@ mod tests {
         let (issuer, pem) = authority();
         let (_, other) = authority();
         let host = "vi1.centre.example";
-        assert!(tried(host, &issued(host, &issuer, &pem)).is_ok());
-        let wrong_chain = tried(host, &issued(host, &issuer, &other)).unwrap_err();
+        let now = SystemClock.now();
+        assert!(tried(host, &issued(host, &issuer, &pem), now).is_ok());
+        let wrong_chain = tried(host, &issued(host, &issuer, &other), now).unwrap_err();
         assert!(wrong_chain.0.contains("handshake"), "{wrong_chain}");
         let mut wrong_key = issued(host, &issuer, &pem);
         wrong_key.key_pem = KeyPair::generate().unwrap().serialize_pem();
-        assert!(tried(host, &wrong_key).is_err());
+        assert!(tried(host, &wrong_key, now).is_err());
     }
 }

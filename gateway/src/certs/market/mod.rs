@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use acme::{
-    Accounts, Authority, Clock, DnsName, FileStore, HttpsTransport, Lifecycle, Parts, Store,
-    SystemClock, SystemProbe, SystemRandom, Tokens, Transport, TransportSettings, UnixTime,
+    Accounts, Authority, Clock, DnsName, DnsResolver, FileStore, HttpsTransport, Lifecycle, Parts,
+    Probe, Random, Store, SystemClock, SystemProbe, SystemRandom, Tokens, Transport,
+    TransportSettings, UnixTime,
 };
 use anyhow::Context as _;
 use tokio::task::JoinSet;
@@ -37,14 +38,65 @@ const SELF_TOKEN: &str = "drimbox-check-acme";
 /// Folders below one another in the store.
 const MAX_DEPTH: usize = 4;
 
-/// The certificates of all `vi` names that the gateway gets itself, and what they share.
+/// What market certificates are obtained with.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// The way to the authorities.
+    pub transport: Arc<dyn Transport>,
+    /// What explains failures.
+    pub probe: Arc<dyn Probe>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+}
+
+impl Means {
+    /// Those of `[acme]`, with the clock of the machine.
+    ///
+    /// # Errors
+    /// When the authorities' file or the proxy cannot be used.
+    pub fn of(acme: &Acme) -> anyhow::Result<Self> {
+        let roots = net::tls::read_authorities(&acme.ca_file)
+            .context("authorities of the ACME directories (`acme.ca_file`)")?;
+        let settings = TransportSettings {
+            proxy: acme.http_proxy.clone(),
+            ..TransportSettings::default()
+        };
+        Ok(Self {
+            transport: Arc::new(HttpsTransport::new(settings, roots)?),
+            probe: Arc::new(probe(acme)),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        })
+    }
+}
+
+/// Looks at names as the Internet sees them, as far as `[acme]` says how.
+fn probe(acme: &Acme) -> SystemProbe {
+    let probe = SystemProbe::default().at(acme.public_addresses.clone());
+    match acme.dns_servers.is_empty() {
+        true => probe,
+        false => probe.asking(Arc::new(DnsResolver::new(acme.dns_servers.clone()))),
+    }
+}
+
+/// The certificates of all `vi` names that the gateway gets itself, and what they share. Copies share everything.
+#[derive(Clone)]
 pub struct Market {
-    /// One for each name, with the place it has in the inventory: `vi:PACS`.
-    lifecycles: Vec<(String, Lifecycle)>,
+    names: Arc<Vec<Named>>,
     /// The answers to challenges.
     pub tokens: Tokens,
-    transport: Arc<dyn Transport>,
-    directories: Vec<String>,
+    accounts: Arc<Accounts>,
+    authorities: Arc<Vec<Authority>>,
+    means: Means,
+}
+
+/// One `vi` name.
+struct Named {
+    /// Its place in the inventory: `vi:PACS`.
+    place: String,
+    lifecycle: Lifecycle,
 }
 
 impl Market {
@@ -52,33 +104,39 @@ impl Market {
     /// asked yet.
     ///
     /// # Errors
-    /// When the authorities' file or the proxy cannot be used.
+    /// When the authorities' file or the proxy cannot be used, or others can read the keys.
     pub fn build(config: &Config, acme: &Acme, names: &Arc<NamedConfigs>) -> anyhow::Result<Self> {
-        let roots = net::tls::read_authorities(&acme.ca_file)
-            .context("authorities of the ACME directories (`acme.ca_file`)")?;
-        let settings = TransportSettings {
-            proxy: acme.http_proxy.clone(),
-            ..TransportSettings::default()
-        };
-        let transport: Arc<dyn Transport> = Arc::new(HttpsTransport::new(settings, roots)?);
+        Self::with(Means::of(acme)?, config, acme, names)
+    }
+
+    /// As [`Self::build`], with these means.
+    ///
+    /// # Errors
+    /// When others can read the keys.
+    pub fn with(
+        means: Means,
+        config: &Config,
+        acme: &Acme,
+        names: &Arc<NamedConfigs>,
+    ) -> anyhow::Result<Self> {
         let folder = folder(&config.data_dir, acme);
         refuse_exposed(&folder, 0)?;
         let files: Arc<dyn Store> = Arc::new(FileStore::new(&folder));
         let store: Arc<dyn Store> = Arc::new(SealedStore::new(files, keys::passphrase()));
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let accounts = Accounts::new(
-            Arc::clone(&transport),
+        let accounts = Arc::new(Accounts::new(
+            Arc::clone(&means.transport),
             Arc::clone(&store),
-            Arc::clone(&clock),
-        );
+            Arc::clone(&means.clock),
+        ));
+        let installer = MarketInstaller::new(Arc::clone(names), Arc::clone(&means.clock));
         let parts = Parts {
-            accounts: Arc::new(accounts),
+            accounts: Arc::clone(&accounts),
             tokens: Tokens::new(Arc::clone(&store)),
             store,
-            installer: Arc::new(MarketInstaller::new(Arc::clone(names))),
-            probe: Arc::new(SystemProbe::default()),
-            clock,
-            random: Arc::new(SystemRandom),
+            installer: Arc::new(installer),
+            probe: Arc::clone(&means.probe),
+            clock: Arc::clone(&means.clock),
+            random: Arc::clone(&means.random),
         };
         let authorities: Vec<Authority> = acme
             .authorities
@@ -100,32 +158,56 @@ impl Market {
                 authorities: authorities.clone(),
                 key_type: acme.key_type,
             };
-            let place = format!("vi:{}", pacs.name);
-            lifecycles.push((place, Lifecycle::new(settings, parts.clone())));
+            lifecycles.push(Named {
+                place: format!("vi:{}", pacs.name),
+                lifecycle: Lifecycle::new(settings, parts.clone()),
+            });
         }
         Ok(Self {
-            lifecycles,
+            names: Arc::new(lifecycles),
             tokens: parts.tokens,
-            transport,
-            directories: authorities.into_iter().map(|one| one.directory).collect(),
+            accounts,
+            authorities: Arc::new(authorities),
+            means,
         })
+    }
+
+    /// The authorities, the first one preferred.
+    #[must_use]
+    pub fn authorities(&self) -> &[Authority] {
+        &self.authorities
+    }
+
+    /// The accounts with them.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// The life of each certificate.
+    pub fn lifecycles(&self) -> impl Iterator<Item = &Lifecycle> {
+        self.names.iter().map(|named| &named.lifecycle)
     }
 
     /// Keeps every certificate in date until `stop`; what is under way then goes on at the next start.
     pub async fn run(self, stop: CancellationToken) {
+        let (clock, all) = (Arc::clone(&self.means.clock), self.names);
         // Written by the service and only read by the command, which another account may run.
         let oneself = uuid::Uuid::new_v4().to_string();
         if let Err(error) = self.tokens.publish(SELF_TOKEN, &oneself).await {
             tracing::error!(%error, "challenges cannot be written");
         }
         let mut names = JoinSet::new();
-        for (place, lifecycle) in self.lifecycles {
-            let stop = stop.clone();
+        for index in 0..all.len() {
+            let (stop, clock, all) = (stop.clone(), Arc::clone(&clock), Arc::clone(&all));
             names.spawn(async move {
-                let report = Report::new(place);
+                let Some(Named { place, lifecycle }) = all.get(index) else {
+                    return;
+                };
+                let report = Report::new(place.clone());
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = lifecycle.run(|status| report.tell(status)) => {}
+                    () = lifecycle.run(|status| report.tell(status, clock.now())) => {}
                 }
             });
         }

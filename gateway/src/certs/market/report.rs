@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use acme::{Age, Clock as _, Status, SystemClock, UnixTime, Validity};
+use acme::{Age, Status, UnixTime, Validity};
 
 use super::{moment, words};
 use crate::certs::place::Role;
@@ -26,8 +26,8 @@ impl Report {
         }
     }
 
-    /// One step in the life of a certificate.
-    pub fn tell(&self, status: &Status) {
+    /// One step in the life of a certificate, at `now`.
+    pub fn tell(&self, status: &Status, now: UnixTime) {
         let name = status.name.as_str();
         for failure in &status.met {
             let (what, remedy) = words::explain(failure.cause);
@@ -63,7 +63,7 @@ impl Report {
                 "place" => self.place.clone(), "role" => Role::Market.code()
             )
             .set(seconds(validity.not_after));
-            self.dates(name, validity, SystemClock.now());
+            self.dates(name, validity, now);
         }
     }
 

@@ -11,6 +11,11 @@ pub fn explain(cause: Cause) -> (&'static str, &'static str) {
             "Faire publier le nom avec l'adresse IP publique de la DRIMbox (zone \
              mesimagesmedicales.fr : demande à l'ANS par Industriel Santé Connect).",
         ),
+        Cause::PointsElsewhere => (
+            "Le DNS donne à ce nom une autre adresse que celle de la DRIMbox.",
+            "Faire corriger l'adresse du nom dans le DNS (y compris IPv6), ou public_addresses dans [acme] \
+             si l'adresse publique du centre a changé.",
+        ),
         Cause::AnsweredElsewhere => (
             "Une autre machine répond sous ce nom sur le port 80.",
             "Faire corriger l'adresse du nom dans le DNS (y compris IPv6), ou la redirection du port 80 \

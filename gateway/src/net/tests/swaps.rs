@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use acme::{DnsName, Installer, Issued};
+use acme::{DnsName, Installer, Issued, SystemClock};
 use axum::Router;
 use axum::routing::get as route;
 use http::StatusCode;
@@ -19,7 +19,7 @@ async fn no_request_fails_across_ten_renewals() {
     let names = names(&pki, true);
     let routers = Routers::new(Router::new()).viewer(Router::new().route("/", route("here")));
     let server = Arc::new(Server::named(Arc::clone(&names), routers, &limits()).await);
-    let installer = MarketInstaller::new(Arc::clone(&names));
+    let installer = MarketInstaller::new(Arc::clone(&names), Arc::new(SystemClock));
     let renewed = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicUsize::new(0));
 

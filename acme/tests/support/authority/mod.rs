@@ -1,6 +1,10 @@
 //! An ACME authority (RFC 8555, RFC 9773) as a [`Transport`]: accounts, orders, HTTP-01, certificates, renewal
 //! information, and the faults that tests ask for. Signatures and nonces are checked.
 
+mod accounts;
+mod issue;
+mod orders;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -10,22 +14,17 @@ use acme::{
     Authority, BoxFuture, Clock as _, ExternalAccount, Request, Response, Tokens, Transport,
     TransportError, UnixTime,
 };
-use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair, PublicKeyData,
-    SerialNumber, SignatureAlgorithm,
-};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer as _, ParsedExtension, X509CertificationRequest};
 
 use super::MovingClock;
-use super::jws::{Jws, decode, thumbprint};
+use super::jws::{Jws, decode};
+use issue::identifier;
 
 /// How a validation ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +58,8 @@ pub struct Behaviour {
     pub adds_name: Option<String>,
     pub refuses_csr: bool,
     pub refuses_name: bool,
+    /// By which names it goes in CAA records.
+    pub caa_identities: Vec<String>,
 }
 
 struct Account {
@@ -175,6 +176,7 @@ impl MockAuthority {
                 adds_name: None,
                 refuses_csr: false,
                 refuses_name: false,
+                caa_identities: vec![host.to_owned()],
             }),
             books: Mutex::default(),
             issuer: Issuer::new(params, key),
@@ -226,6 +228,11 @@ impl MockAuthority {
         for account in &mut books.accounts {
             account.jwk = Value::Null;
         }
+    }
+
+    /// The certificate of its issuer, PEM.
+    pub fn issuer_pem(&self) -> &str {
+        &self.issuer_pem
     }
 
     fn url(&self, path: &str) -> String {
@@ -300,7 +307,10 @@ impl MockAuthority {
                 "newOrder": self.url("order"),
                 "revokeCert": self.url("revoke"),
                 "keyChange": self.url("rollover"),
-                "meta": {"externalAccountRequired": behaviour.external_key.is_some()},
+                "meta": {
+                    "externalAccountRequired": behaviour.external_key.is_some(),
+                    "caaIdentities": behaviour.caa_identities,
+                },
             });
             if behaviour.window.is_some() {
                 directory["renewalInfo"] = self.url("renewal").into();
@@ -458,346 +468,6 @@ impl MockAuthority {
             _ => Err(not_found()),
         }
     }
-
-    fn new_account(&self, books: &mut Books, jws: &Jws) -> Result<Response, Problem> {
-        let jwk = jws.header.get("jwk").cloned().unwrap_or_default();
-        if !jws.is_signed_by(&jwk) {
-            return Err(Problem(
-                StatusCode::BAD_REQUEST,
-                "malformed",
-                "signature".into(),
-            ));
-        }
-        let print = thumbprint(&jwk);
-        let mut accounts = books.accounts.iter();
-        let known = accounts.position(|account| thumbprint(&account.jwk) == print);
-        if known.is_some_and(|known| !books.accounts[known].open) {
-            return Err(Problem(
-                StatusCode::FORBIDDEN,
-                "unauthorized",
-                "closed".into(),
-            ));
-        }
-        let (number, status) = match known {
-            Some(known) => (known, StatusCode::OK),
-            None if jws.payload.get("onlyReturnExisting") == Some(&json!(true)) => {
-                return Err(no_account());
-            }
-            None => {
-                self.check_binding(&jws.payload)?;
-                books.accounts.push(Account {
-                    jwk,
-                    contact: jws.payload.get("contact").cloned().unwrap_or_default(),
-                    open: true,
-                });
-                (books.accounts.len() - 1, StatusCode::CREATED)
-            }
-        };
-        let response = http::Response::builder()
-            .status(status)
-            .header("location", self.url(&format!("account/{number}")));
-        Ok(body(response, &json!({"status": "valid"})))
-    }
-
-    fn check_binding(&self, payload: &Value) -> Result<(), Problem> {
-        let Some(secret) = self.behaviour.lock().unwrap().external_key.clone() else {
-            return Ok(());
-        };
-        let refused = || {
-            Problem(
-                StatusCode::FORBIDDEN,
-                "externalAccountRequired",
-                "no binding that we know".to_owned(),
-            )
-        };
-        let binding = payload.get("externalAccountBinding").ok_or_else(refused)?;
-        let binding = Jws::of(binding).ok_or_else(refused)?;
-        if binding.is_signed_with(&secret) && binding.text("kid") == "customer" {
-            Ok(())
-        } else {
-            Err(refused())
-        }
-    }
-
-    fn new_order(
-        &self,
-        books: &mut Books,
-        account: usize,
-        payload: &Value,
-    ) -> Result<Response, Problem> {
-        let behaviour = self.behaviour.lock().unwrap().clone();
-        if behaviour
-            .limited_until
-            .is_some_and(|until| self.clock.now() < until)
-        {
-            return Err(Problem(
-                StatusCode::TOO_MANY_REQUESTS,
-                "rateLimited",
-                "too many new orders".to_owned(),
-            ));
-        }
-        let identifiers = payload
-            .get("identifiers")
-            .and_then(Value::as_array)
-            .unwrap();
-        assert_eq!(identifiers.len(), 1, "one name");
-        let name = identifiers[0].get("value").and_then(Value::as_str).unwrap();
-        if behaviour.refuses_name {
-            return Err(Problem(
-                StatusCode::FORBIDDEN,
-                "rejectedIdentifier",
-                "not this name".to_owned(),
-            ));
-        }
-        let replaces = payload.get("replaces").and_then(Value::as_str);
-        if let Some(replaced) = replaces {
-            let again = books
-                .certificates
-                .iter()
-                .any(|certificate| certificate.replaces.as_deref() == Some(replaced));
-            if behaviour.refuses_replaces || again {
-                return Err(Problem(
-                    StatusCode::CONFLICT,
-                    "alreadyReplaced",
-                    replaced.to_owned(),
-                ));
-            }
-        }
-        books.orders.push(Order {
-            account,
-            name: name.to_owned(),
-            token: format!("token-of-order-{}", books.orders.len()),
-            status: "pending",
-            challenge: ("pending", None),
-            replaces: replaces.map(str::to_owned),
-            looks: 0,
-            certificate: None,
-        });
-        let number = books.orders.len() - 1;
-        let response = http::Response::builder()
-            .status(StatusCode::CREATED)
-            .header("location", self.url(&format!("order/{number}")));
-        Ok(self.show_order(books, number, response))
-    }
-
-    fn show_order(
-        &self,
-        books: &Books,
-        number: usize,
-        response: http::response::Builder,
-    ) -> Response {
-        let order = &books.orders[number];
-        let mut shown = json!({
-            "status": order.status,
-            "identifiers": [{"type": "dns", "value": order.name}],
-            "authorizations": [self.url(&format!("authorization/{number}"))],
-            "finalize": self.url(&format!("finalize/{number}")),
-        });
-        if let (Some(certificate), "valid") = (order.certificate, order.status) {
-            shown["certificate"] = self.url(&format!("certificate/{certificate}")).into();
-        }
-        let echoes = self.behaviour.lock().unwrap().echoes_replaces;
-        if let (Some(replaces), true) = (&order.replaces, echoes) {
-            shown["replaces"] = replaces.as_str().into();
-        }
-        body(response, &shown)
-    }
-
-    fn authorization(&self, order: &Order, number: &str) -> Value {
-        json!({
-            "status": order.challenge.0,
-            "identifier": {"type": "dns", "value": order.name},
-            "challenges": [
-                {"type": "dns-01", "url": self.url("x"), "status": "pending", "token": "other"},
-                self.challenge(order, number),
-            ],
-        })
-    }
-
-    fn challenge(&self, order: &Order, number: &str) -> Value {
-        let mut shown = json!({
-            "type": "http-01",
-            "url": self.url(&format!("challenge/{number}")),
-            "status": order.challenge.0,
-            "token": order.token,
-        });
-        if let Some(error) = &order.challenge.1 {
-            shown["error"] = error.clone();
-        }
-        shown
-    }
-
-    fn validate(&self, books: &mut Books, number: usize, answers: &HashMap<String, String>) {
-        let Books {
-            orders,
-            accounts,
-            failed_validations,
-            ..
-        } = books;
-        let Some(order) = orders
-            .get_mut(number)
-            .filter(|order| order.status == "pending")
-        else {
-            return;
-        };
-        let expected = format!(
-            "{}.{}",
-            order.token,
-            thumbprint(&accounts[order.account].jwk)
-        );
-        let refused = match self.behaviour.lock().unwrap().validation {
-            Validation::Refused(kind) => Some(kind),
-            Validation::Real if answers.get(&order.token) == Some(&expected) => None,
-            Validation::Real => Some("unauthorized"),
-        };
-        match refused {
-            None => {
-                order.challenge = ("valid", None);
-                order.status = "ready";
-            }
-            Some(kind) => {
-                *failed_validations += 1;
-                let kind = format!("urn:ietf:params:acme:error:{kind}");
-                let error = json!({"type": kind, "detail": "as seen from the Internet"});
-                order.challenge = ("invalid", Some(error));
-                order.status = "invalid";
-            }
-        }
-    }
-
-    fn finalize(
-        &self,
-        books: &mut Books,
-        number: usize,
-        payload: &Value,
-    ) -> Result<Response, Problem> {
-        let behaviour = self.behaviour.lock().unwrap().clone();
-        let order = books.orders.get(number).ok_or_else(not_found)?;
-        if order.status != "ready" {
-            return Err(Problem(
-                StatusCode::FORBIDDEN,
-                "orderNotReady",
-                order.status.into(),
-            ));
-        }
-        if behaviour.refuses_csr {
-            return Err(Problem(
-                StatusCode::BAD_REQUEST,
-                "badCSR",
-                "not this key".into(),
-            ));
-        }
-        let csr = payload
-            .get("csr")
-            .and_then(Value::as_str)
-            .and_then(decode)
-            .unwrap();
-        let (_, csr) = X509CertificationRequest::from_der(&csr).unwrap();
-        let mut names: Vec<String> = csr
-            .requested_extensions()
-            .unwrap()
-            .filter_map(|extension| match extension {
-                ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-                _ => None,
-            })
-            .flatten()
-            .map(|name| match name {
-                GeneralName::DNSName(name) => (*name).to_owned(),
-                other => panic!("not a host name: {other:?}"),
-            })
-            .collect();
-        assert_eq!(
-            names,
-            std::slice::from_ref(&order.name),
-            "the name of the order and no other"
-        );
-        names.extend(behaviour.adds_name.clone());
-
-        let key = &csr.certification_request_info.subject_pki;
-        let public = Public {
-            key: key.subject_public_key.data.to_vec(),
-            // An RSA key of 2048 bits; one of P-256 has 65 bytes.
-            rsa: key.subject_public_key.data.len() > 200,
-        };
-        // The request proves that its sender has the key.
-        let algorithm: &'static dyn VerificationAlgorithm = if public.rsa {
-            &signature::RSA_PKCS1_2048_8192_SHA256
-        } else {
-            &signature::ECDSA_P256_SHA256_ASN1
-        };
-        UnparsedPublicKey::new(algorithm, &public.key)
-            .verify(
-                csr.certification_request_info.raw,
-                &csr.signature_value.data,
-            )
-            .unwrap();
-        let not_before = self.clock.now();
-        let not_after = not_before.plus(behaviour.life);
-        let moment = |at: UnixTime| {
-            OffsetDateTime::from_unix_timestamp(i64::try_from(at.as_secs()).unwrap()).unwrap()
-        };
-        let mut params = CertificateParams::new(names.clone()).unwrap();
-        params.not_before = moment(not_before);
-        params.not_after = moment(not_after);
-        params.use_authority_key_identifier_extension = true;
-        let serial = u64::try_from(books.certificates.len()).unwrap() + 0x80;
-        params.serial_number = Some(SerialNumber::from(serial));
-        let certificate = params.signed_by(&public, &self.issuer).unwrap();
-        books.certificates.push(Certificate {
-            leaf: certificate.der().to_vec(),
-            pem: certificate.pem(),
-            not_before,
-            not_after,
-            rsa: public.rsa,
-            public_key: public.key,
-            names,
-            revoked: None,
-            replaces: books.orders[number].replaces.clone(),
-        });
-        let position = books.certificates.len() - 1;
-        let order = &mut books.orders[number];
-        order.certificate = Some(position);
-        order.status = "processing";
-        Ok(self.show_order(books, number, http::Response::builder()))
-    }
-}
-
-/// The public key of a request.
-struct Public {
-    key: Vec<u8>,
-    rsa: bool,
-}
-
-impl PublicKeyData for Public {
-    fn der_bytes(&self) -> &[u8] {
-        &self.key
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        if self.rsa {
-            &rcgen::PKCS_RSA_SHA256
-        } else {
-            &rcgen::PKCS_ECDSA_P256_SHA256
-        }
-    }
-}
-
-/// RFC 9773 §4.1.
-fn identifier(leaf: &[u8]) -> String {
-    let der = rustls_pki_types::CertificateDer::from(leaf.to_vec());
-    let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
-    let key = certificate
-        .iter_extensions()
-        .find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::AuthorityKeyIdentifier(key) => key.key_identifier.as_ref(),
-            _ => None,
-        })
-        .unwrap();
-    format!(
-        "{}.{}",
-        BASE64_URL_SAFE_NO_PAD.encode(key.0),
-        BASE64_URL_SAFE_NO_PAD.encode(certificate.tbs_certificate.raw_serial())
-    )
 }
 
 fn body(response: http::response::Builder, content: &Value) -> Response {

@@ -1,95 +1,15 @@
-//! Market certificates: from the first start to https, over the ACME authority of Let's Encrypt for tests.
+//! From the first start to https, over the ACME authority of Let's Encrypt for tests.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
-
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use conformance::testkit::gateway::binary;
-use conformance::testkit::{
-    Client, Gateway, GatewayConfig, PacsConfig, Pebble, PebbleSettings, Pki, free_port,
-};
+use conformance::testkit::{Client, Gateway, Pebble, PebbleSettings, Pki, free_port};
 use http::Method;
-use support::{folder, metric, run, until};
 use toml::{Table, Value};
 
-const VI: &str = "vi1.market.example";
-const DB: &str = "db1.market.example";
-const KEY_ID: &str = "centre-1";
-const HMAC: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
-
-/// A gateway with one `vi` name and these directories, and the port on which it answers challenges.
-fn configured(folder: &Path, pki: &Pki, directories: &[String]) -> GatewayConfig {
-    let hmac = folder.join("hmac");
-    let mut file = std::fs::OpenOptions::new();
-    let file = file.write(true).create(true).truncate(true).mode(0o600);
-    std::io::Write::write_all(&mut file.open(&hmac).unwrap(), HMAC.as_bytes()).unwrap();
-    let authority = |directory: &String| {
-        let mut table = Table::new();
-        table.insert("directory".into(), directory.as_str().into());
-        table.insert("eab_key_id".into(), KEY_ID.into());
-        table.insert("eab_hmac_file".into(), hmac.display().to_string().into());
-        Value::Table(table)
-    };
-    // Nothing listens there: the images are another story.
-    let pacs = PacsConfig::new("ct", "NOBODY", free_port().unwrap())
-        .db_host(DB, &pki.server(&[DB]).unwrap())
-        .set("vi_host", VI);
-    GatewayConfig::new(folder)
-        .unwrap()
-        .peer(pki)
-        .unwrap()
-        .set("acme.accept_terms", true)
-        .set("acme.contact", vec!["it@market.example"])
-        .set("acme.ca_file", pki.ca_file().display().to_string())
-        .set("acme.listen", format!("127.0.0.1:{}", free_port().unwrap()))
-        .set(
-            "acme.authority",
-            directories.iter().map(authority).collect::<Vec<_>>(),
-        )
-        .pacs(pacs)
-}
-
-fn strict(http_port: u16) -> PebbleSettings {
-    PebbleSettings {
-        http_port,
-        external_account: Some((KEY_ID.into(), HMAC.into())),
-        refused_nonces: 20,
-    }
-}
-
-/// A browser that trusts Pebble's root.
-async fn browser(gateway: &Gateway, pebble: &Pebble) -> Client {
-    Client::builder()
-        .ca(&pebble.root_file().await.unwrap())
-        .resolve(VI, gateway.address("peer"))
-        .build()
-        .unwrap()
-}
-
-fn healthcheck(gateway: &Gateway) -> String {
-    format!(
-        "https://{VI}:{}/healthcheck",
-        gateway.address("peer").port()
-    )
-}
-
-async fn serves(gateway: &Gateway, pebble: &Pebble) {
-    let browser = browser(gateway, pebble).await;
-    let url = healthcheck(gateway);
-    until("https with the new certificate", async || {
-        browser.get(&url).send().await.is_ok()
-    })
-    .await;
-}
+use crate::site::{VI, configured, healthcheck, serves, strict};
+use crate::support::{folder, metric, run, until};
 
 #[test]
 fn a_first_start_ends_with_https_and_a_certificate_that_clients_trust() {

@@ -1,0 +1,131 @@
+//! Several names, the switch between trial and real authorities, and port 80 when nothing else is to be had.
+
+use conformance::testkit::{Client, FaultyPacs, Gateway, PacsConfig, Pebble, Pki, free_port};
+use rustix::process::Signal;
+use toml::{Table, Value};
+
+use crate::site::{DB, KEY_ID, VI, another, gateway_of, served, strict};
+use crate::support::{ask, exam, files, folder, metric, run, study_path, until};
+
+const OTHER_VI: &str = "vi2.market.example";
+const OTHER_DB: &str = "db2.market.example";
+const EXAM: &str = "ct300";
+
+#[test]
+fn each_vi_name_gets_a_certificate_of_its_own_and_one_account_serves_them() {
+    run(async {
+        let root = folder("market-several");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let port = free_port().unwrap();
+        let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port))
+            .await
+            .unwrap();
+        let pacs = [("ct", DB, VI), ("mr", OTHER_DB, OTHER_VI)].map(|(name, db, vi)| {
+            PacsConfig::new(name, "NOBODY", free_port().unwrap())
+                .db_host(db, &pki.server(&[db]).unwrap())
+                .set("vi_host", vi)
+        });
+        let config = gateway_of(&root, &pki, &[pebble.directory()], pacs)
+            .set("local.default_pacs", "ct")
+            .set("acme.listen", format!("127.0.0.1:{port}"));
+        let gateway = Gateway::start(config).await.unwrap();
+        let roots = pebble.root_file().await.unwrap();
+        // A client verifies the name: neither would do for the other.
+        let first = another(&gateway, &roots, VI, None).await;
+        let second = another(&gateway, &roots, OTHER_VI, None).await;
+        assert_ne!(first, second);
+        let accounts = std::fs::read_dir(root.join("data/acme/accounts")).unwrap();
+        assert_eq!(accounts.count(), 1);
+    });
+}
+
+#[test]
+fn after_trials_the_real_authority_gives_the_certificate_and_nothing_of_the_trials_is_used() {
+    run(async {
+        let root = folder("market-staging");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let port = free_port().unwrap();
+        let trials = Pebble::start(&root.join("trials"), &pki, &strict(port))
+            .await
+            .unwrap();
+        let real = Pebble::start(&root.join("real"), &pki, &strict(port))
+            .await
+            .unwrap();
+        let pacs = PacsConfig::new("ct", "NOBODY", free_port().unwrap())
+            .db_host(DB, &pki.server(&[DB]).unwrap())
+            .set("vi_host", VI);
+        let config = gateway_of(&root, &pki, &[real.directory()], [pacs])
+            .set("acme.listen", format!("127.0.0.1:{port}"));
+        let mut authority = Table::new();
+        authority.insert("directory".into(), real.directory().into());
+        authority.insert("staging_directory".into(), trials.directory().into());
+        authority.insert("eab_key_id".into(), KEY_ID.into());
+        let hmac = root.join("hmac").display().to_string();
+        authority.insert("eab_hmac_file".into(), hmac.into());
+        let config = config.set("acme.authority", vec![Value::Table(authority)]);
+        let on_trial = config.clone().set("acme.staging", true);
+        let mut gateway = Gateway::start(on_trial).await.unwrap();
+        let trial_roots = trials.root_file().await.unwrap();
+        another(&gateway, &trial_roots, VI, None).await;
+        assert!(!root.join("data/acme").exists());
+
+        gateway.kill();
+        config.write().unwrap();
+        gateway.restart().await.unwrap();
+        let roots = real.root_file().await.unwrap();
+        another(&gateway, &roots, VI, None).await;
+        assert!(served(&gateway, &trial_roots, VI).await.is_none());
+        assert_eq!(
+            metric(&gateway, "drimbox_acme_certificates_total", &[("fqdn", VI)]).await,
+            1
+        );
+    });
+}
+
+#[test]
+fn port_80_answers_for_another_node_while_the_service_takes_no_more_requests() {
+    run(async {
+        let root = folder("market-maintenance");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let images = FaultyPacs::start("PACS", &files(&[EXAM]), &[])
+            .await
+            .unwrap();
+        let port = free_port().unwrap();
+        let nobody = format!("https://localhost:{}/dir", free_port().unwrap());
+        let pacs = PacsConfig::new("ct", "PACS", images.port())
+            .db_host(DB, &pki.server(&[DB]).unwrap())
+            .set("vi_host", VI);
+        let config = gateway_of(&root, &pki, &[nobody], [pacs])
+            .set("limits.grace_period_seconds", 60)
+            .set("acme.listen", format!("127.0.0.1:{port}"));
+        let mut gateway = Gateway::start(config).await.unwrap();
+        // What another node wrote into the store that they share.
+        let challenges = root.join("data/acme/challenges");
+        std::fs::create_dir_all(&challenges).unwrap();
+        std::fs::write(challenges.join("of-another-node"), "of-another-node.print").unwrap();
+
+        // Images that the PACS holds back hold the service up.
+        images.behave(|b| b.hold_before = Some(3));
+        let url = gateway.local_url() + &study_path(exam(EXAM));
+        let held = ask(&Client::plain().unwrap(), &url).await;
+        assert_eq!(held.status(), 200);
+        gateway.process().signal(Signal::TERM);
+        let ready = format!("{}/health/ready", gateway.admin_url());
+        let admin = Client::plain().unwrap();
+        until("the service stopping", async || {
+            let answer = admin.get(&ready).send().await.unwrap();
+            answer.text().await.unwrap().contains("stopping")
+        })
+        .await;
+
+        let url = format!("http://127.0.0.1:{port}/.well-known/acme-challenge/of-another-node");
+        let answer = admin.get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.text().await.unwrap(), "of-another-node.print");
+        assert!(
+            gateway.process().exit_status().is_none(),
+            "it is still there"
+        );
+        drop(held);
+    });
+}
