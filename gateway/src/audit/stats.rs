@@ -220,7 +220,11 @@ impl Field {
             Self::Fonction => match event.kind {
                 Kind::RequestStarted | Kind::RequestEnded | Kind::RequestRefused => "source",
                 Kind::FetchStarted | Kind::FetchEnded | Kind::ContextCall => "consommateur",
-                Kind::LinkOpened | Kind::LinkRefused | Kind::PatientGate => "visionneuse",
+                Kind::LinkOpened
+                | Kind::LinkRefused
+                | Kind::ImagesSeen
+                | Kind::ImagesRefused
+                | Kind::PatientGate => "visionneuse",
                 _ => "",
             }
             .to_owned(),

@@ -47,6 +47,8 @@ pub struct Config {
     pub alerts: Option<super::Alerts>,
     /// `[login]`
     pub login: super::Login,
+    /// `[viewer]`
+    pub viewer: super::ViewerSettings,
     /// `[audit]`
     pub audit: AuditTrail,
     /// `[[pacs]]`, at least one, with distinct names and host names.

@@ -14,6 +14,7 @@ use super::model::{
 use super::section::Section;
 use super::{
     acme, alerts, audit, consumer, files, login, names, pacs_dicomweb, peer, psc, rules, trust,
+    viewer,
 };
 
 const KIB: u64 = 1 << 10;
@@ -46,6 +47,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let pixels = pixels(root.section("pixels"));
     let psc = psc::read(root.section("psc"));
     let login = login::read(root.section("login"), &data_dir);
+    let viewer = viewer::read(root.section("viewer"));
     let audit = audit::read(root.section("audit"), &data_dir);
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
@@ -100,6 +102,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         acme,
         alerts,
         login,
+        viewer: viewer?,
         audit: audit?,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })

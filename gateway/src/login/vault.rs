@@ -67,7 +67,7 @@ pub enum KeyFileError {
 }
 
 /// Bytes that nobody can foresee.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], NoRandom> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandom> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandom)?;
     Ok(bytes)

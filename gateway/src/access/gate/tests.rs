@@ -104,6 +104,7 @@ fn exam() -> PublishedExam {
         cda_id: None,
         ins: None,
         restrictions: Restrictions::default(),
+        patient: Default::default(),
     }
 }
 
