@@ -106,11 +106,19 @@ pub(super) fn read(section: Section<'_>) -> Option<ViewerSettings> {
     });
     let download = section.or("download", false, |v| v.boolean());
     let shared_dir = section.optional("shared_dir", |v| v.path());
-    if (word == Word::Mail) != mail.is_present() {
-        section.fault("smtp", unfit(word == Word::Mail, "smtp", "mail-code"));
-    }
-    if (word == Word::Sms) != sms.is_present() {
-        section.fault("sms", unfit(word == Word::Sms, "sms", "sms-code"));
+    for (needed, table, name) in [
+        (word == Word::Mail, &mail, "smtp"),
+        (word == Word::Sms, &sms, "sms"),
+    ] {
+        if needed && !table.is_present() {
+            section.fault(
+                name,
+                Fault::new(
+                    format!("la section [viewer.{name}] manque : rien ne dit par où part le code"),
+                    format!("ajouter [viewer.{name}], ou choisir un autre patient_gate"),
+                ),
+            );
+        }
     }
     let mail = smtp(mail, word == Word::Mail);
     let sms = gateway(sms, word == Word::Sms);
@@ -133,20 +141,6 @@ pub(super) fn read(section: Section<'_>) -> Option<ViewerSettings> {
         download,
         shared_dir,
     })
-}
-
-fn unfit(missing: bool, table: &str, word: &str) -> Fault {
-    if missing {
-        Fault::new(
-            format!("la section [viewer.{table}] manque : rien ne dit par où part le code"),
-            format!("ajouter [viewer.{table}], ou choisir un autre patient_gate"),
-        )
-    } else {
-        Fault::new(
-            format!("la section [viewer.{table}] ne servirait pas"),
-            format!("la retirer, ou écrire patient_gate = \"{word}\""),
-        )
-    }
 }
 
 fn gateway(section: Section<'_>, needed: bool) -> Option<SmsGateway> {
@@ -209,4 +203,47 @@ fn template(text: &str, is_json: bool) -> Result<SmsBody, Fault> {
         )
     })?;
     Ok(SmsBody::Form(pairs))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::path::Path;
+
+    use super::super::{Config, Problem, parse};
+    use super::*;
+
+    const BASE: &str = "[local]\nlisten = \"127.0.0.1:0\"\n[dimse]\nae_title = \"GATE\"\n[[pacs]]\nname = \"ct\"\n[pacs.dimse]\nhost = \"pacs\"\nport = 104\nae_title = \"PACS\"\n";
+
+    fn read(more: &str) -> Result<Config, Vec<String>> {
+        let parsed = parse(&format!("{BASE}{more}"), Path::new("/etc/drimbox"));
+        parsed.map_err(|problems| problems.iter().map(Problem::to_string).collect())
+    }
+
+    #[test]
+    fn patients_are_not_let_in_unless_the_centre_says_how() {
+        let viewer = read("").unwrap().viewer;
+        assert!(matches!(viewer.patient_gate, PatientGate::Closed));
+        assert!(!viewer.download);
+        let viewer = read("[viewer]\npatient_gate = \"birth-date-and-ins\"\n").unwrap().viewer;
+        let PatientGate::BirthDateAndIns { digits } = viewer.patient_gate else {
+            panic!("{:?}", viewer.patient_gate);
+        };
+        assert_eq!(digits, 6);
+        for wrong in ["patient_gate = \"open\"", "ins_digits = 3", "patient_gate = \"mail-code\"", "patient_gate = \"sms-code\""] {
+            assert!(read(&format!("[viewer]\n{wrong}\n")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_body_for_an_sms_gateway_has_a_place_for_each_value() {
+        assert!(template("{\"to\": \"{phone}\", \"m\": \"{text}\"}", true).is_ok());
+        let form = template("to={phone}&m=Code%20{text}", false).unwrap();
+        assert!(matches!(form, SmsBody::Form(pairs) if pairs.len() == 2));
+        for wrong in ["{\"to\": \"{phone}\"}", "{phone} {text}", ""] {
+            assert!(template(wrong, true).is_err(), "{wrong}");
+        }
+        assert!(template("{phone}{text}", false).is_err());
+    }
 }

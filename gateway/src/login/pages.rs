@@ -138,7 +138,7 @@ pub(super) fn failure(shell: Shell<'_>, explained: &Explained, reference: &str) 
 }
 
 /// A request that no page of this host sent.
-pub(super) fn forged(shell: Shell<'_>, reference: &str) -> Response {
+pub(crate) fn forged(shell: Shell<'_>, reference: &str) -> Response {
     let page = Failed {
         shell,
         title: "Demande refusée",

@@ -15,7 +15,7 @@ use url::form_urlencoded;
 
 use crate::certs::alerts::mail::MailChannel;
 use crate::certs::alerts::state::Message;
-use crate::certs::alerts::{Channel as _, NotSent, Recipient};
+use crate::certs::alerts::{Channel, NotSent, Recipient};
 use crate::config::{PHONE, SmsBody, SmsGateway, TEXT};
 use crate::net;
 
@@ -51,7 +51,7 @@ impl CodeChannel for MailChannel {
                 data: Value::Null,
                 written: 0,
             };
-            crate::certs::alerts::Channel::send(self, &to, &message).await
+            Channel::send(self, &to, &message).await
         })
     }
 }
