@@ -48,7 +48,9 @@ fn the_report_of_the_exam_is_shown_and_nothing_of_it_runs() {
         assert_eq!(visitor.status(REPORT).await, 404);
         // What is in a CDA besides its PDF stays there: also where it would be a script.
         let script = "&lt;script&gt;alert(1)&lt;/script&gt;";
-        site.report(EXAM, &cda(EXAM, script, "", PDF)).await.unwrap();
+        site.report(EXAM, &cda(EXAM, script, "", PDF))
+            .await
+            .unwrap();
         let told = visitor.get("/viewer/api/exam").await.json().await.unwrap();
         assert_eq!(told["report"]["href"], REPORT);
         assert!(!told.to_string().contains("script"));
@@ -67,7 +69,11 @@ fn the_report_of_the_exam_is_shown_and_nothing_of_it_runs() {
         assert!(policy.contains("sandbox") && policy.starts_with("default-src 'none'"));
         assert_eq!(&answer.bytes().await.unwrap()[..], PDF);
         let answer = visitor.get(&format!("{REPORT}?download")).await;
-        assert!(answer.header("content-disposition").starts_with("attachment"));
+        assert!(
+            answer
+                .header("content-disposition")
+                .starts_with("attachment")
+        );
         // Nobody else's.
         assert_eq!(Visitor::new(&site).status(REPORT).await, 401);
         let other = Visitor::with_exam(&site, OTHER).await;
@@ -117,7 +123,8 @@ fn unpacked(archive: &[u8], folder: &Path) {
     let mut unzip = Command::new("unzip");
     unzip.arg("-q").arg(&file).arg("-d").arg(folder);
     let output = unzip.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 }
 
@@ -125,7 +132,11 @@ fn dcmdump(arguments: &[&str], file: &Path) -> String {
     let mut dump = Command::new("dcmdump");
     dump.args(arguments).arg(file);
     let output = dump.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -135,18 +146,27 @@ fn the_exam_comes_as_one_file_with_a_directory_that_dicom_tools_read() {
         return;
     }
     run(async {
-        let site = Site::with("link-archive", |config, _| config.set("viewer.download", true)).await;
+        let site = Site::with("link-archive", |config, _| {
+            config.set("viewer.download", true)
+        })
+        .await;
         let visitor = Visitor::with_exam(&site, EXAM).await;
         let own = exam(EXAM);
         let told = visitor.get("/viewer/api/exam").await.json().await.unwrap();
-        assert_eq!((&told["download"], &told["instances"]), (&true.into(), &own.series[0].count.into()));
+        assert_eq!(
+            (&told["download"], &told["instances"]),
+            (&true.into(), &own.series[0].count.into())
+        );
         let before = visitor.get(PROGRESS).await.json().await.unwrap();
         assert_eq!(before["state"], "none");
         let answer = visitor.get(ARCHIVE).await;
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.header("content-type"), "application/zip");
         assert_eq!(answer.header("cache-control"), "no-store");
-        assert_eq!(answer.header("x-instances"), own.series[0].count.to_string());
+        assert_eq!(
+            answer.header("x-instances"),
+            own.series[0].count.to_string()
+        );
         assert!(!answer.header("content-disposition").contains("ESSAI"));
         let archive = answer.bytes().await.unwrap();
         let after = visitor.get(PROGRESS).await.json().await.unwrap();
@@ -155,22 +175,46 @@ fn the_exam_comes_as_one_file_with_a_directory_that_dicom_tools_read() {
 
         let folder = site.home.join("unpacked");
         unpacked(&archive, &folder);
-        assert!(fs::read_to_string(folder.join("LISEZMOI.TXT")).unwrap().contains("DICOMDIR"));
+        assert!(
+            fs::read_to_string(folder.join("LISEZMOI.TXT"))
+                .unwrap()
+                .contains("DICOMDIR")
+        );
         // The instances of the KOS and no other, as the PACS has them.
         let images = folder.join("DICOM/S00001");
-        let names: Vec<_> = fs::read_dir(&images).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let names: Vec<_> = fs::read_dir(&images)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         assert_eq!(names.len(), own.series[0].count);
         let mut uids = BTreeSet::new();
         for name in &names {
             let dump = dcmdump(&["-q", "+P", "0008,0018", "-M"], name);
-            uids.extend(own.series[0].instances.iter().map(|one| &one.sop_instance_uid).filter(|uid| dump.contains(&format!("[{uid}]"))));
+            uids.extend(
+                own.series[0]
+                    .instances
+                    .iter()
+                    .map(|one| &one.sop_instance_uid)
+                    .filter(|uid| dump.contains(&format!("[{uid}]"))),
+            );
         }
         assert_eq!(uids.len(), own.series[0].count);
         let path = "/dicom-web".to_owned() + &series_path(own, &own.series[0]);
-        let fields = [("accept", "multipart/related; type=\"application/dicom\"; transfer-syntax=*")];
-        let parts = visitor.ask(http::Method::GET, &path, &fields, "").await.multipart().await.unwrap();
+        let fields = [(
+            "accept",
+            "multipart/related; type=\"application/dicom\"; transfer-syntax=*",
+        )];
+        let parts = visitor
+            .ask(http::Method::GET, &path, &fields, "")
+            .await
+            .multipart()
+            .await
+            .unwrap();
         let of_parts: BTreeSet<String> = crate::support::digests(&parts).into_iter().collect();
-        let of_files: BTreeSet<String> = names.iter().map(|name| sha256(&fs::read(name).unwrap())).collect();
+        let of_files: BTreeSet<String> = names
+            .iter()
+            .map(|name| sha256(&fs::read(name).unwrap()))
+            .collect();
         assert_eq!(of_files, of_parts);
 
         // dcmtk reads the directory, and each of its records names a file that is there.
@@ -178,7 +222,10 @@ fn the_exam_comes_as_one_file_with_a_directory_that_dicom_tools_read() {
         for kind in ["PATIENT", "STUDY", "SERIES", "IMAGE"] {
             assert!(directory.contains(&format!("[{kind}]")), "{kind}");
         }
-        let files: Vec<&str> = directory.lines().filter(|line| line.contains("(0004,1500)")).collect();
+        let files: Vec<&str> = directory
+            .lines()
+            .filter(|line| line.contains("(0004,1500)"))
+            .collect();
         assert_eq!(files.len(), own.series[0].count);
         for line in files {
             let name = line.split(['[', ']']).nth(1).unwrap().replace('\\', "/");
@@ -187,7 +234,9 @@ fn the_exam_comes_as_one_file_with_a_directory_that_dicom_tools_read() {
         // dcmtk's own tool goes on with it: it updates the record of an instance that is there, and loses none.
         let mut more = Command::new("dcmmkdir");
         more.current_dir(&folder);
-        more.args(["-q", "+U", "-nb", "-Nxc", "-Nec", "-Nrc", "+I", "-W", "+D", "DICOMDIR"]);
+        more.args([
+            "-q", "+U", "-nb", "-Nxc", "-Nec", "-Nrc", "+I", "-W", "+D", "DICOMDIR",
+        ]);
         let output = more.arg("DICOM/S00001/I0000001").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
@@ -196,7 +245,9 @@ fn the_exam_comes_as_one_file_with_a_directory_that_dicom_tools_read() {
 
         // The trail has it once, before the first byte.
         let events = site.events();
-        let seen = events.iter().filter(|event| event["object"]["resource"] == "archive" && event["kind"] == "images-seen");
+        let seen = events.iter().filter(|event| {
+            event["object"]["resource"] == "archive" && event["kind"] == "images-seen"
+        });
         assert_eq!(seen.count(), 1);
         // Nobody else's.
         for path in [ARCHIVE, PROGRESS] {
@@ -211,10 +262,16 @@ fn an_archive_that_misses_an_image_is_no_archive() {
         return;
     }
     run(async {
-        let site = Site::with("link-broken-archive", |config, _| config.set("viewer.download", true)).await;
+        let site = Site::with("link-broken-archive", |config, _| {
+            config.set("viewer.download", true)
+        })
+        .await;
         // The KOS names one instance that the PACS does not have.
         site.publish_with(EXAM, |kos| {
-            kos.series[0].instances.push(("1.2.840.10008.5.1.4.1.1.2".into(), "1.2.250.1.999.404".into()));
+            kos.series[0].instances.push((
+                "1.2.840.10008.5.1.4.1.1.2".into(),
+                "1.2.250.1.999.404".into(),
+            ));
         })
         .await;
         let visitor = Visitor::with_exam(&site, EXAM).await;

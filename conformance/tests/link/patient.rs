@@ -86,7 +86,9 @@ fn patients_are_not_let_in_where_the_centre_chose_nothing() {
         assert_eq!(visitor.status(ASK).await, 404);
         for path in [ASK, "/viewer/patient/code"] {
             let fields = [FORM, HERE];
-            let answer = visitor.ask(Method::POST, path, &fields, "csrf=x&code=y").await;
+            let answer = visitor
+                .ask(Method::POST, path, &fields, "csrf=x&code=y")
+                .await;
             assert_eq!(answer.status(), 404, "{path}");
         }
     });
@@ -99,8 +101,10 @@ fn the_birth_date_and_the_digits_of_the_ins_open_the_exam() {
     }
     run(async {
         let site = Site::with("link-birth-date", gate("birth-date-and-ins")).await;
-        site.facts(EXAM, &json!({ "birth_date": "1979-03-15" })).await;
-        site.facts(OTHER, &json!({ "birth_date": "1979-03-15" })).await;
+        site.facts(EXAM, &json!({ "birth_date": "1979-03-15" }))
+            .await;
+        site.facts(OTHER, &json!({ "birth_date": "1979-03-15" }))
+            .await;
         let own = exam(EXAM);
         let right = "naissance=15%2F03%2F1979&chiffres=999999";
         // Whatever is wrong, the answer is the same.
@@ -164,10 +168,21 @@ fn the_birth_date_and_the_digits_of_the_ins_open_the_exam() {
             .collect();
         assert_eq!(seen.len(), 1, "{seen:#?}");
         assert_eq!(seen[0]["actor"]["account"], "patient:birth_date_and_ins");
-        assert_eq!(seen[0]["object"]["series"], own.series[0].series_instance_uid.as_str());
+        assert_eq!(
+            seen[0]["object"]["series"],
+            own.series[0].series_instance_uid.as_str()
+        );
         let refused: Vec<_> = of("images-refused").collect();
-        assert!(refused.iter().any(|event| event["outcome"]["reason"] == "not_granted"));
-        assert!(refused.iter().any(|event| event["outcome"]["reason"] == "invisible_patient"));
+        assert!(
+            refused
+                .iter()
+                .any(|event| event["outcome"]["reason"] == "not_granted")
+        );
+        assert!(
+            refused
+                .iter()
+                .any(|event| event["outcome"]["reason"] == "invisible_patient")
+        );
     });
 }
 
@@ -194,17 +209,28 @@ fn the_code_of_the_report_opens_the_exam_and_guessing_locks_it_also_after_a_cras
                 assert_eq!(prove(&guesser, &link_of(EXAM), &wrong).await.0, 403);
             }
             let stranger = Visitor::new(&site);
-            assert_eq!(prove(&stranger, &link_of(EXAM), typed).await.0, 403, "locked");
+            assert_eq!(
+                prove(&stranger, &link_of(EXAM), typed).await.0,
+                403,
+                "locked"
+            );
             visitor.cookie(PATIENT).unwrap()
         };
-        assert_eq!(metric(&site.gateway, "drimbox_patient_lockouts_total", &[]).await, 1);
+        assert_eq!(
+            metric(&site.gateway, "drimbox_patient_lockouts_total", &[]).await,
+            1
+        );
         // The file of the exam and the log have no code.
         let log = std::fs::read_to_string(site.gateway.process().log_file()).unwrap();
         assert!(!log.contains("KJHG") && !log.contains("kjhg"));
         site.gateway.kill();
         site.gateway.restart().await.unwrap();
         let visitor = Visitor::new(&site);
-        assert_eq!(prove(&visitor, &link_of(EXAM), typed).await.0, 403, "locked still");
+        assert_eq!(
+            prove(&visitor, &link_of(EXAM), typed).await.0,
+            403,
+            "locked still"
+        );
         // Other exams are not, nor is the way of professionals, and who was in still is.
         assert_eq!(prove(&visitor, &link_of(OTHER), typed).await, opened());
         assert_eq!(Visitor::new(&site).open(&link_of(EXAM)).await, Ok(()));
@@ -267,7 +293,10 @@ fn a_patients_session_is_its_own_browsers_and_ends_with_its_form_alone() {
         assert_eq!(out("same-origin", "csrf=x").await.status(), 403);
         assert_eq!(victim.status("/viewer/api/exam").await, 200);
         let answer = out("same-origin", &form).await;
-        assert_eq!((answer.status().as_u16(), victim.cookie(PATIENT)), (303, None));
+        assert_eq!(
+            (answer.status().as_u16(), victim.cookie(PATIENT)),
+            (303, None)
+        );
         victim.bring(PATIENT, &session);
         assert_eq!(victim.status("/viewer/api/exam").await, 401);
         // A professional who comes in after the patient in the same browser ends what the patient had open.
@@ -287,7 +316,10 @@ async fn ask_for_code(visitor: &Visitor<'_>) {
     let body = format!("csrf={}", token(visitor).await);
     let path = "/viewer/patient/code";
     let answer = visitor.ask(Method::POST, path, &[FORM, HERE], &body).await;
-    assert_eq!((answer.status().as_u16(), answer.header("location")), (303, ASK));
+    assert_eq!(
+        (answer.status().as_u16(), answer.header("location")),
+        (303, ASK)
+    );
 }
 
 fn code_in(text: &str) -> String {
@@ -317,25 +349,45 @@ fn a_code_by_mail_goes_to_the_address_that_the_centre_holds_and_opens_once() {
                 .set("viewer.smtp.ca_file", ca.as_str())
         })
         .await;
-        site.facts(EXAM, &json!({ "mail": "amelie@maison.example" })).await;
+        site.facts(EXAM, &json!({ "mail": "amelie@maison.example" }))
+            .await;
         let visitor = Visitor::new(&site);
         visitor.get(&link_of(EXAM)).await;
         let page = visitor.get(ASK).await.text().await.unwrap();
-        assert!(!page.contains("maison") && !page.contains("Code reçu"), "{page}");
+        assert!(
+            !page.contains("maison") && !page.contains("Code reçu"),
+            "{page}"
+        );
         ask_for_code(&visitor).await;
         let mails = mail.wait_for(1).await;
         assert_eq!(mails[0].to, "amelie@maison.example");
         let (text, own) = (mails[0].text(), exam(EXAM));
-        for secret in ["ESSAI", "AMELIE", &own.accession_number, &own.study_instance_uid] {
-            assert!(!mails[0].raw.contains(secret) && !text.contains(secret), "{secret}");
+        for secret in [
+            "ESSAI",
+            "AMELIE",
+            &own.accession_number,
+            &own.study_instance_uid,
+        ] {
+            assert!(
+                !mails[0].raw.contains(secret) && !text.contains(secret),
+                "{secret}"
+            );
         }
         let code = code_in(&text);
         let csrf = token(&visitor).await;
         // The code is this browser's.
         let other = Visitor::new(&site);
-        assert_eq!(prove(&other, &link_of(EXAM), &format!("code={code}")).await.0, 403);
+        assert_eq!(
+            prove(&other, &link_of(EXAM), &format!("code={code}"))
+                .await
+                .0,
+            403
+        );
         assert_eq!(give(&visitor, &csrf, "code=00000x").await.0, 403);
-        assert_eq!(give(&visitor, &csrf, &format!("code={code}")).await, opened());
+        assert_eq!(
+            give(&visitor, &csrf, &format!("code={code}")).await,
+            opened()
+        );
         assert_eq!(visitor.status("/viewer/api/exam").await, 200);
         // Nobody learns who has an address: without one, or without an exam, the page is the same, and nothing leaves.
         let mut pages = BTreeSet::new();
@@ -366,15 +418,22 @@ fn each_proof_is_usable_in_a_browser() {
         let site = Site::with("link-story-code", gate("report-code")).await;
         site.facts(EXAM, &json!({ "code": CODE })).await;
         let told = json!({ "fields": { "code": CODE }, "wrong": { "code": "WRONG-CODE-1" } });
-        tell(&site, "patient", told, async |order| panic!("no order {order}")).await;
+        tell(&site, "patient", told, async |order| {
+            panic!("no order {order}")
+        })
+        .await;
         drop(site);
         let site = Site::with("link-story-birth", gate("birth-date-and-ins")).await;
-        site.facts(EXAM, &json!({ "birth_date": "1979-03-15" })).await;
+        site.facts(EXAM, &json!({ "birth_date": "1979-03-15" }))
+            .await;
         let told = json!({
             "fields": { "naissance": "15/03/1979", "chiffres": "999999" },
             "wrong": { "naissance": "15/03/1979", "chiffres": "999998" },
         });
-        tell(&site, "patient", told, async |order| panic!("no order {order}")).await;
+        tell(&site, "patient", told, async |order| {
+            panic!("no order {order}")
+        })
+        .await;
     });
 }
 
@@ -447,15 +506,23 @@ fn a_code_by_sms_goes_through_the_gateway_of_the_centre() {
                 .set("viewer.sms.url", format!("https://localhost:{port}/send"))
                 .set("viewer.sms.ca_file", ca.as_str())
                 .set("viewer.sms.token_file", token.as_str())
-                .set("viewer.sms.body", r#"{"to": "{phone}", "message": "{text}"}"#)
+                .set(
+                    "viewer.sms.body",
+                    r#"{"to": "{phone}", "message": "{text}"}"#,
+                )
         })
         .await;
-        site.facts(EXAM, &json!({ "phone": "+33 6 12 34 56 78" })).await;
+        site.facts(EXAM, &json!({ "phone": "+33 6 12 34 56 78" }))
+            .await;
         let told = json!({ "sends": true, "wrong": { "code": "00000x" } });
         tell(&site, "patient", told, async |order| {
             assert_eq!(order["order"], "code");
             let (head, body) = asked.recv().await.unwrap();
-            assert!(head.to_ascii_lowercase().contains("authorization: bearer secret-of-the-gateway"), "{head}");
+            assert!(
+                head.to_ascii_lowercase()
+                    .contains("authorization: bearer secret-of-the-gateway"),
+                "{head}"
+            );
             assert_eq!(body["to"], "+33612345678");
             json!(code_in(body["message"].as_str().unwrap()))
         })

@@ -55,10 +55,7 @@ impl Site {
     }
 
     /// One whose configuration says more.
-    pub async fn with(
-        name: &str,
-        more: impl FnOnce(GatewayConfig, &Pki) -> GatewayConfig,
-    ) -> Self {
+    pub async fn with(name: &str, more: impl FnOnce(GatewayConfig, &Pki) -> GatewayConfig) -> Self {
         let home = folder(name);
         let pki = Pki::new(&home.join("pki"), "Test CA").unwrap();
         let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -135,8 +132,10 @@ impl Site {
         let file = self.home.join(format!("{name}.patient.json"));
         std::fs::write(&file, facts.to_string()).unwrap();
         let (study, file) = (&exam(name).study_instance_uid, file.display().to_string());
-        self.exams(&["patient", "--pacs", PACS[0], "--study", study, "--file", &file])
-            .await;
+        self.exams(&[
+            "patient", "--pacs", PACS[0], "--study", study, "--file", &file,
+        ])
+        .await;
     }
 
     /// Gives an exam its report; what the command complains of.
@@ -144,8 +143,10 @@ impl Site {
         let file = self.home.join(format!("{name}.cda.xml"));
         std::fs::write(&file, cda).unwrap();
         let (study, file) = (&exam(name).study_instance_uid, file.display().to_string());
-        self.try_exams(&["report", "--pacs", PACS[0], "--study", study, "--cda", &file])
-            .await
+        self.try_exams(&[
+            "report", "--pacs", PACS[0], "--study", study, "--cda", &file,
+        ])
+        .await
     }
 
     /// The events of the audit trail, the oldest first.
@@ -216,7 +217,10 @@ pub fn story(name: &str) {
     }
     run(async {
         let site = Site::lock().await;
-        tell(&site, name, json!({}), async |order| panic!("no order {order}")).await;
+        tell(&site, name, json!({}), async |order| {
+            panic!("no order {order}")
+        })
+        .await;
     });
 }
 

@@ -103,7 +103,8 @@ impl PatientProof for BirthDateAndIns {
             .and_then(|ins| last_digits(&ins.matricule, self.digits));
         let given_date = date(&given.birth_date);
         let typed: String = given.digits.split_whitespace().collect();
-        let fits = same(known_date, given_date.as_deref()) & same(known_digits.as_deref(), Some(&typed));
+        let fits =
+            same(known_date, given_date.as_deref()) & same(known_digits.as_deref(), Some(&typed));
         Box::pin(std::future::ready(fits.into()))
     }
 }
@@ -232,7 +233,10 @@ mod tests {
             ("", "518989"),
             ("", ""),
         ] {
-            assert!(!asked(&proof, Some(&exam), &given(date, digits)), "{date} {digits}");
+            assert!(
+                !asked(&proof, Some(&exam), &given(date, digits)),
+                "{date} {digits}"
+            );
         }
         assert!(!asked(&proof, None, &given("15/03/1979", "518989")));
         let mut unknown = of_patient();

@@ -213,8 +213,13 @@ async fn patient(
     facts.birth_date = facts.birth_date.or(exam.patient.birth_date.take());
     exam.patient = facts;
     let kos = exam.kos.clone();
-    api.record(Kind::ExamRegistered, &pacs, study.as_str(), Some(kos.as_str()))
-        .await?;
+    api.record(
+        Kind::ExamRegistered,
+        &pacs,
+        study.as_str(),
+        Some(kos.as_str()),
+    )
+    .await?;
     api.exams.put(exam).await.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -226,24 +231,36 @@ async fn report(
     request: Request,
 ) -> Result<Response, Problem> {
     let study = StudyUid::parse(&study).map_err(|error| wrong(error.to_string()))?;
-    let body = to_bytes(request.into_body(), cda::MAX_CDA).await.map_err(|_| {
-        Problem::content_too_large("the report is larger than any genuine one", "send its CDA alone")
-    })?;
+    let body = to_bytes(request.into_body(), cda::MAX_CDA)
+        .await
+        .map_err(|_| {
+            Problem::content_too_large(
+                "the report is larger than any genuine one",
+                "send its CDA alone",
+            )
+        })?;
     let found = tokio::task::spawn_blocking(move || cda::report(&body)).await;
     let found = found.map_err(|_| Problem::internal())?;
     let found = found.map_err(|error| wrong(error.to_string()))?;
     let mut exam = StudyKey(&pacs, &study).must(&api).await?;
     match (&exam.cda_id, found.id) {
         (Some(known), Some(id)) if *known != id => {
-            return Err(wrong("the id of the document is not that of the report of this exam"));
+            return Err(wrong(
+                "the id of the document is not that of the report of this exam",
+            ));
         }
         (None, Some(id)) => exam.cda_id = Some(id),
         _ => {}
     }
     exam.check().map_err(|error| wrong(error.to_string()))?;
     let kos = exam.kos.clone();
-    api.record(Kind::ExamRegistered, &pacs, study.as_str(), Some(kos.as_str()))
-        .await?;
+    api.record(
+        Kind::ExamRegistered,
+        &pacs,
+        study.as_str(),
+        Some(kos.as_str()),
+    )
+    .await?;
     api.exams.put(exam).await.map_err(failed)?;
     let kept = api.exams.put_report(&pacs, &study, found.pdf).await;
     match kept.map_err(failed)? {

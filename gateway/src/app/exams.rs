@@ -80,8 +80,7 @@ fn below(pacs: &str, study: &str, what: &str) -> String {
 
 /// Sends a file to a path that takes it.
 async fn put(config: &Config, path: &str, file: &Path) -> anyhow::Result<()> {
-    let content =
-        std::fs::read(file).with_context(|| format!("lecture de {}", file.display()))?;
+    let content = std::fs::read(file).with_context(|| format!("lecture de {}", file.display()))?;
     let (status, answer) = ask(config, Method::PUT, path, content).await?;
     if status != StatusCode::NO_CONTENT {
         bail!("{}", refused(status, &answer));

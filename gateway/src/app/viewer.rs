@@ -10,9 +10,7 @@ use crate::certs::alerts::mail::MailChannel;
 use crate::config::{Config, PatientGate};
 use crate::login::{Login, Vault};
 use crate::store::{AttemptStore, SharedAttempts, SledStore};
-use crate::viewer::patient::{
-    CodeChannel, CodeSender, PatientLimits, PatientSessions, SmsChannel,
-};
+use crate::viewer::patient::{CodeChannel, CodeSender, PatientLimits, PatientSessions, SmsChannel};
 use crate::viewer::{self, Comers, ViewedPacs, Viewer};
 
 /// Everybody who may come in on a `vi` name. Blocks.

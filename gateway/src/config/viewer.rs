@@ -149,7 +149,11 @@ fn gateway(section: Section<'_>, needed: bool) -> Option<SmsGateway> {
     let is_json = section.or("format", true, |v| v.choice(&forms));
     let body = |v: &Value<'_>| template(v.text()?, is_json);
     let (url, body) = if needed {
-        let url = section.required("url", "indiquer l'adresse https de la passerelle SMS", https);
+        let url = section.required(
+            "url",
+            "indiquer l'adresse https de la passerelle SMS",
+            https,
+        );
         let remedy = "indiquer le corps de la requête, avec {phone} et {text} à leur place";
         (url, section.required("body", remedy, body))
     } else {
@@ -226,12 +230,19 @@ mod tests {
         let viewer = read("").unwrap().viewer;
         assert!(matches!(viewer.patient_gate, PatientGate::Closed));
         assert!(!viewer.download);
-        let viewer = read("[viewer]\npatient_gate = \"birth-date-and-ins\"\n").unwrap().viewer;
+        let viewer = read("[viewer]\npatient_gate = \"birth-date-and-ins\"\n")
+            .unwrap()
+            .viewer;
         let PatientGate::BirthDateAndIns { digits } = viewer.patient_gate else {
             panic!("{:?}", viewer.patient_gate);
         };
         assert_eq!(digits, 6);
-        for wrong in ["patient_gate = \"open\"", "ins_digits = 3", "patient_gate = \"mail-code\"", "patient_gate = \"sms-code\""] {
+        for wrong in [
+            "patient_gate = \"open\"",
+            "ins_digits = 3",
+            "patient_gate = \"mail-code\"",
+            "patient_gate = \"sms-code\"",
+        ] {
             assert!(read(&format!("[viewer]\n{wrong}\n")).is_err(), "{wrong}");
         }
     }

@@ -260,7 +260,9 @@ impl Service {
             Ok(()) => answer,
             Err(error) => {
                 // What cannot be recorded does not happen.
-                tracing::error!("a request of a visitor cannot be recorded and is refused: {error}");
+                tracing::error!(
+                    "a request of a visitor cannot be recorded and is refused: {error}"
+                );
                 Err(Problem::unavailable("not now", LATER))
             }
         }

@@ -44,7 +44,13 @@ pub struct Trail {
 }
 
 /// Session, study, series, kind of resource, and the reason of a refusal.
-type LookKey = ([u8; 32], Option<StudyUid>, Option<SeriesUid>, &'static str, &'static str);
+type LookKey = (
+    [u8; 32],
+    Option<StudyUid>,
+    Option<SeriesUid>,
+    &'static str,
+    &'static str,
+);
 
 /// What somebody on a `vi` name looks at.
 #[derive(Debug, Clone, Default)]

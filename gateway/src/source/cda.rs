@@ -110,7 +110,9 @@ pub fn report(document: &[u8]) -> Result<Report, CdaError> {
                 }
             }
             Event::End(_) => {
-                let ends = value.as_ref().is_some_and(|(_, depth, _)| *depth == path.len());
+                let ends = value
+                    .as_ref()
+                    .is_some_and(|(_, depth, _)| *depth == path.len());
                 if ends && let Some((packing, _, text)) = value.take() {
                     pdf = Some(unpacked(packing, &text)?);
                 }
@@ -192,7 +194,8 @@ fn attribute(element: &BytesStart<'_>, name: &[u8]) -> Result<Option<String>, Cd
 }
 
 fn unpacked(packing: Packing, text: &str) -> Result<Vec<u8>, CdaError> {
-    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let config =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let engine = GeneralPurpose::new(&STANDARD, config);
     let packed: String = text.split_ascii_whitespace().collect();
     let bytes = engine.decode(packed).map_err(|_| CdaError::Damaged)?;
@@ -275,7 +278,9 @@ mod tests {
                 BASE64.encode(PDF)
             )),
         ] {
-            let found = report(&document).map_err(|error| error.to_string()).unwrap();
+            let found = report(&document)
+                .map_err(|error| error.to_string())
+                .unwrap();
             assert_eq!(found.pdf, PDF);
             assert_eq!(found.id.as_deref(), Some("1.2.250.1.999.7^CR-1"));
         }
@@ -294,7 +299,10 @@ mod tests {
         assert_eq!(refused.err(), Some(CdaError::TooLarge));
         let deep = "<a>".repeat(100_000);
         assert_eq!(report(&cda(&deep)).err(), Some(CdaError::Malformed));
-        assert_eq!(report(&vec![b' '; MAX_CDA + 1]).err(), Some(CdaError::TooLarge));
+        assert_eq!(
+            report(&vec![b' '; MAX_CDA + 1]).err(),
+            Some(CdaError::TooLarge)
+        );
         let laughs = "<!DOCTYPE l [<!ENTITY a \"aaaaaaaa\"><!ENTITY b \"&a;&a;\">]><ClinicalDocument>&b;</ClinicalDocument>";
         assert_eq!(report(laughs.as_bytes()).err(), Some(CdaError::Malformed));
     }
@@ -306,10 +314,19 @@ mod tests {
         let other = String::from_utf8(body("", PDF)).unwrap();
         let other = other.replace("application/pdf", "text/html");
         assert_eq!(report(other.as_bytes()).err(), Some(CdaError::NoPdf));
-        assert_eq!(report(&body(" compression=\"Z7\"", PDF)).err(), Some(CdaError::Compression));
-        assert_eq!(report(&body(" compression=\"GZ\"", PDF)).err(), Some(CdaError::Damaged));
+        assert_eq!(
+            report(&body(" compression=\"Z7\"", PDF)).err(),
+            Some(CdaError::Compression)
+        );
+        assert_eq!(
+            report(&body(" compression=\"GZ\"", PDF)).err(),
+            Some(CdaError::Damaged)
+        );
         assert_eq!(report(b"<html/>").err(), Some(CdaError::NotCda));
-        assert_eq!(report(b"<ClinicalDocument><id root=\"1\"/>").err(), Some(CdaError::Malformed));
+        assert_eq!(
+            report(b"<ClinicalDocument><id root=\"1\"/>").err(),
+            Some(CdaError::Malformed)
+        );
         let whole = body("", PDF);
         for end in (0..whole.len()).step_by(7) {
             assert!(report(whole.get(..end).unwrap()).is_err(), "{end}");

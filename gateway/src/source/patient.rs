@@ -164,7 +164,9 @@ impl HashedCode {
             Some((rounds, salt, hash))
         });
         let given = plain_code(code);
-        let (rounds, salt, hash) = parts.clone().unwrap_or((ROUNDS, vec![0; SALT], vec![0; HASH]));
+        let (rounds, salt, hash) = parts
+            .clone()
+            .unwrap_or((ROUNDS, vec![0; SALT], vec![0; HASH]));
         let secret = given.as_deref().unwrap_or_default();
         let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
         let same = pbkdf2::verify(algorithm, rounds, &salt, secret.as_bytes(), &hash).is_ok();
@@ -240,10 +242,28 @@ mod tests {
 
     #[test]
     fn a_date_is_read_as_people_write_it_and_nothing_else_is() {
-        for text in ["02/01/1980", "2/1/1980", "1980-01-02", "19800102", " 02.01.1980 ", "02 01 1980"] {
+        for text in [
+            "02/01/1980",
+            "2/1/1980",
+            "1980-01-02",
+            "19800102",
+            " 02.01.1980 ",
+            "02 01 1980",
+        ] {
             assert_eq!(date(text).as_deref(), Some("19800102"), "{text}");
         }
-        for text in ["", "31/02/1980", "02/01/80", "1980", "00/01/1980", "02/13/1980", "02/01/1980/1", "٠٢/٠١/١٩٨٠", "+2/1/1980", "01/01/1700"] {
+        for text in [
+            "",
+            "31/02/1980",
+            "02/01/80",
+            "1980",
+            "00/01/1980",
+            "02/13/1980",
+            "02/01/1980/1",
+            "٠٢/٠١/١٩٨٠",
+            "+2/1/1980",
+            "01/01/1700",
+        ] {
             assert_eq!(date(text), None, "{text}");
         }
     }
@@ -253,7 +273,11 @@ mod tests {
         let kept = HashedCode::of("abcd-EFGH 23").unwrap();
         let stored = serde_json::to_string(&kept).unwrap();
         assert!(!stored.to_ascii_uppercase().contains("ABCD"), "{stored}");
-        assert_ne!(kept, HashedCode::of("ABCDEFGH23").unwrap(), "each has its salt");
+        assert_ne!(
+            kept,
+            HashedCode::of("ABCDEFGH23").unwrap(),
+            "each has its salt"
+        );
         assert!(HashedCode::fits(Some(&kept), "ABCDEFGH23"));
         assert!(HashedCode::fits(Some(&kept), "abcd efgh 23"));
         for wrong in ["ABCDEFGH2", "ABCDEFGH24", "", "ABCDEFGH23X"] {
@@ -266,14 +290,23 @@ mod tests {
     #[test]
     fn facts_that_cannot_be_right_are_not_taken() {
         let given = |json: &str| serde_json::from_str::<GivenFacts>(json).unwrap().checked();
-        let good = given(r#"{"birth_date":"1980-01-02","mail":"a@b.example","phone":"+33 6 12 34 56 78"}"#).unwrap();
+        let good = given(
+            r#"{"birth_date":"1980-01-02","mail":"a@b.example","phone":"+33 6 12 34 56 78"}"#,
+        )
+        .unwrap();
         assert_eq!(good.phone.as_deref(), Some("+33612345678"));
         assert!(good.is_well_formed());
         assert_eq!(format!("{good:?}"), "PatientFacts(***)");
-        assert_eq!(given(r#"{"birth_date":"soon"}"#), Err(InvalidFacts::BirthDate));
+        assert_eq!(
+            given(r#"{"birth_date":"soon"}"#),
+            Err(InvalidFacts::BirthDate)
+        );
         assert_eq!(given(r#"{"code":"1234567"}"#), Err(InvalidFacts::Code));
         assert_eq!(given(r#"{"code":"éééééééé"}"#), Err(InvalidFacts::Code));
-        assert_eq!(given(r#"{"mail":"a@b\r\nBcc: c@d"}"#), Err(InvalidFacts::Mail));
+        assert_eq!(
+            given(r#"{"mail":"a@b\r\nBcc: c@d"}"#),
+            Err(InvalidFacts::Mail)
+        );
         assert_eq!(given(r#"{"phone":"0612345678"}"#), Err(InvalidFacts::Phone));
     }
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::attempts::{AttemptStore, Attempts};
 use super::StoreError;
+use super::attempts::{AttemptStore, Attempts};
 
 /// Longest name of a counter, bytes.
 const MAX_NAME: usize = 128;
@@ -126,7 +126,9 @@ fn read(path: &Path) -> Result<Option<(Vec<u8>, Attempts)>, StoreError> {
     };
     let mut text = Vec::new();
     let most = (HEAD + MAX_NAME) as u64;
-    file.take(most).read_to_end(&mut text).map_err(failed(path))?;
+    file.take(most)
+        .read_to_end(&mut text)
+        .map_err(failed(path))?;
     let parts = text.split_first_chunk::<8>().and_then(|(since, rest)| {
         let (count, name) = rest.split_first_chunk::<4>()?;
         let attempts = Attempts {

@@ -7,9 +7,9 @@ use axum::extract::{Extension, RawQuery, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any_service, get, post};
-use tokio::time::Instant;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use psc_auth::UnixTime;
+use tokio::time::Instant;
 
 use super::api::{self, SessionFacts};
 use super::links::Followed;
@@ -17,8 +17,8 @@ use super::patient::{self, at_floor};
 use super::{ViewedPacs, Viewer, archive, assets, pages, report};
 use crate::access::{Comer, Granted, Refusal, ReportLink, Visitor};
 use crate::audit::{Actor, Kind, Object, Outcome, Person, Text};
-use crate::login::{Destination, ReturnPath, SessionId, SessionView, cookies, secure, see_other};
 use crate::dicomweb::trail::Look;
+use crate::login::{Destination, ReturnPath, SessionId, SessionView, cookies, secure, see_other};
 use crate::net::{Connection, RequestId, ResourceName};
 use crate::source::PublishedExam;
 
@@ -378,7 +378,11 @@ impl Viewer {
         seeker: &Seeker,
         resource: &'static str,
     ) -> Result<Arc<PublishedExam>, StatusCode> {
-        let decided = self.parts.gate.exam_of(&pacs.name, Some(&seeker.visitor)).await;
+        let decided = self
+            .parts
+            .gate
+            .exam_of(&pacs.name, Some(&seeker.visitor))
+            .await;
         let about = Look {
             visitor: Some(seeker.visitor.clone()),
             pacs: Some(Arc::clone(&pacs.name)),

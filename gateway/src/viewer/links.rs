@@ -62,12 +62,7 @@ impl Links {
     }
 
     /// The link of a browser, while it waits; on its own host only.
-    pub(super) fn get(
-        &self,
-        key: SessionKey,
-        host: &str,
-        now: UnixTime,
-    ) -> Option<Followed> {
+    pub(super) fn get(&self, key: SessionKey, host: &str, now: UnixTime) -> Option<Followed> {
         let waiting = self.0.lock();
         let link = waiting.links.get(&key)?;
         let here = *link.host == *host && now.since(link.since) < LIFETIME;

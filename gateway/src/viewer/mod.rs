@@ -131,9 +131,7 @@ impl Comers {
 impl Visitors for Comers {
     fn visitor(&self, headers: &HeaderMap, host: &str) -> Option<Visitor> {
         // A browser has one of the two: opening an exam one way ends what was open the other.
-        let patient = self
-            .patients
-            .current(headers, host, self.login.now(), true);
+        let patient = self.patients.current(headers, host, self.login.now(), true);
         if let Some(view) = patient {
             return Some(view.visitor());
         }

@@ -66,10 +66,7 @@ async fn report(
     answer
 }
 
-fn content(
-    mut bytes: ItemBytes,
-    length: u64,
-) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+fn content(mut bytes: ItemBytes, length: u64) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
     async_stream::try_stream! {
         let mut left = length;
         while left > 0 {

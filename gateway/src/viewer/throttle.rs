@@ -112,12 +112,7 @@ impl Throttle {
 
     /// Whether a link of this address to this study is looked at now; counts it as an attempt, until
     /// [`succeeded`](Self::succeeded).
-    pub(super) async fn may_open(
-        &self,
-        address: IpAddr,
-        study: &StudyUid,
-        now: UnixTime,
-    ) -> bool {
+    pub(super) async fn may_open(&self, address: IpAddr, study: &StudyUid, now: UnixTime) -> bool {
         let address = network(address);
         self.refused.take(&address, &REFUSED_OF_ADDRESS, now)
             && self.studies.take(study, &REFUSED_OF_STUDY, now)
@@ -126,12 +121,7 @@ impl Throttle {
 
     /// Whether a patient's proof from this address for this study is looked at now; counts it as an attempt, until
     /// [`proved`](Self::proved).
-    pub(super) async fn may_try(
-        &self,
-        address: IpAddr,
-        study: &StudyUid,
-        now: UnixTime,
-    ) -> bool {
+    pub(super) async fn may_try(&self, address: IpAddr, study: &StudyUid, now: UnixTime) -> bool {
         let address = network(address);
         self.refused.take(&address, &REFUSED_OF_ADDRESS, now)
             && self.proofs.take(study, &REFUSED_PROOFS, now)
@@ -208,7 +198,9 @@ impl Throttle {
         match tokio::task::spawn_blocking(work).await {
             Ok(Ok(room)) => room,
             Ok(Err(error)) => {
-                tracing::error!("what other nodes refused cannot be read, nothing is opened: {error}");
+                tracing::error!(
+                    "what other nodes refused cannot be read, nothing is opened: {error}"
+                );
                 false
             }
             Err(_) => false,
@@ -502,7 +494,9 @@ mod tests {
     #[test]
     fn a_mailbox_gets_few_codes_in_an_hour() {
         let (_dir, throttle) = new();
-        let sent = (0..50).filter(|_| throttle.may_send(&study(1), at(0))).count();
+        let sent = (0..50)
+            .filter(|_| throttle.may_send(&study(1), at(0)))
+            .count();
         assert_eq!(sent as u32, CODES_OF_STUDY.most);
         assert!(throttle.may_send(&study(1), at(3600)));
     }
@@ -527,7 +521,10 @@ mod tests {
         }
         // A node that starts again, and one that is new.
         for name in ["one", "three"] {
-            assert!(!node(name).may_try(address(98), &study(1), at(2)).await, "{name}");
+            assert!(
+                !node(name).may_try(address(98), &study(1), at(2)).await,
+                "{name}"
+            );
         }
     }
 }

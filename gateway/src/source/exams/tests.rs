@@ -158,7 +158,12 @@ async fn a_report_stays_with_its_exam_and_goes_with_it() {
     use std::io::Read as _;
     let folder = tempfile::tempdir().unwrap();
     let exams = Exams::open(folder.path()).unwrap();
-    let put = async |pdf: &[u8]| exams.put_report("ct", &study("1.2"), pdf.to_vec()).await.unwrap();
+    let put = async |pdf: &[u8]| {
+        exams
+            .put_report("ct", &study("1.2"), pdf.to_vec())
+            .await
+            .unwrap()
+    };
     assert!(!put(b"%PDF-1").await, "nothing is published");
     exams.put(exam("ct", "1.2", "1.9")).await.unwrap();
     assert!(put(b"%PDF-1").await && put(b"%PDF-22").await);
@@ -169,7 +174,19 @@ async fn a_report_stays_with_its_exam_and_goes_with_it() {
     file.read_to_string(&mut text).unwrap();
     assert_eq!((text.as_str(), length), ("%PDF-22", 7));
     assert_eq!(reopened.list(9).await.unwrap().len(), 1);
-    assert!(reopened.report("mr", &study("1.2")).await.unwrap().is_none());
+    assert!(
+        reopened
+            .report("mr", &study("1.2"))
+            .await
+            .unwrap()
+            .is_none()
+    );
     reopened.remove("ct", &study("1.2")).await.unwrap();
-    assert!(reopened.report("ct", &study("1.2")).await.unwrap().is_none());
+    assert!(
+        reopened
+            .report("ct", &study("1.2"))
+            .await
+            .unwrap()
+            .is_none()
+    );
 }

@@ -176,7 +176,11 @@ pub(super) fn file(series: &[Vec<Listed>], instance: &InstanceUid) -> Option<Vec
     ];
     let link = |records: &mut Vec<Record>, at: usize, lower: bool, to: usize| {
         if let Some(record) = records.get_mut(at) {
-            let slot = if lower { &mut record.lower } else { &mut record.next };
+            let slot = if lower {
+                &mut record.lower
+            } else {
+                &mut record.next
+            };
             *slot = Some(to);
         }
     };
@@ -259,7 +263,12 @@ mod tests {
     fn listed(series: u32, number: usize, class: &str) -> Listed {
         let mut set = Vec::new();
         put_element(&mut set, Tag(0x0008, 0x0060), VR::CS, b"CT");
-        put_element(&mut set, Tag(0x0010, 0x0010), VR::PN, "ESSAI^Émilie".as_bytes());
+        put_element(
+            &mut set,
+            Tag(0x0010, 0x0010),
+            VR::PN,
+            "ESSAI^Émilie".as_bytes(),
+        );
         let uid = format!("1.2.{series}");
         put_element(&mut set, Tag(0x0020, 0x000E), VR::UI, uid.as_bytes());
         let set = DataSet::parse(&set, Encoding::ExplicitLittle, Limits::default()).unwrap();
@@ -278,13 +287,18 @@ mod tests {
     fn every_record_is_reached_by_its_offset_and_once() {
         let image = "1.2.840.10008.5.1.4.1.1.2";
         let all = [
-            vec![listed(1, 1, image), listed(1, 2, image), listed(1, 3, image)],
+            vec![
+                listed(1, 1, image),
+                listed(1, 2, image),
+                listed(1, 3, image),
+            ],
             vec![listed(2, 1, "1.2.840.10008.5.1.4.1.1.88.11")],
         ];
         let own = InstanceUid::parse("1.2.9").unwrap();
         let file = file(&all, &own).unwrap();
         let meta = crate::dicom::part10::parse(&file).unwrap().data_set_offset;
-        let set = DataSet::parse(&file[meta..], Encoding::ExplicitLittle, Limits::default()).unwrap();
+        let set =
+            DataSet::parse(&file[meta..], Encoding::ExplicitLittle, Limits::default()).unwrap();
         let ascii = CharacterSet::default();
         // Where each item begins in the file, by its type.
         let sequence = set.elements().find(RECORDS).unwrap().value_extent().start + meta;
@@ -311,10 +325,25 @@ mod tests {
         }
         assert_eq!(reached.len(), items.len());
         reached.sort();
-        assert_eq!(reached, ["IMAGE", "IMAGE", "IMAGE", "PATIENT", "SERIES", "SERIES", "SR DOCUMENT", "STUDY"]);
+        assert_eq!(
+            reached,
+            [
+                "IMAGE",
+                "IMAGE",
+                "IMAGE",
+                "PATIENT",
+                "SERIES",
+                "SERIES",
+                "SR DOCUMENT",
+                "STUDY"
+            ]
+        );
         let patient = record(set.elements().u32(FIRST_RECORD).unwrap());
         let utf8 = patient.declared_character_set(Default::default()).unwrap();
-        assert_eq!(patient.text(Tag(0x0010, 0x0010), &utf8).as_deref(), Some("ESSAI^Émilie"));
+        assert_eq!(
+            patient.text(Tag(0x0010, 0x0010), &utf8).as_deref(),
+            Some("ESSAI^Émilie")
+        );
     }
 
     #[test]

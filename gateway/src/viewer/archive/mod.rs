@@ -114,7 +114,10 @@ async fn archive(
     let fields = answer.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/zip"));
     fields.insert(CONTENT_DISPOSITION, HeaderValue::from_static(NAME));
-    fields.insert(HeaderName::from_static("x-instances"), HeaderValue::from(total));
+    fields.insert(
+        HeaderName::from_static("x-instances"),
+        HeaderValue::from(total),
+    );
     answer
 }
 
@@ -128,7 +131,11 @@ async fn progress(
     let Some(seeker) = viewer.seeker(&headers, host, false) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
-    let found = viewer.downloads.lock().get(&seeker.visitor.session).cloned();
+    let found = viewer
+        .downloads
+        .lock()
+        .get(&seeker.visitor.session)
+        .cloned();
     let (sent, total, state) = match found {
         None => (0, 0, "none"),
         Some(progress) => {
@@ -321,7 +328,11 @@ mod tests {
             finished(zip).unwrap();
             sink.take()
         };
-        let has_zip64 = |bytes: &[u8]| bytes.windows(4).any(|field| field == [0x01, 0x00, 0x10, 0x00]);
+        let has_zip64 = |bytes: &[u8]| {
+            bytes
+                .windows(4)
+                .any(|field| field == [0x01, 0x00, 0x10, 0x00])
+        };
         assert!(!has_zip64(&write(Some(7))));
         assert!(has_zip64(&write(Some(5 << 30))));
     }

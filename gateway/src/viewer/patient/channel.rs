@@ -106,9 +106,9 @@ impl CodeChannel for SmsChannel {
             if let Some(token) = &self.token {
                 request = request.header(AUTHORIZATION, token);
             }
-            let request = request
-                .body(Bytes::from(body))
-                .map_err(|error| NotSent::Later(format!("the SMS gateway cannot be asked: {error}")))?;
+            let request = request.body(Bytes::from(body)).map_err(|error| {
+                NotSent::Later(format!("the SMS gateway cannot be asked: {error}"))
+            })?;
             let answer = self.transport.send(request).await;
             let answer =
                 answer.map_err(|error| NotSent::Later(format!("the SMS gateway: {error}")))?;
@@ -158,11 +158,11 @@ mod tests {
 
     #[test]
     fn values_stay_values_in_the_body_for_an_sms_gateway() {
-        let json = serde_json::json!({"to": [PHONE], "message": {"text": "Centre : {text}"}, "n": 1});
+        let json =
+            serde_json::json!({"to": [PHONE], "message": {"text": "Centre : {text}"}, "n": 1});
         let (kind, body) = filled(&SmsBody::Json(json), "+336", "a\"b {phone}");
         assert_eq!(kind, "application/json");
-        let expected =
-            serde_json::json!({"to": ["+336"], "message": {"text": "Centre : a\"b {phone}"}, "n": 1});
+        let expected = serde_json::json!({"to": ["+336"], "message": {"text": "Centre : a\"b {phone}"}, "n": 1});
         assert_eq!(body, expected.to_string());
         let form = SmsBody::Form(vec![("to".into(), PHONE.into()), ("m".into(), TEXT.into())]);
         let (_, body) = filled(&form, "+336", "a&to=b");

@@ -136,7 +136,12 @@ mod tests {
     fn one_link_sends_few_codes_and_the_last_one_counts() {
         let codes = Codes::default();
         let (first, _, last) = (new(&codes), new(&codes), new(&codes));
-        assert!(codes.renew(UnixTime::from_secs(0), LIFETIME).unwrap().is_none());
+        assert!(
+            codes
+                .renew(UnixTime::from_secs(0), LIFETIME)
+                .unwrap()
+                .is_none()
+        );
         assert!(*first == *last || !take(&codes, &first, 1));
         assert!(take(&codes, &last, 1));
     }

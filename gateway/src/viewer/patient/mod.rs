@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 pub use channel::{CodeChannel, Letter, SmsChannel};
 pub(super) use codes::{Codes, CodesNow};
-pub use sessions::{PatientLimits, PatientSessions};
 pub(super) use sessions::{COOKIE, PatientView};
+pub use sessions::{PatientLimits, PatientSessions};
 
 use super::handlers::LINK;
 use super::links::Followed;
@@ -103,7 +103,10 @@ impl Viewer {
         let now = self.parts.login.now();
         let (address, study) = (connection.remote.ip(), waiting.followed.link.study());
         let gate = &self.parts.gate;
-        let word = gate.patients.as_ref().map_or("closed", |proof| proof.word());
+        let word = gate
+            .patients
+            .as_ref()
+            .map_or("closed", |proof| proof.word());
         let decided = if self.throttle.may_try(address, study, now).await {
             let codes = CodesNow {
                 codes: &waiting.followed.codes,
@@ -168,10 +171,15 @@ impl Viewer {
         };
         let event = self.parts.audit.event(Kind::PatientGate);
         let event = event.by(actor).on(object).ending(outcome);
-        self.parts.audit.record(event).await.map(drop).map_err(|error| {
-            tracing::error!("a patient's try cannot be recorded and opens nothing: {error}");
-            Refusal::ExamsUnknown
-        })
+        self.parts
+            .audit
+            .record(event)
+            .await
+            .map(drop)
+            .map_err(|error| {
+                tracing::error!("a patient's try cannot be recorded and opens nothing: {error}");
+                Refusal::ExamsUnknown
+            })
     }
 
     /// Sends a code to the address that the centre holds, if there is one; nobody waits for it.
@@ -295,7 +303,10 @@ async fn prove(
         Ok(text) => text,
         Err(answer) => return answer,
     };
-    match viewer.proved(&connection, pacs, &waiting, &given(&text)).await {
+    match viewer
+        .proved(&connection, pacs, &waiting, &given(&text))
+        .await
+    {
         Ok(id) => {
             // The link is used up, and the session that this browser had before is over.
             viewer.links.remove(waiting.id.key());
@@ -332,9 +343,7 @@ async fn send_code(
     let Question::OneTimeCode(way) = waiting.question else {
         return viewer.unavailable();
     };
-    if let Err(answer) =
-        own_form(&viewer, &waiting.id, &waiting.host, &request_id, request).await
-    {
+    if let Err(answer) = own_form(&viewer, &waiting.id, &waiting.host, &request_id, request).await {
         return answer;
     }
     viewer.send(pacs, &waiting, way);
@@ -409,9 +418,15 @@ mod tests {
 
     #[test]
     fn the_last_of_a_field_counts_and_no_more_than_a_line_of_it() {
-        let text = format!("naissance=1%2F2%2F1980&chiffres={}&code=A&other=x", "9".repeat(500));
+        let text = format!(
+            "naissance=1%2F2%2F1980&chiffres={}&code=A&other=x",
+            "9".repeat(500)
+        );
         let given = given(&text);
-        assert_eq!((given.birth_date.as_str(), given.code.as_str()), ("1/2/1980", "A"));
+        assert_eq!(
+            (given.birth_date.as_str(), given.code.as_str()),
+            ("1/2/1980", "A")
+        );
         assert_eq!(given.digits.len(), MAX_FIELD);
     }
 }

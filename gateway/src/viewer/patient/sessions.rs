@@ -269,7 +269,9 @@ fn gauge(sessions: usize) {
 async fn blocking(work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "a patient's session could not be written to disk"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a patient's session could not be written to disk")
+        }
         Err(error) => tracing::warn!(%error, "a patient's session could not be written to disk"),
     }
 }
@@ -329,15 +331,29 @@ mod tests {
             .await
             .unwrap();
         let headers = with(&id);
-        assert!(before.current(&headers, "vi.example", at(500), true).is_some());
-        assert!(before.current(&headers, "other.example", at(500), true).is_none());
+        assert!(
+            before
+                .current(&headers, "vi.example", at(500), true)
+                .is_some()
+        );
+        assert!(
+            before
+                .current(&headers, "other.example", at(500), true)
+                .is_none()
+        );
         before.sweep(at(500)).await;
         drop(before);
         let after = sessions(dir.path(), at(1000));
-        let view = after.current(&headers, "vi.example", at(1000), false).unwrap();
+        let view = after
+            .current(&headers, "vi.example", at(1000), false)
+            .unwrap();
         assert_eq!((view.granted, &*view.proof), (granted(), "report_code"));
         // Asked without use: idle since 500.
-        assert!(after.current(&headers, "vi.example", at(1100), true).is_none());
+        assert!(
+            after
+                .current(&headers, "vi.example", at(1100), true)
+                .is_none()
+        );
         drop(after);
         let later = sessions(dir.path(), at(1100));
         assert!(later.store.all(9).unwrap().is_empty());
@@ -347,7 +363,10 @@ mod tests {
     async fn what_ended_does_not_come_back_with_the_next_start() {
         let dir = tempfile::tempdir().unwrap();
         let before = sessions(dir.path(), at(0));
-        let id = before.begin("vi", granted(), "mail_code", at(0)).await.unwrap();
+        let id = before
+            .begin("vi", granted(), "mail_code", at(0))
+            .await
+            .unwrap();
         assert!(before.end(id.key()).await);
         assert!(!before.end(id.key()).await);
         assert!(before.current(&with(&id), "vi", at(1), true).is_none());
@@ -362,7 +381,12 @@ mod tests {
         let sessions = sessions(dir.path(), at(0));
         let mut ids = Vec::new();
         for second in 0..3 {
-            ids.push(sessions.begin("vi", granted(), "x", at(second)).await.unwrap());
+            ids.push(
+                sessions
+                    .begin("vi", granted(), "x", at(second))
+                    .await
+                    .unwrap(),
+            );
         }
         let open = |at_: u64| {
             ids.iter()
