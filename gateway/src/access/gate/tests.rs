@@ -174,6 +174,7 @@ impl Case {
         let mut known = Known {
             peer: self.access.recognise(&connection)?,
             person: None,
+            visitor: None,
         };
         let uid = self
             .kos
