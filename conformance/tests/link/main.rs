@@ -14,7 +14,9 @@
 mod support;
 
 mod attacks;
+mod extras;
 mod images;
+mod patient;
 mod site;
 mod visitor;
 

@@ -12,7 +12,7 @@ use conformance::testkit::{
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-use crate::support::{browser, exam, files, folder, run};
+use crate::support::{browser, exam, files, folder, run, trail};
 
 const CLIENT: &str = "drimbox-essai";
 /// The name of the PACS `ici`, whose exams are published, and of `ailleurs`.
@@ -51,6 +51,11 @@ impl Site {
     }
 
     pub async fn start(name: &str) -> Self {
+        Self::with(name, |config, _| config).await
+    }
+
+    /// One whose configuration says more.
+    pub async fn with(name: &str, more: impl FnOnce(GatewayConfig, &Pki) -> GatewayConfig) -> Self {
         let home = folder(name);
         let pki = Pki::new(&home.join("pki"), "Test CA").unwrap();
         let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -85,6 +90,7 @@ impl Site {
             config = config.pacs(upstream);
             client = client.redirect(&format!("https://{host}:{port}/auth/psc/callback"));
         }
+        config = more(config, &pki);
         provider.register(&[client]).await.unwrap();
         let site = Self {
             gateway: Gateway::start(config).await.unwrap(),
@@ -101,14 +107,51 @@ impl Site {
 
     /// Publishes the first series of an exam as an administrator does.
     pub async fn publish(&self, name: &str, more: &[&str]) {
+        self.publish_kos(name, |_| {}, more).await;
+    }
+
+    /// The same with a KOS that says something else.
+    pub async fn publish_with(&self, name: &str, change: impl FnOnce(&mut Kos)) {
+        self.publish_kos(name, change, &[]).await;
+    }
+
+    async fn publish_kos(&self, name: &str, change: impl FnOnce(&mut Kos), more: &[&str]) {
         let mut kos = Kos::of(exam(name), "https://db-ici.test.example/dicom-web");
         kos.series.truncate(1);
+        change(&mut kos);
         let file = self.home.join(format!("{name}.kos.dcm"));
         kos.write(&file).unwrap();
         let file = file.display().to_string();
         let cda = report_of(name);
         let add = ["add", "--kos", &file, "--pacs", PACS[0], "--cda-id", &cda];
         self.exams(&[&add, more].concat()).await;
+    }
+
+    /// Says what proves that somebody is the patient of an exam.
+    pub async fn facts(&self, name: &str, facts: &serde_json::Value) {
+        let file = self.home.join(format!("{name}.patient.json"));
+        std::fs::write(&file, facts.to_string()).unwrap();
+        let (study, file) = (&exam(name).study_instance_uid, file.display().to_string());
+        self.exams(&[
+            "patient", "--pacs", PACS[0], "--study", study, "--file", &file,
+        ])
+        .await;
+    }
+
+    /// Gives an exam its report; what the command complains of.
+    pub async fn report(&self, name: &str, cda: &str) -> Result<(), String> {
+        let file = self.home.join(format!("{name}.cda.xml"));
+        std::fs::write(&file, cda).unwrap();
+        let (study, file) = (&exam(name).study_instance_uid, file.display().to_string());
+        self.try_exams(&[
+            "report", "--pacs", PACS[0], "--study", study, "--cda", &file,
+        ])
+        .await
+    }
+
+    /// The events of the audit trail, the oldest first.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        trail::events(&self.home.join("gateway/data/audit"))
     }
 
     pub async fn withdraw(&self, name: &str) {
@@ -118,13 +161,22 @@ impl Site {
     }
 
     async fn exams(&self, arguments: &[&str]) {
+        let done = self.try_exams(arguments).await;
+        assert_eq!(done, Ok(()), "{arguments:?}");
+    }
+
+    async fn try_exams(&self, arguments: &[&str]) -> Result<(), String> {
         let mut command = Command::new(binary().unwrap());
         command.arg("exams").args(arguments);
         command.env("DRIMBOX_CONFIG", self.home.join("gateway/drimbox.toml"));
         let output = tokio::task::spawn_blocking(move || command.output());
         let output = output.await.unwrap().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(said)
+        }
     }
 
     pub fn url(&self, host: &str, path: &str) -> String {
@@ -163,14 +215,29 @@ pub fn story(name: &str) {
     if left_out() {
         return;
     }
+    run(async {
+        let site = Site::lock().await;
+        tell(&site, name, json!({}), async |order| {
+            panic!("no order {order}")
+        })
+        .await;
+    });
+}
+
+/// The same at this site; `more` is told to the story, `obey` does what it orders.
+pub async fn tell(
+    site: &Site,
+    name: &str,
+    more: serde_json::Value,
+    obey: impl AsyncFnMut(serde_json::Value) -> serde_json::Value,
+) {
     assert!(
         Path::new(BUILT).exists(),
         "the exam page is not built: run `make viewer`, then build the gateway"
     );
-    run(async {
-        let site = Site::lock().await;
+    {
         let exam = exam(EXAM);
-        let options = json!({
+        let mut options = json!({
             "hosts": HOSTS,
             "port": site.port,
             "stories": STORIES,
@@ -181,9 +248,9 @@ pub fn story(name: &str) {
             "images": exam.series[0].count,
         });
         let place = folder(&format!("link-browser-{name}"));
-        browser::play(name, &place, options, async |order| {
-            panic!("no order {order}")
-        })
-        .await;
-    });
+        for (key, value) in more.as_object().unwrap() {
+            options[key] = value.clone();
+        }
+        browser::play(name, &place, options, obey).await;
+    }
 }

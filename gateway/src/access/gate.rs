@@ -97,6 +97,8 @@ pub struct Known {
     pub peer: Option<PeerIdentity>,
     /// The professional.
     pub person: Option<Arc<CheckedToken>>,
+    /// The person on a `vi` name.
+    pub visitor: Option<super::Visitor>,
 }
 
 /// The gate. Cheap to clone.

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
 use super::Request;
-use super::gate::within;
+use super::gate::{Known, within};
+use super::patient::{Given, OneTimeCodes, PatientProof, Way};
 use super::refusal::Refusal;
 use crate::dicom::uid::StudyUid;
 use crate::source::exams::Accession;
@@ -121,8 +122,40 @@ pub struct Granted {
 /// A person on a `vi` name who is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visitor {
+    /// Stands for the session, and gives nobody its cookie.
+    pub session: [u8; 32],
+    /// Who.
+    pub who: Comer,
     /// The exam of the session, when a link was opened.
     pub granted: Option<Granted>,
+}
+
+/// Who a visitor is, and how that is known. `Debug` shows no identity.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Comer {
+    /// A professional, by Pro Santé Connect.
+    Professional {
+        /// National identifier.
+        national_id: Arc<str>,
+        /// Code of the profession in which they act.
+        profession: Arc<str>,
+        /// Identifier of the structure for which they act.
+        structure: Option<Arc<str>>,
+    },
+    /// The patient of the exam.
+    Patient {
+        /// How they proved it: a fixed word.
+        proof: Arc<str>,
+    },
+}
+
+impl fmt::Debug for Comer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Professional { .. } => "Professional(***)",
+            Self::Patient { .. } => "Patient",
+        })
+    }
 }
 
 /// Who makes a request on a `vi` name.
@@ -140,6 +173,8 @@ pub struct LinkGate {
     pub exams: Exams,
     /// Whether exams that are masked to professionals are opened to those who have the report.
     pub serve_masked: bool,
+    /// How patients prove who they are; `None`: they are not let in.
+    pub patients: Option<Arc<dyn PatientProof>>,
 }
 
 impl LinkGate {
@@ -151,22 +186,70 @@ impl LinkGate {
         let exam = self.current(pacs, &link.study).await?;
         let exam = exam.filter(|exam| link.names(exam));
         let exam = exam.ok_or(Refusal::OtherLink)?;
-        self.unrestricted(&exam)?;
+        self.open_to_professionals(&exam)?;
         Ok(exam)
+    }
+
+    /// The exam that the link of a patient opens, with what they gave to prove who they are. The same is done
+    /// whatever is wrong.
+    ///
+    /// # Errors
+    /// [`Refusal`]; which one is for the log, never for the person.
+    pub async fn open_to_patient(
+        &self,
+        pacs: &str,
+        link: &ReportLink,
+        given: &Given,
+        sent: &dyn OneTimeCodes,
+    ) -> Result<Arc<PublishedExam>, Refusal> {
+        let proof = self.patients.as_ref().ok_or(Refusal::PatientGateClosed)?;
+        let exam = self.current(pacs, &link.study).await?;
+        let exam = exam.filter(|exam| link.names(exam));
+        let holds = proof.holds(exam.as_deref(), given, sent).await;
+        let exam = exam.ok_or(Refusal::OtherLink)?;
+        if !holds {
+            return Err(Refusal::NotProved);
+        }
+        open_to_patients(&exam)?;
+        Ok(exam)
+    }
+
+    /// Where a one-time code for this link goes: what the centre holds, for an exam that its patient may see.
+    ///
+    /// # Errors
+    /// [`Refusal`], for the log alone.
+    pub async fn address_of_patient(
+        &self,
+        pacs: &str,
+        link: &ReportLink,
+        way: Way,
+    ) -> Result<String, Refusal> {
+        let exam = self.current(pacs, &link.study).await?;
+        let exam = exam.filter(|exam| link.names(exam));
+        let exam = exam.ok_or(Refusal::OtherLink)?;
+        open_to_patients(&exam)?;
+        let address = match way {
+            Way::Mail => &exam.patient.mail,
+            Way::Sms => &exam.patient.phone,
+        };
+        address.clone().ok_or(Refusal::NotProved)
     }
 
     /// Decides on a request for images: for the exam of the session, within what its KOS names.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// [`Refusal`]; who asked is put into `known` all the same.
     pub async fn admit(
         &self,
         pacs: &str,
         headers: &HeaderMap,
         host: &str,
         request: Request<'_>,
+        known: &mut Known,
     ) -> Result<Arc<PublishedExam>, Refusal> {
-        let exam = self.exam(pacs, headers, host).await?;
+        let visitor = self.visitors.visitor(headers, host);
+        known.visitor.clone_from(&visitor);
+        let exam = self.exam_of(pacs, visitor.as_ref()).await?;
         match request {
             Request::Search => Err(Refusal::NotGranted),
             Request::SearchIn(study) if *study == exam.study => Ok(exam),
@@ -189,12 +272,28 @@ impl LinkGate {
         host: &str,
     ) -> Result<Arc<PublishedExam>, Refusal> {
         let visitor = self.visitors.visitor(headers, host);
+        self.exam_of(pacs, visitor.as_ref()).await
+    }
+
+    /// The exam that was opened to somebody, as it is published now.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn exam_of(
+        &self,
+        pacs: &str,
+        visitor: Option<&Visitor>,
+    ) -> Result<Arc<PublishedExam>, Refusal> {
         let visitor = visitor.ok_or(Refusal::Unauthenticated)?;
-        let granted = visitor.granted.filter(|granted| granted.pacs == pacs);
+        let granted = visitor.granted.as_ref();
+        let granted = granted.filter(|granted| granted.pacs == pacs);
         let granted = granted.ok_or(Refusal::NotGranted)?;
         let exam = self.current(pacs, &granted.study).await?;
         let exam = exam.ok_or(Refusal::NotPublished)?;
-        self.unrestricted(&exam)?;
+        match visitor.who {
+            Comer::Professional { .. } => self.open_to_professionals(&exam)?,
+            Comer::Patient { .. } => open_to_patients(&exam)?,
+        }
         Ok(exam)
     }
 
@@ -209,7 +308,7 @@ impl LinkGate {
         })
     }
 
-    fn unrestricted(&self, exam: &PublishedExam) -> Result<(), Refusal> {
+    fn open_to_professionals(&self, exam: &PublishedExam) -> Result<(), Refusal> {
         if exam.restrictions.opposed {
             return Err(Refusal::Opposed);
         }
@@ -218,6 +317,17 @@ impl LinkGate {
         }
         Ok(())
     }
+}
+
+/// The patient's path has restrictions of its own: what is masked to professionals is theirs all the same.
+fn open_to_patients(exam: &PublishedExam) -> Result<(), Refusal> {
+    if exam.restrictions.opposed {
+        return Err(Refusal::Opposed);
+    }
+    if exam.restrictions.invisible_patient {
+        return Err(Refusal::Invisible);
+    }
+    Ok(())
 }
 
 impl fmt::Debug for LinkGate {
@@ -258,6 +368,7 @@ mod tests {
             cda_id: Some("2.25.77^5".into()),
             ins: None,
             restrictions: Restrictions::default(),
+            patient: Default::default(),
         }
     }
 
@@ -321,11 +432,22 @@ mod tests {
             visitors: Arc::new(Everybody(visitor)),
             exams: exams.clone(),
             serve_masked: false,
+            patients: None,
+        }
+    }
+
+    fn professional() -> Comer {
+        Comer::Professional {
+            national_id: "899700218896".into(),
+            profession: "10".into(),
+            structure: None,
         }
     }
 
     fn of(study: &str) -> Option<Visitor> {
         Some(Visitor {
+            session: [7; 32],
+            who: professional(),
             granted: Some(Granted {
                 pacs: "scanner".into(),
                 study: StudyUid::parse(study).unwrap(),
@@ -379,11 +501,16 @@ mod tests {
             asked in 0..3usize,
             level in 0..5usize,
             named in any::<bool>(),
+            patient in any::<bool>(),
+            masked in any::<bool>(),
+            invisible in any::<bool>(),
         ) {
             let studies = ["1.2.3", "1.2.4", "1.2.5"];
             let dir = tempfile::tempdir().unwrap();
             let exams = Exams::open(dir.path()).unwrap();
             let visitor = session.map(|granted| Visitor {
+                session: [7; 32],
+                who: if patient { Comer::Patient { proof: "report_code".into() } } else { professional() },
                 granted: granted.and_then(|at| of(studies.get(at).unwrap()).unwrap().granted),
             });
             let uid = *studies.get(asked).unwrap();
@@ -402,7 +529,8 @@ mod tests {
                 4 => Request::SearchIn(&study),
                 level => Request::Retrieve(scopes.get(level).unwrap()),
             };
-            let open = session == Some(Some(asked)) && match level {
+            let restricted = if patient { invisible } else { masked };
+            let open = !restricted && session == Some(Some(asked)) && match level {
                 1 | 2 => named,
                 4 => true,
                 _ => false,
@@ -410,9 +538,12 @@ mod tests {
             let gate = gate(&exams, visitor);
             let decided = runtime().block_on(async {
                 for study in studies {
-                    exams.put(exam(study)).await.unwrap();
+                    let mut exam = exam(study);
+                    exam.restrictions.masked_to_professionals = masked;
+                    exam.restrictions.invisible_patient = invisible;
+                    exams.put(exam).await.unwrap();
                 }
-                gate.admit("scanner", &HeaderMap::new(), "vi", request).await
+                gate.admit("scanner", &HeaderMap::new(), "vi", request, &mut Known::default()).await
             });
             prop_assert_eq!(decided.is_ok(), open);
             if let Ok(exam) = decided {

@@ -6,13 +6,14 @@
 
 mod gate;
 mod link;
+pub mod patient;
 mod peers;
 pub mod professional;
 mod refusal;
 mod tokens;
 
 pub use gate::{Credentials, Known, NamedKos, NotAPeer, PeerDirectory, PeerGate, PeerIdentity};
-pub use link::{Granted, LinkGate, ReportLink, Visitor, Visitors};
+pub use link::{Comer, Granted, LinkGate, ReportLink, Visitor, Visitors};
 pub use refusal::Refusal;
 pub use tokens::{TokenError, Tokens};
 
@@ -145,7 +146,7 @@ impl Access {
                 let gate = self.links.as_ref().ok_or(Refusal::NotOffered)?;
                 let host = connection.host.as_deref().ok_or(Refusal::NoPacs)?;
                 let headers = credentials.headers.ok_or(Refusal::Unauthenticated)?;
-                Some(gate.admit(&pacs, headers, host, request).await?)
+                Some(gate.admit(&pacs, headers, host, request, known).await?)
             }
             Principal::Local(_) | Principal::Loopback => None,
         };

@@ -64,6 +64,18 @@ pub enum Refusal {
     /// The exam is masked to professionals.
     #[error("the exam is masked to professionals (`peer.serve_masked`)")]
     Masked,
+    /// The exam is not yet for the patient.
+    #[error("the exam is not for the patient yet (INVISIBLE_PATIENT)")]
+    Invisible,
+    /// The centre opens no exam to patients.
+    #[error("patients are not let in (`viewer.patient_gate`)")]
+    PatientGateClosed,
+    /// What the patient gave does not prove who they are.
+    #[error("the patient did not prove who they are")]
+    NotProved,
+    /// Too many wrong tries.
+    #[error("too many wrong tries")]
+    Locked,
     /// The KOS does not name this series.
     #[error("the KOS does not name this series")]
     SeriesNotNamed,
@@ -104,6 +116,10 @@ impl Refusal {
             Self::OtherKos => "other_kos",
             Self::Opposed => "opposed",
             Self::Masked => "masked",
+            Self::Invisible => "invisible_patient",
+            Self::PatientGateClosed => "patient_gate_closed",
+            Self::NotProved => "not_proved",
+            Self::Locked => "locked",
             Self::SeriesNotNamed => "series_not_named",
             Self::InstanceNotNamed => "instance_not_named",
             Self::WholeStudy => "whole_study",

@@ -1,7 +1,8 @@
 //! `/api/exams`: the table of published exams, for an administrator with the token.
 //!
 //! `GET` lists it, `POST` registers an exam (a KOS as `application/dicom`, or the exam itself in
-//! JSON), `DELETE /api/exams/{pacs}/{study}` takes one out. Each change is in the audit trail before it
+//! JSON), `DELETE /api/exams/{pacs}/{study}` takes one out. `PUT` below that path on `patient` (JSON) says what proves
+//! that somebody is the patient, and on `report` (a CDA document) gives the report. Each change is in the audit trail before it
 //! is made.
 
 use std::borrow::Cow;
@@ -14,7 +15,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, put};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::json;
@@ -25,7 +26,8 @@ use crate::dicom::kos::Kos;
 use crate::dicom::uid::StudyUid;
 use crate::dicomweb::problem::Problem;
 use crate::source::exams::{MAX_BYTES, Restrictions};
-use crate::source::{Exams, PublishedExam};
+use crate::source::patient::GivenFacts;
+use crate::source::{Exams, PublishedExam, cda};
 
 /// Exams listed at once.
 const MAX_LISTED: usize = 10_000;
@@ -50,6 +52,8 @@ impl ExamsApi {
         Router::new()
             .route("/api/exams", get(list).post(add))
             .route("/api/exams/{pacs}/{study}", delete(remove))
+            .route("/api/exams/{pacs}/{study}/patient", put(patient))
+            .route("/api/exams/{pacs}/{study}/report", put(report))
             .layer(authorized)
             .with_state(self)
     }
@@ -125,7 +129,7 @@ async fn add(State(api): State<ExamsApi>, request: Request) -> Result<Response, 
         .trim()
         .to_ascii_lowercase();
     let body = read(body).await?;
-    let exam = match kind.as_str() {
+    let mut exam: PublishedExam = match kind.as_str() {
         "application/dicom" => of_kos(&body, parts.uri.query().unwrap_or_default())?,
         "application/json" => serde_json::from_slice(&body)
             .map_err(|error| wrong(format!("the exam cannot be read: {error}")))?,
@@ -136,6 +140,15 @@ async fn add(State(api): State<ExamsApi>, request: Request) -> Result<Response, 
             ));
         }
     };
+    // What is known of the patient stays with the study, unless it comes anew.
+    let before = StudyKey(&exam.pacs, &exam.study).get(&api).await?;
+    if let Some(before) = before {
+        let (new, known) = (&mut exam.patient, &before.patient);
+        new.birth_date = new.birth_date.take().or(known.birth_date.clone());
+        new.code = new.code.take().or(known.code.clone());
+        new.mail = new.mail.take().or(known.mail.clone());
+        new.phone = new.phone.take().or(known.phone.clone());
+    }
     exam.check().map_err(|error| wrong(error.to_string()))?;
     if !api.pacs.contains(&exam.pacs) {
         return Err(Problem::bad_request(
@@ -164,6 +177,95 @@ async fn remove(
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(Problem::not_found("no exam is published for this study"))
+    }
+}
+
+/// A study of a PACS.
+struct StudyKey<'a>(&'a str, &'a StudyUid);
+
+impl StudyKey<'_> {
+    async fn get(&self, api: &ExamsApi) -> Result<Option<PublishedExam>, Problem> {
+        let found = api.exams.get(self.0, self.1).await.map_err(failed)?;
+        Ok(found.map(|exam| (*exam).clone()))
+    }
+
+    async fn must(&self, api: &ExamsApi) -> Result<PublishedExam, Problem> {
+        let none = || Problem::not_found("no exam is published for this study");
+        self.get(api).await?.ok_or_else(none)
+    }
+}
+
+/// What proves that somebody is the patient; it takes the place of what was known.
+async fn patient(
+    State(api): State<ExamsApi>,
+    Path((pacs, study)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let study = StudyUid::parse(&study).map_err(|error| wrong(error.to_string()))?;
+    let body = read(request.into_body()).await?;
+    // What is wrong with it may be a value: it is not repeated.
+    let given: GivenFacts = serde_json::from_slice(&body)
+        .map_err(|_| wrong("the facts about the patient cannot be read"))?;
+    let mut exam = StudyKey(&pacs, &study).must(&api).await?;
+    let checked = tokio::task::spawn_blocking(move || given.checked()).await;
+    let checked = checked.map_err(|_| Problem::internal())?;
+    let mut facts = checked.map_err(|error| wrong(error.to_string()))?;
+    facts.birth_date = facts.birth_date.or(exam.patient.birth_date.take());
+    exam.patient = facts;
+    let kos = exam.kos.clone();
+    api.record(
+        Kind::ExamRegistered,
+        &pacs,
+        study.as_str(),
+        Some(kos.as_str()),
+    )
+    .await?;
+    api.exams.put(exam).await.map_err(failed)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The report of an exam: the PDF of a CDA document.
+async fn report(
+    State(api): State<ExamsApi>,
+    Path((pacs, study)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let study = StudyUid::parse(&study).map_err(|error| wrong(error.to_string()))?;
+    let body = to_bytes(request.into_body(), cda::MAX_CDA)
+        .await
+        .map_err(|_| {
+            Problem::content_too_large(
+                "the report is larger than any genuine one",
+                "send its CDA alone",
+            )
+        })?;
+    let found = tokio::task::spawn_blocking(move || cda::report(&body)).await;
+    let found = found.map_err(|_| Problem::internal())?;
+    let found = found.map_err(|error| wrong(error.to_string()))?;
+    let mut exam = StudyKey(&pacs, &study).must(&api).await?;
+    match (&exam.cda_id, found.id) {
+        (Some(known), Some(id)) if *known != id => {
+            return Err(wrong(
+                "the id of the document is not that of the report of this exam",
+            ));
+        }
+        (None, Some(id)) => exam.cda_id = Some(id),
+        _ => {}
+    }
+    exam.check().map_err(|error| wrong(error.to_string()))?;
+    let kos = exam.kos.clone();
+    api.record(
+        Kind::ExamRegistered,
+        &pacs,
+        study.as_str(),
+        Some(kos.as_str()),
+    )
+    .await?;
+    api.exams.put(exam).await.map_err(failed)?;
+    let kept = api.exams.put_report(&pacs, &study, found.pdf).await;
+    match kept.map_err(failed)? {
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Err(Problem::not_found("no exam is published for this study")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `drimbox exams`: asks the running service, with the token of its data folder.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -49,9 +50,16 @@ pub(super) async fn run(config: &Config, command: &ExamsCommand) -> anyhow::Resu
             }
             Ok(listed(&answer))
         }
+        ExamsCommand::Patient { pacs, study, file } => {
+            put(config, &below(pacs, study, "patient"), file).await?;
+            Ok("Preuve d'identité du patient enregistrée.\n".to_owned())
+        }
+        ExamsCommand::Report { pacs, study, cda } => {
+            put(config, &below(pacs, study, "report"), cda).await?;
+            Ok("Compte rendu joint à l'examen.\n".to_owned())
+        }
         ExamsCommand::Remove { pacs, study } => {
-            let part = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-            let path = format!("/api/exams/{}/{}", part(pacs), part(study));
+            let path = of_study(pacs, study);
             let (status, answer) = ask(config, Method::DELETE, &path, Vec::new()).await?;
             if status != StatusCode::NO_CONTENT {
                 bail!("{}", refused(status, &answer));
@@ -59,6 +67,25 @@ pub(super) async fn run(config: &Config, command: &ExamsCommand) -> anyhow::Resu
             Ok("Examen retiré : il n'est plus accessible aux autres DRIMbox.\n".to_owned())
         }
     }
+}
+
+fn of_study(pacs: &str, study: &str) -> String {
+    let part = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    format!("/api/exams/{}/{}", part(pacs), part(study))
+}
+
+fn below(pacs: &str, study: &str, what: &str) -> String {
+    format!("{}/{what}", of_study(pacs, study))
+}
+
+/// Sends a file to a path that takes it.
+async fn put(config: &Config, path: &str, file: &Path) -> anyhow::Result<()> {
+    let content = std::fs::read(file).with_context(|| format!("lecture de {}", file.display()))?;
+    let (status, answer) = ask(config, Method::PUT, path, content).await?;
+    if status != StatusCode::NO_CONTENT {
+        bail!("{}", refused(status, &answer));
+    }
+    Ok(())
 }
 
 fn query(new: &NewExam) -> String {

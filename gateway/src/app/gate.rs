@@ -8,10 +8,10 @@ use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::psc::PscParts;
+use crate::access::patient::{BirthDateAndIns, OneTimeCode, PatientProof, ReportCode, Way};
 use crate::access::{LinkGate, PeerGate, Visitors};
 use crate::admin::Refreshed;
-use crate::config::{Config, Gate};
-use crate::login::Login;
+use crate::config::{Config, Gate, PatientGate};
 use crate::source::Exams;
 use crate::trust::{Clock, Trust};
 
@@ -111,10 +111,20 @@ pub(super) fn peers(
 }
 
 /// The gate of the links of reports.
-pub(super) fn links(config: &Config, login: &Login, exams: &Exams) -> LinkGate {
+pub(super) fn links(config: &Config, visitors: Arc<dyn Visitors>, exams: &Exams) -> LinkGate {
+    let patients: Option<Arc<dyn PatientProof>> = match &config.viewer.patient_gate {
+        PatientGate::Closed => None,
+        PatientGate::BirthDateAndIns { digits } => {
+            Some(Arc::new(BirthDateAndIns { digits: *digits }))
+        }
+        PatientGate::ReportCode => Some(Arc::new(ReportCode)),
+        PatientGate::Mail { .. } => Some(Arc::new(OneTimeCode(Way::Mail))),
+        PatientGate::Sms { .. } => Some(Arc::new(OneTimeCode(Way::Sms))),
+    };
     LinkGate {
-        visitors: Arc::clone(login.sessions()) as Arc<dyn Visitors>,
+        visitors,
         exams: exams.clone(),
         serve_masked: config.peer.as_ref().is_some_and(|peer| peer.serve_masked),
+        patients,
     }
 }

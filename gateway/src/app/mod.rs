@@ -111,6 +111,9 @@ impl Service for App {
         if let Some(login) = parts.login.clone() {
             behind.spawn(login.maintain(background.clone()));
         }
+        if let Some(comers) = parts.comers.clone() {
+            behind.spawn(comers.maintain(background.clone()));
+        }
         for archive in &parts.archives {
             let archive = Arc::clone(archive);
             let background = background.clone();
@@ -214,6 +217,8 @@ struct Parts {
     audit: Audit,
     exams: Exams,
     login: Option<Arc<Login>>,
+    comers: Option<Arc<crate::viewer::Comers>>,
+    trail: Arc<Trail>,
     alerts: Option<certs::alerts::Alerts>,
     attempts: Arc<dyn AttemptStore>,
     capacity: Capacity,
@@ -252,10 +257,15 @@ impl Parts {
         let mut access = access(config)?;
         access.gate = gate::peers(config, trust.as_ref(), psc.as_ref(), &exams)?;
         let login = login::build(config, psc.as_ref(), Arc::new(store.sessions()?), &audit)?;
-        access.links = login
-            .as_ref()
-            .map(|login| gate::links(config, login, &exams));
-        let attempts = Arc::new(store.attempts()?);
+        let trail = Arc::new(Trail::new(audit.clone()));
+        let comers = match &login {
+            Some(login) => Some(viewer::comers(config, login, &store)?),
+            None => None,
+        };
+        access.links = comers
+            .clone()
+            .map(|comers| gate::links(config, comers, &exams));
+        let attempts = viewer::attempts(config, &store)?;
         let store: Arc<dyn ListingStore> = Arc::new(store);
         let moves = Moves::new(config.dimse.ae_title.clone());
         let mut archives = Vec::new();
@@ -307,7 +317,7 @@ impl Parts {
             },
             cors_origins: config.dicomweb.cors_origins.clone(),
             add_ins: config.peer.as_ref().is_some_and(|peer| peer.add_ins),
-            trail: Some(Arc::new(Trail::new(audit.clone()))),
+            trail: Some(Arc::clone(&trail)),
         });
         let capacity = Capacity::new(&config.limits);
         let alerts = alerts::build(config).await?;
@@ -322,6 +332,8 @@ impl Parts {
             audit,
             exams,
             login,
+            comers,
+            trail,
             alerts,
             attempts,
             capacity,
@@ -485,9 +497,9 @@ fn routers(
             addresses,
             readiness: Arc::clone(health) as Arc<dyn admin::Readiness>,
         });
-        let pages = match &parts.login {
-            Some(login) => crate::login::router(Arc::clone(login))
-                .merge(crate::viewer::router(viewer::build(config, parts, login)?))
+        let pages = match &parts.comers {
+            Some(comers) => crate::login::router(Arc::clone(&comers.login))
+                .merge(crate::viewer::router(viewer::build(config, parts, comers)?))
                 .merge(crate::viewer::images(images())),
             None => Routers::nothing(),
         };

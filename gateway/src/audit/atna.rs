@@ -129,10 +129,13 @@ fn identification(event: &Event) -> Identification {
         Kind::ConnectionRefused if event.outcome.status.is_none() => {
             (alert, "E", Some(("110126", "Node Authentication")))
         }
-        Kind::RequestRefused | Kind::ConnectionRefused | Kind::LinkRefused => {
+        Kind::RequestRefused
+        | Kind::ConnectionRefused
+        | Kind::LinkRefused
+        | Kind::ImagesRefused => {
             (alert, "E", Some(("110132", "Use of Restricted Function")))
         }
-        Kind::LinkOpened => (("110103", "DICOM Instances Accessed"), "R", None),
+        Kind::LinkOpened | Kind::ImagesSeen => (("110103", "DICOM Instances Accessed"), "R", None),
         Kind::Login | Kind::PatientGate => (
             ("110114", "User Authentication"),
             "E",

@@ -133,6 +133,10 @@ kinds! {
     LinkOpened = "link-opened",
     /// The link of a report was refused.
     LinkRefused = "link-refused",
+    /// A person to whom a link was opened sees a series, or what else there is of the exam: once for a session.
+    ImagesSeen = "images-seen",
+    /// A person asked for images that their session does not open.
+    ImagesRefused = "images-refused",
     /// A person logged in, or failed to (see the outcome).
     Login = "login",
     /// A person logged out, or their session ended.

@@ -223,7 +223,11 @@ impl Field {
                 | Kind::RequestRefused
                 | Kind::ConnectionRefused => "source",
                 Kind::FetchStarted | Kind::FetchEnded | Kind::ContextCall => "consommateur",
-                Kind::LinkOpened | Kind::LinkRefused | Kind::PatientGate => "visionneuse",
+                Kind::LinkOpened
+                | Kind::LinkRefused
+                | Kind::ImagesSeen
+                | Kind::ImagesRefused
+                | Kind::PatientGate => "visionneuse",
                 _ => "",
             }
             .to_owned(),

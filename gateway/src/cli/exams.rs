@@ -41,6 +41,32 @@ pub(super) enum Exams {
     },
     #[command(about = "Lister les examens ouverts aux autres DRIMbox")]
     List(ConfigFile),
+    #[command(about = "Enregistrer ce qui prouve qu'une personne est le patient de l'examen")]
+    Patient {
+        #[arg(long, value_name = "NOM", help = "Nom du PACS (clé name)")]
+        pacs: String,
+        #[arg(long, value_name = "UID", help = "Study Instance UID de l'examen")]
+        study: String,
+        #[arg(
+            long,
+            value_name = "FICHIER",
+            help = "JSON avec birth_date, code, mail et phone, selon patient_gate"
+        )]
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    #[command(about = "Joindre le compte rendu (CDA avec un PDF) à un examen")]
+    Report {
+        #[arg(long, value_name = "NOM", help = "Nom du PACS (clé name)")]
+        pacs: String,
+        #[arg(long, value_name = "UID", help = "Study Instance UID de l'examen")]
+        study: String,
+        #[arg(long, value_name = "FICHIER", help = "Document CDA")]
+        cda: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     #[command(about = "Fermer un examen aux autres DRIMbox")]
     Remove {
         #[arg(long, value_name = "NOM", help = "Nom du PACS (clé name)")]
@@ -59,6 +85,24 @@ pub enum ExamsCommand {
     Add(NewExam),
     /// Lists them.
     List,
+    /// Says what proves that somebody is the patient of one.
+    Patient {
+        /// Name of the PACS.
+        pacs: String,
+        /// Study Instance UID.
+        study: String,
+        /// File with the facts, in JSON.
+        file: PathBuf,
+    },
+    /// Gives one its report.
+    Report {
+        /// Name of the PACS.
+        pacs: String,
+        /// Study Instance UID.
+        study: String,
+        /// The CDA document.
+        cda: PathBuf,
+    },
     /// Takes one out.
     Remove {
         /// Name of the PACS.
@@ -112,6 +156,18 @@ pub(super) fn execute(
             }),
         ),
         Exams::List(config) => (config, ExamsCommand::List),
+        Exams::Patient {
+            pacs,
+            study,
+            file,
+            config,
+        } => (config, ExamsCommand::Patient { pacs, study, file }),
+        Exams::Report {
+            pacs,
+            study,
+            cda,
+            config,
+        } => (config, ExamsCommand::Report { pacs, study, cda }),
         Exams::Remove {
             pacs,
             study,

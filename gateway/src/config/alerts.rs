@@ -120,7 +120,8 @@ pub(super) fn read(section: Section<'_>, vi_url: Option<String>) -> Option<Alert
     })
 }
 
-fn smtp(section: Section<'_>, needed: bool) -> Option<Smtp> {
+/// Reads a table that says how mail leaves; what it lacks is reported when it is needed.
+pub(super) fn smtp(section: Section<'_>, needed: bool) -> Option<Smtp> {
     let ways = [
         ("starttls", SmtpSecurity::StartTls),
         ("tls", SmtpSecurity::Tls),
@@ -131,12 +132,12 @@ fn smtp(section: Section<'_>, needed: bool) -> Option<Smtp> {
     };
     let host = required(
         "host",
-        "indiquer dans [alerts.smtp] le nom du serveur de messagerie",
+        "indiquer le nom du serveur de messagerie",
         names::host,
     );
     let from = required(
         "from",
-        "indiquer dans [alerts.smtp] l'adresse qui envoie les alertes",
+        "indiquer l'adresse qui envoie les messages",
         address,
     );
     let security = section.or("security", SmtpSecurity::StartTls, |v| v.choice(&ways));

@@ -26,6 +26,7 @@ mod trust;
 mod trust_model;
 mod units;
 mod value;
+mod viewer;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -44,6 +45,7 @@ pub use proxy::{
 };
 pub use psc::{Psc, PscEnvironment};
 pub use trust_model::*;
+pub use viewer::{PHONE, PatientGate, SmsBody, SmsGateway, TEXT, ViewerSettings};
 
 /// Where the service reads its configuration unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/drimbox/drimbox.toml";

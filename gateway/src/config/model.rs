@@ -51,6 +51,8 @@ pub struct Config {
     pub dmp: Vec<super::DmpStructure>,
     /// `[login]`
     pub login: super::Login,
+    /// `[viewer]`
+    pub viewer: super::ViewerSettings,
     /// `[audit]`
     pub audit: AuditTrail,
     /// `[[pacs]]`, at least one, with distinct names and host names.

@@ -14,7 +14,7 @@ use super::model::{
 use super::section::Section;
 use super::{
     acme, alerts, audit, consumer, dmp, files, keys, login, names, pacs_dicomweb, peer, psc, rules,
-    trust,
+    trust, viewer,
 };
 
 const KIB: u64 = 1 << 10;
@@ -49,6 +49,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let pixels = pixels(root.section("pixels"));
     let psc = psc::read(root.section("psc"));
     let login = login::read(root.section("login"), &data_dir);
+    let viewer = viewer::read(root.section("viewer"));
     let audit = audit::read(root.section("audit"), &data_dir);
     let calling = dimse.as_ref().map(|dimse| dimse.ae_title.clone());
     let pacs: Vec<_> = sections
@@ -106,6 +107,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         keys,
         dmp,
         login,
+        viewer: viewer?,
         audit: audit?,
         pacs: pacs.into_iter().collect::<Option<_>>()?,
     })

@@ -17,7 +17,7 @@ mod ins;
 mod metadata;
 pub mod multipart;
 pub mod negotiate;
-mod object;
+pub mod object;
 pub mod path;
 pub mod pictures;
 pub mod problem;

@@ -23,7 +23,7 @@ use super::query;
 use super::roots::Roots;
 use super::several::What;
 use super::status::{no_resource, nothing_known, refused};
-use super::trail::{About, Trail};
+use super::trail::{About, Look, Trail};
 use super::transcoded::Transcoding;
 use super::{bulk, capabilities, frames, metadata, rendered, retrieve, search, several};
 use crate::access::{self, Access, Credentials, NamedKos, Refusal};
@@ -233,10 +233,45 @@ impl Service {
             tracing::info!(reason, "request of a visitor refused");
         }
         // The exam page closes at 410, and its report may be there without the images.
-        answer.map_err(|problem| match problem.status() {
+        let answer = answer.map_err(|problem| match problem.status() {
             StatusCode::GONE => nothing_known(),
             _ => problem,
-        })
+        });
+        let Some(trail) = &self.trail else {
+            return answer;
+        };
+        let exam = about.exam.take();
+        let scope = about.scope.as_ref();
+        let resource = answer.as_ref().ok().and_then(|answer| {
+            let name = answer.extensions().get::<ResourceName>();
+            name.map(|ResourceName(name)| *name)
+        });
+        let look = Look {
+            visitor: about.known.visitor.take(),
+            pacs: about.pacs.clone(),
+            study: scope.map(|scope| scope.study().clone()).or(exam),
+            series: scope.and_then(Scope::series).cloned(),
+            resource,
+        };
+        let recorded = match (&answer, about.reason) {
+            (Ok(_), _) => trail.seen(asked.connection, look).await,
+            (Err(problem), Some(reason)) => {
+                let status = problem.status().as_u16();
+                trail.unseen(asked.connection, look, reason, status).await
+            }
+            // Granted, and not there: nothing was seen.
+            (Err(_), None) => Ok(()),
+        };
+        match recorded {
+            Ok(()) => answer,
+            Err(error) => {
+                // What cannot be recorded does not happen.
+                tracing::error!(
+                    "a request of a visitor cannot be recorded and is refused: {error}"
+                );
+                Err(Problem::unavailable("not now", LATER))
+            }
+        }
     }
 
     async fn answer(&self, asked: &Asked<'_>, about: &mut About) -> Result<Response, Problem> {
@@ -316,6 +351,7 @@ impl Service {
         let grant = decided.map_err(|refusal| about.refused(refusal))?;
         about.granted = true;
         about.pacs = Some(Arc::clone(&grant.pacs));
+        about.exam = grant.exam.as_ref().map(|exam| exam.study.clone());
         let pacs = self.pacs.get(&grant.pacs).ok_or_else(no_resource)?;
         let accept = Accept::of_request(headers, accept_parameter(uri)?.as_deref())?;
         let root = self.roots.of(connection, headers, named);

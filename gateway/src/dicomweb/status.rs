@@ -46,6 +46,10 @@ pub fn refused(refusal: Refusal) -> Problem {
         | Refusal::InstanceNotNamed
         | Refusal::WholeStudy
         | Refusal::OtherLink
+        | Refusal::Invisible
+        | Refusal::PatientGateClosed
+        | Refusal::NotProved
+        | Refusal::Locked
         | Refusal::NotGranted => nothing_known(),
         Refusal::PeersUnknown(_) | Refusal::ExamsUnknown => Problem::unavailable("not now", LATER),
         Refusal::TokenUnchecked { retry_after, .. } => Problem::unavailable("not now", retry_after),

@@ -1,5 +1,5 @@
-//! What the audit trail tells of requests on `db` names: before the first byte of the answer, and at
-//! its end.
+//! What the audit trail tells of requests on `db` names, before the first byte of the answer and at its
+//! end; and of what people look at on `vi` names, once for each session, series and kind of resource.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,16 +11,18 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
+use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::access::Known;
+use crate::access::{Comer, Known, Visitor};
 use crate::archive::Scope;
 use crate::audit::{
     Actor, Audit, AuditError, Ending, Event, Kind, Object, Outcome, Peer, Person, Sequence, Text,
 };
-use crate::dicom::uid::InstanceUid;
+use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::net::{Connection, ResourceName};
 
 /// Time over which requests without any certificate are counted.
@@ -29,10 +31,40 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// not be filled by anybody.
 const OF_NOBODY: u32 = 60;
 
-/// The trail of requests of peers.
+/// Looks that are remembered as recorded; one that is forgotten is recorded again.
+const MOST_LOOKS: u64 = 100_000;
+/// A look that lasts longer is recorded again. Sessions are shorter.
+const LOOK_AGAIN: Duration = Duration::from_secs(4 * 3600);
+
+/// The trail of requests of peers and of people.
 pub struct Trail {
     audit: Audit,
     of_nobody: Mutex<Window>,
+    looked: Cache<LookKey, Arc<OnceCell<()>>>,
+}
+
+/// Session, study, series, kind of resource, and the reason of a refusal.
+type LookKey = (
+    [u8; 32],
+    Option<StudyUid>,
+    Option<SeriesUid>,
+    &'static str,
+    &'static str,
+);
+
+/// What somebody on a `vi` name looks at.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// Who; `None`: nobody is known.
+    pub visitor: Option<Visitor>,
+    /// Name of the PACS.
+    pub pacs: Option<Arc<str>>,
+    /// The study.
+    pub study: Option<StudyUid>,
+    /// The series, where one is asked for.
+    pub series: Option<SeriesUid>,
+    /// Kind of resource.
+    pub resource: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -52,6 +84,8 @@ pub struct About {
     pub scope: Option<Scope>,
     /// The KOS that the request names.
     pub kos: Option<InstanceUid>,
+    /// The study that the grant is about.
+    pub exam: Option<StudyUid>,
     /// Word for the reason of a refusal.
     pub reason: Option<&'static str>,
     /// Whether access was granted.
@@ -68,6 +102,10 @@ impl Trail {
                 began: Instant::now(),
                 count: 0,
             }),
+            looked: Cache::builder()
+                .max_capacity(MOST_LOOKS)
+                .time_to_live(LOOK_AGAIN)
+                .build(),
         }
     }
 
@@ -137,6 +175,73 @@ impl Trail {
         Ok(answer.map(|body| Body::new(Followed::new(body, follow))))
     }
 
+    /// Records that somebody sees something: on disk when this returns, once for each session, series and kind of
+    /// resource, however many frames are asked for.
+    ///
+    /// # Errors
+    /// [`AuditError`]: nothing may be shown.
+    pub async fn seen(&self, connection: &Connection, look: Look) -> Result<(), AuditError> {
+        let outcome = Outcome::of(Ending::Success);
+        self.look(connection, look, Kind::ImagesSeen, outcome, "")
+            .await
+    }
+
+    /// Records that somebody asked for what they may not see.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn unseen(
+        &self,
+        connection: &Connection,
+        look: Look,
+        reason: &'static str,
+        status: u16,
+    ) -> Result<(), AuditError> {
+        if look.visitor.is_none() && !self.of_nobody.lock().has_room() {
+            metrics::counter!("drimbox_viewer_refusals_unrecorded_total").increment(1);
+            return Ok(());
+        }
+        let outcome = Outcome::refused(status, reason);
+        self.look(connection, look, Kind::ImagesRefused, outcome, reason)
+            .await
+    }
+
+    async fn look(
+        &self,
+        connection: &Connection,
+        look: Look,
+        kind: Kind,
+        outcome: Outcome,
+        reason: &'static str,
+    ) -> Result<(), AuditError> {
+        let address = connection.remote.ip();
+        let resource = look.resource.unwrap_or_default();
+        let object = Object {
+            pacs: look.pacs.as_ref().map(Text::from),
+            study: look.study.as_ref().map(|uid| uid.as_str().into()),
+            series: look.series.as_ref().map(|uid| uid.as_str().into()),
+            resource: look.resource.map(Text::from),
+            ..Object::default()
+        };
+        let Some(who) = look.visitor else {
+            let actor = Actor {
+                address: Some(address),
+                ..Actor::default()
+            };
+            let event = self.audit.event(kind).by(actor).on(object).ending(outcome);
+            return self.audit.record(event).await.map(drop);
+        };
+        let key = (who.session, look.study, look.series, resource, reason);
+        let told = self.looked.get_with(key, Arc::default);
+        let record = async || {
+            let event = self.audit.event(kind).by(visitor(&who, address));
+            let event = event.on(object).ending(outcome);
+            self.audit.record(event).await.map(drop)
+        };
+        // Whoever asks for the same meanwhile waits for the same record; a failed one is tried again.
+        told.get_or_try_init(record).await.copied()
+    }
+
     fn event(&self, kind: Kind, connection: &Connection, about: &About) -> Event {
         let peer = about.known.peer.as_ref().map(|peer| Peer {
             subject: Some(Text::from(&peer.subject)),
@@ -174,6 +279,34 @@ impl Trail {
             account: None,
         };
         self.audit.event(kind).by(actor).on(object)
+    }
+}
+
+/// Somebody on a `vi` name, as the trail names them: a professional by Pro Santé Connect, a patient by how they
+/// proved to be the one of the exam.
+#[must_use]
+pub fn visitor(visitor: &Visitor, address: std::net::IpAddr) -> Actor {
+    let (person, account) = match &visitor.who {
+        Comer::Professional {
+            national_id,
+            profession,
+            structure,
+        } => {
+            let person = Person {
+                national_id: Some(Text::from(national_id)),
+                profession: Some(Text::from(profession)),
+                structure: structure.as_ref().map(Text::from),
+                ..Person::default()
+            };
+            (Some(person), None)
+        }
+        Comer::Patient { proof } => (None, Some(format!("patient:{proof}").into())),
+    };
+    Actor {
+        address: Some(address),
+        peer: None,
+        person,
+        account,
     }
 }
 

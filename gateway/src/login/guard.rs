@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 
 /// Whether a page of `host` sent the request, as far as the browser says (Fetch Metadata, RFC 6454 §7). A browser
 /// that says neither is refused.
-pub(super) fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
+pub(crate) fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
     let origin = headers
         .get(header::ORIGIN)
         .map(|value| value.to_str().unwrap_or_default());

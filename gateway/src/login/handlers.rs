@@ -359,13 +359,13 @@ fn is_ours(asked: &Asked, id: &SessionId, form: &str) -> bool {
     ours
 }
 
-fn fields(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
+pub(crate) fn fields(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
     form_urlencoded::parse(text.as_bytes())
         .take(MAX_FIELDS)
         .map(|(name, value)| (name.into_owned(), value.into_owned()))
 }
 
-async fn form(body: Body) -> Result<zeroize::Zeroizing<String>, ()> {
+pub(crate) async fn form(body: Body) -> Result<zeroize::Zeroizing<String>, ()> {
     let bytes = to_bytes(body, MAX_FORM).await.map_err(drop)?;
     let text = String::from_utf8(bytes.to_vec()).map_err(drop)?;
     Ok(text.into())

@@ -138,7 +138,7 @@ pub(super) fn failure(shell: Shell<'_>, explained: &Explained, reference: &str) 
 }
 
 /// A request that no page of this host sent.
-pub(super) fn forged(shell: Shell<'_>, reference: &str) -> Response {
+pub(crate) fn forged(shell: Shell<'_>, reference: &str) -> Response {
     let page = Failed {
         shell,
         title: "Demande refusée",
@@ -203,7 +203,7 @@ pub(crate) fn html(status: StatusCode, page: &impl Template) -> Response {
 
 /// A form of a page without referrer comes with `Origin: null` (Fetch §3.2), which says nothing. With this policy other
 /// hosts still learn nothing.
-fn with_form(mut response: Response) -> Response {
+pub(crate) fn with_form(mut response: Response) -> Response {
     let policy = HeaderValue::from_static("same-origin");
     response
         .headers_mut()

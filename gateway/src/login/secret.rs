@@ -43,23 +43,29 @@ impl SessionId {
     }
 
     /// The token that forms of this session carry: whoever does not have the cookie cannot make it.
-    pub(super) fn csrf(&self) -> String {
+    pub(crate) fn csrf(&self) -> String {
         URL_SAFE_NO_PAD.encode(digest(b"csrf", self.expose()))
     }
 
-    pub(super) fn csrf_fits(&self, token: &str) -> bool {
+    pub(crate) fn csrf_fits(&self, token: &str) -> bool {
         self.csrf().as_bytes().ct_eq(token.as_bytes()).into()
     }
 }
 
 impl SessionKey {
     /// From the key of a store.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The key itself: it gives nobody the cookie.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 32] {
+        self.0
     }
 }
 

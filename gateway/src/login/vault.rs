@@ -77,7 +77,7 @@ pub enum KeyFileError {
 }
 
 /// Bytes that nobody can foresee.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], NoRandom> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandom> {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandom)?;
     Ok(bytes)
@@ -133,7 +133,7 @@ impl Vault {
     }
 
     /// Encrypts; the record opens under the same `name` only.
-    pub(super) fn seal(&self, name: &[u8], content: &[u8]) -> Result<Vec<u8>, NoRandom> {
+    pub(crate) fn seal(&self, name: &[u8], content: &[u8]) -> Result<Vec<u8>, NoRandom> {
         let salt = random::<SALT_BYTES>()?;
         let mut sealed = Zeroizing::new(content.to_vec());
         self.key(&salt)
@@ -148,7 +148,7 @@ impl Vault {
     }
 
     /// Decrypts; `None` when the record is of another key, another name, or was changed.
-    pub(super) fn open_record(&self, name: &[u8], record: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub(crate) fn open_record(&self, name: &[u8], record: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (salt, sealed) = record
             .strip_prefix(&[VERSION])?
             .split_at_checked(SALT_BYTES)?;

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::patient::{PatientFacts, date};
 use crate::dicom::kos::Kos;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
@@ -53,6 +54,9 @@ pub struct PublishedExam {
     /// What restricts access to it.
     #[serde(default)]
     pub restrictions: Restrictions,
+    /// What proves that somebody is its patient.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub patient: PatientFacts,
 }
 
 /// A series of an exam.
@@ -130,6 +134,10 @@ impl PublishedExam {
             cda_id: None,
             ins,
             restrictions: Restrictions::default(),
+            patient: PatientFacts {
+                birth_date: kos.patient.identity.birth_date.as_deref().and_then(date),
+                ..PatientFacts::default()
+            },
         }
     }
 
@@ -302,6 +310,35 @@ impl Exams {
         self.blocking(move |inner| inner.list(most)).await
     }
 
+    /// Puts the PDF of a report beside its exam, in the place of the one before. When this returns, it is on disk.
+    /// `false` when no such exam is published.
+    ///
+    /// # Errors
+    /// [`ExamError`]; the one before is still there.
+    pub async fn put_report(
+        &self,
+        pacs: &str,
+        study: &StudyUid,
+        pdf: Vec<u8>,
+    ) -> Result<bool, ExamError> {
+        let key = key(pacs, study);
+        self.blocking(move |inner| inner.write_report(&key, &pdf))
+            .await
+    }
+
+    /// The PDF of the report of an exam, and its length in bytes.
+    ///
+    /// # Errors
+    /// [`ExamError`] when that cannot be known.
+    pub async fn report(
+        &self,
+        pacs: &str,
+        study: &StudyUid,
+    ) -> Result<Option<(File, u64)>, ExamError> {
+        let key = key(pacs, study);
+        self.blocking(move |inner| inner.read_report(&key)).await
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, ExamError> + Send + 'static,
@@ -360,9 +397,45 @@ impl Inner {
         Ok(())
     }
 
+    fn write_report(&self, key: &Key, pdf: &[u8]) -> Result<bool, ExamError> {
+        // Neither a removal nor a newer exam comes between.
+        let _writing = self.writing.lock();
+        if !self.path(key).is_file() {
+            return Ok(false);
+        }
+        let path = self.report_path(key);
+        let new = self.dir.join(UNFINISHED).join(format!("{}.pdf", hex(key)));
+        let write = || {
+            let mut file = File::create(&new)?;
+            file.write_all(pdf)?;
+            file.sync_all()
+        };
+        write().map_err(ExamError::io("write", &new))?;
+        fs::rename(&new, &path).map_err(ExamError::io("write", &path))?;
+        sync(&self.shard(key))?;
+        Ok(true)
+    }
+
+    fn read_report(&self, key: &Key) -> Result<Option<(File, u64)>, ExamError> {
+        let path = self.report_path(key);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ExamError::io("read", &path)(error)),
+        };
+        let length = file.metadata().map_err(ExamError::io("read", &path))?.len();
+        Ok(Some((file, length)))
+    }
+
     fn remove(&self, key: &Key) -> Result<bool, ExamError> {
         let path = self.path(key);
         let mut writing = self.writing.lock();
+        let report = self.report_path(key);
+        match fs::remove_file(&report) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ExamError::io("remove", &report)(error)),
+        }
         *writing += 1;
         self.recent.invalidate(key);
         match fs::remove_file(&path) {
@@ -401,6 +474,10 @@ impl Inner {
     fn shard(&self, key: &Key) -> PathBuf {
         let [first, ..] = key;
         self.dir.join(format!("{first:02x}"))
+    }
+
+    fn report_path(&self, key: &Key) -> PathBuf {
+        self.shard(key).join(format!("{}.pdf", hex(key)))
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -478,6 +555,9 @@ pub enum InvalidExam {
     /// A text that is empty or longer than any genuine one.
     #[error("an accession number, a report id or an INS is empty or longer than 256 characters")]
     Text,
+    /// What is known of the patient has not its form.
+    #[error("the facts about the patient have not their form")]
+    Patient,
 }
 
 impl PublishedExam {
@@ -488,6 +568,9 @@ impl PublishedExam {
     pub fn check(&self) -> Result<(), InvalidExam> {
         if self.instance_count() == 0 {
             return Err(InvalidExam::Empty);
+        }
+        if !self.patient.is_well_formed() {
+            return Err(InvalidExam::Patient);
         }
         let (mut series, mut instances) = (HashSet::new(), HashSet::new());
         let mut of_series = self.series.iter();
@@ -518,5 +601,9 @@ impl PublishedExam {
     }
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -12,7 +12,7 @@ pub struct Attempts {
     pub count: u32,
 }
 
-/// Counters of refused attempts, by the name of what they are about. Nodes that share a store share them.
+/// Counters of refused attempts, by the name of what they are about.
 pub trait AttemptStore: Send + Sync + 'static {
     /// Keeps a counter in place of the older one, on disk before it returns.
     ///
@@ -31,6 +31,19 @@ pub trait AttemptStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     fn forget_before(&self, second: u64) -> Result<(), StoreError>;
+
+    /// Whether other nodes count in it too.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// What the other nodes counted under this name in windows that began at this second or later.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn counted_elsewhere(&self, _name: &[u8], _since: u64) -> Result<u32, StoreError> {
+        Ok(0)
+    }
 }
 
 /// Counters in the embedded database.

@@ -5,10 +5,12 @@
 
 mod attempts;
 mod sessions;
+mod shared;
 mod sled;
 
 pub use self::attempts::{AttemptStore, Attempts, SledAttempts};
 pub use self::sessions::{SealedSession, SessionStore, SledSessions};
+pub use self::shared::SharedAttempts;
 pub use self::sled::SledStore;
 
 use serde::{Deserialize, Serialize};

@@ -15,6 +15,8 @@ const SCHEMA: &[u8] = b"1";
 const SCHEMA_KEY: &[u8] = b"schema";
 const LISTINGS: &str = "listings/1";
 const SESSIONS: &str = "sessions/1";
+/// Sessions of patients.
+const PATIENTS: &str = "patients/1";
 const ATTEMPTS: &str = "attempts/1";
 /// Bytes of memory for pages.
 const PAGES: u64 = 8 * 1024 * 1024;
@@ -61,6 +63,17 @@ impl SledStore {
     pub fn sessions(&self) -> Result<SledSessions, StoreError> {
         self.db
             .open_tree(SESSIONS)
+            .map(SledSessions)
+            .map_err(failed)
+    }
+
+    /// The sessions of patients kept in it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    pub fn patients(&self) -> Result<SledSessions, StoreError> {
+        self.db
+            .open_tree(PATIENTS)
             .map(SledSessions)
             .map_err(failed)
     }

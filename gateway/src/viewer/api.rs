@@ -12,11 +12,15 @@ use crate::dicom::compose::Reading;
 use crate::source::PublishedExam;
 use crate::studies::StudiesError;
 
-/// How long the session of the page still lives, and what its forms must carry.
+/// Who looks, how long the session of the page still lives, and what its forms must carry.
 pub(super) struct SessionFacts {
     pub(super) idle: Duration,
     pub(super) absolute: Duration,
     pub(super) csrf: String,
+    pub(super) visitor: &'static str,
+    pub(super) logout: &'static str,
+    pub(super) report: bool,
+    pub(super) download: bool,
 }
 
 /// The JSON object of `GET /viewer/api/exam`.
@@ -48,8 +52,14 @@ pub(super) async fn exam(
             "sex": text(tags::PATIENT_SEX),
             "ins": ins,
         },
-        "report": null,
-        "download": false,
+        "visitor": session.visitor,
+        "logout": session.logout,
+        "report": session.report.then(|| json!({
+            "href": "/viewer/api/report",
+            "type": "application/pdf",
+        })),
+        "download": session.download,
+        "instances": exam.instance_count(),
         "weasis": false,
         "priors": [],
         "idleSeconds": session.idle.as_secs(),

@@ -8,16 +8,22 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any_service, get, post};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use psc_auth::UnixTime;
+use tokio::time::Instant;
 
 use super::api::{self, SessionFacts};
-use super::{ViewedPacs, Viewer, assets, pages};
-use crate::access::{Granted, Refusal, ReportLink};
+use super::links::Followed;
+use super::patient::{self, at_floor};
+use super::{ViewedPacs, Viewer, archive, assets, pages, report};
+use crate::access::{Comer, Granted, Refusal, ReportLink, Visitor};
 use crate::audit::{Actor, Kind, Object, Outcome, Person, Text};
+use crate::dicomweb::trail::Look;
 use crate::login::{Destination, ReturnPath, SessionId, SessionView, cookies, secure, see_other};
 use crate::net::{Connection, RequestId, ResourceName};
+use crate::source::PublishedExam;
 
 /// Stands for a link that was followed.
-const LINK: &str = "__Host-drimbox-link";
+pub(super) const LINK: &str = "__Host-drimbox-link";
 /// Where a login for a link comes back to.
 const OPEN: &str = "/viewer/ouvrir";
 
@@ -29,6 +35,9 @@ pub fn router(viewer: Arc<Viewer>) -> Router {
         .route("/viewer/pro", get(professional))
         .route(OPEN, get(open))
         .route("/viewer/api/exam", get(exam))
+        .merge(patient::router())
+        .merge(report::router())
+        .merge(archive::router())
         .route("/viewer/csp-report", post(reported))
         // Browsers ask by themselves; a page that is not found would be one more thing to look at.
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
@@ -47,7 +56,7 @@ pub fn images(images: Router) -> Router {
 }
 
 /// An object may be a document that a browser shows: nothing in it runs, and no page but the own one has it.
-async fn apart(request: Request, next: Next) -> Response {
+pub(super) async fn apart(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox";
@@ -78,20 +87,38 @@ async fn named(request: Request, next: Next) -> Response {
 }
 
 impl Viewer {
-    fn unavailable(&self) -> Response {
+    pub(super) fn unavailable(&self) -> Response {
         pages::unavailable(self.parts.login.shell())
     }
 
-    fn pacs(&self, connection: &Connection) -> Option<(Arc<str>, &ViewedPacs)> {
+    pub(super) fn pacs(&self, connection: &Connection) -> Option<(Arc<str>, &ViewedPacs)> {
         let host = connection.host.clone()?;
         let pacs = self.parts.hosts.get(&host)?;
         Some((host, pacs))
     }
 
     /// The link that this browser followed.
-    fn followed(&self, headers: &HeaderMap, host: &str) -> Option<Arc<ReportLink>> {
+    fn followed(&self, headers: &HeaderMap, host: &str) -> Option<Followed> {
         let id = cookies::read(headers, LINK)?;
         self.links.get(id.key(), host, self.parts.login.now())
+    }
+
+    /// Sends a professional to the exam; whatever this browser showed a patient is over.
+    async fn to_exam(&self, headers: &HeaderMap) -> Response {
+        let mut answer = see_other(assets::PAGE, None);
+        if let Some(before) = cookies::read(headers, patient::COOKIE) {
+            self.parts.patients.end(before.key()).await;
+            if let Some(cookie) = cookies::clear(patient::COOKIE) {
+                answer.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+        }
+        answer
+    }
+
+    /// The answer to a link that opens nothing, which takes the same time whatever the reason.
+    async fn refused(&self, started: Instant) -> Response {
+        at_floor(started).await;
+        self.unavailable()
     }
 
     /// Opens the exam of a link to a session, on record before anything of it is shown.
@@ -104,12 +131,14 @@ impl Viewer {
     ) -> Result<(), Refusal> {
         let now = self.parts.login.now();
         let address = connection.remote.ip();
-        let decided = if self.throttle.may_open(address, link.study(), now) {
+        let decided = if self.throttle.may_open(address, link.study(), now).await {
             self.parts.gate.open(&pacs.name, link).await.map(drop)
         } else {
-            Err(Refusal::OtherLink)
+            Err(Refusal::Locked)
         };
         let locked = match decided {
+            // What was not looked at took nobody further.
+            Err(Refusal::Locked) => false,
             // Nobody guessed where nothing could be compared.
             Ok(()) | Err(Refusal::ExamsUnknown) => {
                 self.throttle.succeeded(address, link.study());
@@ -149,12 +178,13 @@ impl Viewer {
         };
         let event = self.parts.audit.event(kind).by(actor).on(object);
         let recorded = self.parts.audit.record(event.ending(outcome)).await;
-        decided?;
         if let Err(error) = recorded {
-            // What cannot be recorded does not happen.
-            tracing::error!("an exam cannot be recorded and is not opened: {error}");
-            return Err(Refusal::ExamsUnknown);
+            // What cannot be recorded does not happen; a refusal is one all the same.
+            metrics::counter!("drimbox_viewer_unrecorded_total").increment(1);
+            tracing::error!("a link cannot be recorded and opens nothing: {error}");
+            return Err(decided.err().unwrap_or(Refusal::ExamsUnknown));
         }
+        decided?;
         let granted = Granted {
             pacs: pacs.name.to_string(),
             study: link.study().clone(),
@@ -194,7 +224,10 @@ async fn entrance(
 ) -> Response {
     let host = connection.host.as_deref().unwrap_or_default();
     match viewer.followed(&headers, host) {
-        Some(_) => pages::entrance(viewer.parts.login.shell()),
+        Some(_) => {
+            let patients = viewer.parts.gate.patients.is_some();
+            pages::entrance(viewer.parts.login.shell(), patients)
+        }
         None => viewer.unavailable(),
     }
 }
@@ -206,17 +239,18 @@ async fn professional(
     Extension(request): Extension<RequestId>,
     headers: HeaderMap,
 ) -> Response {
+    let started = Instant::now();
     let Some((host, pacs)) = viewer.pacs(&connection) else {
         return viewer.unavailable();
     };
-    let Some(link) = viewer.followed(&headers, &host) else {
+    let Some(Followed { link, .. }) = viewer.followed(&headers, &host) else {
         return viewer.unavailable();
     };
     let sessions = viewer.parts.login.sessions();
     let mut answer = if let Some(session) = sessions.current(&headers, &host) {
         match viewer.open(&connection, pacs, &session, &link).await {
-            Ok(()) => see_other(assets::PAGE, None),
-            Err(_) => viewer.unavailable(),
+            Ok(()) => viewer.to_exam(&headers).await,
+            Err(_) => viewer.refused(started).await,
         }
     } else {
         let (Ok(text), Some(return_to)) = (serde_json::to_string(&*link), ReturnPath::parse(OPEN))
@@ -244,6 +278,7 @@ async fn open(
     Extension(connection): Extension<Connection>,
     headers: HeaderMap,
 ) -> Response {
+    let started = Instant::now();
     let Some((host, pacs)) = viewer.pacs(&connection) else {
         return viewer.unavailable();
     };
@@ -260,8 +295,8 @@ async fn open(
         };
     };
     match viewer.open(&connection, pacs, &session, &link).await {
-        Ok(()) => see_other(assets::PAGE, None),
-        Err(_) => viewer.unavailable(),
+        Ok(()) => viewer.to_exam(&headers).await,
+        Err(_) => viewer.refused(started).await,
     }
 }
 
@@ -274,28 +309,118 @@ async fn exam(
     let Some((host, pacs)) = viewer.pacs(&connection) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let sessions = viewer.parts.login.sessions();
-    let Some(session) = sessions.current(&headers, &host) else {
+    let Some(seeker) = viewer.seeker(&headers, &host, true) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
-    let gate = &viewer.parts.gate;
-    let published = match gate.exam(&pacs.name, &headers, &host).await {
+    let published = match viewer.exam_of(&connection, pacs, &seeker, "exam").await {
         Ok(exam) => exam,
-        Err(Refusal::ExamsUnknown) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
-        Err(Refusal::NotGranted) => return StatusCode::FORBIDDEN.into_response(),
-        Err(_) => return StatusCode::GONE.into_response(),
+        Err(status) => return status.into_response(),
+    };
+    let exams = &viewer.parts.exams;
+    let report = match exams.report(&pacs.name, &published.study).await {
+        Ok(report) => report.is_some(),
+        Err(error) => {
+            tracing::error!("{error}");
+            false
+        }
     };
     let now = viewer.parts.login.now();
     let facts = SessionFacts {
-        idle: session.idle_at.since(now),
-        absolute: session.ends_at.since(now),
-        csrf: session.csrf,
+        visitor: seeker.kind(),
+        logout: seeker.logout,
+        idle: seeker.idle_at.since(now),
+        absolute: seeker.ends_at.since(now),
+        csrf: seeker.csrf,
+        report,
+        download: viewer.parts.download,
     };
     match api::exam(pacs, &published, facts).await {
         Ok(exam) => axum::Json(exam).into_response(),
         Err(error) => {
             tracing::warn!("the exam page cannot be filled: {error}");
             StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+    }
+}
+
+impl Viewer {
+    /// Who asks for the exam of their session: a patient, or a professional.
+    pub(super) fn seeker(&self, headers: &HeaderMap, host: &str, is_use: bool) -> Option<Seeker> {
+        let now = self.parts.login.now();
+        if let Some(view) = self.parts.patients.current(headers, host, now, is_use) {
+            return Some(Seeker {
+                visitor: view.visitor(),
+                csrf: view.csrf,
+                idle_at: view.idle_at,
+                ends_at: view.ends_at,
+                logout: "/viewer/patient/quitter",
+            });
+        }
+        let sessions = self.parts.login.sessions();
+        let view = match is_use {
+            true => sessions.current(headers, host)?,
+            false => sessions.peek(headers, host)?,
+        };
+        Some(Seeker {
+            visitor: super::professional(&view),
+            csrf: view.csrf,
+            idle_at: view.idle_at,
+            ends_at: view.ends_at,
+            logout: "/auth/logout",
+        })
+    }
+
+    /// The exam of the session, on record as something that was looked at; or the status of the answer.
+    pub(super) async fn exam_of(
+        &self,
+        connection: &Connection,
+        pacs: &ViewedPacs,
+        seeker: &Seeker,
+        resource: &'static str,
+    ) -> Result<Arc<PublishedExam>, StatusCode> {
+        let decided = self
+            .parts
+            .gate
+            .exam_of(&pacs.name, Some(&seeker.visitor))
+            .await;
+        let about = Look {
+            visitor: Some(seeker.visitor.clone()),
+            pacs: Some(Arc::clone(&pacs.name)),
+            study: decided.as_ref().ok().map(|exam| exam.study.clone()),
+            series: None,
+            resource: Some(resource),
+        };
+        let trail = &self.parts.trail;
+        let recorded = match &decided {
+            Ok(_) => trail.seen(connection, about).await,
+            Err(refusal) => trail.unseen(connection, about, refusal.label(), 403).await,
+        };
+        if let Err(error) = recorded {
+            tracing::error!("a look at an exam cannot be recorded and is refused: {error}");
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        decided.map_err(|refusal| match refusal {
+            Refusal::ExamsUnknown => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::NotGranted => StatusCode::FORBIDDEN,
+            _ => StatusCode::GONE,
+        })
+    }
+}
+
+/// Somebody with a session, who asks for what it opens.
+pub(super) struct Seeker {
+    pub(super) visitor: Visitor,
+    pub(super) csrf: String,
+    idle_at: UnixTime,
+    ends_at: UnixTime,
+    logout: &'static str,
+}
+
+impl Seeker {
+    fn kind(&self) -> &'static str {
+        match self.visitor.who {
+            Comer::Professional { .. } => "professional",
+            Comer::Patient { .. } => "patient",
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use psc_auth::UnixTime;
 
+use super::patient::Codes;
 use crate::access::ReportLink;
 use crate::login::SessionKey;
 
@@ -28,8 +29,15 @@ struct Waiting {
 #[derive(Clone)]
 struct Link {
     host: Arc<str>,
-    link: Arc<ReportLink>,
+    followed: Followed,
     since: UnixTime,
+}
+
+/// A link that a browser followed, and the one-time codes that were sent for it.
+#[derive(Clone)]
+pub(super) struct Followed {
+    pub(super) link: Arc<ReportLink>,
+    pub(super) codes: Arc<Codes>,
 }
 
 impl Links {
@@ -44,23 +52,26 @@ impl Links {
         waiting.order.push_back(key);
         let link = Link {
             host,
-            link: Arc::new(link),
+            followed: Followed {
+                link: Arc::new(link),
+                codes: Arc::default(),
+            },
             since: now,
         };
         waiting.links.insert(key, link);
     }
 
     /// The link of a browser, while it waits; on its own host only.
-    pub(super) fn get(
-        &self,
-        key: SessionKey,
-        host: &str,
-        now: UnixTime,
-    ) -> Option<Arc<ReportLink>> {
+    pub(super) fn get(&self, key: SessionKey, host: &str, now: UnixTime) -> Option<Followed> {
         let waiting = self.0.lock();
         let link = waiting.links.get(&key)?;
         let here = *link.host == *host && now.since(link.since) < LIFETIME;
-        here.then(|| Arc::clone(&link.link))
+        here.then(|| link.followed.clone())
+    }
+
+    /// Forgets a link that opened its exam.
+    pub(super) fn remove(&self, key: SessionKey) {
+        self.0.lock().links.remove(&key);
     }
 }
 

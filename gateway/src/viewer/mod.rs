@@ -6,28 +6,40 @@
 //! host for the images.
 
 mod api;
+mod archive;
 pub mod assets;
 mod handlers;
 mod links;
 mod pages;
+pub mod patient;
+mod report;
 mod throttle;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 pub use handlers::{images, router};
 
-use crate::access::{Granted, LinkGate, Visitor, Visitors};
+use crate::access::{Comer, Granted, LinkGate, Visitor, Visitors};
 use crate::audit::Audit;
 use crate::dicomweb::service::Texts;
-use crate::login::{Login, Sessions};
+use crate::dicomweb::trail::Trail;
+use crate::login::{Login, SessionView};
+use crate::source::Exams;
 use crate::store::{AttemptStore, StoreError};
 use crate::studies::Studies;
 use links::Links;
+use patient::{CodeSender, PatientSessions};
 use throttle::Throttle;
+
+/// How often sessions of patients that are over are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
 /// What the exam page is made of.
 pub struct Parts {
@@ -37,6 +49,16 @@ pub struct Parts {
     pub gate: LinkGate,
     /// Who saw what.
     pub audit: Audit,
+    /// What was looked at.
+    pub trail: Arc<Trail>,
+    /// What is published, with its reports.
+    pub exams: Exams,
+    /// Sessions of patients.
+    pub patients: Arc<PatientSessions>,
+    /// How one-time codes leave, where the gate of patients has them.
+    pub codes: Option<CodeSender>,
+    /// Whether the exam may be downloaded.
+    pub download: bool,
     /// Where refused links are counted.
     pub attempts: Arc<dyn AttemptStore>,
     /// Each `vi` name with its PACS.
@@ -58,6 +80,7 @@ pub struct Viewer {
     parts: Parts,
     links: Links,
     throttle: Throttle,
+    downloads: Mutex<archive::Downloads>,
 }
 
 impl Viewer {
@@ -71,6 +94,7 @@ impl Viewer {
             parts,
             links: Links::default(),
             throttle,
+            downloads: Mutex::default(),
         })
     }
 }
@@ -81,12 +105,51 @@ impl fmt::Debug for Viewer {
     }
 }
 
-impl Visitors for Sessions {
+/// Everybody who comes in on a `vi` name: patients, and professionals.
+#[derive(Debug)]
+pub struct Comers {
+    /// Professionals.
+    pub login: Arc<Login>,
+    /// Patients.
+    pub patients: Arc<PatientSessions>,
+}
+
+impl Comers {
+    /// Ends sessions of patients that are over and writes uses down, until `stop`.
+    pub async fn maintain(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(SWEEP_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.patients.sweep(self.login.now()).await,
+            }
+        }
+    }
+}
+
+impl Visitors for Comers {
     fn visitor(&self, headers: &HeaderMap, host: &str) -> Option<Visitor> {
-        let view = self.current(headers, host)?;
-        let granted = view
-            .data
-            .and_then(|data| serde_json::from_str::<Granted>(&data).ok());
-        Some(Visitor { granted })
+        // A browser has one of the two: opening an exam one way ends what was open the other.
+        let patient = self.patients.current(headers, host, self.login.now(), true);
+        if let Some(view) = patient {
+            return Some(view.visitor());
+        }
+        let view = self.login.sessions().current(headers, host)?;
+        Some(professional(&view))
+    }
+}
+
+/// What `access` is told of a professional.
+fn professional(view: &SessionView) -> Visitor {
+    let granted = view.data.as_deref();
+    Visitor {
+        session: view.key.bytes(),
+        who: Comer::Professional {
+            national_id: view.professional.national_id.as_str().into(),
+            profession: view.situation.profession.as_str().into(),
+            structure: view.situation.structure_id.as_deref().map(Into::into),
+        },
+        granted: granted.and_then(|data| serde_json::from_str::<Granted>(data).ok()),
     }
 }

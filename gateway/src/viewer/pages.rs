@@ -4,17 +4,53 @@ use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
 
-use crate::login::pages::{Shell, html};
+use crate::access::patient::{Question, Way};
+use crate::login::pages::{Shell, html, with_form};
 
 #[derive(Template)]
 #[template(path = "viewer/entrance.html")]
 struct Entrance<'a> {
     shell: Shell<'a>,
+    patients: bool,
 }
 
-/// Asks who the person is.
-pub(super) fn entrance(shell: Shell<'_>) -> Response {
-    html(StatusCode::OK, &Entrance { shell })
+/// Asks who the person is; `patients` says whether patients are let in at all.
+pub(super) fn entrance(shell: Shell<'_>, patients: bool) -> Response {
+    html(StatusCode::OK, &Entrance { shell, patients })
+}
+
+#[derive(Template)]
+#[template(path = "viewer/patient.html")]
+struct Patient<'a> {
+    shell: Shell<'a>,
+    question: Question,
+    csrf: &'a str,
+    sent: bool,
+    refused: bool,
+}
+
+/// Asks a patient for the proof; `sent`: a one-time code was asked for; `refused`: the last answer was not good,
+/// whatever was wrong with it.
+pub(super) fn patient(
+    shell: Shell<'_>,
+    question: Question,
+    csrf: &str,
+    sent: bool,
+    refused: bool,
+) -> Response {
+    let page = Patient {
+        shell,
+        question,
+        csrf,
+        sent,
+        refused,
+    };
+    let status = if refused {
+        StatusCode::FORBIDDEN
+    } else {
+        StatusCode::OK
+    };
+    with_form(html(status, &page))
 }
 
 #[derive(Template)]

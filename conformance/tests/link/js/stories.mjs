@@ -161,6 +161,48 @@ export const stories = {
     await other.waitForFunction(() => document.querySelector('main.end'));
   },
 
+  async patient(kit) {
+    const [host] = kit.given.hosts;
+    const person = await kit.someone();
+    const page = await person.tab();
+    await page.setBypassCSP(true);
+    const accessible = async (what) => {
+      await page.evaluate(kit.axe);
+      const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }));
+      kit.assert.deepEqual(violations.map(({ id, nodes }) => `${what} ${id}: ${nodes[0].html}`), []);
+      await keepPicture(kit, page, what);
+    };
+    await page.setViewport(PHONE);
+    await page.goto(kit.url(host, kit.given.link));
+    await accessible('patient-entrance');
+    await follow(page, 'a[href="/viewer/patient"]');
+    kit.assert.equal(await heading(page), "Vérifions qu'il s'agit bien de vous");
+    if (kit.given.sends) {
+      await accessible('patient-before-code');
+      await follow(page, 'form[action="/viewer/patient/code"] button');
+    }
+    await accessible('patient-question');
+    const give = async (fields) => {
+      for (const [name, value] of Object.entries(fields)) {
+        await page.$eval(`input[name="${name}"]`, (input) => input.focus());
+        await page.keyboard.type(value);
+      }
+      const [answer] = await Promise.all([page.waitForNavigation(), page.keyboard.press('Enter')]);
+      return answer;
+    };
+    const refused = await give(kit.given.wrong);
+    kit.assert.equal(refused.status(), 403);
+    kit.assert.match(await page.$eval('[role=alert]', (alert) => alert.innerText), /ne permettent pas/);
+    await accessible('patient-refused');
+    const fields = kit.given.sends ? { code: await kit.order('code') } : kit.given.fields;
+    await give(fields);
+    kit.assert.equal(page.url(), kit.url(host, '/viewer/'));
+    await imageShown(page);
+    await looksRight(kit, page);
+    await keepPicture(kit, page, 'patient-exam');
+    kit.assert.equal(await page.evaluate(() => document.cookie), '');
+  },
+
   async nothing_to_see(kit) {
     const [host] = kit.given.hosts;
     const page = await (await kit.someone()).tab();

@@ -104,6 +104,7 @@ fn exam() -> PublishedExam {
         cda_id: None,
         ins: None,
         restrictions: Restrictions::default(),
+        patient: Default::default(),
     }
 }
 
@@ -173,6 +174,7 @@ impl Case {
         let mut known = Known {
             peer: self.access.recognise(&connection)?,
             person: None,
+            visitor: None,
         };
         let uid = self
             .kos

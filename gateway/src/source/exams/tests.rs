@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn exam(pacs: &str, study: &str, kos: &str) -> PublishedExam {
+pub(crate) fn exam(pacs: &str, study: &str, kos: &str) -> PublishedExam {
     PublishedExam {
         pacs: pacs.into(),
         study: StudyUid::parse(study).unwrap(),
@@ -21,6 +21,7 @@ fn exam(pacs: &str, study: &str, kos: &str) -> PublishedExam {
             authority: "1.2.250.1.213.1.4.10".into(),
         }),
         restrictions: Restrictions::default(),
+        patient: PatientFacts::default(),
     }
 }
 
@@ -149,5 +150,43 @@ fn nothing_of_the_patient_nor_of_the_order_is_printed() {
     assert!(
         !text.contains("279035121518989") && !text.contains("A1"),
         "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_report_stays_with_its_exam_and_goes_with_it() {
+    use std::io::Read as _;
+    let folder = tempfile::tempdir().unwrap();
+    let exams = Exams::open(folder.path()).unwrap();
+    let put = async |pdf: &[u8]| {
+        exams
+            .put_report("ct", &study("1.2"), pdf.to_vec())
+            .await
+            .unwrap()
+    };
+    assert!(!put(b"%PDF-1").await, "nothing is published");
+    exams.put(exam("ct", "1.2", "1.9")).await.unwrap();
+    assert!(put(b"%PDF-1").await && put(b"%PDF-22").await);
+    exams.put(exam("ct", "1.2", "1.10")).await.unwrap();
+    let reopened = Exams::open(folder.path()).unwrap();
+    let (mut file, length) = reopened.report("ct", &study("1.2")).await.unwrap().unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!((text.as_str(), length), ("%PDF-22", 7));
+    assert_eq!(reopened.list(9).await.unwrap().len(), 1);
+    assert!(
+        reopened
+            .report("mr", &study("1.2"))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    reopened.remove("ct", &study("1.2")).await.unwrap();
+    assert!(
+        reopened
+            .report("ct", &study("1.2"))
+            .await
+            .unwrap()
+            .is_none()
     );
 }
