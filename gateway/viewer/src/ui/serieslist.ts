@@ -47,6 +47,11 @@ export class SeriesList {
     return this.#order.filter((series) => !isDocument(series));
   }
 
+  /** Series that are read: reports, selections. */
+  get documents(): Series[] {
+    return this.#order.filter(isDocument);
+  }
+
   /** Pictures are asked for from now on: the first image goes first. */
   loadPictures(): void {
     for (const picture of this.element.querySelectorAll<HTMLImageElement>('img[data-path]')) this.#seen.observe(picture);
