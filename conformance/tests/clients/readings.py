@@ -4,6 +4,7 @@ Argument: the path of a JSON file with `out`, a folder, and `slices`, how many i
 exams, as the manifest of the samples has them.
 """
 
+import base64
 import json
 import os
 import sys
@@ -23,6 +24,34 @@ SR = "1.2.840.10008.5.1.4.1.1.88.11"
 KO = "1.2.840.10008.5.1.4.1.1.88.59"
 PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 ATTACK = '<img src=x onerror="window.taken=1"><script>window.taken=1</script>'
+
+
+# Eight pictures of 128 × 96 of a test chart, H.264 in MP4.
+CLIP = base64.b64decode(
+    "AAAAIGZ0eXBpc29tAAACAGlzb21pc28yYXZjMW1wNDEAAANwbW9vdgAAAGxtdmhkAAAAAAAAAAAAAAAAAAAD6AAAAyAAAQAAAQAAAAAAAAAAAA"
+    "AAAAEAAAAAAAAAAAAAAAAAAAABAAAAAAAAAAAAAAAAAABAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAgAAAr90cmFrAAAAXHRraGQA"
+    "AAADAAAAAAAAAAAAAAABAAAAAAAAAyAAAAAAAAAAAAAAAAAAAAAAAAEAAAAAAAAAAAAAAAAAAAABAAAAAAAAAAAAAAAAAABAAAAAAIAAAABgAA"
+    "AAAAAkZWR0cwAAABxlbHN0AAAAAAAAAAEAAAMgAAAIAAABAAAAAAI3bWRpYQAAACBtZGhkAAAAAAAAAAAAAAAAAAAoAAAAIABVxAAAAAAALWhk"
+    "bHIAAAAAAAAAAHZpZGUAAAAAAAAAAAAAAABWaWRlb0hhbmRsZXIAAAAB4m1pbmYAAAAUdm1oZAAAAAEAAAAAAAAAAAAAACRkaW5mAAAAHGRyZW"
+    "YAAAAAAAAAAQAAAAx1cmwgAAAAAQAAAaJzdGJsAAAAwnN0c2QAAAAAAAAAAQAAALJhdmMxAAAAAAAAAAEAAAAAAAAAAAAAAAAAAAAAAIAAYABI"
+    "AAAASAAAAAAAAAABDExhdmMgbGlieDI2NAAAAAAAAAAAAAAAAAAAAAAAAAAAGP//AAAAOGF2Y0MBZAAL/+EAGmdkAAuscgRCDbARAAADAAEAAA"
+    "MAFA8UKYRgAQAHaOhDg5LIsP34+AAAAAAQcGFzcAAAAAEAAAABAAAAFGJ0cnQAAAAAAAAj5gAAI+YAAAAYc3R0cwAAAAAAAAABAAAACAAABAAA"
+    "AAAUc3RzcwAAAAAAAAABAAAAAQAAAEhjdHRzAAAAAAAAAAcAAAABAAAIAAAAAAEAABQAAAAAAQAACAAAAAABAAAAAAAAAAEAAAQAAAAAAQAAEA"
+    "AAAAACAAAEAAAAABxzdHNjAAAAAAAAAAEAAAABAAAACAAAAAEAAAA0c3RzegAAAAAAAAAAAAAACAAAAoEAAABwAAAAGAAAABcAAAANAAAAUAAA"
+    "AA0AAAANAAAAFHN0Y28AAAAAAAAAAQAAA6AAAAA9dWR0YQAAADVtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABtZGlyYXBwbAAAAAAAAAAAAAAAAA"
+    "hpbHN0AAAACGZyZWUAAAOfbWRhdAAAAn1liIEAAh/+1KeZY526pU/9UezYAPgOQo5w4XIRM2PcPDcgaBvzp/yKmB7kf52VlM/dYHLtc2Jn9NO5"
+    "kYVBtlOTz/iU9F6dknyeSoJg8HL2VMf7hTwxzjat9BxE+eRmxBk+zbT2rZpbUMUjCFNeTn0u3KbXK+nl9LQ7EC+RkbIRxPQDCRp30hhZ+q8wy6"
+    "+eHG94c1oLFSlhy2qVAa11O+wP8QQezVemWRye2+o6X5vXOZCDOrMu70OG8ceegCd61PEvN7Faon/nj2bkL/J9sfafINVzgs+EZYt8kiiR6Nwx"
+    "9PtVqc4O2oQwArhHVZ2UEYlbBOiLfOwrZ3ymVE3ypb3SwNH5pWi6hpLYu8HFrBcefArb9qDfWCY+oDgvx8p3jcGPgZdwE1Vl/5oFBHFUNsS78d"
+    "731Njqz0z/4yY7I97VUQq9j2zmohpvmEgmqJmVBptlz2Xvbdbd6QEeTR1awZnBnsLRzHkZmjKXslz6QFgrgAz39UhcYLHeaw/VYk57rcY11JZf"
+    "9yoqt83tl0dgEgV/yvE7eE3eIz32yBPh4UsjJ9kFB75vU4GApFXr7CskAMU27EmgVedeY0U+MmmaeAGV0VK1peZywBgqDyk6z5Fni5yX7gRIOU"
+    "Mb1ARWuUmZNWBa2l8NLpMhgG9dOEw8u13TnPxNx0oj7FJLdfahulcj3LMktj0qlp2EdG8/UvIu/OxvbP4SNRi0pEjAdLKcmNkokC0zzundvUjJ"
+    "HQo7IxUsXEqwIFCnOhwwsat7A8U0+Uniy75X3G6LdCH6AOYkoFae4K6IEi63jn0nJ6qUQZaQ5tl+yTAASLhkgsukWivIy3Wrcp66R04EnBNWjl"
+    "nlAAAAbEGaCI2If/8uodfAxnHZrZaE8A3bRO6IJO/WGV0sAJNDfc9NJrnvA5j3Qi7t8Nvreh1S4/GR9b3DLb3WPPgKfQui5A/HSZyn/ZWlFnPp"
+    "7CLy81XH9HnDcwr2TvZTpBunvSosjXezRjAJSX3FQAAAABRBnhBHEO9bdPykLJebt8T9nj/odQAAABMBnhgmiG//aEKacVksZKJVVpiwAAAACQ"
+    "GeGG1Ib/8ZsQAAAExBmhjpNQIC0TKYEN9dVaSRJASCMCwBhalOpIwet1UfmSYF+NRzX52WkP6vstslnKinwgWpc/FlD/rIZhny+Zxr9nb3ECsH"
+    "NerAvA6hAAAACUGeIK3EN/8ZsQAAAAkBnijMkhv/GbE="
+)
 
 
 class Exam:
@@ -240,6 +269,22 @@ def cine(out):
     return exam.entry
 
 
+def video(out):
+    """A film of an endoscope in the container that browsers know."""
+    exam = Exam(out, "video", "Endoscopie").series("ES", "Film")
+    source = exam.object("1.2.840.10008.5.1.4.1.1.77.1.1.1", NumberOfFrames=8, CineRate=10, FrameTime=100)
+    source.FrameIncrementPointer = 0x00181063
+    source.SamplesPerPixel, source.PhotometricInterpretation, source.PlanarConfiguration = 3, "YBR_PARTIAL_420", 0
+    source.Rows, source.Columns = 96, 128
+    source.BitsAllocated = source.BitsStored = 8
+    source.HighBit, source.PixelRepresentation = 7, 0
+    source.LossyImageCompression, source.LossyImageCompressionMethod = "01", "ISO_14496_10"
+    source.PixelData = encapsulate([CLIP], has_bot=False)
+    source["PixelData"].is_undefined_length = True
+    exam.write(source, "1.2.840.10008.1.2.4.102")
+    return exam.entry
+
+
 def crossed(out):
     """An axial and a sagittal series of one frame of reference; one axial image has a bright spot."""
     exam = Exam(out, "crossed", "Scanner en deux plans").series("CT", "Axial")
@@ -358,7 +403,7 @@ def main():
     with open(sys.argv[1]) as asked:
         asked = json.load(asked)
     out = asked["out"]
-    exams = [make(out) for make in (looks, overlays, mammography, radiograph, cine, crossed, hostile)]
+    exams = [make(out) for make in (looks, overlays, mammography, radiograph, cine, video, crossed, hostile)]
     exams.append(long(out, asked["slices"]))
     json.dump(exams, sys.stdout)
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
 
-import { DESKTOP, imageShown, openPage, PHONE, press, toolsShown } from '../browser.mjs';
+import { DESKTOP, imageShown, measured, openPage, PHONE, press, toolsShown } from '../browser.mjs';
 import { examOf, picture, sample, start } from '../setting.mjs';
 
 let setting;
@@ -64,17 +64,6 @@ async function withTools(key) {
   await page.waitForFunction(() => document.querySelector('.corner.bottom.left').textContent.endsWith('100 %'));
 }
 
-/** The words of the marks, once there are some that the pattern knows. */
-async function marked(pattern) {
-  await page.waitForFunction(
-    (source) => new RegExp(source, 's').test([...document.querySelectorAll('.svg-layer tspan')].map((one) => one.textContent).join('\n')),
-    { timeout: 20_000 },
-    pattern.source,
-  );
-  return page.$$eval('.svg-layer tspan', (all) => all.map((one) => one.textContent).join('\n'));
-}
-
-const number = (text, pattern) => Number(pattern.exec(text)[1].replace(/\s/g, '').replace(',', '.'));
 
 /** The pixels of a canvas: how many of it are brighter than a level, and of the colour of graphics. */
 const lit = (selector, level = 60) =>
@@ -177,21 +166,21 @@ test('a mammography is hung right beside left, chest walls together', async () =
   }
   const letters = await page.$$eval('.view', (all) => all.map((view) => [view.querySelector('.west').textContent, view.querySelector('.east').textContent]));
   assert.deepEqual(letters, [['A', 'P'], ['P', 'A'], ['A', 'P'], ['P', 'A']], 'front outside, back in the middle');
-  const walls = await page.$$eval('.view .port canvas', (all) =>
-    all.map((canvas) => {
-      const copy = new OffscreenCanvas(canvas.width, canvas.height);
-      const context = copy.getContext('2d');
-      context.drawImage(canvas, 0, 0);
-      const { data } = context.getImageData(0, canvas.height >> 1, canvas.width, 1);
-      return [0, 1].map((side) => {
-        const from = side === 0 ? 2 : canvas.width - 12;
-        return data.subarray(4 * from, 4 * (from + 10)).some((value, at) => at % 4 === 0 && value > 100);
-      });
-    }),
-  );
-  assert.deepEqual(walls, [[false, true], [true, false], [false, true], [true, false]], 'the breast touches the middle of its pair');
-  assertClean();
   await picture(page, 'mammography');
+  // The breast touches the middle of its pair, and only that.
+  await page.waitForFunction(
+    () =>
+      [...document.querySelectorAll('.view .port canvas')].every((canvas, at) => {
+        const copy = new OffscreenCanvas(canvas.width, canvas.height);
+        const context = copy.getContext('2d');
+        context.drawImage(canvas, 0, 0);
+        const { data } = context.getImageData(0, canvas.height >> 1, canvas.width, 1);
+        const touches = (from) => data.subarray(4 * from, 4 * (from + 10)).some((value, index) => index % 4 === 0 && value > 100);
+        return touches(2) === (at % 2 === 1) && touches(canvas.width - 12) === (at % 2 === 0);
+      }),
+    { timeout: 20_000 },
+  );
+  assertClean();
 });
 
 test('a mammography on a phone is shown image by image, and hung on demand', async () => {
@@ -210,9 +199,7 @@ test('a radiograph of five megapixels is shown, its sides named, its measures ca
   await withTools('l');
   await textHas('.view .caption', 'Mesures au détecteur');
   await drag([-100, 0], [0, 0], [100, 0]);
-  const text = await marked(/\d mm/);
-  const millimetres = number(text, /([\d\s,]+) mm/);
-  assert.ok(Math.abs(millimetres - 30) / 30 < 0.005, `${millimetres} mm, not 30`);
+  await measured(page, /([\d\s,]+) mm$/, 200 * 0.15, 0.005);
   assertClean();
   await picture(page, 'radiograph');
 });
@@ -251,9 +238,7 @@ test('an ultrasound loop plays at the rate of the object, and has its scale', as
   await page.waitForFunction(() => !document.querySelector('.corner.bottom.right').textContent.includes('images/s'));
   await withTools('l');
   await drag([-60, 0], [-10, 0], [40, 0]);
-  const text = await marked(/\d mm/);
-  const millimetres = number(text, /([\d\s,]+) mm/);
-  assert.ok(Math.abs(millimetres - 50) / 50 < 0.011, `${millimetres} mm, not 50 (100 pixels of 0.05 cm)`);
+  await measured(page, /([\d\s,]+) mm$/, 100 * 0.5, 0.01);
   assertClean();
 });
 
@@ -265,9 +250,8 @@ test('an image without a scale says so, and is measured in pixels', async () => 
   await withTools('l');
   await textHas('.view .caption', 'Non étalonné : mesures en pixels');
   await drag([-40, 0], [0, 0], [40, 0]);
-  const text = await marked(/\d px/);
-  assert.ok(!text.includes('mm'), text);
-  assert.ok(Math.abs(number(text, /([\d\s,]+) px/) - 80) < 1, text);
+  await measured(page, /([\d\s,]+) px$/, 80, 0.0125);
+  assert.ok(!(await page.$$eval('.svg-layer tspan', (all) => all.map((one) => one.textContent).join())).includes('mm'));
 });
 
 test('angles and regions are measured, with their units', async () => {
@@ -277,23 +261,24 @@ test('angles and regions are measured, with their units', async () => {
   await imageShown(page, instancesOf('crossed')[0]);
   await withTools('k');
   await drag([-20, -20], [0, 0], [20, 20]);
-  const region = await marked(/Moyenne : 0 HU/);
-  const area = number(region, /Surface : ([\d\s,]+) mm/);
-  assert.ok(Math.abs(area - 1024) / 1024 < 0.03, `${region}: 40 × 40 pixels of 0.64 mm²`);
+  // 40 × 40 pixels of 0.8 mm, of water.
+  await measured(page, /^Surface : ([\d\s,]+) mm²$/, 1600 * 0.64, 0.05);
+  await measured(page, /^Moyenne : ([\d\s,]+) HU$/, 0, 0.01);
   await page.keyboard.press('Delete');
   await page.waitForFunction(() => document.querySelectorAll('.svg-layer tspan').length === 0);
   await page.keyboard.press('e');
-  await drag([-20, -20], [0, 0], [20, 20]);
-  await marked(/Écart type : 0 HU/);
+  // Not where the last drag ended, which would be a double click. From the middle outwards.
+  await drag([5, 5], [15, 15], [25, 25]);
+  await measured(page, /^Surface : ([\d\s,]+) mm²$/, Math.PI * 400 * 0.64, 0.06);
+  await measured(page, /^Écart type : ([\d\s,]+) HU$/, 0, 0.01);
   await page.keyboard.press('Delete');
   await page.keyboard.press('a');
-  await drag([-30, 0], [0, 0]);
-  await drag([0, 0], [0, -30]);
-  const angle = await marked(/°/);
-  assert.ok(Math.abs(number(angle, /([\d\s,]+)\s*°/) - 90) < 3, angle);
+  await drag([-30, 10], [0, 10]);
+  await drag([0, 10], [0, -20]);
+  await measured(page, /([\d\s,]+)\s?°$/, 90, 0.03);
   await page.keyboard.press('v');
-  await drag([10, 10], [10, 10]);
-  await marked(/0 HU/);
+  await drag([20, 20], [22, 22]);
+  await measured(page, /([\d\s,]+) HU$/, 0, 0.01);
   assertClean();
   await picture(page, 'measures');
 });
@@ -379,17 +364,20 @@ test('every tool has a key', async () => {
 
 test('a video is played, one that browsers do not know is said to be so', async () => {
   const at = sample('syntaxes').series.findIndex((one) => one.modality === 'ES');
-  await open(examOf('syntaxes'));
-  await imageShown(page);
-  await take(at);
-  await textHas('.corner.bottom.right', '/ 4');
-  await page.focus('.screen');
-  await page.keyboard.press('End');
+  await open(examOf('video', { priors: [{ study: sample('syntaxes').study_instance_uid, description: 'Autre' }] }));
   const playable = await page.waitForSelector('.video:not([hidden])');
   await page.waitForFunction(() => document.querySelector('.video').readyState >= 2, { timeout: 30_000 });
-  assert.deepEqual(await playable.evaluate((video) => [video.videoWidth, video.videoHeight]), [1280, 720]);
+  assert.deepEqual(await playable.evaluate((video) => [video.videoWidth, video.videoHeight]), [128, 96]);
   await textHas('.corner.top.right', 'Image compressée avec pertes');
   await picture(page, 'video');
+  // A video has no small picture.
+  assert.deepEqual(page.watched.errors.filter((error) => !error.includes('406')), []);
+  // MPEG-2, of another exam.
+  await press(page, 'Examen antérieur Autre');
+  await page.waitForFunction(() => document.querySelectorAll('.entry').length > 1);
+  await take(at + 1);
+  await textHas('.corner.bottom.right', '/ 4');
+  await page.focus('.screen');
   await page.keyboard.press('Home');
   await textHas('.message', 'Les navigateurs ne lisent pas cette vidéo');
   assert.equal(await page.$('.video:not([hidden])'), null);

@@ -35,6 +35,8 @@ export class Frames {
   readonly #byServer = new Set<string>();
   #ahead: Image[] = [];
   #active = 0;
+  /** More than one image was ever wanted. */
+  #promised = false;
   #bytes = 0;
 
   constructor(readonly limit = memoryLimit()) {
@@ -61,6 +63,7 @@ export class Frames {
       if (entry.frame === undefined && !entry.wanted && !keys.has(key)) entry.abort.abort();
     }
     this.#ahead = room;
+    this.#promised ||= room.length > 0;
     this.#pump();
   }
 
@@ -87,7 +90,7 @@ export class Frames {
     while (this.#active < PARALLEL) {
       const image = this.#ahead.shift();
       if (image === undefined) {
-        if (this.#active === 0) markOnce('drimbox:series-ready');
+        if (this.#active === 0 && this.#promised) markOnce('drimbox:series-ready');
         return;
       }
       if (this.#entries.has(keyOf(image))) continue;

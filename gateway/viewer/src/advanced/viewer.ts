@@ -523,11 +523,16 @@ export class AdvancedViewer implements Viewer {
 
   /** Mirrors the image of a mammography where it must be, and brings its chest wall to the middle of the pair. */
   #hangPane(pane: Pane): void {
+    if (pane.hung === undefined) return;
+    pane.flipped = pane.hung.flip;
+    this.#present(pane, { rotation: 0, flipHorizontal: pane.hung.flip });
+    this.#toWall(pane);
+  }
+
+  #toWall(pane: Pane): void {
     const viewport = this.#viewport(pane) as Types.IStackViewport | undefined;
     const { hung, image } = pane;
-    if (viewport === undefined || hung === undefined || image === undefined) return;
-    pane.flipped = hung.flip;
-    this.#present(pane, { rotation: 0, flipHorizontal: hung.flip });
+    if (viewport === undefined || hung === undefined || image === undefined || pane.turns !== 0) return;
     const [wall] = viewport.worldToCanvas(worldOf(image, hung.wall - 0.5, image.rows / 2));
     const inner = this.#panes.indexOf(pane) % 2 === 0 ? pane.port.clientWidth : 0;
     const [x, y] = viewport.getPan();
@@ -579,7 +584,9 @@ export class AdvancedViewer implements Viewer {
 
   #resize(): void {
     // A view without an image has no camera to keep.
-    if (this.#panes.some((pane) => pane.stack !== undefined)) this.#engine.resize(true, true);
+    if (this.#panes.every((pane) => pane.stack === undefined)) return;
+    this.#engine.resize(true, true);
+    for (const pane of this.#panes) this.#toWall(pane);
   }
 
   #slices(pane: Pane): number {
@@ -597,7 +604,8 @@ export class AdvancedViewer implements Viewer {
 
   #windowOf(pane: Pane): Window | undefined {
     const { voiRange, VOILUTFunction } = (this.#viewport(pane) as Types.IStackViewport | undefined)?.getProperties() ?? {};
-    if (voiRange === undefined || pane.image?.samples !== 1 || pane.image.palette !== undefined) return undefined;
+    // Without an image the library has none, whatever its types say.
+    if (voiRange == null || pane.image?.samples !== 1 || pane.image.palette !== undefined) return undefined;
     return windowOf(voiRange, VOILUTFunction);
   }
 
