@@ -199,7 +199,7 @@ export class App implements Desk {
     const actions = [
       report ? h('button', { type: 'button', class: 'report', onclick: () => this.#toggleReport() }, 'Compte rendu') : undefined,
       this.exam.download ? h('button', { type: 'button', onclick: () => void download() }, 'Télécharger') : undefined,
-      this.exam.weasis ? h('button', { type: 'button', onclick: () => void this.#weasis() }, 'Ouvrir dans Weasis') : undefined,
+      this.exam.weasis ? h('button', { type: 'button', class: 'weasis', onclick: () => void this.#weasis() }, 'Ouvrir dans Weasis') : undefined,
       h('label', { class: 'shared', title: "La session se ferme plus vite, et dès que la page est quittée" },
         h('input', { type: 'checkbox', onchange: (event) => (this.#session.shared = (event.target as HTMLInputElement).checked) }), 'Ordinateur partagé'),
       h('button', { type: 'button', class: 'logout', onclick: () => void this.#session.end() }, 'Se déconnecter'),
