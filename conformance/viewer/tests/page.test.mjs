@@ -154,7 +154,7 @@ test('three planes are made of a series', async () => {
   const captions = await page.$$eval('.view .caption', (all) => all.map((one) => one.textContent));
   assert.deepEqual(captions, ['Axial', 'Sagittal', 'Coronal']);
   await page.waitForFunction(() =>
-    [...document.querySelectorAll('.view canvas')].every((canvas) => {
+    [...document.querySelectorAll('.view .port canvas')].every((canvas) => {
       const copy = new OffscreenCanvas(canvas.width, canvas.height);
       const context = copy.getContext('2d');
       context.drawImage(canvas, 0, 0);
