@@ -173,8 +173,11 @@ test('a mammography is hung right beside left, chest walls together', async () =
   for (const [at, place] of ['Droite · CC', 'Gauche · CC', 'Droite · MLO', 'Gauche · MLO'].entries()) {
     assert.ok(captions[at].includes(place), `${captions[at]} in place ${at}`);
   }
-  const letters = await page.$$eval('.view', (all) => all.map((view) => [view.querySelector('.west').textContent, view.querySelector('.east').textContent]));
-  assert.deepEqual(letters, [['A', 'P'], ['P', 'A'], ['A', 'P'], ['P', 'A']], 'front outside, back in the middle');
+  // Front outside, back in the middle.
+  await page.waitForFunction(
+    () => [...document.querySelectorAll('.view')].map((view) => view.querySelector('.west').textContent + view.querySelector('.east').textContent).join() === 'AP,PA,AP,PA',
+    { timeout: 20_000 },
+  );
   await picture(page, 'mammography');
   // The breast touches the middle of its pair, and only that.
   await page.waitForFunction(
