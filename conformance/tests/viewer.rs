@@ -18,7 +18,7 @@ use std::{env, fs};
 
 use conformance::testkit::http::sha256;
 use conformance::testkit::{Gateway, GatewayConfig, Orthanc, PacsConfig};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use support::foreign::{installed, output};
 use support::{exam, exams, folder, python, run};
 use tokio::sync::{Mutex, OnceCell};
@@ -32,6 +32,10 @@ const PYTHON: [&str; 7] = [
     "pylibjpeg-rle==2.2.0",
     "pyjpegls==1.5.1",
 ];
+/// Makes exams that the samples have not.
+const READINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/readings.py");
+/// Images of the longest of them.
+const SLICES: usize = 1300;
 const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/expected.py");
 /// Scripts of the browser, and the list of packages that they need.
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/viewer");
@@ -40,6 +44,20 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/viewer");
 #[test]
 fn a_reader_sees_scrolls_measures_compares_and_leaves() {
     tell("page", &[]);
+}
+
+#[test]
+fn a_reader_finds_in_every_kind_of_exam_what_it_holds() {
+    if python::environment("pydicom", &PYTHON).is_some() {
+        tell("reading", &[]);
+    }
+}
+
+#[test]
+fn a_long_scanner_does_not_end_the_tab_of_a_phone() {
+    if python::environment("pydicom", &PYTHON).is_some() {
+        tell("phone", &[]);
+    }
 }
 
 #[test]
@@ -54,7 +72,7 @@ fn the_screen_shows_what_pydicom_makes_of_the_images() {
     };
     let out = folder("viewer-expected");
     run(async {
-        let files: Vec<PathBuf> = exams()
+        let mut files: Vec<PathBuf> = exams()
             .exams
             .iter()
             .filter(|exam| !exam.name.contains('/'))
@@ -62,6 +80,9 @@ fn the_screen_shows_what_pydicom_makes_of_the_images() {
             .filter(|instance| instance.frames > 0)
             .map(|instance| exams().path(instance))
             .collect();
+        if let Some(readings) = readings().await {
+            files.extend(readings.files(&["looks", "radiograph"]));
+        }
         let asked = out.join("asked.json");
         let list = json!({"out": out, "files": files});
         fs::write(&asked, serde_json::to_vec(&list).unwrap()).unwrap();
@@ -102,6 +123,11 @@ fn tell(stories: &str, more: &[(&str, &Path)]) {
             .env("DRIMBOX_TEST_SAMPLES", samples())
             .env("DRIMBOX_TEST_VIEWER", PAGE)
             .env("DRIMBOX_TEST_PICTURES", pictures)
+            .envs(
+                readings()
+                    .await
+                    .map(|readings| ("DRIMBOX_TEST_READINGS", &readings.list)),
+            )
             .envs(more.iter().copied());
         let ended = tokio::task::spawn_blocking(move || node.output().unwrap())
             .await
@@ -124,12 +150,57 @@ async fn gateway() -> &'static Gateway {
             .upload(files.map(|instance| exams().path(instance)).collect())
             .await
             .unwrap();
+        if let Some(readings) = readings().await {
+            orthanc.upload(readings.files(&[])).await.unwrap();
+        }
         let config = GatewayConfig::new(&folder("viewer-gateway")).unwrap();
         let pacs = PacsConfig::new("pacs", orthanc.ae_title(), orthanc.dicom_port());
         let gateway = Gateway::start(config.pacs(pacs)).await.unwrap();
         (orthanc, gateway)
     });
     &setting.await.1
+}
+
+/// Exams made by pydicom.
+struct Readings {
+    folder: PathBuf,
+    /// The file that lists them, in the form of the samples' manifest.
+    list: PathBuf,
+    exams: Json,
+}
+
+impl Readings {
+    /// The files of the exams with these names; of all without any.
+    fn files(&self, names: &[&str]) -> Vec<PathBuf> {
+        let exams = self.exams.as_array().unwrap().iter();
+        exams
+            .filter(|exam| names.is_empty() || names.contains(&exam["name"].as_str().unwrap()))
+            .flat_map(|exam| exam["series"].as_array().unwrap())
+            .flat_map(|series| series["instances"].as_array().unwrap())
+            .map(|instance| self.folder.join(instance["file"].as_str().unwrap()))
+            .collect()
+    }
+}
+
+/// The exams that the samples have not, made once; `None` without Python.
+async fn readings() -> Option<&'static Readings> {
+    static READY: OnceCell<Option<Readings>> = OnceCell::const_new();
+    let ready = READY.get_or_init(async || {
+        let python = python::environment("pydicom", &PYTHON)?;
+        let folder = folder("viewer-readings");
+        let asked = folder.join("asked.json");
+        let request = json!({"out": folder, "slices": SLICES});
+        fs::write(&asked, serde_json::to_vec(&request).unwrap()).unwrap();
+        let exams = python::ask(&python, READINGS, &asked.display().to_string()).await;
+        let list = folder.join("readings.json");
+        fs::write(&list, serde_json::to_vec(&exams).unwrap()).unwrap();
+        Some(Readings {
+            folder,
+            list,
+            exams,
+        })
+    });
+    ready.await.as_ref()
 }
 
 /// The folder of the small exams and their manifest.

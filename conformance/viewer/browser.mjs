@@ -23,7 +23,7 @@ export function startBrowser() {
   return puppeteer.launch({
     executablePath,
     headless: true,
-    args: ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--disable-dev-shm-usage', '--lang=fr'],
+    args: ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--disable-dev-shm-usage', '--lang=fr', '--enable-blink-features=ForceEagerMeasureMemory'],
   });
 }
 
@@ -45,12 +45,13 @@ export async function openPage(browser, site, viewport, path = '/viewer/') {
   return page;
 }
 
-/** Waits until an image is on screen: the one given, or any. */
+/** Waits until an image is on screen, the one given or any, and its series is known. */
 export async function imageShown(page, instance) {
   await page.waitForFunction(
     (wanted) => {
       const stage = document.querySelector('.stage');
-      return stage?.dataset.state === 'ready' && (!wanted || stage.dataset.instance === wanted);
+      const known = stage && !stage.querySelector('.corner.bottom.right').textContent.includes('…');
+      return known && stage.dataset.state === 'ready' && (!wanted || stage.dataset.instance === wanted);
     },
     { timeout: 60_000 },
     instance,
@@ -73,4 +74,23 @@ export async function toolsShown(page, layout = '1x1') {
 export async function press(page, text) {
   const button = await page.waitForSelector(`::-p-xpath(//button[normalize-space()="${text}"])`, { timeout: 20_000 });
   await button.evaluate((element) => element.click());
+}
+
+/** Waits until a mark's words tell a number near the one expected; `far` is how far it may be, as a part of it. */
+export async function measured(page, pattern, expected, far) {
+  const words = () => page.$$eval('.svg-layer tspan', (all) => all.map((one) => one.textContent));
+  try {
+    await page.waitForFunction(
+      (source, wanted, apart) => {
+        const found = [...document.querySelectorAll('.svg-layer tspan')].flatMap((one) => new RegExp(source).exec(one.textContent)?.[1] ?? []);
+        return found.some((text) => Math.abs(Number(text.replace(/\s/g, '').replace(',', '.')) - wanted) <= (apart * wanted || apart));
+      },
+      { timeout: 20_000 },
+      pattern.source,
+      expected,
+      far,
+    );
+  } catch {
+    throw new Error(`no mark tells ${expected}: ${(await words()).join(', ')}`);
+  }
 }

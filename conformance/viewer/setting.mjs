@@ -13,7 +13,11 @@ export const SAMPLES = need('DRIMBOX_TEST_SAMPLES');
 /** Folder for pictures of the pages; none are taken without it. */
 const PICTURES = process.env.DRIMBOX_TEST_PICTURES;
 
+/** Exams that the gateway's PACS holds besides, made by readings.py; a list in a file of JSON. */
+const READINGS = process.env.DRIMBOX_TEST_READINGS;
+
 export const manifest = JSON.parse(readFileSync(path.join(SAMPLES, 'manifest.json'), 'utf8'));
+if (READINGS !== undefined) manifest.exams.push(...JSON.parse(readFileSync(READINGS, 'utf8')));
 
 /** The sample exam of that name. */
 export function sample(name) {
@@ -38,6 +42,7 @@ export function examOf(name, more = {}) {
       ins: { value: '280027505612345', oid: '1.2.250.1.213.1.4.8', qualified: true },
     },
     report: null,
+    logout: '/auth/logout',
     download: false,
     weasis: false,
     priors: [],

@@ -19,8 +19,8 @@ export async function startSite(gateway) {
   const site = {
     /** As before the first page. */
     reset() {
-      Object.assign(site, { exam: {}, status: 200, files: new Map(), intercept: undefined });
-      site.seen = { reports: [], logouts: 0, bytes: 0, paths: [] };
+      Object.assign(site, { exam: {}, status: 200, files: new Map(), intercept: undefined, progress: [] });
+      site.seen = { reports: [], logouts: 0, launches: 0, bytes: 0, paths: [] };
     },
     /** Waits until a request makes the condition true. */
     until(condition) {
@@ -43,7 +43,16 @@ export async function startSite(gateway) {
     if (pathname === '/viewer/csp-report') {
       site.seen.reports.push(await body(incoming));
       answer.writeHead(204).end();
-    } else if (pathname === '/auth/logout') {
+    } else if (pathname === '/viewer/api/archive/progress') {
+      // The answers in their order, the last one again and again.
+      json(answer, site.status, site.progress.length > 1 ? site.progress.shift() : site.progress[0]);
+    } else if (pathname === '/viewer/api/weasis') {
+      const form = new URLSearchParams(await body(incoming));
+      const allowed = incoming.method === 'POST' && form.get('csrf') === site.exam.csrf;
+      site.seen.launches += allowed ? 1 : 0;
+      answer.writeHead(allowed ? 200 : 403, { 'Content-Type': 'text/plain', 'Cache-Control': 'no-store' });
+      answer.end(allowed ? site.launch : '');
+    } else if (pathname === site.exam.logout) {
       const form = new URLSearchParams(await body(incoming));
       site.seen.logouts += incoming.method === 'POST' && form.get('csrf') === site.exam.csrf ? 1 : 0;
       site.status = 401;

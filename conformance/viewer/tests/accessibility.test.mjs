@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
 
 import { DESKTOP, imageShown, openPage, PHONE, press, toolsShown } from '../browser.mjs';
-import { examOf, picture, start } from '../setting.mjs';
+import { examOf, picture, sample, start } from '../setting.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
@@ -24,8 +24,8 @@ afterEach(async () => {
   page = undefined;
 });
 
-async function open(viewport) {
-  setting.site.exam = examOf('ct', { download: true, priors: [{ study: '1.2.3', description: 'Scanner' }] });
+async function open(viewport, name = 'ct') {
+  setting.site.exam = examOf(name, { download: true, priors: [{ study: '1.2.3', description: 'Scanner' }] });
   page = await openPage(setting.browser, setting.site, viewport);
   await imageShown(page);
 }
@@ -65,6 +65,22 @@ test('axe finds nothing with the tools, the help and the last page', async () =>
   await press(page, 'Fermer');
   await press(page, 'Se déconnecter');
   await page.waitForSelector('.end');
+  await assertAccessible();
+});
+
+test('axe finds nothing with key images, a structured report, graphics and a download', async () => {
+  await open(DESKTOP, 'documents');
+  for (const modality of ['SR', 'KO']) {
+    const at = sample('documents').series.findIndex((one) => one.modality === modality);
+    await page.$$eval('.entry', (entries, index) => entries[index].click(), at);
+    await page.waitForSelector('.structured h3');
+    await imageShown(page);
+    await assertAccessible();
+  }
+  setting.site.progress = [{ sent: 3, total: 12, state: 'running' }];
+  setting.site.files.set('/viewer/api/archive', { type: 'application/zip', body: Buffer.alloc(10) });
+  await press(page, 'Télécharger');
+  await page.waitForSelector('dialog progress[value]');
   await assertAccessible();
 });
 

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 
-import { DESKTOP, openPage } from '../browser.mjs';
+import { DESKTOP, openPage, toolsShown } from '../browser.mjs';
 import { examOf, manifest, start } from '../setting.mjs';
 
 /** What pydicom says, made by expected.py. */
@@ -28,7 +28,7 @@ const OTHER_VIDEOS = new Set(['101', '102', '103'].map((last) => `1.2.840.10008.
 const manifestInstances = (exam, series) =>
   exam.series.find((one) => one.series_instance_uid === series.series_instance_uid).instances.map((instance) => instance.sop_instance_uid);
 
-const EXAMS = ['ct', 'mr', 'us', 'dx', 'syntaxes', 'multiframe', 'fragments', 'pixels'];
+const EXAMS = ['ct', 'mr', 'us', 'dx', 'syntaxes', 'multiframe', 'fragments', 'pixels', 'looks', 'radiograph'];
 
 for (const name of EXAMS) {
   test(`the images of ${name} look as pydicom makes them`, { timeout: 180_000 }, async () => {
@@ -79,6 +79,37 @@ for (const name of EXAMS) {
   });
 }
 
+test('the tools show the grey levels that each image asks for, as pydicom makes them', { timeout: 180_000 }, async () => {
+  setting.site.reset();
+  setting.site.exam = examOf('looks');
+  const page = await openPage(setting.browser, setting.site, { ...DESKTOP, width: 1100, height: 1000 });
+  await settled(page);
+  await page.keyboard.press('c');
+  await page.keyboard.press('l');
+  await toolsShown(page);
+  await page.focus('.screen');
+  await page.keyboard.press('Home');
+  await page.keyboard.press('t');
+  const images = manifest.exams.find((one) => one.name === 'looks').series[0].instances;
+  const apart = [];
+  for (const [at, instance] of images.entries()) {
+    // There, away and back: the look of one image is not left over for another.
+    for (const key of at === 0 ? [] : ['ArrowDown', 'ArrowUp', 'ArrowDown']) await page.keyboard.press(key);
+    await page.waitForFunction(
+      (wanted) => document.querySelector('.stage').dataset.instance === wanted && document.querySelector('.view').dataset.rendered === wanted,
+      { timeout: 60_000 },
+      instance.sop_instance_uid,
+    );
+    await settled(page, [instance.sop_instance_uid]);
+    const shown = await readScreen(page, '.view .port canvas');
+    apart.push({ at, ...compare(shown, expected.get(instance.sop_instance_uid)) });
+  }
+  // The edges of the image are smoothed by the graphics card.
+  assert.ok(apart.every(({ mean, pixels }) => pixels > 60_000 && mean <= 1), JSON.stringify(apart));
+  assert.deepEqual(setting.site.seen.reports, []);
+  await page.browserContext().close();
+});
+
 const place = (page) => page.$eval('.slider', (slider) => slider.value);
 
 /** Waits until one of the images, or any, is on screen or has failed, and is drawn. */
@@ -95,15 +126,18 @@ async function settled(page, instances) {
 }
 
 /** The picture on the canvas at 100 %, with its middle at the middle of the image. */
-async function readScreen(page) {
-  return page.evaluate(() => {
-    const canvas = document.querySelector('.canvas-viewer canvas');
-    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+async function readScreen(page, selector = '.canvas-viewer canvas') {
+  return page.evaluate((where) => {
+    const canvas = document.querySelector(where);
+    const copy = new OffscreenCanvas(canvas.width, canvas.height);
+    const context = copy.getContext('2d');
+    context.drawImage(canvas, 0, 0);
+    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
     let text = '';
     for (let at = 0; at < data.length; at += 32_768) text += String.fromCharCode(...data.subarray(at, at + 32_768));
     const { instance, state } = document.querySelector('.stage').dataset;
     return { instance, state, message: document.querySelector('.message').textContent, width: canvas.width, height: canvas.height, rgba: btoa(text) };
-  });
+  }, selector);
 }
 
 /** How far the pixels that are on screen are apart. */

@@ -4,9 +4,8 @@ import type { AdvancedViewer } from './advanced/viewer';
 import type { Window } from './dicom/image';
 import { fetchSeries, type Series } from './dicom/web';
 import { asViewerError } from './errors';
-import { type Exam, type Prior, WEASIS } from './exam';
+import { type Exam, type Prior, weasisAddress } from './exam';
 import { Frames } from './frames';
-import { get } from './http';
 import { actionOfKey, type Desk, type Layout, type Tool } from './ui/actions';
 import { banner } from './ui/banner';
 import { download } from './ui/download';
@@ -14,16 +13,22 @@ import { h } from './ui/dom';
 import { Panel } from './ui/panel';
 import { endPage } from './ui/page';
 import { printViews } from './ui/print';
-import { documentOf, type Reference } from './ui/report';
+import { documentOf, referencesOf } from './ui/report';
 import { SeriesList } from './ui/serieslist';
 import { Session } from './ui/session';
 import { Stage } from './ui/stage';
 import { help, Toolbar } from './ui/toolbar';
 import { CanvasViewer } from './view/canvas';
-import { isDocument, Stacks } from './view/stack';
+import { type Hung, mammography } from './view/hanging';
+import { KeyImages, names, type Reference } from './view/keys';
+import { isDocument, Stack, Stacks } from './view/stack';
 import type { Mode, Shown } from './view/viewer';
 
 const PAGE_STEP = 10;
+/** Series of a mammography that are looked through for its views. */
+const MAX_HUNG_SERIES = 16;
+/** A screen where two images stand side by side. */
+const WIDE = '(min-width: 801px) and (min-aspect-ratio: 1/1)';
 
 /** The page of an exam. */
 export class App implements Desk {
@@ -32,10 +37,12 @@ export class App implements Desk {
   linked = true;
   referenceLines = true;
   thick = false;
+  overlays = false;
 
   readonly #frames: Frames;
   readonly #stacks = new Stacks();
-  readonly #stage = new Stage();
+  readonly #keys = new KeyImages();
+  readonly #stage = new Stage(this.#keys);
   readonly #toolbar: Toolbar;
   readonly #panel = new Panel(() => this.#arrange());
   readonly #list = new SeriesList((series) => void this.#choose(series));
@@ -43,6 +50,9 @@ export class App implements Desk {
   #advanced: AdvancedViewer | undefined;
   #loading: Promise<AdvancedViewer | undefined> | undefined;
   #chosen: Series | undefined;
+  #hanging: Hung[] | undefined;
+  /** Plays videos while the tools are loaded, which show pictures only. */
+  #player: CanvasViewer | undefined;
 
   constructor(
     private readonly exam: Exam,
@@ -76,6 +86,12 @@ export class App implements Desk {
       this.#stage.say(asViewerError(thrown).message, () => void this.start());
     }
     this.#list.loadPictures();
+    void this.#findKeys();
+    void this.#findHanging();
+  }
+
+  get hangable(): boolean {
+    return this.#hanging !== undefined;
   }
 
   get shown(): Shown {
@@ -165,6 +181,12 @@ export class App implements Desk {
         this.referenceLines = !this.referenceLines;
         this.#advanced?.setReferenceLines(this.referenceLines);
         return this.#toolbar.refresh();
+      case 'overlays':
+        this.overlays = !this.overlays;
+        viewer.setOverlays(this.overlays);
+        return this.#toolbar.refresh();
+      case 'hang':
+        return void this.#hang();
       case 'thick':
         this.thick = !this.thick;
         this.#advanced?.setThick(this.thick);
@@ -177,7 +199,7 @@ export class App implements Desk {
     const actions = [
       report ? h('button', { type: 'button', class: 'report', onclick: () => this.#toggleReport() }, 'Compte rendu') : undefined,
       this.exam.download ? h('button', { type: 'button', onclick: () => void download() }, 'Télécharger') : undefined,
-      this.exam.weasis ? h('button', { type: 'button', onclick: () => void this.#weasis() }, 'Ouvrir dans Weasis') : undefined,
+      this.exam.weasis ? h('button', { type: 'button', class: 'weasis', onclick: () => void this.#weasis() }, 'Ouvrir dans Weasis') : undefined,
       h('label', { class: 'shared', title: "La session se ferme plus vite, et dès que la page est quittée" },
         h('input', { type: 'checkbox', onchange: (event) => (this.#session.shared = (event.target as HTMLInputElement).checked) }), 'Ordinateur partagé'),
       h('button', { type: 'button', class: 'logout', onclick: () => void this.#session.end() }, 'Se déconnecter'),
@@ -217,6 +239,7 @@ export class App implements Desk {
     if (isDocument(series)) {
       this.#list.mark(series.uid);
       await this.#open(() => documentOf(series, (reference) => void this.#follow(reference)));
+      if (series.modality === 'KO') await this.#showKeys(series);
       return;
     }
     this.#chosen = series;
@@ -225,12 +248,12 @@ export class App implements Desk {
     try {
       const first = await this.#stacks.first(series);
       if (this.#chosen !== series) return;
-      if (!first.complete) this.#stage.show(first, first.images.length >> 1);
+      if (!first.complete) this.#present(first, first.images.length >> 1);
       const shown = first.images[first.images.length >> 1];
       const stack = await this.#stacks.whole(series);
       if (this.#chosen !== series) return;
       const current = this.shown.stack === stack ? (this.shown.image ?? shown) : shown;
-      this.#stage.show(stack, stack.indexOf(current));
+      this.#present(stack, stack.indexOf(current));
     } catch (thrown) {
       if (this.#chosen === series) this.#stage.say(asViewerError(thrown).message, () => void this.#choose(series));
     }
@@ -242,8 +265,66 @@ export class App implements Desk {
     this.#chosen = series;
     this.#list.mark(series.uid);
     const stack = await this.#stacks.whole(series);
-    const at = stack.images.findIndex((image) => image.instance === reference.instance && image.frame === reference.frame);
-    this.#stage.show(stack, Math.max(at, 0));
+    const at = stack.images.findIndex((image) => names(reference, image));
+    this.#present(stack, Math.max(at, 0));
+  }
+
+  /** The images of a selection, one after the other. */
+  async #showKeys(series: Series): Promise<void> {
+    const references = await referencesOf(series);
+    const stack = new Stack({ ...series, description: series.description || 'Images clés' });
+    for (const reference of references) {
+      const of = this.#list.imaging.find((one) => one.uid === reference.series);
+      const whole = of && (await this.#stacks.whole(of));
+      stack.images.push(...(whole?.images.filter((image) => names(reference, image) && !stack.images.includes(image)) ?? []));
+    }
+    stack.complete = true;
+    if (stack.images.length === 0) return;
+    this.#chosen = series;
+    this.#present(stack, 0);
+  }
+
+  /** Learns which images somebody selected. */
+  async #findKeys(): Promise<void> {
+    for (const series of this.#list.documents.filter((one) => one.modality === 'KO')) {
+      // What cannot be read is not marked; opening it says why.
+      this.#keys.add(await referencesOf(series).catch(() => []));
+    }
+    this.#stage.refresh();
+  }
+
+  /** Hangs a mammography as its readers expect it, where the screen has the room. */
+  async #findHanging(): Promise<void> {
+    const series = this.#list.imaging.filter((one) => one.modality === 'MG').slice(0, MAX_HUNG_SERIES);
+    if (series.length === 0) return;
+    const chosen = this.#chosen;
+    try {
+      this.#hanging = mammography(await Promise.all(series.map((one) => this.#stacks.whole(one))));
+    } catch {
+      return;
+    }
+    this.#toolbar.refresh();
+    if (this.#chosen === chosen && this.#advanced === undefined && matchMedia(WIDE).matches) await this.#hang();
+  }
+
+  async #hang(): Promise<void> {
+    const hanging = this.#hanging;
+    if (hanging === undefined) return;
+    await this.#withTools(async (viewer) => {
+      await viewer.hang(hanging);
+      this.layout = viewer.layout;
+    });
+  }
+
+  /** Shows a stack with the viewer that can. */
+  #present(stack: Stack, index: number): void {
+    if (this.#advanced !== undefined) {
+      const video = stack.images.some((image) => image.video !== undefined);
+      if (video) this.#player ??= new CanvasViewer(this.#frames, () => this.#stage.refresh());
+      const viewer = video && this.#player ? this.#player : this.#advanced;
+      if (this.#stage.viewer !== viewer) this.#stage.viewer = viewer;
+    }
+    this.#stage.show(stack, index);
   }
 
   #neighbour(by: number): void {
@@ -270,9 +351,8 @@ export class App implements Desk {
 
   async #weasis(): Promise<void> {
     try {
-      const address = (await (await get(WEASIS, 'text/plain')).text()).trim();
-      // The one scheme that may leave the page; the server makes the address for this session.
-      if (address.startsWith('weasis://')) location.assign(address);
+      const address = await weasisAddress(this.exam);
+      if (address !== undefined) location.assign(address);
     } catch (thrown) {
       this.#stage.say(asViewerError(thrown).message);
     }
@@ -280,6 +360,10 @@ export class App implements Desk {
 
   /** Does something with the tools, which are loaded at the first need. */
   async #withTools(run: (viewer: AdvancedViewer) => void | Promise<void>): Promise<void> {
+    if (this.#stage.viewer === this.#player || this.shown.image?.video !== undefined) {
+      this.#stage.say("Cet outil ne s'applique pas aux vidéos.", () => this.#stage.say(''));
+      return;
+    }
     this.#loading ??= this.#loadTools();
     const viewer = await this.#loading;
     if (viewer === undefined) {
@@ -297,13 +381,14 @@ export class App implements Desk {
       const { createAdvanced } = await import('./advanced/viewer');
       const before = this.#stage.viewer;
       const { stack, index } = before.shown;
-      const viewer = await createAdvanced(this.#frames, () => this.#stage.refresh());
+      const viewer = await createAdvanced(this.#frames, this.#keys, () => this.#stage.refresh());
       this.#stage.viewer = viewer;
       if (stack !== undefined) viewer.show(stack, index);
       before.dispose();
       this.#advanced = viewer;
       viewer.setLinked(this.linked);
       viewer.setReferenceLines(this.referenceLines);
+      viewer.setOverlays(this.overlays);
       this.#stage.say('');
       return viewer;
     } catch (thrown) {

@@ -1,6 +1,6 @@
 /** The exam that the session may see, as `GET /viewer/api/exam` tells it. */
 
-import { get } from './http';
+import { get, post } from './http';
 
 /** Identity traits (INS). All may be absent. */
 export interface Patient {
@@ -41,7 +41,11 @@ export interface Exam extends Prior {
   download?: boolean;
   /** Weasis may be launched, from `/viewer/api/weasis`. */
   weasis?: boolean;
+  /** Instances that the archive will hold. */
+  instances?: number;
   priors?: Prior[];
+  /** Path that ends the session: professionals and patients have their own. */
+  logout?: string;
   idleSeconds?: number;
   absoluteSeconds?: number;
   csrf?: string;
@@ -49,8 +53,17 @@ export interface Exam extends Prior {
 
 /** Path of the exam's ZIP archive with DICOMDIR. */
 export const ARCHIVE = '/viewer/api/archive';
-/** Path that answers a one-time `weasis://` address as text. */
-export const WEASIS = '/viewer/api/weasis';
+/** Path that tells how far the archive is. */
+const PROGRESS = '/viewer/api/archive/progress';
+const WEASIS = '/viewer/api/weasis';
+const LOGOUT = '/auth/logout';
+
+/** How far the archive of this session is, in instances. */
+export interface Progress {
+  sent: number;
+  total: number;
+  state: 'none' | 'running' | 'done' | 'failed';
+}
 
 /** Asks for the exam; also tells the server that somebody is there. */
 export async function fetchExam(): Promise<Exam> {
@@ -59,11 +72,11 @@ export async function fetchExam(): Promise<Exam> {
 }
 
 /** Ends the session on the server. A failure is no reason to keep the page. */
-export async function logout(csrf: string): Promise<void> {
+export async function logout(exam: Exam): Promise<void> {
   try {
-    await fetch('/auth/logout', {
+    await fetch((exam.logout && ownPath(exam.logout)) || LOGOUT, {
       method: 'POST',
-      body: new URLSearchParams({ csrf }),
+      body: form(exam),
       credentials: 'same-origin',
       redirect: 'manual',
       keepalive: true,
@@ -71,6 +84,22 @@ export async function logout(csrf: string): Promise<void> {
   } catch {
     // The session ends by itself at its idle limit.
   }
+}
+
+/** How far the archive is. */
+export async function fetchProgress(): Promise<Progress> {
+  return (await (await get(PROGRESS, 'application/json')).json()) as Progress;
+}
+
+/** A one-time address that opens the exam in Weasis; none when the answer is no such address. */
+export async function weasisAddress(exam: Exam): Promise<string | undefined> {
+  const address = (await (await post(WEASIS, form(exam))).text()).trim();
+  // The one scheme that may leave the page; the server makes the address for this session.
+  return address.startsWith('weasis://') ? address : undefined;
+}
+
+function form(exam: Exam): URLSearchParams {
+  return new URLSearchParams({ csrf: exam.csrf ?? '' });
 }
 
 /** A path of the own origin, or nothing: an address of somewhere else is never followed. */

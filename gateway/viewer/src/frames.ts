@@ -5,6 +5,7 @@ import type { Pixels } from './codecs/samples';
 import type { Image } from './dicom/image';
 import { fetchFrame } from './dicom/web';
 import { isAbort, ViewerError } from './errors';
+import { markOnce } from './marks';
 
 /** A frame ready to show. */
 export interface Frame {
@@ -34,6 +35,8 @@ export class Frames {
   readonly #byServer = new Set<string>();
   #ahead: Image[] = [];
   #active = 0;
+  /** More than one image was ever wanted. */
+  #promised = false;
   #bytes = 0;
 
   constructor(readonly limit = memoryLimit()) {
@@ -52,13 +55,15 @@ export class Frames {
 
   /** What will be looked at next, nearest first. Replaces what was said before. */
   prefetch(images: Image[]): void {
-    const room = images.slice(0, this.#framesWithin(images[0]));
+    const stills = images.filter((image) => image.video === undefined);
+    const room = stills.slice(0, this.#framesWithin(stills[0]));
     const keys = new Set(room.map(keyOf));
     for (const [key, entry] of this.#entries) {
       // A quick scroll leaves requests behind that nobody waits for any more.
       if (entry.frame === undefined && !entry.wanted && !keys.has(key)) entry.abort.abort();
     }
     this.#ahead = room;
+    this.#promised ||= room.length > 0;
     this.#pump();
   }
 
@@ -84,7 +89,10 @@ export class Frames {
   #pump(): void {
     while (this.#active < PARALLEL) {
       const image = this.#ahead.shift();
-      if (image === undefined) return;
+      if (image === undefined) {
+        if (this.#active === 0 && this.#promised) markOnce('drimbox:series-ready');
+        return;
+      }
       if (this.#entries.has(keyOf(image))) continue;
       this.#active += 1;
       this.#entry(image, false)

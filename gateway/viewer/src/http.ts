@@ -31,6 +31,15 @@ export async function get(path: string, accept: string, signal?: AbortSignal): P
   }
 }
 
+/** POST of a form to a path of the own origin. Throws as `get`. */
+export async function post(path: string, form: URLSearchParams): Promise<Response> {
+  const response = await fetch(path, { method: 'POST', body: form, credentials: 'same-origin', redirect: 'error' });
+  if (response.ok) return response;
+  const error = fromStatus(response.status);
+  if (error.kind === 'ended' && response.status === 401) listeners.forEach((listener) => listener(error));
+  throw error;
+}
+
 /** Milliseconds to wait: what the server says, within bounds. */
 function retryAfter(response: Response, attempt: number): number {
   const seconds = Number(response.headers.get('Retry-After') ?? attempt);

@@ -74,6 +74,52 @@ async function looksRight(kit, page) {
   kit.assert(wide <= 0, `${wide} pixels beside the screen`);
 }
 
+const viewsShown = (page, layout, count) =>
+  page.waitForFunction(
+    (wanted, views) => document.querySelectorAll(`.views[data-layout="${wanted}"] .view[data-rendered]`).length >= views,
+    { timeout: 120_000 },
+    layout,
+    count,
+  );
+
+/** Measures a line of 200 pixels, makes three planes, puts two views side by side: the tools too come from this host. */
+async function useTools(kit, page) {
+  await page.keyboard.press('l');
+  await viewsShown(page, '1x1', 1);
+  await page.keyboard.press('t');
+  await page.waitForFunction(() => document.querySelector('.corner.bottom.left').textContent.endsWith('100 %'));
+  const box = await (await page.$('.port')).boundingBox();
+  const [x, y] = [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)];
+  await page.mouse.move(x - 100, y);
+  await page.mouse.down();
+  await page.mouse.move(x, y, { steps: 4 });
+  await page.mouse.move(x + 100, y, { steps: 4 });
+  await page.mouse.up();
+  await page.waitForFunction(
+    async () => {
+      const ask = async (path) => (await fetch(path, { headers: { Accept: 'application/dicom+json' } })).json();
+      const { study } = await ask('/viewer/api/exam');
+      const [series] = await ask(`/dicom-web/studies/${study}/series`);
+      const [image] = await ask(`/dicom-web/studies/${study}/series/${series['0020000E'].Value[0]}/metadata`);
+      const wanted = 200 * image['00280030'].Value[1];
+      const told = [...document.querySelectorAll('.svg-layer tspan')].flatMap((one) => /([\d\s,]+) mm$/.exec(one.textContent)?.[1] ?? []);
+      return told.some((text) => Math.abs(Number(text.replace(/\s/g, '').replace(',', '.')) - wanted) <= 0.005 * wanted);
+    },
+    { timeout: 60_000, polling: 500 },
+  );
+  await keepPicture(kit, page, 'measure');
+  await page.keyboard.press('3');
+  await viewsShown(page, 'mpr', 3);
+  await page.waitForFunction(() => performance.getEntriesByName('drimbox:mpr-ready').length === 1, { timeout: 120_000 });
+  await page.keyboard.press('2');
+  await viewsShown(page, '1x2', 1);
+  await page.$eval('nav.series button.entry', (entry) => entry.click());
+  await viewsShown(page, '1x2', 2);
+  await keepPicture(kit, page, 'compare');
+  await page.keyboard.press('1');
+  await viewsShown(page, '1x1', 1);
+}
+
 async function logOut(kit, page) {
   await page.$eval('button.logout', (button) => button.click());
   await page.waitForFunction(() => document.querySelector('h1')?.textContent === 'Consultation terminée');
@@ -108,6 +154,7 @@ export const stories = {
     await page.keyboard.press('Home');
     await page.waitForFunction(() => document.querySelector('.slider').getAttribute('aria-valuetext').startsWith('Image 1 '));
     await imageShown(page);
+    await useTools(kit, page);
     // Nothing of the session can be read by a script.
     kit.assert.equal(await page.evaluate(() => document.cookie), '');
     kit.assert.equal(await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }])), '[{},{}]');

@@ -3,7 +3,7 @@
 import { Enums, imageLoader, metaData, type Types, utilities } from '@cornerstonejs/core';
 
 import type { Pixels } from '../codecs/samples';
-import type { Image, Window } from '../dicom/image';
+import type { Image } from '../dicom/image';
 import { dot, normalOf } from '../dicom/image';
 import type { Frames } from '../frames';
 import { defaultVoi, modality, paint } from '../render/grey';
@@ -34,11 +34,6 @@ export function registerImages(frames: Frames): void {
     const image = typeof id === 'string' ? known.get(id) : undefined;
     return image && moduleOf(type, image);
   }, 1000);
-}
-
-/** Window of the values that Cornerstone3D holds. */
-export function rangeOf(window: Window): { lower: number; upper: number } {
-  return utilities.windowLevel.toLowHighRange(window.width, window.center);
 }
 
 /** True when the images of a series make a volume: one direction, one size, places apart. */
@@ -104,7 +99,8 @@ async function load(id: string, image: Image, frames: Frames): Promise<Types.IIm
     minPixelValue: Math.min(...ends),
     maxPixelValue: Math.max(...ends),
     invert: !colour && image.inverse,
-    photometricInterpretation: colour ? 'RGB' : 'MONOCHROME2',
+    // A change of it has the library make the view anew.
+    photometricInterpretation: colour ? 'RGB' : image.inverse ? 'MONOCHROME1' : 'MONOCHROME2',
     sizeInBytes: data.byteLength,
     getPixelData: () => data,
     getCanvas: undefined as never,
@@ -144,7 +140,25 @@ function rgbOf(image: Image, pixels: Pixels): Uint8Array {
   return out;
 }
 
-function planeOf(image: Image): Record<string, unknown> & { rowPixelSpacing: number; columnPixelSpacing: number; frameOfReferenceUID: string } {
+/** Where the middle of a point of an image lies, by column and row. */
+export function worldOf(image: Image, column: number, row: number): Types.Point3 {
+  const { imagePositionPatient, rowCosines, columnCosines, rowPixelSpacing, columnPixelSpacing } = planeOf(image);
+  return [0, 1, 2].map(
+    (axis) =>
+      (imagePositionPatient[axis] ?? 0) + column * columnPixelSpacing * (rowCosines[axis] ?? 0) + row * rowPixelSpacing * (columnCosines[axis] ?? 0),
+  ) as Types.Point3;
+}
+
+interface Plane extends Record<string, unknown> {
+  rowPixelSpacing: number;
+  columnPixelSpacing: number;
+  frameOfReferenceUID: string;
+  imagePositionPatient: number[];
+  rowCosines: number[];
+  columnCosines: number[];
+}
+
+function planeOf(image: Image): Plane {
   const orientation = image.orientation ?? [1, 0, 0, 0, 1, 0];
   const spaced = image.spacing !== undefined;
   return {

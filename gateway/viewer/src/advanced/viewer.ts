@@ -7,8 +7,8 @@ import {
   RenderingEngine,
   setVolumesForViewports,
   type Types,
-  utilities,
   volumeLoader,
+  eventTarget,
 } from '@cornerstonejs/core';
 import { annotation, init as initTools } from '@cornerstonejs/tools';
 
@@ -18,10 +18,16 @@ import { type Frames, isLossy } from '../frames';
 import { defaultVoi, fullRange } from '../render/grey';
 import type { Layout, Tool } from '../ui/actions';
 import { h } from '../ui/dom';
+import { markOnce } from '../marks';
 import { ahead } from '../view/canvas';
+import { calibrationOf, captionOf } from '../view/caption';
+import type { Hung } from '../view/hanging';
+import type { KeyImages } from '../view/keys';
+import { overlayPicture } from '../view/overlay';
 import type { Stack } from '../view/stack';
 import type { Mode, Shown, Viewer } from '../view/viewer';
-import { imageIdOf, imageOf, makesVolume, rangeOf, registerImages, volumeBytes } from './images';
+import { imageIdOf, imageOf, makesVolume, registerImages, volumeBytes, worldOf } from './images';
+import { applyOwnLook, applyWindow, isInverse, rangeOf, windowOf } from './look';
 import { Pane } from './pane';
 import { Tools } from './tools';
 
@@ -33,15 +39,16 @@ const PANES = { '1x1': 1, '1x2': 2, '2x2': 4, mpr: 3 } as const;
 let started = false;
 
 /** Starts the library once and makes a viewer. */
-export async function createAdvanced(frames: Frames, changed: () => void): Promise<AdvancedViewer> {
+export async function createAdvanced(frames: Frames, keys: KeyImages, changed: () => void): Promise<AdvancedViewer> {
   if (!started) {
     await initCore();
     await initTools();
     cache.setMaxCacheSize(frames.limit);
     registerImages(frames);
+    eventTarget.addEventListener(Enums.Events.IMAGE_VOLUME_LOADING_COMPLETED, () => markOnce('drimbox:mpr-ready'));
     started = true;
   }
-  return new AdvancedViewer(frames, changed);
+  return new AdvancedViewer(frames, keys, changed);
 }
 
 /** Up to four views of the page's images. */
@@ -57,11 +64,13 @@ export class AdvancedViewer implements Viewer {
   #mode: Mode | Tool = 'scroll';
   #linked = true;
   #following = false;
+  #overlays = false;
   /** What is being shown; views are not rearranged under it. */
   #filling: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly frames: Frames,
+    private readonly keys: KeyImages,
     private readonly changed: () => void,
   ) {
     this.#observer = new ResizeObserver(() => this.#resize());
@@ -160,6 +169,23 @@ export class AdvancedViewer implements Viewer {
     this.#take(empty < 0 ? 0 : empty);
   }
 
+  /** Hangs the images of a mammography, chest walls together. */
+  async hang(images: Hung[]): Promise<void> {
+    await this.#filling;
+    this.layout = images.length > 2 ? '2x2' : '1x2';
+    this.#arrange(this.layout);
+    await Promise.all(
+      images.map(async (hung, at) => {
+        const pane = this.#panes[at];
+        if (pane === undefined) return;
+        await this.#fill(pane, hung.stack, hung.index);
+        pane.hung = hung;
+        this.#hangPane(pane);
+      }),
+    );
+    this.#take(0);
+  }
+
   /** Views of the same frame of reference scroll together. */
   setLinked(linked: boolean): void {
     this.#linked = linked;
@@ -190,16 +216,30 @@ export class AdvancedViewer implements Viewer {
 
   setWindow(window: Window | 'default' | 'full'): void {
     const pane = this.#pane;
-    const frame = pane.image && this.frames.peek(pane.image);
-    if (pane.image === undefined || frame === undefined || frame.pixels.channels === 3) return;
-    const voi = window === 'full' ? fullRange(pane.image, frame.pixels) : defaultVoi(pane.image, frame.pixels);
+    const image = pane.image;
+    const pixels = image && this.frames.peek(image)?.pixels;
+    if (image === undefined || pixels === undefined || pixels.channels === 3) return;
+    const voi = window === 'full' ? fullRange(image, pixels) : defaultVoi(image, pixels);
     const chosen = typeof window === 'object' ? window : voi.kind === 'window' ? voi.window : undefined;
-    if (chosen === undefined) return;
-    for (const one of pane.plane === undefined ? [pane] : this.#panes) {
-      const viewport = this.#viewport(one) as Types.IStackViewport | undefined;
-      viewport?.setProperties({ voiRange: rangeOf(chosen) });
-      viewport?.render();
+    if (pane.plane !== undefined) {
+      if (chosen === undefined) return;
+      for (const one of this.#panes) {
+        const viewport = this.#viewport(one) as Types.IStackViewport | undefined;
+        viewport?.setProperties({ voiRange: rangeOf(chosen) });
+        viewport?.render();
+      }
+      return;
     }
+    const viewport = this.#viewport(pane) as Types.IStackViewport | undefined;
+    if (viewport === undefined) return;
+    if (window === 'default') {
+      viewport.resetProperties();
+      applyOwnLook(viewport, image, pixels, pane.inverted);
+    } else if (chosen !== undefined) {
+      applyWindow(viewport, image, pixels, chosen, pane.inverted, window === 'full' ? 'LINEAR_EXACT' : image.voiFunction);
+    }
+    viewport.render();
+    this.changed();
   }
 
   invert(): void {
@@ -207,7 +247,7 @@ export class AdvancedViewer implements Viewer {
     for (const one of pane.plane === undefined ? [pane] : this.#panes) {
       one.inverted = !one.inverted;
       const viewport = this.#viewport(one) as Types.IStackViewport | undefined;
-      viewport?.setProperties({ invert: one.inverted !== (one.image?.inverse ?? false) });
+      if (one.image) viewport?.setProperties({ invert: isInverse(one.image, this.frames.peek(one.image)?.pixels, one.inverted) });
       viewport?.render();
     }
   }
@@ -233,9 +273,14 @@ export class AdvancedViewer implements Viewer {
     if (viewport === undefined) return;
     this.#present(pane, { rotation: 0, flipHorizontal: false });
     viewport.resetCamera();
-    if (pane.plane === undefined) viewport.resetProperties();
     this.setWindow('default');
+    if (pane.hung !== undefined) this.#hangPane(pane);
     viewport.render();
+  }
+
+  setOverlays(on: boolean): void {
+    this.#overlays = on;
+    for (const pane of this.#panes) this.#layOver(pane);
   }
 
   actualSize(): void {
@@ -269,7 +314,9 @@ export class AdvancedViewer implements Viewer {
       const copy = document.createElement('canvas');
       copy.width = canvas.width;
       copy.height = canvas.height;
-      copy.getContext('2d')?.drawImage(canvas, 0, 0);
+      const context = copy.getContext('2d');
+      context?.drawImage(canvas, 0, 0);
+      if (pane.overlay !== undefined) context?.drawImage(pane.layer, 0, 0, copy.width, copy.height);
       // Marks are drawn beside the canvas.
       const marks = pane.port.querySelector('svg')?.cloneNode(true);
       const box = h('div', { class: 'printed' }, copy, marks);
@@ -339,6 +386,8 @@ export class AdvancedViewer implements Viewer {
       pane.index = detail.imageIdIndex;
       pane.image = imageOf(detail.imageId);
       pane.loading = false;
+      this.#look(pane);
+      this.#layOver(pane);
       this.#afterMove(pane, before);
     });
     on(Enums.Events.VOLUME_NEW_IMAGE, (event) => {
@@ -354,6 +403,7 @@ export class AdvancedViewer implements Viewer {
     });
     on(Enums.Events.IMAGE_RENDERED, () => {
       pane.element.dataset['rendered'] = pane.image?.instance ?? '';
+      pane.drawLayer(this.#viewport(pane));
     });
   }
 
@@ -371,13 +421,19 @@ export class AdvancedViewer implements Viewer {
       pane.turns = 0;
       pane.flipped = false;
       pane.inverted = false;
+      pane.hung = undefined;
+      // A window that was chosen for another series is not for this one.
+      if (pane.image !== undefined) viewport.resetProperties();
     }
+    pane.overlay = undefined;
     this.changed();
     try {
       await viewport.setStack(stack.images.map(imageIdOf), index);
       pane.image = stack.images[index];
       if (view) viewport.setViewPresentation(view);
-      if (properties?.voiRange) viewport.setProperties({ voiRange: properties.voiRange });
+      if (properties?.voiRange && properties.isComputedVOI === false) viewport.setProperties({ voiRange: properties.voiRange });
+      this.#look(pane);
+      this.#layOver(pane);
       viewport.render();
       pane.loading = false;
     } catch (thrown) {
@@ -441,13 +497,55 @@ export class AdvancedViewer implements Viewer {
     }
   }
 
+  /** The image's own grey levels, which the library knows in part only. */
+  #look(pane: Pane): void {
+    const viewport = this.#viewport(pane) as Types.IStackViewport | undefined;
+    const pixels = pane.image && this.frames.peek(pane.image)?.pixels;
+    if (viewport && pane.image && pixels && pane.plane === undefined) applyOwnLook(viewport, pane.image, pixels, pane.inverted);
+  }
+
+  #layOver(pane: Pane): void {
+    const { image } = pane;
+    pane.overlay = undefined;
+    pane.drawLayer(undefined);
+    const pixels = image && this.frames.peek(image)?.pixels;
+    if (!this.#overlays || pane.plane !== undefined || image === undefined || pixels === undefined) return;
+    overlayPicture(image, pixels).then(
+      (picture) => {
+        if (pane.image !== image) return;
+        pane.overlay = picture;
+        pane.drawLayer(this.#viewport(pane));
+      },
+      // The image stays without its graphics.
+      () => undefined,
+    );
+  }
+
+  /** Mirrors the image of a mammography where it must be, and brings its chest wall to the middle of the pair. */
+  #hangPane(pane: Pane): void {
+    if (pane.hung === undefined) return;
+    pane.flipped = pane.hung.flip;
+    this.#present(pane, { rotation: 0, flipHorizontal: pane.hung.flip });
+    this.#toWall(pane);
+  }
+
+  #toWall(pane: Pane): void {
+    const viewport = this.#viewport(pane) as Types.IStackViewport | undefined;
+    const { hung, image } = pane;
+    if (viewport === undefined || hung === undefined || image === undefined || pane.turns !== 0) return;
+    const [wall] = viewport.worldToCanvas(worldOf(image, hung.wall - 0.5, image.rows / 2));
+    const inner = this.#panes.indexOf(pane) % 2 === 0 ? pane.port.clientWidth : 0;
+    const [x, y] = viewport.getPan();
+    viewport.setPan([x + inner - wall, y]);
+    viewport.render();
+  }
+
   #caption(pane: Pane): void {
     const image = pane.image;
     const lines = [pane.stack?.series.description ?? ''];
     if (this.#panes.length > 1) lines.push(`${pane.index + 1} / ${pane.stack?.images.length ?? 0}`);
-    if (image?.spacing === undefined && image !== undefined) lines.push('Non étalonné : mesures en pixels');
-    if (image?.spacing?.kind === 'detector') lines.push('Mesures au détecteur : agrandissement non corrigé');
-    pane.caption.replaceChildren(...lines.map((line) => h('div', {}, line)));
+    lines.push(...captionOf(image, this.keys), calibrationOf(image));
+    pane.caption.replaceChildren(...lines.filter(Boolean).map((line) => h('div', {}, line)));
   }
 
   async #buildVolume(stack: Stack): Promise<void> {
@@ -486,7 +584,9 @@ export class AdvancedViewer implements Viewer {
 
   #resize(): void {
     // A view without an image has no camera to keep.
-    if (this.#panes.some((pane) => pane.stack !== undefined)) this.#engine.resize(true, true);
+    if (this.#panes.every((pane) => pane.stack === undefined)) return;
+    this.#engine.resize(true, true);
+    for (const pane of this.#panes) this.#toWall(pane);
   }
 
   #slices(pane: Pane): number {
@@ -503,10 +603,10 @@ export class AdvancedViewer implements Viewer {
   }
 
   #windowOf(pane: Pane): Window | undefined {
-    const range = (this.#viewport(pane) as Types.IStackViewport | undefined)?.getProperties()?.voiRange;
-    if (range === undefined || pane.image?.samples !== 1 || pane.image.palette !== undefined) return undefined;
-    const { windowCenter, windowWidth } = utilities.windowLevel.toWindowLevel(range.lower, range.upper);
-    return { center: windowCenter, width: windowWidth };
+    const { voiRange, VOILUTFunction } = (this.#viewport(pane) as Types.IStackViewport | undefined)?.getProperties() ?? {};
+    // Without an image the library has none, whatever its types say.
+    if (voiRange == null || pane.image?.samples !== 1 || pane.image.palette !== undefined) return undefined;
+    return windowOf(voiRange, VOILUTFunction);
   }
 
   /** Screen pixels per image pixel. */

@@ -32,8 +32,8 @@ export class DecodePool {
 
   /** Decodes the answer to a request of a frame. Takes `body` over. */
   decode(body: ArrayBuffer, contentType: string, image: PixelModel): Promise<Outcome> {
-    const { rows, columns, samples, photometric, planar, bitsAllocated, bitsStored, highBit, signed, float } = image;
-    const model = { rows, columns, samples, photometric, planar, bitsAllocated, bitsStored, highBit, signed, float };
+    const { rows, columns, samples, photometric, planar, bitsAllocated, bitsStored, highBit, signed, float, overlayBits } = image;
+    const model = { rows, columns, samples, photometric, planar, bitsAllocated, bitsStored, highBit, signed, float, overlayBits };
     return new Promise((resolve, reject) => {
       const job = { id: this.#next, body, contentType, image: model };
       this.#next += 1;

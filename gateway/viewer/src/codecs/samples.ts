@@ -9,6 +9,8 @@ export interface Pixels {
   channels: 1 | 3;
   min: number;
   max: number;
+  /** Graphics that lay in unused bits of the samples, one byte a point, as `overlayBits` names them. */
+  graphics?: Uint8Array[];
 }
 
 /** What a decoder returned. */
@@ -30,6 +32,7 @@ export interface Decoded {
 export function samplesOf(decoded: Decoded, image: PixelModel): Pixels {
   const count = image.rows * image.columns;
   if (decoded.samples === 3) return { data: colour(decoded, image), channels: 3, min: 0, max: 255 };
+  const graphics = graphicsOf(decoded, image, count);
   const data = grey(decoded, image, count);
   let min = Infinity;
   let max = -Infinity;
@@ -37,7 +40,19 @@ export function samplesOf(decoded: Decoded, image: PixelModel): Pixels {
     if (value < min) min = value;
     if (value > max) max = value;
   }
-  return { data, channels: 1, min, max };
+  return { data, channels: 1, min, max, ...(graphics.length > 0 ? { graphics } : {}) };
+}
+
+/** Taken before the bits beside the stored ones are cleared. */
+function graphicsOf(decoded: Decoded, image: PixelModel, count: number): Uint8Array[] {
+  const size = decoded.bits >> 3;
+  if (size !== 1 && size !== 2) return [];
+  need(decoded.bytes, count * size);
+  return image.overlayBits.map((bit) => {
+    const from = bit >> 3;
+    const shift = bit & 7;
+    return from < size ? Uint8Array.from({ length: count }, (_, at) => ((decoded.bytes[at * size + from] ?? 0) >> shift) & 1) : new Uint8Array(count);
+  });
 }
 
 function grey(decoded: Decoded, image: PixelModel, count: number): Pixels['data'] {

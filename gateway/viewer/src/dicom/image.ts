@@ -1,6 +1,6 @@
 /** One frame as the renderer sees it, made from an instance's metadata. */
 
-import { type DataSet, entries, items, number, numbers, text, texts } from './json';
+import { bytes, type DataSet, entries, items, number, numbers, text, texts } from './json';
 
 /** A lookup table (PS3.3 C.11.1.1, C.11.2.1.1, C.7.6.3.1.5). */
 export interface Lut {
@@ -31,6 +31,24 @@ export interface PixelModel {
   signed: boolean;
   /** Samples are IEEE numbers: (7FE0,0008) or (7FE0,0009). */
   float: boolean;
+  /** Bits of each sample that hold a graphic beside the stored ones (retired, PS3.3 2004 C.9.2). */
+  overlayBits: number[];
+}
+
+/** A graphic over the image (PS3.3 C.9.2). */
+export interface Overlay {
+  rows: number;
+  columns: number;
+  /** Row and column of the image at its first point, from 0. */
+  top: number;
+  left: number;
+  /** First frame of the image that it lies on, from 1, and how many in a row. */
+  firstFrame: number;
+  frames: number;
+  /** Where it lies in the samples; none when it has bytes of its own. */
+  bit: number | undefined;
+  /** Its bytes, one bit a point, asked for when it is shown. */
+  load(): Promise<Uint8Array | undefined>;
 }
 
 /** Where a distance in pixels becomes one in millimetres. */
@@ -74,8 +92,15 @@ export interface Image extends PixelModel {
   /** (0028,2110): compressed with loss at some time. */
   lossy: boolean;
   lossyRatio: number | undefined;
+  /** L, R, B or U. */
   laterality: string;
+  /** View of a projection: CC, MLO, PA, LL… */
   view: string;
+  /** Where rows and columns run to, for images without a place: 'P', 'FR'… (PS3.3 C.7.6.1.1.1). */
+  patientOrientation: [string, string] | undefined;
+  overlays: Overlay[];
+  /** The whole instance is a video, in this media type. */
+  video: string | undefined;
 }
 
 /** Frames that one instance may have before the rest are left out. */
@@ -91,7 +116,10 @@ export async function imagesOf(set: DataSet): Promise<Image[]> {
   const columns = number(set, '00280011') ?? 0;
   if (rows < 1 || columns < 1 || rows * columns > 2 ** 28) return [];
 
-  const frames = Math.min(Math.max(number(set, '00280008') ?? 1, 1), MAX_FRAMES);
+  const video = videoOf(set);
+  // A video is played, not looked at frame by frame.
+  const frames = video === undefined ? Math.min(Math.max(number(set, '00280008') ?? 1, 1), MAX_FRAMES) : 1;
+  const directions = texts(set, '00200020');
   const shared = items(set, '52009229')[0];
   const perFrame = items(set, '52009230');
   const palette = text(set, '00280004') === 'PALETTE COLOR' ? await paletteOf(set) : undefined;
@@ -115,7 +143,10 @@ export async function imagesOf(set: DataSet): Promise<Image[]> {
     lossy: text(set, '00282110') === '01',
     lossyRatio: numbers(set, '00282112').at(-1),
     laterality: text(set, '00200062') || text(set, '00200060'),
-    view: text(set, '00185101'),
+    view: viewOf(set),
+    patientOrientation: directions[0] && directions[1] ? ([directions[0], directions[1]] as [string, string]) : undefined,
+    overlays: overlaysOf(set),
+    video,
   };
 
   return Array.from({ length: frames }, (_, index) => {
@@ -196,7 +227,48 @@ function pixelsOf(set: DataSet, rows: number, columns: number): PixelModel {
     highBit: number(set, '00280102') ?? bitsStored - 1,
     signed: number(set, '00280103') === 1,
     float: set['7FE00008'] !== undefined || set['7FE00009'] !== undefined,
+    overlayBits: overlaysOf(set).flatMap(({ bit }) => bit ?? []),
   };
+}
+
+/** Graphics of the sixteen groups that may hold one. */
+function overlaysOf(set: DataSet): Overlay[] {
+  return Array.from({ length: 16 }, (_, at) => (0x6000 + 2 * at).toString(16).toUpperCase()).flatMap((group) => {
+    const rows = number(set, `${group}0010`) ?? 0;
+    const columns = number(set, `${group}0011`) ?? 0;
+    const own = set[`${group}3000`] !== undefined;
+    const bit = number(set, `${group}0102`) ?? 0;
+    if (rows < 1 || columns < 1 || rows * columns > 2 ** 26 || (!own && bit < 1)) return [];
+    const [top = 1, left = 1] = numbers(set, `${group}0050`);
+    return [
+      {
+        rows,
+        columns,
+        top: top - 1,
+        left: left - 1,
+        firstFrame: number(set, `${group}0051`) ?? 1,
+        // Bits of the samples, and a graphic that names no frames, belong to all.
+        frames: own ? (number(set, `${group}0015`) ?? MAX_FRAMES) : MAX_FRAMES,
+        bit: own ? undefined : bit,
+        load: () => bytes(set, `${group}3000`),
+      },
+    ];
+  });
+}
+
+/** View Position (0018,5101), else what the code of the view stands for (PS3.16 CID 4014). */
+function viewOf(set: DataSet): string {
+  const code = text(items(set, '00540220')[0], '00080100');
+  const coded: Record<string, string> = { 'R-10242': 'CC', '399162004': 'CC', 'R-10226': 'MLO', '399368009': 'MLO' };
+  return text(set, '00185101') || (coded[code] ?? '');
+}
+
+/** Media type of a video by its transfer syntax, else its SOP class (PS3.5 A.4.5 and following). */
+function videoOf(set: DataSet): string | undefined {
+  const syntax = /^1\.2\.840\.10008\.1\.2\.4\.(10[0-8])/.exec(text(set, '00083002'))?.[1];
+  if (syntax !== undefined) return syntax === '100' || syntax === '101' ? 'video/mpeg' : 'video/mp4';
+  const videos = ['1.2.840.10008.5.1.4.1.1.77.1.1.1', '1.2.840.10008.5.1.4.1.1.77.1.2.1', '1.2.840.10008.5.1.4.1.1.77.1.4.1'];
+  return text(set, '00083002') === '' && videos.includes(text(set, '00080016')) ? 'video/mp4' : undefined;
 }
 
 function windowsOf(voi: DataSet): Window[] {

@@ -1,6 +1,7 @@
 /** Everything that the reader can do with an image: one list for the bar, the keys and the help. */
 
 import type { Window } from '../dicom/image';
+import { hasOverlays } from '../view/overlay';
 import type { Mode, Shown } from '../view/viewer';
 
 /** Windows that radiologists use for CT, in Hounsfield units. */
@@ -24,6 +25,9 @@ export interface Desk {
   linked: boolean;
   referenceLines: boolean;
   thick: boolean;
+  overlays: boolean;
+  /** The exam has images that are hung in a known way. */
+  hangable: boolean;
   shown: Shown;
   setMode(mode: Mode): void;
   setTool(tool: Tool): void;
@@ -32,7 +36,7 @@ export interface Desk {
   command(
     name:
       | 'invert' | 'rotate' | 'flip' | 'reset' | 'actual' | 'cine' | 'fullscreen' | 'print' | 'help' | 'clear'
-      | 'link' | 'lines' | 'thick' | 'next' | 'previous' | 'first' | 'last' | 'page-next' | 'page-previous'
+      | 'link' | 'lines' | 'thick' | 'overlays' | 'hang' | 'next' | 'previous' | 'first' | 'last' | 'page-next' | 'page-previous'
       | 'series-next' | 'series-previous' | 'in' | 'out',
   ): void;
   playing: boolean;
@@ -93,6 +97,7 @@ export const ACTIONS: Action[] = [
   command('Miroir', 'm', 'image', 'flip'),
   command('100 %', 't', 'image', 'actual'),
   command('Réinitialiser', 'r', 'image', 'reset'),
+  command('Annotations', 'g', 'image', 'overlays', { pressed: (desk) => desk.overlays, when: (desk) => desk.shown.image !== undefined && hasOverlays(desk.shown.image) }),
   command('Animation', ' ', 'image', 'cine', { keyName: 'Espace', pressed: (desk) => desk.playing }),
   tool('Longueur', 'l', 'Length'),
   tool('Angle', 'a', 'Angle'),
@@ -104,6 +109,7 @@ export const ACTIONS: Action[] = [
   layout('1 × 2', '2', '1x2'),
   layout('2 × 2', '4', '2x2'),
   layout('Coupes 3 plans', '3', 'mpr'),
+  command('Mammographie', 'j', 'disposition', 'hang', { when: (desk) => desk.hangable }),
   command('Coupe épaisse', 'b', 'disposition', 'thick', { pressed: (desk) => desk.thick, when: (desk) => desk.layout === 'mpr' }),
   command('Lier le défilement', 'y', 'disposition', 'link', { pressed: (desk) => desk.linked, when: several }),
   command('Lignes de repère', 'x', 'disposition', 'lines', { pressed: (desk) => desk.referenceLines, when: several }),

@@ -1,24 +1,32 @@
 /** The whole exam as a file, with progress. */
 
-import { ARCHIVE } from '../exam';
-import { asViewerError, isAbort } from '../errors';
-import { get } from '../http';
+import { asViewerError } from '../errors';
+import { ARCHIVE, fetchProgress, type Progress } from '../exam';
 import { h } from './dom';
-import { size } from './text';
 
-/** Above this the browser's own download, which writes to the disk at once, takes over. */
-const MAX_IN_MEMORY = 300e6;
+const EVERY_MS = 1000;
+/** Questions after which the answer is taken for the archive that was just asked for. */
+const STALE_ANSWERS = 3;
 
-/** Starts the download; the dialog shows how far it is and lets the reader give up. */
+/**
+ * Starts the download; the dialog tells how far it is.
+ *
+ * The browser writes the file to the disk as it comes, so that its size does not matter; how many images have left is
+ * asked of the server, which does not know the length beforehand.
+ */
 export async function download(): Promise<void> {
-  const abort = new AbortController();
   const bar = h('progress', { 'aria-label': 'Avancement' });
   const text = h('p', { role: 'status' }, 'Préparation…');
-  const close = h('button', { type: 'button', onclick: () => finish() }, 'Annuler');
+  const close = h('button', { type: 'button', onclick: () => finish() }, 'Fermer');
   const dialog = h('dialog', { class: 'dialog', 'aria-labelledby': 'download-title' },
-    h('h2', { id: 'download-title' }, "Téléchargement de l'examen"), text, bar, h('div', { class: 'actions' }, close));
+    h('h2', { id: 'download-title' }, "Téléchargement de l'examen"),
+    text,
+    bar,
+    h('p', { class: 'muted' }, "Le fichier examen.zip se lit avec tout logiciel d'imagerie médicale. Gardez cette page ouverte jusqu'à la fin."),
+    h('div', { class: 'actions' }, close));
+  let open = true;
   const finish = (): void => {
-    abort.abort();
+    open = false;
     dialog.close();
     dialog.remove();
   };
@@ -26,34 +34,37 @@ export async function download(): Promise<void> {
   document.body.append(dialog);
   dialog.showModal();
   try {
-    const response = await get(ARCHIVE, 'application/zip', abort.signal);
-    const total = Number(response.headers.get('Content-Length') ?? 0);
-    if (total > MAX_IN_MEMORY || response.body === null) {
-      finish();
-      save(ARCHIVE);
+    const before = await fetchProgress();
+    save(ARCHIVE);
+    let asked = 0;
+    while (open) {
+      await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+      const now = await fetchProgress();
+      asked += 1;
+      // The end of another download of this session is not the end of this one.
+      if (asked <= STALE_ANSWERS && now.state !== 'running' && JSON.stringify(now) === JSON.stringify(before)) continue;
+      tell(now);
+      if (now.state !== 'running') return;
+    }
+  } catch (thrown) {
+    fail(asViewerError(thrown).message);
+  }
+
+  function tell({ sent, total, state }: Progress): void {
+    if (state === 'failed' || state === 'none') {
+      fail('');
       return;
     }
-    const chunks: BlobPart[] = [];
-    let received = 0;
-    const reader = response.body.getReader();
-    for (let next = await reader.read(); !next.done; next = await reader.read()) {
-      chunks.push(next.value);
-      received += next.value.length;
-      if (total > 0) {
-        bar.max = total;
-        bar.value = received;
-      }
-      text.textContent = total > 0 ? `${size(received)} sur ${size(total)}` : size(received);
+    if (total > 0) {
+      bar.max = total;
+      bar.value = state === 'done' ? total : sent;
     }
-    const url = URL.createObjectURL(new Blob(chunks, { type: 'application/zip' }));
-    save(url);
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
-    finish();
-  } catch (thrown) {
-    if (isAbort(thrown)) return;
-    text.textContent = `${asViewerError(thrown).message} Le téléchargement n'a pas abouti : réessayez plus tard.`;
+    text.textContent = state === 'done' ? 'Le téléchargement est terminé.' : `${sent} objets sur ${total}`;
+  }
+
+  function fail(why: string): void {
+    text.textContent = `${why} Le téléchargement n'a pas abouti : réessayez plus tard.`.trim();
     bar.hidden = true;
-    close.textContent = 'Fermer';
   }
 }
 

@@ -1,20 +1,14 @@
 /** Structured reports, key object selections and encapsulated documents as readable content. */
 
-import { type DataSet, items, number, text } from '../dicom/json';
+import { type DataSet, items, number, numbers, text } from '../dicom/json';
 import { fetchMetadata, instancePath, type Series } from '../dicom/web';
+import type { Reference } from '../view/keys';
 import { h } from './dom';
 import type { Document } from './panel';
 import { decimal, frenchDate } from './text';
 
 /** Depth of a content tree that is still shown. */
 const MAX_DEPTH = 20;
-
-/** An image that a document points to. */
-export interface Reference {
-  series: string;
-  instance: string;
-  frame: number;
-}
 
 /** The documents of a series as one to show; `follow` opens an image that it points to. */
 export async function documentOf(series: Series, follow: (reference: Reference) => void): Promise<Document> {
@@ -30,6 +24,25 @@ export async function documentOf(series: Series, follow: (reference: Reference) 
     return { title, content: { node: h('p', {}, "Cet objet n'est ni une image ni un texte : il sert à d'autres logiciels.") } };
   }
   return { title, content: { node: h('div', { class: 'structured' }, ...trees.map((tree) => treeOf(tree, follow))) } };
+}
+
+/** The images that the documents of a series point to, in their order. */
+export async function referencesOf(series: Series): Promise<Reference[]> {
+  const sets = await fetchMetadata(series);
+  return sets.flatMap((set) => {
+    const places = evidenceOf(set);
+    const below = (item: DataSet, depth: number): Reference[] => {
+      const own = items(item, '00081199').flatMap((reference) => {
+        const instance = text(reference, '00081155');
+        const place = places.get(instance);
+        if (place === undefined) return [];
+        const frames = numbers(reference, '00081160');
+        return (frames.length > 0 ? frames : [undefined]).map((frame) => ({ series: place, instance, frame }));
+      });
+      return depth > MAX_DEPTH ? own : [...own, ...items(item, '0040A730').flatMap((one) => below(one, depth + 1))];
+    };
+    return below(set, 0);
+  });
 }
 
 /** A content tree (PS3.3 C.17.3) as headings and lines. */
@@ -60,7 +73,7 @@ function treeOf(set: DataSet, follow: (reference: Reference) => void): HTMLEleme
       const instance = text(reference, '00081155');
       const place = places.get(instance);
       if (place !== undefined) {
-        const frame = number(reference, '00081160') ?? 1;
+        const frame = number(reference, '00081160');
         line.push(h('button', { type: 'button', onclick: () => follow({ series: place, instance, frame }) }, "Voir l'image"));
       }
     }

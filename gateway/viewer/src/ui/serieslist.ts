@@ -47,6 +47,11 @@ export class SeriesList {
     return this.#order.filter((series) => !isDocument(series));
   }
 
+  /** Series that are read: reports, selections. */
+  get documents(): Series[] {
+    return this.#order.filter(isDocument);
+  }
+
   /** Pictures are asked for from now on: the first image goes first. */
   loadPictures(): void {
     for (const picture of this.element.querySelectorAll<HTMLImageElement>('img[data-path]')) this.#seen.observe(picture);
@@ -77,9 +82,13 @@ export class SeriesList {
     const kind = modalityName(series.modality);
     const name = series.description || kind;
     const count = series.count > 0 && !isDocument(series) ? `${series.count} image${series.count > 1 ? 's' : ''}` : '';
-    const picture = h('img', { alt: '', width: 72, height: 72, 'data-path': isDocument(series) ? undefined : thumbnailPath(series) });
-    picture.addEventListener('error', () => picture.classList.add('missing'));
-    if (isDocument(series)) picture.classList.add('document');
+    const picture = isDocument(series)
+      ? h('span', { class: 'glyph', 'aria-hidden': true }, glyphOf(series.modality))
+      : h('img', { alt: '', width: 72, height: 72, 'data-path': thumbnailPath(series) });
+    picture.addEventListener('error', () => {
+      picture.classList.add('missing');
+      picture.removeAttribute('src');
+    });
     const button = h(
       'button',
       { type: 'button', class: 'entry', onclick: () => this.chosen(series) },
@@ -90,4 +99,9 @@ export class SeriesList {
     this.#buttons.set(series.uid, button);
     return button;
   }
+}
+
+/** What stands for a series that has no picture. */
+function glyphOf(modality: string): string {
+  return { KO: '★', SR: '≡', DOC: 'PDF' }[modality] ?? '…';
 }

@@ -24,7 +24,7 @@ export class Session {
       addEventListener(type, () => this.#touch(), { passive: true });
     }
     addEventListener('pagehide', () => {
-      if (this.#shared && !this.#over) void logout(this.exam.csrf ?? '');
+      if (this.#shared && !this.#over) void logout(this.exam);
     });
     this.#timer = window.setInterval(() => this.#check(), 1000);
   }
@@ -38,7 +38,7 @@ export class Session {
   async end(why: 'asked' | 'idle' | 'limit' = 'asked'): Promise<void> {
     if (this.#over) return;
     this.stop();
-    await logout(this.exam.csrf ?? '');
+    await logout(this.exam);
     this.ended(why);
   }
 

@@ -1,5 +1,8 @@
 /** The image with what surrounds it: texts in the corners, slider, messages, cine. */
 
+import type { Image } from '../dicom/image';
+import { captionOf } from '../view/caption';
+import type { KeyImages } from '../view/keys';
 import type { Stack } from '../view/stack';
 import type { Shown, Viewer } from '../view/viewer';
 import { h } from './dom';
@@ -7,6 +10,7 @@ import { decimal } from './text';
 
 /** Frames per second of a cine whose images tell none. */
 const CINE_RATE = 10;
+const MAX_CINE_RATE = 60;
 
 /** Holds one viewer at a time. */
 export class Stage {
@@ -26,7 +30,7 @@ export class Stage {
   /** Called after every change of what is shown. */
   onchange: () => void = () => undefined;
 
-  constructor() {
+  constructor(private readonly keys: KeyImages) {
     this.#slider.addEventListener('input', () => {
       this.stopCine();
       this.#viewer?.goTo(Number(this.#slider.value) - 1);
@@ -84,7 +88,7 @@ export class Stage {
       this.stopCine();
       return;
     }
-    const every = Math.max(this.viewer.shown.image?.frameTime ?? 1000 / CINE_RATE, 1000 / 60);
+    const every = 1000 / rateOf(this.viewer.shown.image);
     this.#cine = window.setInterval(() => {
       const { shown } = this.viewer;
       // An image that is still on its way is waited for.
@@ -98,7 +102,7 @@ export class Stage {
     if (this.#cine === undefined) return;
     clearInterval(this.#cine);
     this.#cine = undefined;
-    this.onchange();
+    this.refresh();
   }
 
   /** Brings the texts up to date. */
@@ -110,8 +114,10 @@ export class Stage {
     this.#slider.value = String(shown.index + 1);
     this.#slider.hidden = count < 2;
     this.#slider.setAttribute('aria-valuetext', `Image ${shown.index + 1} sur ${count}`);
-    this.#series.textContent = shown.captioned ? '' : (stack?.series.description ?? '');
-    this.#place.textContent = placeOf(shown, count);
+    const caption = [stack?.series.description ?? '', ...captionOf(image, this.keys)].filter(Boolean);
+    this.#series.replaceChildren(...(shown.captioned ? [] : caption.map((line) => h('div', {}, line))));
+    const rate = this.playing ? `${decimal(rateOf(image))} images/s · ` : '';
+    this.#place.textContent = rate + placeOf(shown, count);
     this.#window.textContent = windowOf(shown);
     this.#lossy.textContent = shown.lossy
       ? `Image compressée avec pertes${image?.lossyRatio ? ` (${decimal(image.lossyRatio, 0)}:1)` : ''}`
@@ -136,6 +142,11 @@ export class Stage {
   }
 }
 
+/** Frames per second: what the object asks for, as far as a screen can follow. */
+function rateOf(image: Image | undefined): number {
+  return Math.min(image?.frameTime === undefined ? CINE_RATE : 1000 / image.frameTime, MAX_CINE_RATE);
+}
+
 function placeOf(shown: Shown, count: number): string {
   if (shown.image === undefined) return '';
   const thickness = shown.image.thickness === undefined ? '' : ` · ${decimal(shown.image.thickness, 2)} mm`;
@@ -143,7 +154,7 @@ function placeOf(shown: Shown, count: number): string {
 }
 
 function windowOf(shown: Shown): string {
-  if (shown.image === undefined) return '';
+  if (shown.image === undefined || shown.image.video !== undefined) return '';
   const window = shown.window === undefined ? '' : `C ${decimal(shown.window.center, 1)}  L ${decimal(shown.window.width, 1)} · `;
   return `${window}${decimal(shown.zoom * 100, 0)} %`;
 }

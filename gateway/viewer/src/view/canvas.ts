@@ -4,9 +4,12 @@ import type { Image, Window } from '../dicom/image';
 import { asViewerError, isAbort } from '../errors';
 import { type Frame, type Frames, isLossy } from '../frames';
 import { defaultVoi, fullRange, paint, type Voi } from '../render/grey';
+import { markOnce } from '../marks';
 import { bindGestures, type GestureTarget } from './gestures';
 import { edgeLetters } from './orientation';
+import { overlayPicture } from './overlay';
 import type { Stack } from './stack';
+import { VideoPlayer } from './video';
 import type { Mode, Shown, Viewer } from './viewer';
 
 const MAX_ZOOM = 30;
@@ -33,6 +36,10 @@ export class CanvasViewer implements Viewer, GestureTarget {
   readonly #picture = document.createElement('canvas');
   readonly #observer: ResizeObserver;
   readonly #end = new AbortController();
+  readonly #video = new VideoPlayer(() => this.#refuse());
+  /** The graphics of the image that is shown. */
+  #overlay: HTMLCanvasElement | undefined;
+  #overlays = false;
   #frame: Frame | undefined;
   /** The window that the reader chose; none for the image's own. */
   #chosen: Voi | 'full' | undefined;
@@ -54,7 +61,7 @@ export class CanvasViewer implements Viewer, GestureTarget {
     this.element.className = 'canvas-viewer';
     this.#canvas.setAttribute('role', 'img');
     this.#canvas.setAttribute('aria-label', 'Image');
-    this.element.append(this.#canvas);
+    this.element.append(this.#canvas, this.#video.element);
     bindGestures(this.element, this, this.#end.signal);
     this.#observer = new ResizeObserver(() => this.#resize());
     this.#observer.observe(this.element);
@@ -80,6 +87,11 @@ export class CanvasViewer implements Viewer, GestureTarget {
     const image = stack.images[at];
     if (image === undefined) return;
     this.shown.index = at;
+    this.#video.play(image);
+    if (image.video !== undefined) {
+      this.#play(image);
+      return;
+    }
     const ready = this.frames.peek(image);
     if (ready !== undefined) {
       this.#set(image, ready);
@@ -90,6 +102,13 @@ export class CanvasViewer implements Viewer, GestureTarget {
     }
     this.frames.prefetch(ahead(stack.images, at));
     this.changed();
+  }
+
+  setOverlays(on: boolean): void {
+    this.#overlays = on;
+    this.#overlay = undefined;
+    if (this.shown.image && this.#frame) this.#layOver(this.shown.image, this.#frame);
+    this.#draw();
   }
 
   setMode(mode: Mode): void {
@@ -198,6 +217,7 @@ export class CanvasViewer implements Viewer, GestureTarget {
     this.#end.abort();
     this.#observer.disconnect();
     cancelAnimationFrame(this.#drawn);
+    this.#video.dispose();
     // Frees the memory of the picture at once.
     this.#picture.width = 0;
     this.#canvas.width = 0;
@@ -231,7 +251,36 @@ export class CanvasViewer implements Viewer, GestureTarget {
     this.shown.loading = false;
     this.shown.error = undefined;
     this.shown.lossy = isLossy(image, frame);
+    this.#overlay = undefined;
+    this.#layOver(image, frame);
     this.#repaint();
+  }
+
+  /** A video is shown by its own player, in place of the picture. */
+  #play(image: Image): void {
+    this.#frame = undefined;
+    this.#overlay = undefined;
+    Object.assign(this.shown, { image, loading: false, lossy: true, window: undefined, letters: undefined, error: this.#video.refusal(image) });
+    this.#draw();
+    this.changed();
+  }
+
+  #refuse(): void {
+    const { image } = this.shown;
+    if (image?.video !== undefined) this.#play(image);
+  }
+
+  #layOver(image: Image, frame: Frame): void {
+    if (!this.#overlays) return;
+    overlayPicture(image, frame.pixels).then(
+      (picture) => {
+        if (this.#frame !== frame) return;
+        this.#overlay = picture;
+        this.#draw();
+      },
+      // The image stays without its graphics.
+      () => undefined,
+    );
   }
 
   #voi(image: Image, frame: Frame): Voi {
@@ -293,7 +342,11 @@ export class CanvasViewer implements Viewer, GestureTarget {
     // At 100 % and in whole steps every pixel is shown as it is.
     context.imageSmoothingEnabled = zoom !== 1 || image.aspect !== 1;
     context.imageSmoothingQuality = zoom < 1 ? 'high' : 'low';
-    context.drawImage(this.#picture, -Math.floor(image.columns / 2), -Math.floor(image.rows / 2));
+    const corner = [-Math.floor(image.columns / 2), -Math.floor(image.rows / 2)] as const;
+    context.drawImage(this.#picture, ...corner);
+    if (this.#overlay !== undefined) context.drawImage(this.#overlay, ...corner);
+    this.element.dataset['overlay'] = String(this.#overlay !== undefined);
+    markOnce('drimbox:first-image');
   }
 
   #paint(image: Image, frame: Frame): void {

@@ -35,6 +35,8 @@ export interface Viewer {
   rotate(): void;
   flip(): void;
   reset(): void;
+  /** Lays the graphics of the images over them, or takes them away. */
+  setOverlays(on: boolean): void;
   actualSize(): void;
   zoomBy(factor: number): void;
   panBy(x: number, y: number): void;
