@@ -112,6 +112,58 @@ pub fn fetch_body(server: &Server, path: &str, accept: &str) -> Result<Vec<u8>, 
     Ok(body)
 }
 
+/// An answer whose bytes arrived and were not looked at.
+pub struct Kept<'a> {
+    connection: Connection,
+    server: &'a Server,
+    path: &'a str,
+    started: Instant,
+    arrived: Duration,
+}
+
+/// As [`fetch`], but what arrives is only put into `room`, up to the end of the connection:
+/// deciphering it is left to [`Kept::open`]. For clients that share the processors with the server
+/// where the others' clients would not. A `room` whose pages were touched costs least.
+///
+/// # Errors
+/// When the connection or the handshake breaks, or `room` is too small.
+pub fn fetch_kept<'a>(
+    server: &'a Server,
+    path: &'a str,
+    accept: &str,
+    room: Vec<u8>,
+) -> Result<Kept<'a>, KitError> {
+    let started = Instant::now();
+    let mut connection = Connection::open(server)?;
+    connection.ask(path, accept, "close")?;
+    connection
+        .wire
+        .keep(room)
+        .map_err(KitError::http(format!("{}: GET {path}", server.name)))?;
+    Ok(Kept {
+        connection,
+        server,
+        path,
+        started,
+        arrived: started.elapsed(),
+    })
+}
+
+impl Kept<'_> {
+    /// Deciphers and checks what arrived; gives the memory back for the next answer.
+    ///
+    /// # Errors
+    /// When it is not a whole 200.
+    pub fn open(mut self) -> Result<(Answer, Vec<u8>), KitError> {
+        let mut all = |_: &[u8]| ControlFlow::Continue(());
+        let answer = self.connection.answer(self.started, self.path, &mut all)?;
+        let mut answer = expect_ok(self.server, self.path, answer)?;
+        answer.total = self.arrived;
+        let kept = self.connection.wire.kept.take();
+        Ok((answer, kept.map(|kept| kept.room).unwrap_or_default()))
+    }
+}
+
 /// The answer when it is a whole 200.
 ///
 /// # Errors
@@ -150,6 +202,7 @@ impl Connection {
             start: 0,
             end: 0,
             outgoing: Vec::new(),
+            kept: None,
         };
         if let Some(config) = &server.tls {
             let name =
@@ -203,14 +256,29 @@ impl Connection {
         accept: &str,
         body: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<Answer, KitError> {
-        let what = || format!("{}: GET {path}", self.what);
+        self.ask(path, accept, "keep-alive")?;
+        self.answer(started, path, body)
+    }
+
+    fn ask(&mut self, path: &str, accept: &str, connection: &str) -> Result<(), KitError> {
         let request = format!(
-            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\nUser-Agent: bench\r\n\r\n",
+            "GET {}{path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\nUser-Agent: bench\r\n\
+             Connection: {connection}\r\n\r\n",
             self.base, self.host
         );
+        let what = format!("{}: GET {path}", self.what);
         self.wire
             .send(request.as_bytes())
-            .map_err(KitError::http(what()))?;
+            .map_err(KitError::http(what))
+    }
+
+    fn answer(
+        &mut self,
+        started: Instant,
+        path: &str,
+        body: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<Answer, KitError> {
+        let what = || format!("{}: GET {path}", self.what);
         let mut parser = Parser::new();
         let mut arrival = Arrival {
             started,
@@ -286,6 +354,24 @@ struct Wire {
     end: usize,
     /// TLS records to be sent.
     outgoing: Vec<u8>,
+    /// What arrived and is read instead of the socket.
+    kept: Option<KeptBytes>,
+}
+
+/// All that a socket brought: `room[at..end]` was not read yet.
+struct KeptBytes {
+    room: Vec<u8>,
+    at: usize,
+    end: usize,
+}
+
+impl Read for KeptBytes {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let mut left = self.room.get(self.at..self.end).unwrap_or_default();
+        let length = left.read(into)?;
+        self.at += length;
+        Ok(length)
+    }
 }
 
 /// What TLS came to with the bytes at hand.
@@ -353,6 +439,24 @@ impl Wire {
         }
     }
 
+    /// Takes everything up to the end of the connection.
+    fn keep(&mut self, mut room: Vec<u8>) -> std::io::Result<()> {
+        let mut end = 0;
+        loop {
+            let free = room.get_mut(end..).unwrap_or_default();
+            if free.is_empty() {
+                return Err(std::io::ErrorKind::OutOfMemory.into());
+            }
+            let most = free.len().min(BLOCK);
+            match self.tcp.read(free.get_mut(..most).unwrap_or_default())? {
+                0 => break,
+                length => end += length,
+            }
+        }
+        self.kept = Some(KeptBytes { room, at: 0, end });
+        Ok(())
+    }
+
     fn fill(&mut self) -> std::io::Result<usize> {
         if self.start > 0 {
             self.incoming.copy_within(self.start..self.end, 0);
@@ -360,7 +464,10 @@ impl Wire {
             self.start = 0;
         }
         let free = self.incoming.get_mut(self.end..).unwrap_or_default();
-        let length = self.tcp.read(free)?;
+        let length = match &mut self.kept {
+            Some(kept) => kept.read(free)?,
+            None => self.tcp.read(free)?,
+        };
         self.end += length;
         Ok(length)
     }
