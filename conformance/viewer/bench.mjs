@@ -57,32 +57,43 @@ async function login({ link, page: end, professional }) {
 }
 
 let opened;
+let page;
+
+/** How long a picture may not change to be the last. */
+const SETTLED = 2000;
 
 /**
- * Opens a page and waits; it stays open until `close`. `phone`: the profile. `until`: "image", the first image on
- * screen; "planes", three that change no more. `press`: see `watch`.
+ * Opens a page and waits for images; it stays open until `close`. `phone`: the profile. `planes`, `press`: see `watch`.
  * Answers `seconds` after the start of the navigation, and `at`, the same moment in milliseconds of the clock.
  */
-async function open({ url, phone = false, until, press = [], picture }) {
+async function open({ url, phone = false, planes = 1, press = [] }) {
   opened = await browser.createBrowserContext();
   const { hostname } = new URL(url);
   await opened.setCookie(...cookies.filter((cookie) => cookie.domain === hostname));
-  const page = await opened.newPage();
+  page = await opened.newPage();
   page.setDefaultTimeout(LIMIT);
   await page.setViewport(phone ? PHONE : DESKTOP);
   if (phone) {
     await page.setUserAgent({ userAgent: PHONE_AGENT });
     await page.emulateCPUThrottling(SLOWER);
   }
-  const wanted = until === 'planes' ? { planes: 3, settle: 3000, press } : { planes: 1, settle: 0, press };
-  await page.evaluateOnNewDocument(watch, wanted);
+  await page.evaluateOnNewDocument(watch, { planes, press });
   await page.goto(url, { waitUntil: 'domcontentloaded' });
-  try {
-    const end = await page.waitForFunction(() => globalThis.drimboxBench.end, { polling: 100 });
-    return await end.jsonValue();
-  } finally {
-    if (picture) await page.screenshot({ path: picture });
-  }
+  const end = await page.waitForFunction(() => globalThis.drimboxBench.end, { polling: 100 });
+  return end.jsonValue();
+}
+
+/** The last change of the images of the open page, when they change no more; answers as `open`. */
+async function last() {
+  const settled = (still) => performance.now() - 1000 * globalThis.drimboxBench.last.seconds > still && globalThis.drimboxBench.last;
+  const end = await page.waitForFunction(settled, { polling: 100 }, SETTLED);
+  return end.jsonValue();
+}
+
+/** Keeps a picture of the open page. */
+async function picture({ file }) {
+  await page.screenshot({ path: file });
+  return {};
 }
 
 /** Closes what `open` opened. */
@@ -95,7 +106,7 @@ async function close() {
 /** The browser's name and version. */
 const version = async () => ({ version: await browser.version() });
 
-const orders = { login, open, close, version };
+const orders = { login, open, last, picture, close, version };
 
 for await (const line of createInterface({ input: process.stdin })) {
   const order = JSON.parse(line);

@@ -4,21 +4,20 @@
  * An image is on screen when a canvas that can be seen has at least LIT of its area brighter than DARK, in at least
  * SHADES shades: so no frame, text or spinner counts. Canvases are looked at in every frame, as small copies.
  *
- * `planes`: canvases that have to show an image. `settle`: milliseconds in which none of them changes, before it
- * counts; the time told is that of the last change. `press`: buttons that are clicked one after the other, each when
- * it is there and the page says `after`.
+ * `planes`: canvases that have to show an image; `end` is when they do, `last` their last change after that, for which
+ * one goes on looking when there are several. `press`: buttons that are clicked one after the other, each when it is
+ * there and the page says `after`.
  */
-export function watch({ planes, settle, press }) {
+export function watch({ planes, press }) {
   const SIZE = 48;
   const LIT = 0.08;
   const DARK = 40;
   const SHADES = 16;
-  const bench = { end: undefined };
+  const bench = { end: undefined, last: undefined };
   globalThis.drimboxBench = bench;
   const small = new OffscreenCanvas(SIZE, SIZE).getContext('2d', { willReadFrequently: true });
   const waiting = [...press];
   let before = '';
-  let changed = 0;
 
   /** What a canvas shows, in short; '' when that is no image. */
   function shown(canvas) {
@@ -39,7 +38,7 @@ export function watch({ planes, settle, press }) {
   }
 
   function look() {
-    if (bench.end !== undefined) return;
+    if (bench.end !== undefined && planes === 1) return;
     requestAnimationFrame(look);
     const now = performance.now();
     const [wanted] = waiting;
@@ -53,13 +52,10 @@ export function watch({ planes, settle, press }) {
     const canvases = [...document.querySelectorAll('canvas')].filter((one) => one.clientWidth >= 32 && one.clientHeight >= 32 && one.width > 0);
     const all = canvases.map(shown).filter((digest) => digest !== '');
     const digest = all.join();
-    if (digest !== before) {
-      before = digest;
-      changed = now;
-    }
-    if (all.length >= planes && now - changed >= settle) {
-      bench.end = { seconds: changed / 1000, at: performance.timeOrigin + changed };
-    }
+    if (all.length < planes || digest === before) return;
+    before = digest;
+    bench.last = { seconds: now / 1000, at: performance.timeOrigin + now };
+    bench.end ??= bench.last;
   }
   requestAnimationFrame(look);
 }

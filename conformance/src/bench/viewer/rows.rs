@@ -152,7 +152,7 @@ const LINE: &str = "10 Mbit/s and 70 ms on the line between browser and server, 
     their opening; the main thread slowed down by 4 through the debugging protocol, which does not reach workers";
 /// What ready is.
 const SCROLL: &str = "from the navigation to the last byte of all that a page asks for by itself, before five seconds \
-    of silence";
+    of silence and not before nine tenths of the series came";
 /// What the planes are.
-const PLANES: &str = "from the navigation to the last change of three canvases that show an image each; the page's \
+const PLANES: &str = "from the navigation to the last change of three canvases that show an image each, when the series is there; the page's \
     button is clicked as soon as the page knows every image, OHIF opens with hangingprotocolId=mpr";

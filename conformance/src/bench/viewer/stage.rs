@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -28,6 +28,8 @@ const PACS: &str = "pacs";
 pub(super) const IMAGES: usize = 600;
 /// Silence on the line after which nothing more is awaited.
 const SILENCE: Duration = Duration::from_secs(5);
+/// After which an exam that is not loaded is taken as one that will not be.
+const LIMIT: Duration = Duration::from_secs(300);
 const PAGE: &str = "/viewer/";
 
 /// The outside world of the page, and the browser.
@@ -193,30 +195,33 @@ impl Stage {
             }
         };
         side.line.reset(shape);
-        let order = json!({
+        let answer = self.browser.order(&json!({
             "order": "open",
             "url": format!("{}{path}", side.origin),
             "phone": shape.is_some(),
-            "until": if planes { "planes" } else { "image" },
+            "planes": if planes { 3 } else { 1 },
             "press": press,
-            "picture": self.folder.join(visit.picture(who)),
-        });
-        let answer = self.browser.order(&order)?;
-        let number = |name: &str| answer.get(name).and_then(Value::as_f64).unwrap_or_default();
-        let (seconds, at) = (number("seconds"), number("at") / 1e3);
-        let moment = UNIX_EPOCH + Duration::from_secs_f64(at);
+        }))?;
+        let (seconds, at) = moment(&answer);
         let mut visited = Visited {
             seconds,
-            bytes: side.line.received_until(moment),
+            bytes: side.line.received_until(at),
         };
-        if visit == Visit::Received {
-            let (last, bytes) = silence(&side.line).await?;
-            let after = last.duration_since(moment).unwrap_or_default();
+        if !matches!(visit, Visit::Image(_)) {
+            let (last, bytes) = silence(&side.line, self.exam.size()).await?;
+            let after = last.duration_since(at).unwrap_or_default();
             visited = Visited {
                 seconds: seconds + after.as_secs_f64(),
                 bytes,
             };
         }
+        if planes {
+            let answer = self.browser.order(&json!({"order": "last"}))?;
+            visited.seconds = moment(&answer).0;
+        }
+        let file = self.folder.join(visit.picture(who));
+        self.browser
+            .order(&json!({"order": "picture", "file": file}))?;
         self.browser.order(&json!({"order": "close"}))?;
         Ok(visited)
     }
@@ -227,15 +232,29 @@ impl Stage {
     }
 }
 
-/// The last byte on a line that nothing comes over any more, and the bytes before it.
-async fn silence(line: &Line) -> Result<(SystemTime, u64), KitError> {
+/// What the browser tells of an image: seconds after the start of the navigation, and the clock.
+fn moment(answer: &Value) -> (f64, SystemTime) {
+    let number = |name: &str| answer.get(name).and_then(Value::as_f64).unwrap_or_default();
+    let at = Duration::try_from_secs_f64(number("at") / 1e3).unwrap_or_default();
+    (number("seconds"), UNIX_EPOCH + at)
+}
+
+/// The last byte on a line that nothing comes over any more, and the bytes before it. Pages pause: there is no end
+/// before most of the `stored` bytes came.
+async fn silence(line: &Line, stored: u64) -> Result<(SystemTime, u64), KitError> {
+    let begun = Instant::now();
     loop {
         let (last, bytes) = line
             .last()
             .ok_or_else(|| KitError::http("watch the line")("nothing came over it"))?;
         let silent = last.elapsed().unwrap_or_default();
         match SILENCE.checked_sub(silent) {
-            None | Some(Duration::ZERO) => return Ok((last, bytes)),
+            None | Some(Duration::ZERO) if bytes >= stored / 10 * 9 => return Ok((last, bytes)),
+            None | Some(Duration::ZERO) if begun.elapsed() > LIMIT => {
+                let reason = format!("{bytes} bytes came for {stored} that are stored");
+                return Err(KitError::http("load the exam")(reason));
+            }
+            None | Some(Duration::ZERO) => tokio::time::sleep(SILENCE).await,
             Some(rest) => tokio::time::sleep(rest).await,
         }
     }
