@@ -9,8 +9,8 @@ const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/go
 export const DESKTOP = { width: 1280, height: 900, deviceScaleFactor: 1 };
 export const PHONE = { width: 390, height: 844, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
-/** Starts Chromium. */
-export function startBrowser() {
+/** Starts Chromium, with these arguments too. */
+export function startBrowser(more = []) {
   const executablePath = BROWSERS.find((file) => {
     try {
       accessSync(file);
@@ -23,7 +23,7 @@ export function startBrowser() {
   return puppeteer.launch({
     executablePath,
     headless: true,
-    args: ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--disable-dev-shm-usage', '--lang=fr', '--enable-blink-features=ForceEagerMeasureMemory'],
+    args: ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--disable-dev-shm-usage', '--lang=fr', '--enable-blink-features=ForceEagerMeasureMemory', ...more],
   });
 }
 

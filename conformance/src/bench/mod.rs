@@ -4,6 +4,7 @@
 //! Every measure is a median of runs that alternate between the gateway and its peers. Durations are
 //! printed and judged, never asserted: a run fails only when something did not work.
 
+mod cold;
 pub mod dcmtk;
 pub mod fetch;
 pub mod gates;
@@ -14,5 +15,9 @@ pub mod machine;
 pub mod psc;
 pub mod report;
 pub mod rows;
+mod search;
 pub mod stage;
+mod strain;
 pub mod verify;
+pub mod viewer;
+mod warm;

@@ -181,16 +181,7 @@ impl Stage {
     /// # Errors
     /// When it does not come back.
     pub async fn cold(&mut self) -> Result<(), KitError> {
-        self.gateway.kill();
-        let cache = self.folder.join("gateway/data/cache");
-        match std::fs::remove_dir_all(&cache) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(KitError::io("empty", &cache)(error));
-            }
-            _ => {}
-        }
-        self.gateway.restart().await?;
-        ready(&mut self.gateway).await
+        restart_empty(&mut self.gateway, &self.folder.join("gateway/data/cache")).await
     }
 
     /// Has nginx serve these bytes; their path there.
@@ -267,7 +258,7 @@ pub fn dicomweb(pacs: &Orthanc) -> Result<Server, KitError> {
 
 /// An Orthanc that takes the syntax of the exams alone for storage classes: `getscu` puts all
 /// syntaxes it knows in one context, of which Orthanc would choose an uncompressed one and decode.
-async fn orthanc(folder: &Path, nodelay: bool) -> Result<Orthanc, KitError> {
+pub(super) async fn orthanc(folder: &Path, nodelay: bool) -> Result<Orthanc, KitError> {
     Orthanc::builder(folder)
         .nodelay(nodelay)
         .verbose(false)
@@ -295,6 +286,19 @@ fn configuration(
         Some(nagle) => config.pacs(section("nagle", HOST_NAGLE, nagle)),
         None => config,
     })
+}
+
+/// Restarts a gateway without its cache and waits until it is ready.
+pub(super) async fn restart_empty(gateway: &mut Gateway, cache: &Path) -> Result<(), KitError> {
+    gateway.kill();
+    match std::fs::remove_dir_all(cache) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(KitError::io("empty", cache)(error));
+        }
+        _ => {}
+    }
+    gateway.restart().await?;
+    ready(gateway).await
 }
 
 async fn ready(gateway: &mut Gateway) -> Result<(), KitError> {

@@ -12,6 +12,7 @@ use conformance::bench::psc::{self, PscBench};
 use conformance::bench::report::{self, Row};
 use conformance::bench::rows::{Bench, KEYS};
 use conformance::bench::stage::{Stage, address};
+use conformance::bench::viewer::{self, ViewerBench};
 use conformance::testkit::KitError;
 
 /// Measures the gateway that DRIMBOX_BIN names, beside nginx, DCMTK and Orthanc.
@@ -22,7 +23,7 @@ struct Arguments {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
     /// Measures to make, separated by commas; all of them unless given.
-    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(KEYS.into_iter().chain(psc::KEYS).chain(gates::KEYS)))]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(KEYS.into_iter().chain(psc::KEYS).chain(gates::KEYS).chain(viewer::KEYS)))]
     only: Vec<String>,
     /// Three runs and 100 retrievals under load: for a first look.
     #[arg(long)]
@@ -57,15 +58,16 @@ async fn run(arguments: &Arguments) -> Result<bool, KitError> {
         |key: &&str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == key);
     let keys: Vec<&str> = KEYS.into_iter().filter(wanted).collect();
     let of_psc: Vec<&str> = psc::KEYS.into_iter().filter(wanted).collect();
+    let of_viewer: Vec<&str> = viewer::KEYS.into_iter().filter(wanted).collect();
     let mut facts = machine::facts();
     let mut rows = Vec::new();
     let mut failures = Vec::new();
+    let runs = if arguments.quick {
+        3
+    } else {
+        usize::from(arguments.runs)
+    };
     if !of_psc.is_empty() {
-        let runs = if arguments.quick {
-            3
-        } else {
-            usize::from(arguments.runs)
-        };
         let bench = PscBench::start(&arguments.state).await?;
         for key in of_psc {
             eprintln!("measuring {key}");
@@ -80,11 +82,6 @@ async fn run(arguments: &Arguments) -> Result<bool, KitError> {
     }
     let of_gates: Vec<&str> = gates::KEYS.into_iter().filter(wanted).collect();
     if !of_gates.is_empty() {
-        let runs = if arguments.quick {
-            3
-        } else {
-            usize::from(arguments.runs)
-        };
         let mut bench = GatesBench::start(&arguments.state).await?;
         for key in of_gates {
             eprintln!("measuring {key}");
@@ -92,6 +89,22 @@ async fn run(arguments: &Arguments) -> Result<bool, KitError> {
                 Ok(row) => {
                     eprintln!("{}", row.line());
                     rows.push(row);
+                }
+                Err(error) => failures.push(format!("{key}: {error}")),
+            }
+        }
+    }
+    if !of_viewer.is_empty() {
+        let mut bench = ViewerBench::start(&arguments.state, runs).await?;
+        facts.push(bench.facts()?);
+        for key in of_viewer {
+            eprintln!("measuring {key}");
+            match bench.measure(key).await {
+                Ok(measured) => {
+                    for row in &measured {
+                        eprintln!("{}", row.line());
+                    }
+                    rows.extend(measured);
                 }
                 Err(error) => failures.push(format!("{key}: {error}")),
             }
@@ -111,11 +124,7 @@ async fn run(arguments: &Arguments) -> Result<bool, KitError> {
     }
     let mut bench = Bench {
         stage,
-        runs: if arguments.quick {
-            3
-        } else {
-            usize::from(arguments.runs)
-        },
+        runs,
         retrievals: if arguments.quick {
             100
         } else {

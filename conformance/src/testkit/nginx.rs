@@ -52,6 +52,33 @@ impl Nginx {
         Self::serve(folder, &content, identity).await
     }
 
+    /// Serves a web application and, below `/dicom-web/`, the DICOMweb service of `server` (scheme, host, port). Files
+    /// that were compressed beforehand (`NAME.gz`) are sent so; a path that is none leads to `index.html`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn application(
+        folder: &Path,
+        files: &Path,
+        server: &str,
+        identity: &Identity,
+    ) -> Result<Self, KitError> {
+        let files = std::path::absolute(files).map_err(KitError::io("find", files))?;
+        let files = files.display();
+        let content = format!(
+            r#"include /etc/nginx/mime.types;
+        root "{files}";
+        gzip_static on;
+        location / {{ try_files $uri /index.html; }}
+        location /dicom-web/ {{
+            proxy_pass {server};
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}"#
+        );
+        Self::serve(folder, &content, identity).await
+    }
+
     async fn serve(folder: &Path, content: &str, identity: &Identity) -> Result<Self, KitError> {
         let port = free_port()?;
         let folder = std::path::absolute(folder).map_err(KitError::io("find", folder))?;

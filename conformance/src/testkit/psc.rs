@@ -446,7 +446,10 @@ fn is_recent(node: &Path) -> bool {
 }
 
 /// Installs what a lock file lists, once for each content of that file; the folder `node_modules`.
-fn npm(build: &Path, source: &Path) -> Result<PathBuf, KitError> {
+///
+/// # Errors
+/// When npm is missing or does not install.
+pub(crate) fn npm(build: &Path, source: &Path) -> Result<PathBuf, KitError> {
     fs::create_dir_all(build).map_err(KitError::io("create", build))?;
     let lock_file = source.join("package-lock.json");
     let listed = fs::read(&lock_file).map_err(KitError::io("read", &lock_file))?;
