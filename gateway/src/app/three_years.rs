@@ -41,10 +41,11 @@ use super::names::Names;
 use crate::certs::alerts::state::Message;
 use crate::certs::alerts::{Alerts, Channel, NotSent, Recipient, Settings, acknowledge};
 use crate::certs::container;
-use crate::certs::install::{self, Allowed};
+use crate::certs::install::{self, Allowed, Context};
 use crate::certs::inventory::examine_all;
 use crate::certs::market::{self, Market, Means};
 use crate::certs::place::{Place, all_places, places};
+use crate::certs::presented::Recorder;
 use crate::certs::request::{self, KeyKind, Subject, pending_key};
 use crate::config::{self, Config};
 use crate::net::tls::provider;
@@ -140,7 +141,7 @@ async fn for_three_years_no_client_is_refused_and_each_alert_comes_once() {
             }
         }
         let now = world.now();
-        let entries = examine_all(all_places(&world.config), now);
+        let entries = examine_all(all_places(&world.config), None, now);
         running.alerts.note(&entries, now);
         running.alerts.deliver(now).await;
         world.acknowledge(&running.alerts, now);
@@ -249,7 +250,8 @@ impl World {
             install::recover(&place).unwrap();
         }
         let peer = self.config.peer.as_ref().unwrap();
-        let names = Names::load(&self.config, peer, None).unwrap();
+        let recorder = Recorder::new(&self.config.data_dir.join("presented")).unwrap();
+        let names = Names::load(&self.config, peer, None, &recorder).unwrap();
         let means = Means {
             transport: Arc::new(Internet(self.authorities.clone())),
             probe: Arc::new(Told::default()),
@@ -340,7 +342,13 @@ impl World {
             .igc
             .issue(kept, &KeyPair::from_pem(&pending).unwrap(), now);
         let content = container::read(chain.as_bytes(), None).unwrap();
-        let candidate = install::check(place, &all, content, Allowed::default(), now).unwrap();
+        let context = Context {
+            places: &all,
+            trust: None,
+            allowed: Allowed::default(),
+            now,
+        };
+        let candidate = install::check(place, content, &context).unwrap();
         install::swap(place, &candidate).unwrap();
     }
 
