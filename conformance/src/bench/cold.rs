@@ -148,8 +148,11 @@ impl Bench {
         let mut rooms = vec![vec![1; kept_size(&self.stage.ct)]; CLIENTS];
         for _ in 0..self.runs {
             self.stage.cold().await?;
-            row.peer
-                .push(together_kept(&drimbox, &path, &mut rooms[..1])?);
+            row.peer.push(together_kept(
+                &drimbox,
+                &path,
+                rooms.get_mut(..1).unwrap_or_default(),
+            )?);
             self.stage.cold().await?;
             row.ours.push(together_kept(&drimbox, &path, &mut rooms)?);
             row.orthanc.push(together(&orthanc, &all, None)?);
