@@ -60,7 +60,7 @@ let opened;
 let page;
 
 /** How long a picture may not change to be the last. */
-const SETTLED = 2000;
+const SETTLED = 10_000;
 
 /**
  * Opens a page and waits for images; it stays open until `close`. `phone`: the profile. `planes`, `press`: see `watch`.
