@@ -46,12 +46,13 @@ impl Steered {
         }
     }
 
-    /// Sends nothing from the n-th image of a retrieval on, counted from 1, until it recovers.
+    /// Does not bring the n-th image of a retrieval to its end, counted from 1, until it recovers.
     pub fn hold_before(&self, number: usize) {
         match self {
             Self::Dimse(pacs) => pacs.behave(|b| b.hold_before = Some(number)),
             Self::Web(front, _) => {
-                let hold = WebFault::HoldsBefore(number - 1);
+                // A part is whole once the delimiter behind it has come.
+                let hold = WebFault::HoldsBefore(number);
                 front.behave(|b| b.retrieve = Some(hold));
             }
         }

@@ -155,4 +155,12 @@ mod tests {
             assert!(answer.headers().contains_key("retry-after"));
         }
     }
+
+    #[test]
+    fn what_left_the_pacs_is_gone_and_a_lost_retrieval_is_worth_another_try() {
+        assert_eq!(failed(StudiesError::Gone).status().as_u16(), 410);
+        let lost = failed(StudiesError::Lost).response(None);
+        assert_eq!(lost.status().as_u16(), 503);
+        assert!(lost.headers().contains_key("retry-after"));
+    }
 }
