@@ -377,7 +377,8 @@ async fn what_an_api_does_wrong_has_its_own_status() {
     first.insert("timeout_seconds".into(), Value::from(0.7));
     world.start().await;
     let mut software = world.software();
-    software.connect_as(EDITOR, RADIOLOGIST).await;
+    let (status, body) = software.connect_as(EDITOR, RADIOLOGIST).await;
+    assert_eq!(status, 200, "{body}");
     for (fault, expected) in [
         (json!({"status": 403, "body": {"error": "scope"}}), 403),
         (json!({"status": 503}), 503),
