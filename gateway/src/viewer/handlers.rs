@@ -36,7 +36,6 @@ pub fn router(viewer: Arc<Viewer>) -> Router {
         .route(OPEN, get(open))
         .route("/viewer/api/exam", get(exam))
         .merge(patient::router())
-        .merge(report::router())
         .merge(archive::router())
         .route("/viewer/csp-report", post(reported))
         // Browsers ask by themselves; a page that is not found would be one more thing to look at.
@@ -44,8 +43,10 @@ pub fn router(viewer: Arc<Viewer>) -> Router {
         .fallback(nothing)
         .layer(from_fn(named))
         .layer(from_fn(secure))
-        .with_state(viewer);
-    pages.merge(assets::router())
+        .with_state(Arc::clone(&viewer));
+    // Its policy is that of objects, not of pages.
+    let report = report::router().layer(from_fn(named)).with_state(viewer);
+    pages.merge(report).merge(assets::router())
 }
 
 /// DICOMweb for the exam page: the answers of `images`, kept from caches, other origins and scripts.
