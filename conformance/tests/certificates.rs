@@ -518,6 +518,7 @@ fn every_key_that_others_can_read_keeps_the_service_from_starting_with_the_comma
         .vi_host("vi1.certs.example", &identity("vi1.certs.example"))
         .tls(pki.ca_file(), "pacs", &upstream);
     let config = GatewayConfig::new(&root).unwrap().peer(&pki).unwrap();
+    let config = config.storage_scp().unwrap();
     let config = set(config, "local.tls", &local);
     let config = set(config, "dimse.tls", &dimse);
     let config = set(config, "consumer.identity", &consumer);

@@ -90,8 +90,13 @@ pub(crate) fn read_with(
         return Err(KeyError::OldForm);
     };
     let secret = secret.ok_or(KeyError::Locked)?;
-    let sealed = EncryptedPrivateKeyInfoRef::from_der(&sealed)
-        .map_err(|error| KeyError::Damaged(error.to_string()))?;
+    let sealed = EncryptedPrivateKeyInfoRef::from_der(&sealed).map_err(|error| {
+        // Whole, by an algorithm that is not known here.
+        match has_its_form(&sealed) {
+            true => KeyError::OldForm,
+            false => KeyError::Damaged(error.to_string()),
+        }
+    })?;
     let EncryptionScheme::Pbes2(scheme) = &sealed.encryption_algorithm else {
         return Err(KeyError::OldForm);
     };
@@ -177,6 +182,18 @@ fn pkcs8_of(key: &PrivateKeyDer<'_>) -> der::Result<Zeroizing<Vec<u8>>> {
         }
         other => Ok(Zeroizing::new(other.secret_der().to_vec())),
     }
+}
+
+/// Whether it is an `EncryptedPrivateKeyInfo` (RFC 5958 §3), whatever the algorithm.
+fn has_its_form(bytes: &[u8]) -> bool {
+    let fields = der::SliceReader::new(bytes).and_then(|mut reader| {
+        reader.sequence(|fields| -> der::Result<()> {
+            fields.decode::<AlgorithmIdentifierRef<'_>>()?;
+            fields.decode::<&OctetStringRef>()?;
+            Ok(())
+        })
+    });
+    fields.is_ok()
 }
 
 /// The curve of an `ECPrivateKey` (RFC 5915 §3).
