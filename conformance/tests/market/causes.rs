@@ -2,7 +2,7 @@
 
 use conformance::testkit::{Gateway, Pebble, Pki, free_port};
 
-use crate::site::{VI, configured, drimbox, strict};
+use crate::site::{VI, configured, drimbox, even};
 use crate::support::{folder, metric, run, until};
 
 #[test]
@@ -11,7 +11,7 @@ fn a_name_that_the_dns_sends_elsewhere_is_told_from_a_port_that_is_closed() {
         let root = folder("market-elsewhere");
         let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
         // Pebble looks for challenges where nobody listens.
-        let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(free_port().unwrap()))
+        let pebble = Pebble::start(&root.join("pebble"), &pki, &even(free_port().unwrap()))
             .await
             .unwrap();
         // The name server has 127.0.0.1 for every name; the centre says that it is somewhere else.
@@ -45,7 +45,7 @@ fn caa_records_that_allow_nobody_are_seen_before_an_order_fails() {
         let root = folder("market-caa");
         let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
         let port = free_port().unwrap();
-        let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port))
+        let pebble = Pebble::start(&root.join("pebble"), &pki, &even(port))
             .await
             .unwrap();
         let config = configured(&root, &pki, &[pebble.directory()])

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use conformance::testkit::{Gateway, Pebble, Pki, free_port};
 
-use crate::site::{VI, another, configured, drimbox, strict};
+use crate::site::{VI, another, configured, drimbox, even, settled};
 use crate::support::{folder, run, trail};
 
 struct Site {
@@ -18,7 +18,7 @@ async fn site(name: &str) -> Site {
     let root = folder(name);
     let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
     let port = free_port().unwrap();
-    let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port))
+    let pebble = Pebble::start(&root.join("pebble"), &pki, &even(port))
         .await
         .unwrap();
     let config = configured(&root, &pki, &[pebble.directory()])
@@ -65,6 +65,7 @@ fn an_administrator_sees_renews_and_revokes_a_certificate() {
     run(async {
         let site = site("market-command").await;
         let first = another(&site.gateway, &site.roots, VI, None).await;
+        settled(&site.root).await;
         let (code, said) = drimbox(&site.root, &["acme", "show"]);
         assert_eq!(code, Some(0), "{said}");
         for expected in [
@@ -81,6 +82,7 @@ fn an_administrator_sees_renews_and_revokes_a_certificate() {
         let status = async |leaf: &[u8]| site.pebble.status_of(&serial(leaf)).await.unwrap();
         assert_eq!(status(first.as_ref()).await, "Valid");
 
+        settled(&site.root).await;
         let revoke = ["acme", "revoke", VI, "--key-compromised"];
         let (code, said) = drimbox(&site.root, &revoke);
         assert_eq!(code, Some(0), "{said}");
@@ -106,6 +108,7 @@ fn an_account_gets_another_key_and_ends_when_it_is_closed() {
     run(async {
         let mut site = site("market-account").await;
         let first = another(&site.gateway, &site.roots, VI, None).await;
+        settled(&site.root).await;
         let (key, url) = account(&site.root).unwrap();
         let (code, said) = drimbox(&site.root, &["acme", "roll-over"]);
         assert_eq!(code, Some(0), "{said}");
@@ -116,6 +119,7 @@ fn an_account_gets_another_key_and_ends_when_it_is_closed() {
         drimbox(&site.root, &["acme", "renew", VI]);
         let second = another(&site.gateway, &site.roots, VI, Some(first)).await;
 
+        settled(&site.root).await;
         let (code, said) = drimbox(&site.root, &["acme", "deactivate"]);
         assert_eq!(code, Some(2), "not without --yes: {said}");
         let elsewhere = [

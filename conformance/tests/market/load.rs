@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use conformance::testkit::{Client, FaultyPacs, Gateway, PacsConfig, Pebble, Pki, free_port};
 
-use crate::site::{DB, VI, another, drimbox, gateway_of, healthcheck, strict};
+use crate::site::{DB, VI, another, drimbox, even, gateway_of, healthcheck, settled};
 use crate::support::{folder, run, until};
 
 const REQUESTS: usize = 10_000;
@@ -28,7 +28,7 @@ fn ten_certificates_are_swapped_under_ten_thousand_requests_and_none_fails() {
         let root = folder("market-load");
         let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
         let port = free_port().unwrap();
-        let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port))
+        let pebble = Pebble::start(&root.join("pebble"), &pki, &even(port))
             .await
             .unwrap();
         let roots = pebble.root_file().await.unwrap();
@@ -65,6 +65,7 @@ fn ten_certificates_are_swapped_under_ten_thousand_requests_and_none_fails() {
                 done.requests.load(Ordering::Relaxed) >= so_far
             })
             .await;
+            settled(&root).await;
             let (code, said) = drimbox(&root, &["acme", "renew", VI]);
             assert_eq!(code, Some(0), "{said}");
             leaf = another(&gateway, &roots, VI, Some(leaf)).await;
@@ -78,6 +79,7 @@ fn ten_certificates_are_swapped_under_ten_thousand_requests_and_none_fails() {
             worker.await.unwrap();
         }
         assert_eq!(done.failed.load(Ordering::Relaxed), 0);
+        settled(&root).await;
         let obtained = gateway.metrics().await.unwrap();
         let obtained = obtained.sum("drimbox_acme_certificates_total", &[("fqdn", VI)]);
         assert_eq!(obtained as usize, SWAPS + 1);

@@ -74,6 +74,14 @@ pub fn strict(http_port: u16) -> PebbleSettings {
     }
 }
 
+/// One that refuses no good nonce: with many orders, one in a hundred would be put off for a minute.
+pub fn even(http_port: u16) -> PebbleSettings {
+    PebbleSettings {
+        refused_nonces: 0,
+        ..strict(http_port)
+    }
+}
+
 /// A browser that trusts Pebble's root.
 pub async fn browser(gateway: &Gateway, pebble: &Pebble) -> Client {
     Client::builder()
@@ -95,6 +103,15 @@ pub async fn serves(gateway: &Gateway, pebble: &Pebble) {
     let url = healthcheck(gateway);
     until("https with the new certificate", async || {
         browser.get(&url).send().await.is_ok()
+    })
+    .await;
+}
+
+/// Waits until no order is under way: a certificate is in service a moment before its order is over.
+pub async fn settled(root: &Path) {
+    until("the end of the order", async || {
+        let (_, said) = drimbox(root, &["acme", "show"]);
+        said.contains("Prochaine demande") && !said.contains("Une demande est en cours")
     })
     .await;
 }

@@ -49,7 +49,7 @@ use crate::certs::presented::Recorder;
 use crate::certs::request::{self, KeyKind, Subject, pending_key};
 use crate::config::{self, Config};
 use crate::net::tls::provider;
-use crate::net::{Capacity, Listener, ListenerKind, Security};
+use crate::net::{Capacity, Listener, ListenerKind, Routers, Security};
 use support::authority::Internet;
 use support::{MockAuthority, MovingClock, START, Told, Walk};
 
@@ -280,7 +280,8 @@ impl World {
         let (address, stop) = (listener.address(), CancellationToken::new());
         let capacity = Capacity::new(&self.config.limits);
         let until = stop.clone();
-        let router = axum::Router::new().route("/", get(async || "here"));
+        let here = || axum::Router::new().route("/", get(async || "here"));
+        let router = Routers::new(here()).viewer(here());
         let serving = tokio::spawn(async move {
             listener.serve(router, capacity, until).await;
         });
