@@ -213,7 +213,7 @@ fn a_revocation_list_past_its_date_lets_nobody_in_until_the_next_one_comes() {
     run(async {
         let alone = Alone::start("stale-list").await;
         let stale = CrlSpec {
-            number: 11,
+            number: 12,
             hours: (-48, -1),
             revoked: vec![0x51_5003],
         };
@@ -228,7 +228,7 @@ fn a_revocation_list_past_its_date_lets_nobody_in_until_the_next_one_comes() {
         let shown = alone.run(&["trust", "show"]).await;
         assert!(text(&shown.stdout).contains("NE COMPTE PAS"));
 
-        alone.network.revoke(2, &[0x51_5003]).unwrap();
+        alone.network.revoke(3, &[0x51_5003]).unwrap();
         let refreshed = alone.run(&["trust", "refresh"]).await;
         assert!(refreshed.status.success(), "{}", text(&refreshed.stderr));
         assert_eq!(alone.ask(&alone.caller).await, Some(404));
