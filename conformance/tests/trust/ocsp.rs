@@ -1,8 +1,9 @@
 //! What OCSP responders say, with `openssl ocsp` as the responder: « revoked » is a refusal, and
 //! nothing else changes anything.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use conformance::testkit::free_port;
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, Leaf, LeafSpec};
@@ -176,10 +177,12 @@ async fn a_responder_that_says_revoked_has_a_peer_refused() {
         .args(["-rsigner", &format!("{signer}.pem")])
         .args(["-rkey", &format!("{signer}.key")])
         .args(["-nmin", "60", "-port", &place]);
-    let _responder = Responder(openssl.spawn().unwrap());
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        tokio::task::yield_now().await;
-    }
+    openssl.stderr(Stdio::piped());
+    let mut responder = Responder(openssl.spawn().unwrap());
+    // It gives up at a connection that asks nothing: it says itself when it is ready.
+    let said = BufReader::new(responder.0.stderr.take().unwrap());
+    let mut lines = said.lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("waiting for OCSP client")));
     let peer = asking.peer(&format!("http://127.0.0.1:{port}"));
     // The first handshake does not wait for an answer.
     assert!(asking.lets_in(&peer));

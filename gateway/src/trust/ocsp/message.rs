@@ -141,7 +141,8 @@ impl<'a> About<'a> {
         if !self.signed(&basic, lists, known, now) {
             return Err(OcspError::Signature);
         }
-        let said = basic.responses.clone().find_map(|one| self.said(one));
+        let mut responses = basic.responses;
+        let said = responses.find_map(|one| self.said(one));
         let said = said.ok_or(OcspError::Silent)?;
         let begun = said.this_update.as_secs() <= now.as_secs().saturating_add(SKEW.as_secs());
         if begun && now < said.next_update {
@@ -190,7 +191,7 @@ impl<'a> About<'a> {
         now: UnixTime,
     ) -> bool {
         basic.is_signed_by(&self.authority.spki, known)
-            || basic.certificates.clone().take(MAX_SIGNERS).any(|signer| {
+            || basic.certificates.take(MAX_SIGNERS).any(|signer| {
                 self.may_answer(signer.whole, lists, known, now)
                     .is_some_and(|spki| basic.is_signed_by(&spki, known))
             })
