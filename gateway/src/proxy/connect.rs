@@ -177,7 +177,7 @@ async fn log_in(
             who: Some(who.clone()),
         };
         let outcome = by_ciba(client, wanted).await;
-        waiting.is_over();
+        waiting.end();
         outcome.map_err(|error| {
             tracing::warn!(client = client.id, %error, remedy = error.remedy(), "a professional was not logged in");
             Refusal::of_psc(&error)
@@ -212,7 +212,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn is_over(mut self) {
+    fn end(mut self) {
         self.who = None;
     }
 }

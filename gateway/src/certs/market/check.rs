@@ -76,7 +76,7 @@ impl Market {
             verdicts.push(stands(lifecycle).await);
             verdicts.push(self.caa(lifecycle.name(), &identities).await);
             verdicts.push(match &expected {
-                Ok(Some(expected)) => self.from_here(lifecycle.name(), expected).await,
+                Ok(Some(expected)) => self.seen_from_here(lifecycle.name(), expected).await,
                 Ok(None) => Verdict::warning(
                     format!("Port 80 de {}, vu d'ici", lifecycle.name()),
                     "non essayé : le service n'a pas encore démarré avec [acme]",
@@ -170,7 +170,7 @@ impl Market {
     }
 
     /// What can be seen of the name and of port 80 without leaving the centre.
-    async fn from_here(&self, name: &DnsName, expected: &str) -> Verdict {
+    async fn seen_from_here(&self, name: &DnsName, expected: &str) -> Verdict {
         let step = format!("Port 80 de {name}, vu d'ici");
         let seen = self.means.probe.look(name, SELF_TOKEN, expected).await;
         let shown = |addresses: &[IpAddr]| {
