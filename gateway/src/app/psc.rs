@@ -10,9 +10,9 @@ use psc_auth::{
     AcrPolicy, ClientIdentity, Environment, GateSettings, HttpsTransport, ProfessionPolicy,
     Provider, PscTokenGate, RelyingParty, Settings, SystemClock, TransportSettings,
 };
-use tokio::signal::unix::Signal;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 

@@ -132,9 +132,7 @@ fn identification(event: &Event) -> Identification {
         Kind::RequestRefused
         | Kind::ConnectionRefused
         | Kind::LinkRefused
-        | Kind::ImagesRefused => {
-            (alert, "E", Some(("110132", "Use of Restricted Function")))
-        }
+        | Kind::ImagesRefused => (alert, "E", Some(("110132", "Use of Restricted Function"))),
         Kind::LinkOpened | Kind::ImagesSeen => (("110103", "DICOM Instances Accessed"), "R", None),
         Kind::Login | Kind::PatientGate => (
             ("110114", "User Authentication"),
