@@ -394,6 +394,7 @@ test('a video is played, one that browsers do not know is said to be so', async 
   await textHas('.message', 'Les navigateurs ne lisent pas cette vidéo');
   assert.equal(await page.$('.video:not([hidden])'), null);
   await page.keyboard.press('l');
+  await textHas('.message', "Cet outil ne s'applique pas aux vidéos");
   assert.ok(!site.seen.paths.some((path) => path.includes('/assets/viewer-')), 'no tools for a video');
   assert.deepEqual(site.seen.reports, []);
 });

@@ -547,6 +547,41 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         help: "Exchanges with a syslog server that failed and are repeated, by target and cause.",
     },
+    Metric {
+        name: "drimbox_viewer_unrecorded_total",
+        kind: Kind::Counter,
+        help: "Links that opened nothing because the audit trail did not take them.",
+    },
+    Metric {
+        name: "drimbox_viewer_refusals_unrecorded_total",
+        kind: Kind::Counter,
+        help: "Refusals without any session that are not in the audit trail, being more than 60 in a minute.",
+    },
+    Metric {
+        name: "drimbox_viewer_archives_total",
+        kind: Kind::Counter,
+        help: "Exams downloaded, by outcome.",
+    },
+    Metric {
+        name: "drimbox_patient_proofs_total",
+        kind: Kind::Counter,
+        help: "Tries of patients to prove who they are, by proof and outcome.",
+    },
+    Metric {
+        name: "drimbox_patient_lockouts_total",
+        kind: Kind::Counter,
+        help: "Exams closed to their patient for a day because of wrong tries.",
+    },
+    Metric {
+        name: "drimbox_patient_codes_total",
+        kind: Kind::Counter,
+        help: "One-time codes asked for, by outcome.",
+    },
+    Metric {
+        name: "drimbox_patient_sessions",
+        kind: Kind::Gauge,
+        help: "Sessions of patients.",
+    },
 ];
 
 #[cfg(test)]

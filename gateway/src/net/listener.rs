@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -357,8 +358,8 @@ impl Arrival {
         };
         let asked = Arc::new(AtomicBool::new(false));
         let service = {
-            let (asked, capacity, told) = (asked.clone(), self.capacity, self.told);
-            let router = self.routers.of(&connection);
+            let (asked, capacity, told) = (asked.clone(), self.capacity, self.told.clone());
+            let (router, connection) = (self.routers.of(&connection), connection.clone());
             service_fn(move |request: hyper::Request<Incoming>| {
                 asked.store(true, Ordering::Relaxed);
                 let (router, connection, capacity) =
@@ -401,6 +402,17 @@ impl Arrival {
         };
         if let Err(error) = outcome {
             tracing::debug!(listener = %self.kind, connection = self.id, %error, "connection ended");
+            if error.is_parse_too_large() {
+                // HTTP/1.1 answers it before there is a request.
+                self.told.tell(Refused {
+                    listener: connection.listener,
+                    remote: connection.remote.ip(),
+                    host: connection.host,
+                    reason: "header_too_large",
+                    status: Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16()),
+                    certificate: None,
+                });
+            }
         }
     }
 }

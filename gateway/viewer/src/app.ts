@@ -361,7 +361,7 @@ export class App implements Desk {
   /** Does something with the tools, which are loaded at the first need. */
   async #withTools(run: (viewer: AdvancedViewer) => void | Promise<void>): Promise<void> {
     if (this.#stage.viewer === this.#player || this.shown.image?.video !== undefined) {
-      this.#stage.say("Cet outil ne s'applique pas aux vidéos.", () => this.#stage.say(''));
+      this.#stage.tell("Cet outil ne s'applique pas aux vidéos.");
       return;
     }
     this.#loading ??= this.#loadTools();

@@ -26,6 +26,7 @@ export class Stage {
   readonly element: HTMLElement;
   #viewer: Viewer | undefined;
   #cine: number | undefined;
+  #told = false;
   #spoken = 0;
   /** Called after every change of what is shown. */
   onchange: () => void = () => undefined;
@@ -59,21 +60,32 @@ export class Stage {
   }
 
   /** Says something in the middle of the screen; '' takes it away. */
-  say(text: string, retry?: () => void): void {
+  say(text: string, retry?: () => void, label = 'Réessayer'): void {
     this.#message.replaceChildren();
     if (text !== '') this.#message.append(h('p', {}, text));
-    if (retry) this.#message.append(h('button', { type: 'button', class: 'primary', onclick: retry }, 'Réessayer'));
+    if (retry) this.#message.append(h('button', { type: 'button', class: 'primary', onclick: retry }, label));
+  }
+
+  /** As `say`, until the reader closes it or moves on. */
+  tell(text: string): void {
+    this.#told = true;
+    this.say(text, () => {
+      this.#told = false;
+      this.refresh();
+    }, 'Fermer');
   }
 
   /** Shows a stack from an image on. */
   show(stack: Stack, index: number): void {
     this.stopCine();
+    this.#told = false;
     this.viewer.show(stack, index);
   }
 
   /** Moves by images. */
   step(by: number): void {
     this.stopCine();
+    this.#told = false;
     this.viewer.goTo(this.viewer.shown.index + by);
   }
 
@@ -126,8 +138,10 @@ export class Stage {
     this.element.dataset['state'] = shown.error !== undefined ? 'error' : shown.loading ? 'loading' : image ? 'ready' : 'empty';
     this.element.dataset['instance'] = image?.instance ?? '';
     this.element.dataset['frame'] = String(image?.frame ?? 0);
-    if (shown.error !== undefined) this.say(shown.error, () => this.viewer.goTo(this.viewer.shown.index));
-    else if (!shown.loading) this.say('');
+    if (!this.#told) {
+      if (shown.error !== undefined) this.say(shown.error, () => this.viewer.goTo(this.viewer.shown.index));
+      else if (!shown.loading) this.say('');
+    }
     this.#speak(shown, count);
     this.onchange();
   }
