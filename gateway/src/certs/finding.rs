@@ -130,7 +130,7 @@ impl Finding {
             Self::Awaited { requested: true } => "demandé, pas encore reçu".into(),
             Self::Revoked => "révoqué par son autorité".into(),
             Self::NotOfAuthority(why) => {
-                format!("les autres DRIMbox ne l'accepteraient pas : {why}")
+                format!("aucun partenaire ne l'accepterait : {why}")
             }
             Self::WrongHolder {
                 attribute,

@@ -214,7 +214,7 @@ fn stands(standing: &Standing) -> Option<Finding> {
         Standing::Revoked => Some(Finding::Revoked),
         // Its dates are a finding of their own.
         Standing::Refused(TrustRefusal::Expired | TrustRefusal::NotYetValid) => None,
-        Standing::Refused(refusal) => Some(Finding::NotOfAuthority(refusal.to_string())),
+        Standing::Refused(refusal) => Some(Finding::NotOfAuthority(refusal.in_french())),
     }
 }
 

@@ -164,7 +164,9 @@ pub fn details(entry: &Entry, now: OffsetDateTime, out: &mut impl Write) -> io::
         let text = match standing {
             Standing::Good => "non révoqué".to_owned(),
             Standing::Revoked => "RÉVOQUÉ".to_owned(),
-            Standing::Unknown(why) | Standing::Refused(why) => format!("inconnue ({why})"),
+            Standing::Unknown(why) | Standing::Refused(why) => {
+                format!("inconnue ({})", why.in_french())
+            }
         };
         line("Révocation", &text)?;
     }

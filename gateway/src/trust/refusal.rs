@@ -156,6 +156,65 @@ impl TrustRefusal {
         }
     }
 
+    /// The same for the administrator.
+    #[must_use]
+    pub fn in_french(&self) -> String {
+        match self {
+            Self::NoCertificate => "aucun certificat n'a été présenté".into(),
+            Self::Malformed(why) => format!("le certificat est illisible ({why})"),
+            Self::OtherEnvironment { found, expected } => format!(
+                "le certificat vient des autorités de {found}, cette passerelle est réglée sur {expected} (`trust.environment`)"
+            ),
+            Self::UnknownIssuer { issuer } => format!(
+                "aucune autorité de `trust.authority_files` ne l'a émis (émetteur : {issuer})"
+            ),
+            Self::IssuerNotAllowed { issuer } => format!(
+                "l'autorité « {issuer} » n'émet pas ces certificats (`trust.issuing_authorities`)"
+            ),
+            Self::BadSignature => "une signature de sa chaîne est fausse".into(),
+            Self::WeakSignature => {
+                "sa chaîne est signée par un algorithme qui n'est pas accepté, comme SHA-1".into()
+            }
+            Self::WeakKey => {
+                "sa clé n'est pas acceptée : RSA d'au moins 2048 bits, ou EC P-256, P-384 ou P-521"
+                    .into()
+            }
+            Self::Constraint(what) => {
+                format!("sa chaîne enfreint une contrainte d'une autorité ({what})")
+            }
+            Self::Expired => "un certificat de sa chaîne a expiré".into(),
+            Self::NotYetValid => {
+                "un certificat de sa chaîne n'est pas encore valable : vérifier l'heure de la machine"
+                    .into()
+            }
+            Self::Revoked { .. } => "il est révoqué, lui ou une autorité de sa chaîne".into(),
+            Self::CrlMissing { authority } => format!(
+                "il n'y a pas de liste de révocation de « {authority} » : vérifier `trust.crl_urls` et l'accès à ces adresses"
+            ),
+            Self::CrlExpired { authority, .. } => format!(
+                "la liste de révocation de « {authority} » est périmée : vérifier l'accès à son adresse"
+            ),
+            Self::Usage { found } => {
+                format!("il n'est pas fait pour cet usage (usages étendus : {found})")
+            }
+            Self::Name { found, expected } => {
+                format!("il est au nom de « {found} », et non de « {expected} »")
+            }
+            Self::NoName => "son sujet ne nomme personne : il faut un nom commun, un seul".into(),
+            Self::NotListed { dn } => format!("« {dn} » n'est pas dans la liste blanche"),
+            Self::OtherSubject { host, dn } => format!(
+                "« {host} » est dans la liste blanche sous un autre sujet que « {dn} »"
+            ),
+            Self::NoWhiteList => {
+                "il n'y a pas de liste blanche : lancer `drimbox whitelist refresh`".into()
+            }
+            Self::WhiteListTooOld { age_seconds } => format!(
+                "la liste blanche n'a pas été confirmée depuis {} heures : lancer `drimbox whitelist refresh`",
+                age_seconds / 3_600
+            ),
+        }
+    }
+
     /// Whether this gateway lacks what it needs to decide, rather than the peer being wrong.
     #[must_use]
     pub fn is_ours(&self) -> bool {

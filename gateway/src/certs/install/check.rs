@@ -160,7 +160,7 @@ fn stands(standing: Standing) -> Result<(), InstallError> {
         // Without a revocation list of today there is nothing to hold against it.
         Standing::Good | Standing::Unknown(_) => Ok(()),
         Standing::Revoked => Err(InstallError::Revoked),
-        Standing::Refused(refusal) => Err(InstallError::NotOfAuthority(refusal.to_string())),
+        Standing::Refused(refusal) => Err(InstallError::NotOfAuthority(refusal.in_french())),
     }
 }
 
