@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use conformance::samples::Exam;
 use conformance::samples::kos::Kos;
@@ -247,7 +248,10 @@ pub async fn tell(
             "description": exam.study_description,
             "images": exam.series[0].count,
         });
-        let place = folder(&format!("link-browser-{name}"));
+        // Several tests play the same story, at the same time.
+        static PLAYED: AtomicUsize = AtomicUsize::new(0);
+        let played = PLAYED.fetch_add(1, Ordering::Relaxed);
+        let place = folder(&format!("link-browser-{name}-{played}"));
         for (key, value) in more.as_object().unwrap() {
             options[key] = value.clone();
         }
