@@ -32,7 +32,7 @@ const browser = await puppeteer.launch({
   acceptInsecureCerts: true,
   userDataDir: given.folder,
   args: [
-    '--no-sandbox',
+    '--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader',
     '--disable-dev-shm-usage',
     '--disable-gpu',
     '--disable-background-networking',
