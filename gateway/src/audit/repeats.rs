@@ -189,6 +189,7 @@ mod tests {
             repeats.settle().await;
             assert!(repeats.seen.lock().is_empty(), "minute {minute}");
         }
+        end(&repeats).await;
         audit.close().await;
         let scanner = Some(Ipv4Addr::from_bits(7).into());
         let mut records = recorded(dir.path());
@@ -213,7 +214,7 @@ mod tests {
         for address in 0..5_000 {
             repeats.tell(refusal(&repeats, address, "protocol"));
         }
-        repeats.settle().await;
+        end(&repeats).await;
         audit.close().await;
         let records = recorded(dir.path());
         // Each of the first, the first of the others, and how many more there were.
@@ -240,5 +241,12 @@ mod tests {
             .map(|(_, _, times)| times.unwrap_or(1))
             .sum();
         assert_eq!(times, 3);
+    }
+
+    /// What was told is on disk after it.
+    async fn end(repeats: &Repeats) {
+        repeats.settle().await;
+        repeats.on_the_way.close();
+        repeats.on_the_way.wait().await;
     }
 }
