@@ -107,6 +107,24 @@ async fn a_study_of_more_series_than_the_archive_sends_at_once_is_whole() {
     assert_eq!(pacs.retrievals(), uids.len());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_archive_that_stays_busy_is_not_waited_for_without_end() {
+    let pacs = FakePacs::with(&[("1.1", 2), ("1.2", 2)]);
+    pacs.send.add_permits(2);
+    let bench = Bench::over(&pacs);
+    all(bench.studies.open(&series("1.1")).await.unwrap())
+        .await
+        .unwrap();
+    bench.settle().await;
+    pacs.places.store(0, Ordering::SeqCst);
+    let reader = bench.studies.open(&study()).await.unwrap();
+    let busy = all(reader).await.err();
+    assert!(
+        matches!(busy, Some(StudiesError::Archive(ArchiveError::Busy { .. }))),
+        "{busy:?}"
+    );
+}
+
 #[tokio::test]
 async fn who_has_nothing_to_read_yet_is_told_that_the_archive_is_busy() {
     let pacs = FakePacs::with(&[("1.1", 2)]);
