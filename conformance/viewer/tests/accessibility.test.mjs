@@ -3,30 +3,17 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { test } from 'node:test';
 
-import { DESKTOP, imageShown, openPage, PHONE, press, toolsShown } from '../browser.mjs';
-import { examOf, picture, sample, start } from '../setting.mjs';
+import { DESKTOP, imageShown, PHONE, press, toolsShown } from '../browser.mjs';
+import { open, page, site } from '../reader.mjs';
+import { examOf, picture, sample } from '../setting.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
 
-let setting;
-let page;
-
-before(async () => {
-  setting = await start();
-});
-after(() => setting?.stop());
-beforeEach(() => setting.site.reset());
-afterEach(async () => {
-  await page?.browserContext().close();
-  page = undefined;
-});
-
-async function open(viewport, name = 'ct') {
-  setting.site.exam = examOf(name, { download: true, priors: [{ study: '1.2.3', description: 'Scanner' }] });
-  page = await openPage(setting.browser, setting.site, viewport);
+async function openOn(viewport, name = 'ct') {
+  await open(examOf(name, { download: true, priors: [{ study: '1.2.3', description: 'Scanner' }] }), viewport);
   await imageShown(page);
 }
 
@@ -48,13 +35,13 @@ async function assertAccessible() {
 
 for (const [name, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
   test(`axe finds nothing on the first page, ${name}`, async () => {
-    await open(viewport);
+    await openOn(viewport);
     await assertAccessible();
   });
 }
 
 test('axe finds nothing with the tools, the help and the last page', async () => {
-  await open(DESKTOP);
+  await openOn(DESKTOP);
   await page.keyboard.press('2');
   await toolsShown(page, '1x2');
   await assertAccessible();
@@ -69,7 +56,7 @@ test('axe finds nothing with the tools, the help and the last page', async () =>
 });
 
 test('axe finds nothing with key images, a structured report, graphics and a download', async () => {
-  await open(DESKTOP, 'documents');
+  await openOn(DESKTOP, 'documents');
   for (const modality of ['SR', 'KO']) {
     const at = sample('documents').series.findIndex((one) => one.modality === modality);
     await page.$$eval('.entry', (entries, index) => entries[index].click(), at);
@@ -77,8 +64,8 @@ test('axe finds nothing with key images, a structured report, graphics and a dow
     await imageShown(page);
     await assertAccessible();
   }
-  setting.site.progress = [{ sent: 3, total: 12, state: 'running' }];
-  setting.site.files.set('/viewer/api/archive', { type: 'application/zip', body: Buffer.alloc(10) });
+  site.progress = [{ sent: 3, total: 12, state: 'running' }];
+  site.files.set('/viewer/api/archive', { type: 'application/zip', body: Buffer.alloc(10) });
   await press(page, 'Télécharger');
   await page.waitForSelector('dialog progress[value]');
   await assertAccessible();
@@ -86,7 +73,7 @@ test('axe finds nothing with key images, a structured report, graphics and a dow
 
 for (const [name, width, height] of [['200 %', 640, 450], ['400 %', 320, 256]]) {
   test(`nothing lies beside the screen at ${name}`, async () => {
-    await open({ width, height, deviceScaleFactor: 1 });
+    await openOn({ width, height, deviceScaleFactor: 1 });
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(wide <= 0, `${wide} pixels beside the screen`);
     assert.equal(await page.evaluate(() => scrollY), 0, 'the page begins at its top');
@@ -95,7 +82,7 @@ for (const [name, width, height] of [['200 %', 640, 450], ['400 %', 320, 256]]) 
 }
 
 test('every button is reached and used by the keyboard alone', async () => {
-  await open(DESKTOP);
+  await openOn(DESKTOP);
   const wanted = await page.$$eval('button:not([disabled])', (all) => all.filter((one) => one.checkVisibility()).map((one) => one.textContent));
   const reached = new Set();
   for (let step = 0; step < wanted.length + 20; step += 1) {

@@ -1,38 +1,11 @@
 // What a reader does with the page, in a real browser.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { test } from 'node:test';
 
-import { DESKTOP, imageShown, measured, openPage, PHONE, press, toolsShown } from '../browser.mjs';
-import { examOf, picture, sample, start } from '../setting.mjs';
-
-let setting;
-let site;
-let page;
-
-before(async () => {
-  setting = await start();
-  site = setting.site;
-});
-after(() => setting?.stop());
-beforeEach(() => site.reset());
-afterEach(async () => {
-  await page?.browserContext().close();
-  page = undefined;
-});
-
-async function open(exam, viewport = DESKTOP) {
-  site.exam = exam;
-  page = await openPage(setting.browser, site, viewport);
-  return page;
-}
-
-/** Nothing went wrong that the reader does not see. */
-function assertClean() {
-  assert.deepEqual(page.watched.foreign, [], 'requests to another origin');
-  assert.deepEqual(page.watched.errors, [], 'errors in the console');
-  assert.deepEqual(site.seen.reports, [], 'reports of the content security policy');
-}
+import { DESKTOP, imageShown, measured, PHONE, press, toolsShown } from '../browser.mjs';
+import { assertClean, open, page, site } from '../reader.mjs';
+import { examOf, picture, sample } from '../setting.mjs';
 
 const place = () => page.$eval('.slider', (slider) => slider.getAttribute('aria-valuetext'));
 const placeIs = (text) =>

@@ -1,37 +1,11 @@
 // What a reader finds in exams of every kind: graphics, key images, hanging, cine, video, planes, measures, tools.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { test } from 'node:test';
 
-import { DESKTOP, imageShown, measured, openPage, PHONE, press, toolsShown } from '../browser.mjs';
-import { examOf, picture, sample, start } from '../setting.mjs';
-
-let setting;
-let site;
-let page;
-
-before(async () => {
-  setting = await start();
-  site = setting.site;
-});
-after(() => setting?.stop());
-beforeEach(() => site.reset());
-afterEach(async () => {
-  await page?.browserContext().close();
-  page = undefined;
-});
-
-async function open(exam, viewport = DESKTOP) {
-  site.exam = exam;
-  page = await openPage(setting.browser, site, viewport);
-  return page;
-}
-
-function assertClean() {
-  assert.deepEqual(page.watched.foreign, [], 'requests to another origin');
-  assert.deepEqual(page.watched.errors, [], 'errors in the console');
-  assert.deepEqual(site.seen.reports, [], 'reports of the content security policy');
-}
+import { DESKTOP, imageShown, measured, PHONE, press, toolsShown } from '../browser.mjs';
+import { assertClean, open, page, site } from '../reader.mjs';
+import { examOf, picture, sample } from '../setting.mjs';
 
 const instancesOf = (name, series = 0) => sample(name).series[series].instances.map((one) => one.sop_instance_uid);
 const textOf = (selector) => page.$eval(selector, (element) => element.textContent);
@@ -508,8 +482,7 @@ test('moments of the page are marked for whoever measures it', async () => {
 });
 
 test('nothing moves by itself for a reader who wants no motion', async () => {
-  site.exam = examOf('cine');
-  page = await openPage(setting.browser, site, DESKTOP);
+  await open(examOf('cine'));
   await page.emulateMediaFeatures([{ name: 'prefers-reduced-motion', value: 'reduce' }]);
   await imageShown(page);
   await press(page, 'Aide');
