@@ -118,7 +118,7 @@ fn after_a_kill_in_the_middle_of_a_retrieval_no_part_is_taken_for_the_whole() {
         let exam = exam(STUDY);
         let mut client = ask(&Client::plain().unwrap(), &pair.url(&study_path(exam))).await;
         client.next().await.unwrap();
-        pair.pacs.until_held(3).await;
+        pair.pacs.until_held(3, &pair.gateway).await;
         assert!(
             pair.size() > 0,
             "nothing was on disk yet: the story proves nothing"

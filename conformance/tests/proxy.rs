@@ -7,11 +7,12 @@
     clippy::indexing_slicing
 )]
 
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use conformance::testkit::metrics::Metrics;
-
 use conformance::testkit::psc::{PHYSICIAN, RADIOLOGIST, left_out};
 use conformance::testkit::{
     Client, ConnectProxy, Identity, Pki, Process, Program, PscClient, PscProvider, Response,
@@ -22,6 +23,8 @@ use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use toml::{Table, Value};
+
+use support::until;
 
 const EDITOR: &str = "editeur-un";
 const OTHER: &str = "editeur-deux";
@@ -721,15 +724,4 @@ async fn a_supervisor_sees_health_and_counts_and_no_identity() {
         metrics.sum("drimbox_proxy_sessions_ended_total", &ended),
         1.0
     );
-}
-
-async fn until(what: &str, mut reached: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !reached().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), wait)
-        .await
-        .unwrap_or_else(|_| panic!("not reached: {what}"));
 }

@@ -149,7 +149,7 @@ fn a_client_that_comes_in_the_middle_gets_everything_from_the_start() {
         let exam = exam(STUDY);
         pair.pacs.hold_before(4);
         let first = pair.begin(exam).await;
-        pair.pacs.until_held(3).await;
+        pair.pacs.until_held(3, &pair.gateway).await;
         let second = pair.begin(exam).await;
         pair.pacs.recover();
         let (first, second) = tokio::join!(rest(first), rest(second));
@@ -238,7 +238,7 @@ fn a_client_that_leaves_near_the_end_leaves_the_rest_to_the_cache() {
             let pair = pair(way, &format!("end-{way:?}"), &files(&[STUDY])).await;
             pair.pacs.hold_before(6);
             let client = pair.begin(exam(STUDY)).await;
-            pair.pacs.until_held(5).await;
+            pair.pacs.until_held(5, &pair.gateway).await;
             drop(client);
             let in_progress = "drimbox_http_requests_in_progress";
             until("the end of the request", async || {

@@ -172,7 +172,7 @@ pub async fn metric(gateway: &Gateway, name: &str, labels: &[(&str, &str)]) -> u
 }
 
 /// Waits until a condition holds that gives no event; gives up after a minute.
-pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let waits = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use conformance::testkit::pacs::Asked;
-use conformance::testkit::{FaultyPacs, FaultyWeb, Orthanc, PacsConfig, WebFault};
+use conformance::testkit::{FaultyPacs, FaultyWeb, Gateway, Orthanc, PacsConfig, WebFault};
 
 use super::pair::is_web;
-use super::{folder, until};
+use super::{folder, metric, until};
 
 /// The PACS.
 pub enum Steered {
@@ -58,11 +58,15 @@ impl Steered {
         }
     }
 
-    /// Waits until so many images were sent, and the next is held.
-    pub async fn until_held(&self, sent: usize) {
+    /// Waits until so many images were sent, the gateway has them, and the next is held.
+    pub async fn until_held(&self, sent: usize, gateway: &Gateway) {
+        let received = "drimbox_upstream_instances_received_total";
         until("the image that is held", async || match self {
+            // What was answered has arrived.
             Self::Dimse(pacs) => pacs.count(|asked| *asked == Asked::Stored(0)) == sent,
-            Self::Web(front, _) => front.holding() > 0,
+            Self::Web(front, _) => {
+                front.holding() > 0 && metric(gateway, received, &[]).await >= sent as u64
+            }
         })
         .await;
     }
