@@ -3,7 +3,7 @@
 use crate::account::Authority;
 use crate::certificate::Issued;
 use crate::failure::{Cause, Failure};
-use crate::lifecycle::{Parts, Settings};
+use crate::lifecycle::{Occasion, Parts, Settings};
 use crate::order::{Ordering, withdraw};
 use crate::record::{Record, Records, Slot};
 use crate::schedule::Age;
@@ -28,7 +28,7 @@ impl Attempt<'_> {
             None => self.order(record, current, met).await,
         };
         let issued = outcome?;
-        let installed = self.install(&issued, record).await;
+        let installed = self.install(&issued, current, record).await;
         if let Err(failure) = &installed {
             met.push(failure.clone());
         }
@@ -134,10 +134,15 @@ impl Attempt<'_> {
         !finalised || age >= Age::Emergency
     }
 
-    async fn install(&self, issued: &Issued, record: &mut Record) -> Result<(), Failure> {
+    async fn install(
+        &self,
+        issued: &Issued,
+        current: Option<&Issued>,
+        record: &mut Record,
+    ) -> Result<(), Failure> {
         let installer = &self.parts.installer;
         installer
-            .install(&self.settings.name, issued)
+            .install(&self.settings.name, issued, Occasion::New(current))
             .await
             .map_err(|error| Failure::new(Cause::Install, &error.0))?;
         self.records.put(Slot::Current, issued).await?;

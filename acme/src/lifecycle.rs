@@ -62,14 +62,25 @@ pub struct Parts {
 
 /// Puts certificates in service.
 pub trait Installer: Send + Sync + fmt::Debug {
-    /// Serves `issued` for `name` from the next handshake on. Called again with the same certificate after a restart.
+    /// Serves `issued` for `name` from the next handshake on.
     ///
     /// An error leaves the certificate before in service.
     fn install<'a>(
         &'a self,
         name: &'a DnsName,
         issued: &'a Issued,
+        occasion: Occasion<'a>,
     ) -> BoxFuture<'a, Result<(), InstallError>>;
+}
+
+/// Why a certificate is put in service.
+#[derive(Debug, Clone, Copy)]
+pub enum Occasion<'a> {
+    /// The process starts: it is the one that was in service.
+    Start,
+    /// It is a new one, in the place of another or the first. Told again when the process ended before it was noted
+    /// that it is in service.
+    New(Option<&'a Issued>),
 }
 
 /// Why a certificate could not be put in service.
@@ -273,7 +284,7 @@ impl Lifecycle {
             match self
                 .parts
                 .installer
-                .install(&self.settings.name, current)
+                .install(&self.settings.name, current, Occasion::Start)
                 .await
             {
                 Ok(()) => self.served.store(true, Ordering::Relaxed),

@@ -43,6 +43,9 @@ async fn a_restart_serves_what_is_there_and_asks_for_nothing() {
     );
     let same = bench.served.installed.lock().unwrap();
     assert_eq!(same[0].chain_pem, same[1].chain_pem);
+    let swaps = bench.served.swaps.lock().unwrap();
+    assert_eq!(swaps.len(), 1, "a restart is no new certificate");
+    assert!(swaps[0].0.is_none());
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use acme::{
-    Accounts, Authority, BoxFuture, Caa, Clock, DnsName, FileStore, InstallError, Installer,
+    Accounts, Authority, BoxFuture, Caa, Clock, DnsName, FileStore, InstallError, Installer, Occasion,
     Issued, KeyType, Lifecycle, Parts, Port80, Probe, Random, Seen, Settings, Store, StoreError,
     Tokens, Transport, UnixTime,
 };
@@ -74,6 +74,8 @@ impl Random for Walk {
 #[derive(Debug, Default)]
 pub struct Served {
     pub installed: Mutex<Vec<Issued>>,
+    /// What was told to be new, with what was before it.
+    pub swaps: Mutex<Vec<(Option<Issued>, Issued)>>,
     pub refuse: Mutex<Option<String>>,
 }
 
@@ -92,12 +94,17 @@ impl Installer for Served {
         &'a self,
         _: &'a DnsName,
         issued: &'a Issued,
+        occasion: Occasion<'a>,
     ) -> BoxFuture<'a, Result<(), InstallError>> {
         Box::pin(async move {
             if let Some(reason) = self.refuse.lock().unwrap().clone() {
                 return Err(InstallError(reason));
             }
             self.installed.lock().unwrap().push(issued.clone());
+            if let Occasion::New(before) = occasion {
+                let swap = (before.cloned(), issued.clone());
+                self.swaps.lock().unwrap().push(swap);
+            }
             Ok(())
         })
     }

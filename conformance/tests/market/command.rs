@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use conformance::testkit::{Gateway, Pebble, Pki, free_port};
 
 use crate::site::{VI, another, configured, drimbox, even, settled};
@@ -87,7 +88,7 @@ fn an_administrator_sees_renews_and_revokes_a_certificate() {
         let (code, said) = drimbox(&site.root, &revoke);
         assert_eq!(code, Some(0), "{said}");
         assert_eq!(status(second.as_ref()).await, "Revoked");
-        let third = another(&site.gateway, &site.roots, VI, Some(second)).await;
+        let third = another(&site.gateway, &site.roots, VI, Some(second.clone())).await;
         assert_eq!(status(third.as_ref()).await, "Valid");
 
         let (code, said) = drimbox(&site.root, &["acme", "renew", "other.example"]);
@@ -100,6 +101,33 @@ fn an_administrator_sees_renews_and_revokes_a_certificate() {
             .filter_map(|event| event["object"]["resource"].as_str())
             .collect();
         assert_eq!(actions, ["acme-renew", "acme-revoke"]);
+
+        // Each certificate is on record with the one before it, also across a kill; a restart is no new one.
+        let mut gateway = site.gateway;
+        settled(&site.root).await;
+        gateway.kill();
+        gateway.restart().await.unwrap();
+        another(&gateway, &site.roots, VI, None).await;
+        let print = |leaf: &[u8]| -> String {
+            let hash = digest(&SHA256, leaf);
+            hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let prints = [&first, &second, &third].map(|leaf| print(leaf.as_ref()));
+        let events = trail::events(&site.root.join("data/audit"));
+        let replaced: Vec<_> = events
+            .iter()
+            .filter(|event| event["kind"] == "certificate-replaced")
+            .map(|event| &event["object"])
+            .collect();
+        assert_eq!(replaced.len(), prints.len(), "{replaced:?}");
+        let mut before = None;
+        for (object, now) in replaced.iter().zip(&prints) {
+            assert_eq!(object["subject"], VI);
+            assert_eq!(object["resource"], "MARKET");
+            assert_eq!(object["certificate"], *now);
+            assert_eq!(object["certificate_before"].as_str(), before);
+            before = Some(now.as_str());
+        }
     });
 }
 

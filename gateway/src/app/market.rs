@@ -22,11 +22,12 @@ pub(super) struct MarketParts {
 pub(super) async fn bind(
     config: &Config,
     names: &Arc<NamedConfigs>,
+    audit: &Audit,
 ) -> anyhow::Result<Option<MarketParts>> {
     let Some(acme) = &config.acme else {
         return Ok(None);
     };
-    let market = Market::build(config, acme, names)?;
+    let market = Market::build(config, acme, names, Some(audit))?;
     let https_port = config
         .peer
         .as_ref()

@@ -537,7 +537,7 @@ impl Listeners {
         if let Some(peer) = &config.peer {
             let loaded = Names::load(config, peer, parts.trust.as_ref(), &parts.recorder)?;
             let security = Security::Named(Arc::clone(&loaded.configs));
-            market = market::bind(config, &loaded.configs).await?;
+            market = market::bind(config, &loaded.configs, &parts.audit).await?;
             names = Some(loaded);
             http.push(Listener::bind(ListenerKind::Peer, peer.listen, security).await?);
         }

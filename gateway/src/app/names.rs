@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls_pki_types::CertificateDer;
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::{Audit, Kind, Object, Outcome};
+use crate::audit::{Audit, Ending};
+use crate::certs::place::Role;
 use crate::certs::presented::{By, Recorder};
+use crate::certs::replaced::Replaced;
 use crate::config::{Config, Gate, PeerListener, ServerIdentity};
 use crate::net::tls::{self, TlsError};
 use crate::net::{Clients, NamedConfigs, NamedHost, usable};
@@ -23,10 +26,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Names {
     /// What the listener uses.
     pub(super) configs: Arc<NamedConfigs>,
-    files: Vec<(String, ServerIdentity)>,
+    files: Vec<Watched>,
     /// Authorities of peers, in a laboratory; else the trust store renews its own.
     client_ca_file: Option<PathBuf>,
     recorder: Recorder,
+}
+
+/// The files of the certificate of a name.
+struct Watched {
+    host: String,
+    role: Role,
+    identity: ServerIdentity,
 }
 
 impl Names {
@@ -52,9 +62,10 @@ impl Names {
         };
         let (mut hosts, mut files) = (Vec::new(), Vec::new());
         for pacs in &config.pacs {
-            let db = (&pacs.db_host, &pacs.db_tls, &peers);
-            let vi = (&pacs.vi_host, &pacs.vi_tls, &Clients::Anybody);
-            for (host, identity, clients) in [db, vi] {
+            let db = (&pacs.db_host, &pacs.db_tls, &peers, Role::ServSsl);
+            let anybody = Clients::Anybody;
+            let vi = (&pacs.vi_host, &pacs.vi_tls, &anybody, Role::Market);
+            for (host, identity, clients, role) in [db, vi] {
                 let Some(host) = host else { continue };
                 let certificate = match identity {
                     // One from the gateway itself, or soon.
@@ -67,7 +78,11 @@ impl Names {
                         None
                     }
                     Some(identity) => {
-                        files.push((host.clone(), identity.clone()));
+                        files.push(Watched {
+                            host: host.clone(),
+                            role,
+                            identity: identity.clone(),
+                        });
                         let certificate = tls::certified_key(identity)?;
                         if let Err(error) = usable(&certificate, host, SystemTime::now()) {
                             tracing::error!("{error} Its clients refuse it until then.");
@@ -106,7 +121,7 @@ impl Names {
             };
             for read in self.look(&mut seen, all, SystemTime::now()) {
                 if read.is_new && read.outcome.is_ok() {
-                    record(&audit, read.what).await;
+                    self.record(&audit, &read).await;
                 }
                 told(read.what, read.outcome);
             }
@@ -118,13 +133,17 @@ impl Names {
         let stamps = self.stamps();
         let is_new = |file: &Path| stamps.get(file) != seen.get(file);
         let mut reads = Vec::new();
-        for (host, identity) in &self.files {
+        for watched in &self.files {
+            let (host, identity) = (&watched.host, &watched.identity);
             let files = [&identity.certificate_file, &identity.key_file];
             let is_new = files.iter().any(|file| is_new(file));
             if all || is_new {
+                let before = self.configs.certificate(host);
                 reads.push(Read {
                     what: host,
                     is_new,
+                    role: Some(watched.role),
+                    before: before.and_then(|before| before.cert.first().cloned()),
                     outcome: self.certificate(host, identity, now),
                 });
             }
@@ -133,8 +152,10 @@ impl Names {
         if let Some(file) = self.client_ca_file.as_deref().filter(changed) {
             reads.push(Read {
                 what: "client_ca_file",
-                // Not a certificate of the gateway.
                 is_new: false,
+                // Not a certificate of the gateway.
+                role: None,
+                before: None,
                 outcome: self.authorities(file),
             });
         }
@@ -153,6 +174,23 @@ impl Names {
         self.configs.replace(host, certificate)
     }
 
+    async fn record(&self, audit: &Audit, read: &Read<'_>) {
+        let in_use = self.configs.certificate(read.what);
+        let now = in_use.as_ref().and_then(|key| key.cert.first());
+        let (Some(role), Some(now)) = (read.role, now) else {
+            return;
+        };
+        let replaced = Replaced {
+            host: read.what,
+            role,
+            before: read.before.as_ref(),
+            now,
+        };
+        if let Err(error) = replaced.record(audit, Ending::Success).await {
+            tracing::error!(%error, "a new certificate is in use, and not in the audit trail");
+        }
+    }
+
     fn authorities(&self, file: &Path) -> Result<(), TlsError> {
         let verifier = self.recorder.clients(tls::verifier_of(file)?, By::Caller);
         self.configs.replace_verifier(&verifier);
@@ -164,7 +202,8 @@ impl Names {
         let of_hosts = self
             .files
             .iter()
-            .flat_map(|(_, identity)| [&identity.certificate_file, &identity.key_file]);
+            .map(|watched| &watched.identity)
+            .flat_map(|identity| [&identity.certificate_file, &identity.key_file]);
         of_hosts
             .chain(&self.client_ca_file)
             .map(|file| (file.clone(), Stamp::of(file)))
@@ -179,6 +218,10 @@ pub(super) struct Read<'n> {
     pub(super) what: &'n str,
     /// Whether it is another certificate than before.
     is_new: bool,
+    /// What the certificate is for.
+    role: Option<Role>,
+    /// The certificate before.
+    before: Option<CertificateDer<'static>>,
     /// Why what was there before stays, if it does.
     pub(super) outcome: Result<(), TlsError>,
 }
@@ -202,17 +245,6 @@ impl Stamp {
             length: metadata.size(),
             inode: metadata.ino(),
         })
-    }
-}
-
-async fn record(audit: &Audit, host: &str) {
-    let object = Object {
-        subject: Some(host.into()),
-        ..Object::default()
-    };
-    let event = audit.event(Kind::CertificateReplaced).on(object);
-    if let Err(error) = audit.record(event.ending(Outcome::default())).await {
-        tracing::error!(%error, "a new certificate is in use, and not in the audit trail");
     }
 }
 

@@ -259,7 +259,7 @@ impl World {
             random: Arc::new(Walk::default()),
         };
         let acme = self.config.acme.as_ref().unwrap();
-        let market = Market::with(means, &self.config, acme, &names.configs).unwrap();
+        let market = Market::with(means, &self.config, acme, &names.configs, None).unwrap();
         let way = |recipient| {
             let channel = Arc::clone(&self.mailbox) as Arc<dyn Channel>;
             (recipient, channel)

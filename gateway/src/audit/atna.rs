@@ -323,6 +323,8 @@ fn details(xml: &mut Writer<Vec<u8>>, record: &Record, event: &Event) -> std::io
         ("KOS", text(&object.kos)),
         ("PACS", text(&object.pacs)),
         ("Resource", text(&object.resource)),
+        ("Certificate", text(&object.certificate)),
+        ("CertificateBefore", text(&object.certificate_before)),
         (
             "Status",
             event.outcome.status.map(|status| status.to_string()),

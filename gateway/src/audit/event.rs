@@ -256,6 +256,12 @@ pub struct Object {
     /// What an administrator acted on: a host name, the name of a check, a version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Text>,
+    /// SHA-256 of the certificate that was put in service, hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Text>,
+    /// SHA-256 of the certificate in whose place it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_before: Option<Text>,
 }
 
 impl Object {

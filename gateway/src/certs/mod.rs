@@ -15,6 +15,7 @@ pub mod issuer;
 pub mod market;
 pub mod place;
 pub mod presented;
+pub mod replaced;
 pub mod report;
 pub mod request;
 pub mod structure;

@@ -442,6 +442,8 @@ fn shown(record: &Record, event: &Event) -> String {
         event.actor.address.map(|address| address.to_string()),
     );
     add("objet ", text(&event.object.subject));
+    add("certificat ", text(&event.object.certificate));
+    add("à la place de ", text(&event.object.certificate_before));
     add("PACS ", text(&event.object.pacs));
     add("examen ", text(&event.object.study));
     add("série ", text(&event.object.series));

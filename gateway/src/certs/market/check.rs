@@ -47,7 +47,7 @@ pub async fn run(config: &Config) -> Vec<Verdict> {
     }));
     let market = names
         .map_err(anyhow::Error::from)
-        .and_then(|names| Market::build(config, settings, &Arc::new(names)));
+        .and_then(|names| Market::build(config, settings, &Arc::new(names), None));
     match market {
         Ok(market) => market.check(&mut verdicts).await,
         Err(error) => verdicts.push(Verdict::failed(

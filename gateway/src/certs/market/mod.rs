@@ -26,6 +26,7 @@ use anyhow::Context as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Audit;
 use crate::config::{Acme, Config};
 use crate::keys::{self, store::SealedStore};
 use crate::net::{self, NamedConfigs};
@@ -100,13 +101,18 @@ struct Named {
 }
 
 impl Market {
-    /// From `[acme]`, for the `vi` names without certificate of their own; certificates go into `names`. Nobody is
-    /// asked yet.
+    /// From `[acme]`, for the `vi` names without certificate of their own; certificates go into `names`, and are on
+    /// record in `audit` first. Nobody is asked yet.
     ///
     /// # Errors
     /// When the authorities' file or the proxy cannot be used, or others can read the keys.
-    pub fn build(config: &Config, acme: &Acme, names: &Arc<NamedConfigs>) -> anyhow::Result<Self> {
-        Self::with(Means::of(acme)?, config, acme, names)
+    pub fn build(
+        config: &Config,
+        acme: &Acme,
+        names: &Arc<NamedConfigs>,
+        audit: Option<&Audit>,
+    ) -> anyhow::Result<Self> {
+        Self::with(Means::of(acme)?, config, acme, names, audit)
     }
 
     /// As [`Self::build`], with these means.
@@ -118,6 +124,7 @@ impl Market {
         config: &Config,
         acme: &Acme,
         names: &Arc<NamedConfigs>,
+        audit: Option<&Audit>,
     ) -> anyhow::Result<Self> {
         let folder = folder(&config.data_dir, acme);
         refuse_exposed(&folder, 0)?;
@@ -129,6 +136,7 @@ impl Market {
             Arc::clone(&means.clock),
         ));
         let installer = MarketInstaller::new(Arc::clone(names), Arc::clone(&means.clock));
+        let installer = installer.recording(audit.cloned());
         let parts = Parts {
             accounts: Arc::clone(&accounts),
             tokens: Tokens::new(Arc::clone(&store)),

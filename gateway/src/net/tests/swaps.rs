@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use acme::{DnsName, Installer, Issued, SystemClock};
+use acme::{DnsName, Installer, Issued, Occasion, SystemClock};
 use axum::Router;
 use axum::routing::get as route;
 use http::StatusCode;
@@ -52,7 +52,8 @@ async fn no_request_fails_across_ten_renewals() {
             chain_pem: read(&identity.certificate_file) + &read(&pki.ca_file()),
             key_pem: read(&identity.key_file),
         };
-        installer.install(&name, &issued).await.unwrap();
+        let occasion = Occasion::New(None);
+        installer.install(&name, &issued, occasion).await.unwrap();
         let stream = pki
             .client(None)
             .tls(&server, VI_HOST, b"http/1.1")
