@@ -1,12 +1,14 @@
 //! The public port: names, the health check, renewed certificates.
 
+use std::net::TcpStream;
+use std::io::Read as _;
 use std::time::Duration;
 
 use conformance::testkit::{Client, Gateway, GatewayConfig, PacsConfig, Pki};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::network::{SOURCE, VIEWER, network};
-use crate::support::{ask, folder, metric, run, until};
+use crate::support::{ask, folder, metric, run, trail, until};
 
 #[test]
 fn anybody_learns_whether_the_service_is_up_and_nothing_else() {
@@ -157,5 +159,49 @@ fn only_listed_addresses_are_told_whether_the_service_is_up() {
             ask(&client, &url).await.status() == 503
         })
         .await;
+    });
+}
+
+#[test]
+fn handshakes_that_never_end_are_on_record_by_address_and_counted_by_the_minute() {
+    run(async {
+        const HOST: &str = "db1.silence.example";
+        let home = folder("silence");
+        let pki = Pki::new(&home.join("pki"), "Silence CA").unwrap();
+        let served = pki.server(&[HOST]).unwrap();
+        let config = GatewayConfig::new(&home)
+            .unwrap()
+            .peer(&pki)
+            .unwrap()
+            .set("limits.handshake_timeout_seconds", 0.2)
+            .pacs(PacsConfig::new("sim", "SIM", 1).db_host(HOST, &served));
+        let mut gateway = Gateway::start(config).await.unwrap();
+        let address = gateway.address("peer");
+        // Says nothing until the gateway has enough of it.
+        let silence = || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
+        };
+        let refused = || {
+            let events = trail::events(&home.join("data/audit")).into_iter();
+            let refused = events.filter(|event| event["kind"] == "connection-refused");
+            refused.collect::<Vec<_>>()
+        };
+        silence();
+        until("the first is on record", async || !refused().is_empty()).await;
+        let first = &refused()[0];
+        assert_eq!(first["outcome"]["reason"], "timeout");
+        assert_eq!(first["outcome"]["ending"], "refused");
+        assert_eq!(first["actor"]["address"], "127.0.0.1");
+
+        (0..4).for_each(|_| silence());
+        assert!(gateway.stop(Duration::from_secs(60)).await.unwrap().success());
+        let times: u64 = refused()
+            .iter()
+            .map(|event| event["outcome"]["times"].as_u64().unwrap_or(1))
+            .sum();
+        assert_eq!(times, 5, "{:?}", refused());
+        // The first of a minute and the rest of it; a second minute may have begun.
+        assert!(refused().len() <= 4);
     });
 }

@@ -84,15 +84,15 @@ impl Note {
         self.0.lock().host = host.map(Arc::from);
     }
 
-    /// The refusal that this cause stands for; `None` when the other side ended the handshake, or
-    /// nothing came.
+    /// The refusal that this cause stands for; `None` when the other side ended the handshake. One that takes too
+    /// long is refused, whatever the client had said until then.
     pub(super) fn refusal(
         &self,
         listener: ListenerKind,
         remote: IpAddr,
         cause: &'static str,
     ) -> Option<Refused> {
-        if matches!(cause, "closed" | "timeout" | "refused_by_client") {
+        if matches!(cause, "closed" | "refused_by_client") {
             return None;
         }
         let mut learnt = self.0.lock();

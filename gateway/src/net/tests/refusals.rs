@@ -1,6 +1,7 @@
 //! Who is told of what is refused before any handler sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get as route;
@@ -121,6 +122,26 @@ async fn what_is_no_tls_is_told_and_a_connection_that_says_nothing_is_not() {
     let _ = stream.read(&mut [0; 64]).await;
     assert_eq!(reason(&told.next().await), ("protocol", None, None));
     assert!(told.0.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_go_on_is_told_with_the_name_that_it_asked_for() {
+    let pki = Pki::new();
+    let hurried = Limits {
+        handshake_timeout: Duration::from_millis(50),
+        ..limits()
+    };
+    let (server, told) = server(&pki, &hurried).await;
+    let mut silent = server.connect().await;
+    assert_eq!(reason(&told.next().await), ("timeout", None, None));
+    assert_eq!(silent.read(&mut [0; 8]).await.unwrap(), 0, "and cut");
+
+    let mut stream = server.connect().await;
+    let hello = pki.client(Some(&pki)).hello(DB_HOST);
+    stream.write_all(&hello).await.unwrap();
+    let refused = told.next().await;
+    assert_eq!(reason(&refused), ("timeout", None, Some(DB_HOST)));
+    assert!(refused.certificate.is_none());
 }
 
 #[tokio::test]

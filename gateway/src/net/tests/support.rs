@@ -310,6 +310,15 @@ impl Client {
         self
     }
 
+    /// The first bytes of a handshake.
+    pub fn hello(&self, host: &str) -> Vec<u8> {
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(self.0.clone()), name).unwrap();
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        wire
+    }
+
     pub async fn tls(
         &self,
         server: &Server,
