@@ -237,6 +237,39 @@ async fn a_revocation_list_that_did_not_change_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn after_a_restart_too_only_a_newer_list_is_sent() {
+    let world = World::new();
+    let (lists, crls) = (Web::start(), Web::start());
+    let list = world.list(&[HOST]).sign(&world.signer()).unwrap();
+    lists.has_version("\"one\"", list.as_bytes());
+    let crl = world.igc.crl(Authority::Root, &CrlSpec::default()).unwrap();
+    crls.has_version("\"crl\"", &crl);
+    let mut settings = world.settings();
+    settings.white_list.sources = vec![lists.source()];
+    settings.crl_sources = vec![crls.source()];
+    let refreshed = async || {
+        let trust = ready(&world, settings.clone());
+        assert!(trust.refresh_crls().await.iter().all(|(_, o)| o.is_ok()));
+        trust.refresh_list(false).await.unwrap()
+    };
+    assert_eq!(refreshed().await, Outcome::Accepted);
+    assert_eq!(refreshed().await, Outcome::Unchanged);
+    assert_eq!((lists.statuses(), crls.statuses()), (vec![200, 304], vec![200, 304]));
+
+    // What is not in use any more is sent whole: the list on disk was damaged.
+    let kept = world.folder.path().join("trust/whitelist/active.xml");
+    std::fs::write(&kept, list.replacen("db3", "db4", 1)).unwrap();
+    assert_eq!(refreshed().await, Outcome::Accepted);
+    assert_eq!(lists.statuses(), [200, 304, 200]);
+    // A file of validators that cannot be read is as none.
+    let noted = world.folder.path().join("trust/downloads/validators.json");
+    std::fs::write(noted, "damaged").unwrap();
+    assert_eq!(refreshed().await, Outcome::Unchanged);
+    assert_eq!(lists.statuses(), [200, 304, 200, 200]);
+    assert_eq!(crls.statuses(), [200, 304, 304, 200]);
+}
+
+#[tokio::test]
 async fn every_download_goes_through_the_proxy_of_the_site() {
     let world = World::new();
     let way_out = ConnectProxy::start().await.unwrap();

@@ -2,9 +2,11 @@
 //! nothing else changes anything.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use conformance::testkit::free_port;
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, Leaf, LeafSpec};
 use drimbox::config::OcspUse;
@@ -57,6 +59,19 @@ impl Asking {
         let key = world.igc.key_pem(Authority::Organisations);
         std::fs::write(folder.join("above.key"), key).unwrap();
         Self { world, trust, now }
+    }
+
+    /// The same gateway after a restart.
+    fn restart(&mut self) {
+        let mut settings = self.world.settings();
+        settings.ocsp = OcspUse::Tighten;
+        self.trust = Trust::open(settings, self.world.clock()).unwrap();
+    }
+
+    /// The files of answers that are kept.
+    fn kept(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.folder().join("trust/ocsp")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
     }
 
     fn folder(&self) -> &Path {
@@ -185,6 +200,56 @@ async fn a_responder_that_says_revoked_has_a_peer_refused() {
     assert!(lines.any(|line| line.contains("waiting for OCSP client")));
     let peer = asking.peer(&format!("http://127.0.0.1:{port}"));
     // The first handshake does not wait for an answer.
+    assert!(asking.lets_in(&peer));
+    asking.is_refused_in_the_end(&peer).await;
+}
+
+#[tokio::test]
+async fn what_a_responder_revoked_stays_refused_after_a_restart() {
+    let mut asking = Asking::new();
+    let web = Web::start();
+    asking.index('R', 0x1234);
+    web.says("200 OK", &asking.answer("above", 0x1234));
+    let peer = asking.peer(&web.source().to_string());
+    asking.is_refused_in_the_end(&peer).await;
+    let asked = web.requests().len();
+    asking.restart();
+    assert!(!asking.lets_in(&peer));
+    // Also when the answer itself is out of date, and nobody was asked.
+    asking.world.at(asking.now + 2 * HOUR);
+    asking.restart();
+    assert!(!asking.lets_in(&peer));
+    assert_eq!(web.requests().len(), asked);
+
+    // The file is believed for its signature alone.
+    let [file] = &asking.kept()[..] else { panic!("one file") };
+    let good = std::fs::read_to_string(file).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&good).unwrap();
+    let mut answer = STANDARD.decode(json["answer"].as_str().unwrap()).unwrap();
+    let middle = answer.len() / 2;
+    answer[middle] ^= 1;
+    json["answer"] = STANDARD.encode(answer).into();
+    std::fs::write(file, json.to_string()).unwrap();
+    for rest in ["00.json", "tmp"] {
+        std::fs::write(file.with_file_name(rest), &good).unwrap();
+    }
+    asking.restart();
+    assert!(asking.lets_in(&peer));
+    assert!(asking.kept().is_empty(), "what says nothing is removed");
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_read_back_is_asked_about_again() {
+    let mut asking = Asking::new();
+    let web = Web::start();
+    asking.index('V', 0x1234);
+    web.says("200 OK", &asking.answer("above", 0x1234));
+    let peer = asking.peer(&web.source().to_string());
+    assert!(asking.hears(&web, &peer).await);
+    assert_eq!(asking.kept().len(), 1);
+    asking.restart();
+    asking.index('R', 0x1234);
+    web.says("200 OK", &asking.answer("above", 0x1234));
     assert!(asking.lets_in(&peer));
     asking.is_refused_in_the_end(&peer).await;
 }

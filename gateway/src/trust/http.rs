@@ -94,8 +94,8 @@ enum Pool {
 /// (RFC 9110 §13.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Validators {
-    etag: Option<HeaderValue>,
-    modified: Option<HeaderValue>,
+    pub(super) etag: Option<HeaderValue>,
+    pub(super) modified: Option<HeaderValue>,
 }
 
 impl Validators {

@@ -7,12 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustls::RootCertStore;
+use rustls_pki_types::UnixTime;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::crl::{self, TakeError, Taken};
-use super::http::{Answer, Downloads, FetchError, Validators, web_authorities};
+use super::http::{Answer, Downloads, FetchError, web_authorities};
 use super::ocsp::{self, OcspError, Question};
+use super::validated::Given;
 use super::whitelist::{self, ListError, Outcome};
 use super::{Trust, disk};
 use crate::config::Source;
@@ -42,14 +44,6 @@ pub enum RefreshError {
     /// The task was ended.
     #[error("it was interrupted")]
     Interrupted,
-}
-
-/// What a source said of the list that it gave.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Given {
-    validators: Validators,
-    /// SHA-256 of the list.
-    digest: [u8; 32],
 }
 
 impl Trust {
@@ -183,7 +177,7 @@ impl Trust {
         let Source::Url(url) = source else {
             return Given::default();
         };
-        let given = self.0.validators.lock().get(url).cloned();
+        let given = self.0.validators.get(url);
         given
             .filter(|given| in_use(&given.digest))
             .unwrap_or_default()
@@ -208,7 +202,11 @@ impl Trust {
                     Answer::Document(bytes, validators) => {
                         let digest = Sha256::digest(&bytes).into();
                         let given = Given { validators, digest };
-                        self.0.validators.lock().insert(url.clone(), given);
+                        let (trust, url) = (self.clone(), url.clone());
+                        let kept = blocking(move || trust.0.validators.keep(&url, given)).await;
+                        if let Ok(Err(error)) = kept {
+                            tracing::warn!(%error, "after a restart this list is downloaded whole");
+                        }
                         bytes
                     }
                 }
@@ -245,13 +243,39 @@ impl Trust {
         loop {
             for question in responders.due(self.0.clock.now()) {
                 let outcome = self.ask(&question).await;
-                responders.take(&question, outcome, self.0.clock.now());
+                let now = self.0.clock.now();
+                let outcome = match outcome {
+                    Ok((said, answer)) => {
+                        self.keep_answer(&question, said, answer, now).await;
+                        Ok(said)
+                    }
+                    Err(error) => Err(error),
+                };
+                responders.take(&question, outcome, now);
             }
             responders.one_more().await;
         }
     }
 
-    async fn ask(&self, question: &Question) -> Result<ocsp::Said, OcspError> {
+    /// On disk before it counts: what was once refused is not let in by a restart.
+    async fn keep_answer(
+        &self,
+        question: &Question,
+        said: ocsp::Said,
+        answer: Bytes,
+        now: UnixTime,
+    ) {
+        let (trust, question) = (self.clone(), question.clone());
+        let kept = blocking(move || match &trust.0.ocsp {
+            Some(responders) => responders.keep(&question, said, &answer, now),
+            None => Ok(()),
+        });
+        if let Ok(Err(error)) = kept.await {
+            tracing::error!(%error, "an answer of an OCSP responder is lost at the next restart");
+        }
+    }
+
+    async fn ask(&self, question: &Question) -> Result<(ocsp::Said, Bytes), OcspError> {
         let unreachable = |error: FetchError| OcspError::Unreachable(error.to_string());
         let anchors = self.0.anchors.load_full();
         let request = question.request(&anchors, &self.0.known)?;
@@ -264,7 +288,8 @@ impl Trust {
         let answer = answer.map_err(unreachable)?;
         let lists = self.0.crls.current();
         let now = self.0.clock.now();
-        question.read(&answer, &anchors, &lists, &self.0.known, now)
+        let said = question.read(&answer, &anchors, &lists, &self.0.known, now)?;
+        Ok((said, answer))
     }
 
     async fn keep_crls(&self, mut outcomes: Vec<(String, Result<Taken, RefreshError>)>) {

@@ -18,10 +18,10 @@ pub mod ocsp;
 mod own;
 mod points;
 mod refusal;
+mod validated;
 mod verifier;
 pub mod whitelist;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,7 +182,7 @@ struct Inner {
     /// `None` when responders are not asked.
     ocsp: Option<Ocsp>,
     /// Of each address, what its server said of the list that it gave.
-    validators: Mutex<HashMap<String, maintain::Given>>,
+    validators: validated::Validated,
     bypass: ArcSwapOption<Bypass>,
     audit: Mutex<Option<Arc<dyn TrustAudit>>>,
 }
@@ -214,11 +214,19 @@ impl Trust {
             Crls::open(settings.folder.join("crl"), &anchors, &known, now).map_err(folder)?;
         let lists = Keeper::open(settings.folder.join("whitelist")).map_err(folder)?;
         let points = Points::new(&settings.revocation_hosts);
-        let ocsp = (settings.ocsp == OcspUse::Tighten).then(Ocsp::default);
+        let ocsp = match settings.ocsp {
+            OcspUse::Off => None,
+            OcspUse::Tighten => {
+                let answers = settings.folder.join("ocsp");
+                let answers = Ocsp::open(answers, &anchors, &crls.current(), &known, now);
+                Some(answers.map_err(folder)?)
+            }
+        };
+        let validators = validated::Validated::open(&settings.folder).map_err(folder)?;
         let trust = Self(Arc::new(Inner {
             points,
             ocsp,
-            validators: Mutex::default(),
+            validators,
             settings,
             clock,
             known,

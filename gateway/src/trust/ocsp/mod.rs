@@ -3,11 +3,14 @@
 //! and whatever else it says, or does not say, changes nothing.
 //!
 //! No handshake waits for a responder. A certificate that is met is asked about soon after, and again
-//! while peers use it; until the first answer the revocation lists alone count.
+//! while peers use it; until the first answer the revocation lists alone count. Answers are kept on disk before they
+//! count, and verified again at the next start.
 
+mod kept;
 mod message;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,8 +36,9 @@ const RETRY: u64 = 300;
 const AGAIN: std::ops::RangeInclusive<u64> = 60..=3_600;
 
 /// What is known of certificates.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ocsp {
+    folder: kept::Folder,
     known: Mutex<HashMap<[u8; 32], Known>>,
     fresh: Notify,
 }
@@ -42,7 +46,8 @@ pub(super) struct Ocsp {
 #[derive(Debug)]
 struct Known {
     certificate: CertificateDer<'static>,
-    url: String,
+    /// Whom to ask; not known yet of a certificate that was read back and has not been met since.
+    url: Option<String>,
     not_after: UnixTime,
     /// The newest answer that was good for something.
     said: Option<Said>,
@@ -63,6 +68,37 @@ pub(super) struct Question {
 }
 
 impl Ocsp {
+    /// With the answers that were kept in a folder, those that still say something. Blocks.
+    ///
+    /// # Errors
+    /// When the folder cannot be used.
+    pub(super) fn open(
+        folder: PathBuf,
+        anchors: &Anchors,
+        lists: &Lists,
+        known: &WebPkiSupportedAlgorithms,
+        now: UnixTime,
+    ) -> std::io::Result<Self> {
+        let folder = kept::Folder::open(folder)?;
+        let kept = folder.read(anchors, lists, known, now)?;
+        let kept = kept.into_iter().map(|one| {
+            let known = Known {
+                certificate: one.certificate,
+                url: None,
+                not_after: one.not_after,
+                said: Some(one.said),
+                ask_at: now.as_secs(),
+                wanted: false,
+            };
+            (one.fingerprint, known)
+        });
+        Ok(Self {
+            folder,
+            known: Mutex::new(kept.collect()),
+            fresh: Notify::new(),
+        })
+    }
+
     /// Whether a responder said that this certificate is revoked. One that is new is asked about when
     /// it names a responder (`url`) that may be asked.
     pub(super) fn revokes(
@@ -75,6 +111,9 @@ impl Ocsp {
         let mut known = self.known.lock();
         if let Some(one) = known.get_mut(&leaf.fingerprint) {
             one.wanted = true;
+            if one.url.is_none() {
+                one.url = url.map(str::to_owned);
+            }
             if one.ask_at <= now.as_secs() {
                 self.fresh.notify_one();
             }
@@ -87,7 +126,7 @@ impl Ocsp {
         if known.len() < MAX_CERTIFICATES {
             let one = Known {
                 certificate: certificate.clone().into_owned(),
-                url: url.to_owned(),
+                url: Some(url.to_owned()),
                 not_after: leaf.not_after,
                 said: None,
                 ask_at: now.as_secs(),
@@ -105,12 +144,33 @@ impl Ocsp {
         let due = known
             .iter()
             .filter(|(_, one)| one.wanted && one.ask_at <= now.as_secs());
-        due.map(|(fingerprint, one)| Question {
-            fingerprint: *fingerprint,
-            certificate: one.certificate.clone(),
-            url: one.url.clone(),
+        due.filter_map(|(fingerprint, one)| {
+            Some(Question {
+                fingerprint: *fingerprint,
+                certificate: one.certificate.clone(),
+                url: one.url.clone()?,
+            })
         })
         .collect()
+    }
+
+    /// Keeps an answer on disk, when [`Self::take`] will have it count. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn keep(
+        &self,
+        question: &Question,
+        said: Said,
+        answer: &[u8],
+        now: UnixTime,
+    ) -> std::io::Result<()> {
+        let changes = |one: &Known| one.is_changed_by(said);
+        if !self.known.lock().get(&question.fingerprint).is_some_and(changes) {
+            return Ok(());
+        }
+        let is_known = |fingerprint: &[u8; 32]| self.known.lock().contains_key(fingerprint);
+        self.folder.keep(&question.certificate, answer, now, is_known)
     }
 
     /// Takes what became of a question. An older answer than the one before changes nothing.
@@ -135,21 +195,18 @@ impl Ocsp {
         let said = match outcome {
             Ok(said) => said,
             Err(error) => {
-                tracing::warn!(responder = one.url, %error, "no usable answer of an OCSP responder: nothing changes");
+                tracing::warn!(responder = question.url, %error, "no usable answer of an OCSP responder: nothing changes");
                 return;
             }
         };
-        let older = one
-            .said
-            .is_some_and(|before| said.this_update < before.this_update);
-        if said.status == Status::Unknown || older {
+        if !one.is_changed_by(said) {
             return;
         }
         let left = said.next_update.as_secs().saturating_sub(now);
         one.ask_at = now.saturating_add(left.clamp(*AGAIN.start(), *AGAIN.end()));
         if said.status == Status::Revoked {
             tracing::warn!(
-                responder = one.url,
+                responder = question.url,
                 "an OCSP responder says that a peer's certificate is revoked: it is refused from now on"
             );
         }
@@ -159,6 +216,15 @@ impl Ocsp {
     /// Waits for a certificate that is to be asked about.
     pub(super) async fn one_more(&self) {
         self.fresh.notified().await;
+    }
+}
+
+impl Known {
+    /// Whether an answer says something, and is not older than the one before.
+    fn is_changed_by(&self, said: Said) -> bool {
+        let before = self.said.as_ref();
+        said.status != Status::Unknown
+            && before.is_none_or(|before| said.this_update >= before.this_update)
     }
 }
 
