@@ -4,6 +4,8 @@
 use std::io;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use dicom_core::{Tag, VR};
 use drimbox::archive::dimse::command::Command;
 use drimbox::dicom::part10::file_meta;
@@ -35,6 +37,11 @@ fn main() -> io::Result<()> {
     write(&corpus, "edit", "explicit", &explicit)?;
     write(&corpus, "edit", "empty", b"")?;
     write(&corpus, "crl", "two-entries", CRL)?;
+    for (name, text) in [("authority", OCSP_DIRECT), ("delegated", OCSP_DELEGATED)] {
+        let answer = STANDARD.decode(text).map_err(io::Error::other)?;
+        write(&corpus, "ocsp", name, &answer)?;
+    }
+    write(&corpus, "ocsp", "try-later", &[0x30, 3, 0x0a, 1, 3])?;
     write(&corpus, "whitelist", "signed", WHITE_LIST.as_bytes())?;
     write(&corpus, "whitelist", "name", "CN=db3.test.fr,OU=3187,ST=Côte-d'Or (21),C=FR".as_bytes())?;
     let event = br#"{"at":"2026-11-21T09:30:00.125Z","kind":"request-ended","actor":{"address":"192.0.2.1","peer":{"host":"db.a.example"}},"object":{"study":"1.2.3"},"outcome":{"ending":"aborted","status":200,"bytes":12,"milliseconds":3}}"#;
@@ -369,6 +376,27 @@ const CRL: &[u8] = b"\x30\x82\x01\x1b\x30\x81\xc3\x02\x01\x01\x30\x0a\x06\x08\x2
         \x00\x30\x44\x02\x20\x74\x84\x93\x67\x15\x19\xef\x0f\x75\xe8\x93\xbb\x85\x75\x81\xc1\x80\x89\x7c\
         \x46\x2f\x45\x2c\xd9\x5b\x1d\xe6\x39\x10\xea\xa0\xcc\x02\x20\x70\x19\xef\xe6\xc3\x83\x93\xa4\xac\
         \xa4\x0c\xee\xe0\x8d\xf6\xd8\x9d\xff\x5b\xf0\x03\x6c\x3b\xdb\x72\xeb\x61\xf7\x4d\x45\x0f\x41";
+
+/// « revoked » of one certificate, signed by its authority without more; by a key that is not kept.
+const OCSP_DIRECT: &str = "MIIBLQoBAKCCASYwggEiBgkrBgEFBQcwAQEEggETMIIBDzCBtqErMCkxCzAJBgNVBAYTAkZSMQ0wCwYDVQQKDARUZXN0MQswCQYD\
+    VQQDDAJBQxgPMjAyNjExMjExODQwNTRaMHYwdDA7MAkGBSsOAwIaBQAEFHcOw9FDsm1oaljs8mN16Bonubf5BBTAvNgXbvnQiPjx\
+    6Ltt1JwpwczjVwICEjShERgPMjAyNjEwMDEwMDAwMDBaGA8yMDI2MTEyMTE4NDA1NFqgERgPMjAyNjExMjExOTQwNTRaMAoGCCqG\
+    SM49BAMCA0gAMEUCIHtk7BGMJFix7RAsIl0cjIrzQrPhMHhLmC+Av/J8ppXXAiEAhYj7M0PNq+7Ex+jadcc2jFjFBNjcd51mq+Ao\
+    a5BkDMM=";
+
+/// Revoked, good and unknown, signed by a responder whose certificate is in it.
+const OCSP_DELEGATED: &str = "MIIDZQoBAKCCA14wggNaBgkrBgEFBQcwAQEEggNLMIIDRzCCAWWhDjAMMQowCAYDVQQDDAFSGA8yMDI2MTEyMTE4NDA1NFowggFA\
+    MHQwOzAJBgUrDgMCGgUABBR3DsPRQ7JtaGpY7PJjdegaJ7m3+QQUwLzYF2750Ij48ei7bdScKcHM41cCAhI0oREYDzIwMjYxMDAx\
+    MDAwMDAwWhgPMjAyNjExMjExODQwNTRaoBEYDzIwMjYxMTIxMTk0MDU0WjBjMDswCQYFKw4DAhoFAAQUdw7D0UOybWhqWOzyY3Xo\
+    Gie5t/kEFMC82Bdu+dCI+PHou23UnCnBzONXAgISNYAAGA8yMDI2MTEyMTE4NDA1NFqgERgPMjAyNjExMjExOTQwNTRaMGMwOzAJ\
+    BgUrDgMCGgUABBR3DsPRQ7JtaGpY7PJjdegaJ7m3+QQUwLzYF2750Ij48ei7bdScKcHM41cCAhI2ggAYDzIwMjYxMTIxMTg0MDU0\
+    WqARGA8yMDI2MTEyMTE5NDA1NFowCgYIKoZIzj0EAwIDSQAwRgIhAIU9416H4LfkSehYP8DHrGO8JxRmFMDRtd25ZtJXeMglAiEA\
+    n7+2W6Hrn3xz1teh9rlws0TSUcr4AB7vJXu9DDzmRwOgggGDMIIBfzCCAXswggEhoAMCAQICAQcwCgYIKoZIzj0EAwIwKTELMAkG\
+    A1UEBhMCRlIxDTALBgNVBAoMBFRlc3QxCzAJBgNVBAMMAkFDMB4XDTI2MTEyMTE4NDA1NFoXDTM2MTExODE4NDA1NFowDDEKMAgG\
+    A1UEAwwBUjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABJNjvX7fwIwJO6/Q49ZhFM1T1kVAEgNhnK4cWeeShRPQvpCT3uP71Jsl\
+    r5IyfR6Xas7lQYT8waAACPIQLBAj6eGjVzBVMBMGA1UdJQQMMAoGCCsGAQUFBwMJMB0GA1UdDgQWBBTcEEDWXWqvH+q2B8LcT2hW\
+    wwPYpzAfBgNVHSMEGDAWgBTAvNgXbvnQiPjx6Ltt1JwpwczjVzAKBggqhkjOPQQDAgNIADBFAiAPc5B/m8h5czOBRw8zgCpPjgk0\
+    CornYiNARISj6kR3qQIhAOS+typNwSMCX9coe83+hGllgvIx5HNyYa/VsekQN2iK";
 
 /// Every element of a signed list; digests and signature are of nothing.
 const WHITE_LIST: &str = r##"<?xml version="1.0" encoding="UTF-8"?><ListeBlancheDRIM-M xmlns="https://github.com/ansforge/DRIM-M_DATA" versionFormat="1.0.0">

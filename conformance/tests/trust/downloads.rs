@@ -247,8 +247,11 @@ async fn after_a_restart_too_only_a_newer_list_is_sent() {
     let mut settings = world.settings();
     settings.white_list.sources = vec![lists.source()];
     settings.crl_sources = vec![crls.source()];
+    let above = world.igc.crl(Authority::Organisations, &CrlSpec::default());
+    let restart = || Trust::open(settings.clone(), world.clock()).unwrap();
+    restart().take_crl(&above.unwrap()).unwrap();
     let refreshed = async || {
-        let trust = ready(&world, settings.clone());
+        let trust = restart();
         assert!(trust.refresh_crls().await.iter().all(|(_, o)| o.is_ok()));
         trust.refresh_list(false).await.unwrap()
     };

@@ -152,34 +152,13 @@ impl<'a> About<'a> {
         }
     }
 
-    /// A SingleResponse (§4.2.1), when it is about this certificate.
+    /// What a SingleResponse says, when it is about this certificate.
     fn said(&self, single: Element<'_>) -> Option<Said> {
-        let mut fields = Elements(single.content);
-        let mut id = Elements(fields.expect(SEQUENCE)?.content);
-        let mut algorithm = Elements(id.expect(SEQUENCE)?.content);
-        let same = algorithm.expect(OID)?.content == SHA1_OID
-            && id.expect(OCTET_STRING)?.content == self.name_hash
-            && id.expect(OCTET_STRING)?.content == self.key_hash
-            && id.expect(INTEGER)?.content == self.serial;
-        if !same {
-            return None;
-        }
-        let status = match fields.next()?.tag {
-            0x80 => Status::Good,
-            0xa1 => Status::Revoked,
-            0x82 => Status::Unknown,
-            _ => return None,
-        };
-        let this_update = time(fields.next()?)?;
-        let next_update = match fields.expect(0xa0) {
-            Some(explicit) => time(Elements(explicit.content).next()?)?,
-            None => after(this_update, WITHOUT_END),
-        };
-        Some(Said {
-            status,
-            this_update,
-            next_update,
-        })
+        let single = Single::parse(single)?;
+        let same = single.name_hash == self.name_hash
+            && single.key_hash == self.key_hash
+            && single.serial == self.serial;
+        same.then_some(single.said)
     }
 
     /// Whether the authority signed an answer, or a responder that it made one (§4.2.2.2).
@@ -221,6 +200,49 @@ impl<'a> About<'a> {
             && !revoked
             && Signed::parse(signer)?.is_signed_by(&self.authority.spki, known);
         may.then(|| parsed.public_key().raw.to_vec())
+    }
+}
+
+/// A SingleResponse (§4.2.1) whose certificate is named by SHA-1, as it was asked.
+struct Single<'a> {
+    name_hash: &'a [u8],
+    key_hash: &'a [u8],
+    serial: &'a [u8],
+    said: Said,
+}
+
+impl<'a> Single<'a> {
+    fn parse(single: Element<'a>) -> Option<Self> {
+        let is_hash = |element: &Element<'_>| element.content.len() == 20;
+        let mut fields = Elements(single.content);
+        let mut id = Elements(fields.expect(SEQUENCE)?.content);
+        let mut algorithm = Elements(id.expect(SEQUENCE)?.content);
+        algorithm.expect(OID).filter(|oid| oid.content == SHA1_OID)?;
+        let name_hash = id.expect(OCTET_STRING).filter(is_hash)?;
+        let key_hash = id.expect(OCTET_STRING).filter(is_hash)?;
+        let serial = id.expect(INTEGER)?.content;
+        let status = match fields.next()?.tag {
+            0x80 => Status::Good,
+            0xa1 => Status::Revoked,
+            0x82 => Status::Unknown,
+            _ => return None,
+        };
+        let this_update = time(fields.next()?)?;
+        let next_update = match fields.expect(0xa0) {
+            Some(explicit) => time(Elements(explicit.content).next()?)?,
+            None => after(this_update, WITHOUT_END),
+        };
+        let said = Said {
+            status,
+            this_update,
+            next_update,
+        };
+        Some(Self {
+            name_hash: name_hash.content,
+            key_hash: key_hash.content,
+            serial,
+            said,
+        })
     }
 }
 
@@ -290,6 +312,22 @@ impl<'a> Basic<'a> {
             responses,
             certificates: Elements(certificates),
         })
+    }
+
+    /// Statements about certificates that can be read.
+    pub(super) fn statements(&self) -> usize {
+        self.responses.filter_map(Single::parse).count()
+    }
+
+    /// Certificates of responders that can be read.
+    pub(super) fn signers(&self) -> usize {
+        let signers = self.certificates.take(MAX_SIGNERS);
+        let read = |signer: Element<'_>| {
+            let (_, parsed) = X509Certificate::from_der(signer.whole).ok()?;
+            let usage = parsed.extended_key_usage().ok()??.value;
+            usage.ocsp_signing.then(|| Signed::parse(signer.whole))?.map(drop)
+        };
+        signers.filter_map(read).count()
     }
 
     fn is_signed_by(&self, spki: &[u8], known: &WebPkiSupportedAlgorithms) -> bool {

@@ -259,10 +259,23 @@ impl Question {
     }
 }
 
-/// Reads an answer about nobody: for fuzzing.
+/// What is seen in an answer that nobody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Statements about certificates that could be read.
+    pub statements: usize,
+    /// Certificates that would be looked at as those of responders.
+    pub signers: usize,
+}
+
+/// Reads an answer about nobody, and verifies nothing: for fuzzing.
 ///
 /// # Errors
-/// Always; nothing is concluded.
-pub fn inspect(answer: &[u8]) -> Result<(), OcspError> {
-    message::Basic::parse(answer).map(drop)
+/// [`OcspError`] when it is no basic response.
+pub fn inspect(answer: &[u8]) -> Result<Seen, OcspError> {
+    let basic = message::Basic::parse(answer)?;
+    Ok(Seen {
+        statements: basic.statements(),
+        signers: basic.signers(),
+    })
 }
