@@ -9,7 +9,9 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use conformance::testkit::metrics::Metrics;
@@ -96,6 +98,11 @@ async fn world() -> Option<World> {
     let mut traces = table(&[("dir", &text(&folder.path().join("traces")))]);
     traces.insert("serve".into(), true.into());
     config.insert("traces".into(), traces.into());
+    let session = table(&[
+        ("dir", &text(&folder.path().join("sessions"))),
+        ("key_file", &text(&folder.path().join("sessions.key"))),
+    ]);
+    config.insert("session".into(), session.into());
     let clients = vec![client(EDITOR).into(), client(OTHER).into()];
     config.insert("client".into(), Value::Array(clients));
     let apis = vec![api("signsessiondata").into(), api("dmp").into()];
@@ -189,6 +196,14 @@ impl World {
         let url = format!("http://127.0.0.1:{}{path}", self.admin);
         let answer = client.get(&url).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// What is kept of sessions to end them after a crash.
+    fn kept(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.folder.path().join("sessions")).unwrap();
+        let entries = entries.map(|entry| entry.unwrap().path());
+        let kept = entries.filter(|path| path.extension().is_some_and(|kind| kind == "session"));
+        kept.collect()
     }
 
     fn trace_files(&self) -> Vec<PathBuf> {
@@ -501,27 +516,197 @@ async fn each_client_has_its_own_certificate_and_a_session_serves_one_software()
 }
 
 #[tokio::test]
-async fn a_stop_ends_the_sessions_and_traces_outlive_a_kill() {
+async fn a_stop_ends_the_sessions_and_leaves_nothing_of_them() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.start().await;
+    let mut software = world.software();
+    software.connect_as(EDITOR, PHYSICIAN).await;
+    assert_eq!(world.kept().len(), 1);
+    world.stop().await;
+    assert_eq!(world.psc.report().await.unwrap().count("logout"), 1);
+    assert!(world.kept().is_empty());
+    world.start().await;
+    let traces = world.traces().await;
+    assert_eq!(kinds(&traces), ["CONNECT_SUCCESS", "DISCONNECT"]);
+    assert_eq!(traces[1]["reason"], "stopped");
+    assert_eq!(world.trace_files().len(), 1);
+}
+
+#[tokio::test]
+async fn sessions_of_a_killed_proxy_are_ended_and_traced_by_the_next() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.start().await;
+    let mut software = world.software();
+    let (_, body) = software.connect_as(EDITOR, RADIOLOGIST).await;
+    let session = body["proxy_session_id"].as_str().unwrap().to_owned();
+    // What is on disk says nothing to who has not the key.
+    let [kept] = &world.kept()[..] else {
+        panic!("one session, one file: {:?}", world.kept())
+    };
+    let content = std::fs::read(kept).unwrap();
+    for secret in [RADIOLOGIST, EDITOR, session.as_str(), "eyJ"] {
+        let found = content.windows(secret.len()).any(|part| part == secret.as_bytes());
+        assert!(!found, "{secret} in clear");
+    }
+    assert!(!text(kept).contains(&session));
+
+    world.process.as_mut().unwrap().kill();
+    assert_eq!(world.psc.report().await.unwrap().count("logout"), 0);
+    world.start().await;
+    until("Pro Santé Connect and the APIs are told", async || {
+        let report = world.psc.report().await.unwrap();
+        let told = (report.count("logout"), report.count("revocation"));
+        (told, report.count("apiRevocation")) == ((1, 1), 4)
+    })
+    .await;
+    until("nothing of it is left", async || world.kept().is_empty()).await;
+    let after = software.ask(Method::GET, "/send/dmp/x", "").await;
+    assert_eq!(after.status(), 401, "the cookie serves no more");
+    let traces = world.traces().await;
+    assert_eq!(kinds(&traces), ["CONNECT_SUCCESS", "DISCONNECT"]);
+    assert_eq!(traces[1]["reason"], "interrupted");
+    assert_eq!(traces[1]["proxy_id_session"], session);
+    assert_eq!(traces[1]["session_state"], traces[0]["session_state"]);
+    assert_eq!(traces[1]["IdRPPS"], RADIOLOGIST);
+
+    // Ended once: another start has nothing to do.
+    world.process.as_mut().unwrap().kill();
+    world.start().await;
+    world.stop().await;
+    assert_eq!(world.psc.report().await.unwrap().count("logout"), 1);
+}
+
+#[tokio::test]
+async fn who_could_not_be_told_of_the_end_of_a_session_is_told_by_a_later_process() {
     let Some(mut world) = world().await else {
         return;
     };
     world.start().await;
     let mut software = world.software();
     software.connect_as(EDITOR, RADIOLOGIST).await;
+    let away = json!({"faults": {"logout": {"status": 503}, "apiRevocation": {"status": 503}}});
+    world.psc.set(away).await.unwrap();
+    let answer = software.ask(Method::DELETE, "/disconnect", "").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(world.kept().len(), 1, "somebody is still to be told");
+    let asked = world.psc.report().await.unwrap();
+    for _ in 0..2 {
+        world.process.as_mut().unwrap().kill();
+        let before = world.psc.report().await.unwrap().count("logout");
+        world.start().await;
+        until("it is tried again", async || {
+            world.psc.report().await.unwrap().count("logout") > before
+        })
+        .await;
+        assert_eq!(world.kept().len(), 1);
+    }
     world.process.as_mut().unwrap().kill();
+    world.psc.reset().await.unwrap();
+    world.start().await;
+    until("nothing of it is left", async || world.kept().is_empty()).await;
+    assert!(world.psc.report().await.unwrap().count("logout") > asked.count("logout"));
+    // Its end is one event, however many processes it took.
+    let traces = world.traces().await;
+    assert_eq!(kinds(&traces), ["CONNECT_SUCCESS", "DISCONNECT"]);
+    assert_eq!(traces[1]["reason"], Json::Null);
+}
+
+#[tokio::test]
+async fn renewed_tokens_are_what_the_next_process_revokes() {
+    let Some(mut world) = world().await else {
+        return;
+    };
     world.start().await;
     let mut software = world.software();
-    software.connect_as(EDITOR, PHYSICIAN).await;
-    world.stop().await;
-    assert_eq!(world.psc.report().await.unwrap().count("logout"), 1);
+    world.psc.set(json!({"apiTokenSeconds": 1})).await.unwrap();
+    software.connect_as(EDITOR, RADIOLOGIST).await;
+    let [kept] = &world.kept()[..] else {
+        panic!("one session, one file")
+    };
+    let before = std::fs::read(kept).unwrap();
+    world.psc.set(json!({"apiTokenSeconds": 600})).await.unwrap();
+    let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
+    assert_eq!(answer.status(), 200);
+    until("the new token is kept", async || {
+        std::fs::read(kept).unwrap() != before
+    })
+    .await;
+    let bearer = answer.json().await.unwrap()["headers"]["authorization"].clone();
+    let bearer = bearer.as_str().unwrap().to_owned();
+    let status = async || {
+        let identity = world.pki.organisation(EDITOR, "312345678900011").unwrap();
+        let client = Client::builder().ca(world.pki.ca_file()).identity(&identity);
+        let url = format!("{}/api/dmp/x", world.psc.api());
+        let asked = client.build().unwrap();
+        let asked = asked.get(&url).header("authorization", &bearer);
+        asked.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status().await, 200);
+    world.process.as_mut().unwrap().kill();
     world.start().await;
-    let traces = world.traces().await;
-    assert_eq!(
-        kinds(&traces),
-        ["CONNECT_SUCCESS", "CONNECT_SUCCESS", "DISCONNECT"]
-    );
-    assert_eq!(traces[2]["reason"], "stopped");
-    assert_eq!(world.trace_files().len(), 1);
+    until("the new token is revoked", async || status().await == 401).await;
+}
+
+#[tokio::test]
+async fn private_keys_of_the_proxy_are_encrypted_at_rest_with_its_own_passphrase() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    let phrase = world.folder.path().join("phrase");
+    std::fs::write(&phrase, "une phrase de passe\n").unwrap();
+    std::fs::set_permissions(&phrase, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut keys: Vec<PathBuf> = vec![world.folder.path().join("sessions.key")];
+    keys.push(world.config["listen"]["key_file"].as_str().unwrap().into());
+    for client in world.config["client"].as_array().unwrap() {
+        keys.push(client["key_file"].as_str().unwrap().into());
+    }
+    world.set("keys", "passphrase_file", text(&phrase));
+    // The first start makes the key of the sessions, encrypted; the others are in clear until they are converted.
+    world.start().await;
+    world.stop().await;
+    let in_clear = || {
+        let of = |key: &PathBuf| {
+            let content = std::fs::read(key).unwrap();
+            let sealed = content.starts_with(b"age-encryption.org/v1\n")
+                || content.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----");
+            !sealed
+        };
+        keys.iter().filter(|key| of(key)).count()
+    };
+    assert_eq!(in_clear(), keys.len() - 1);
+    let file = world.folder.path().join("proxy.toml");
+    let convert = |word: &str| {
+        let mut command = Command::new(binary().unwrap());
+        command.args(["keys", word, "--proxy", &text(&file)]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = convert("encrypt");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(in_clear(), 0, "{said}");
+    let (_, said) = convert("status");
+    assert_eq!(said.matches("chiffrée").count(), keys.len(), "{said}");
+
+    world.start().await;
+    let mut software = world.software();
+    let (status, body) = software.connect_as(EDITOR, RADIOLOGIST).await;
+    assert_eq!(status, 200, "{body}");
+    world.stop().await;
+
+    // Without the passphrase nothing starts, and why is said.
+    world.config.remove("keys");
+    std::fs::write(&file, toml::to_string(&world.config).unwrap()).unwrap();
+    let mut command = Command::new(binary().unwrap());
+    command.args(["proxy", "--config", &text(&file)]);
+    let refused = command.output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("keys.passphrase_file"), "{said}");
 }
 
 #[tokio::test]

@@ -1,26 +1,64 @@
 //! `drimbox keys`: private keys at rest.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
 use super::{ConfigFile, FAILURE, USAGE, load, refuse};
-use crate::keys::convert::{AtRest, all};
+use crate::config::{self, ConfigError};
+use crate::keys::Passphrase;
+use crate::keys::convert::{AtRest, KeyFile, all, all_of_proxy};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Keys {
     #[command(about = "Dire, pour chaque clé privée, si elle est chiffrée sur le disque")]
-    Status(ConfigFile),
+    Status(Whose),
     #[command(
         about = "Chiffrer toutes les clés avec la phrase de passe de [keys]",
         after_help = "Service arrêté de préférence. Une clé chiffrée se lit aussi par : openssl pkcs8 -in \
                       FICHIER ; les autres fichiers par : age -d FICHIER."
     )]
-    Encrypt(ConfigFile),
+    Encrypt(Whose),
     #[command(
         about = "Remettre toutes les clés en clair, pour changer de phrase de passe ou s'en passer"
     )]
-    Decrypt(ConfigFile),
+    Decrypt(Whose),
+}
+
+/// Whose keys.
+#[derive(Debug, clap::Args)]
+pub(super) struct Whose {
+    #[command(flatten)]
+    gateway: ConfigFile,
+    #[arg(
+        long,
+        value_name = "FICHIER",
+        num_args = 0..=1,
+        default_missing_value = config::DEFAULT_PROXY_FILE,
+        help = "Celles du proxy e-santé (drimbox proxy), et son fichier de configuration s'il est ailleurs"
+    )]
+    proxy: Option<PathBuf>,
+}
+
+impl Whose {
+    fn file(&self) -> &Path {
+        self.proxy.as_deref().unwrap_or(&self.gateway.path)
+    }
+
+    /// Every key there is, and the passphrase of `[keys]`.
+    fn keys(&self) -> Result<(Vec<KeyFile>, Option<Passphrase>), ConfigError> {
+        match &self.proxy {
+            Some(path) => {
+                let config = config::load_proxy(path)?;
+                Ok((all_of_proxy(&config), config.keys.passphrase))
+            }
+            None => {
+                let config = load(&self.gateway.path)?;
+                Ok((all(&config), config.keys.passphrase))
+            }
+        }
+    }
 }
 
 pub(super) fn execute(
@@ -28,9 +66,9 @@ pub(super) fn execute(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> std::io::Result<u8> {
-    let (Keys::Status(file) | Keys::Encrypt(file) | Keys::Decrypt(file)) = command;
-    let config = match load(&file.path) {
-        Ok(config) => config,
+    let (Keys::Status(whose) | Keys::Encrypt(whose) | Keys::Decrypt(whose)) = command;
+    let (keys, passphrase) = match whose.keys() {
+        Ok(found) => found,
         Err(error) => return refuse(&error, err),
     };
     let to = match command {
@@ -38,19 +76,18 @@ pub(super) fn execute(
         Keys::Encrypt(_) => Some(AtRest::Encrypted),
         Keys::Decrypt(_) => Some(AtRest::Clear),
     };
-    let passphrase = config.keys.passphrase.clone();
     if to.is_some() && passphrase.is_none() {
         writeln!(
             err,
             "{} : il n'y a pas de phrase de passe.\n  Remède : ajouter keys.passphrase_file (droits 600), ou \
              lancer cette commande avec le secret systemd « {} ».",
-            file.path.display(),
+            whose.file().display(),
             crate::keys::CREDENTIAL
         )?;
         return Ok(USAGE);
     }
     let mut failed = false;
-    for key in all(&config) {
+    for key in keys {
         let path = key.path.display();
         let word = |at_rest| match at_rest {
             AtRest::Clear => "en clair",

@@ -305,10 +305,14 @@ fn load(path: &Path) -> Result<Config, ConfigError> {
 }
 
 fn unlocked(config: Config) -> Config {
-    if let Some(passphrase) = config.keys.passphrase.clone() {
+    unlock(&config.keys);
+    config
+}
+
+fn unlock(keys: &config::Keys) {
+    if let Some(passphrase) = keys.passphrase.clone() {
         crate::keys::unlock(passphrase);
     }
-    config
 }
 
 fn code(ended: std::io::Result<u8>) -> ExitCode {
@@ -377,7 +381,10 @@ fn execute(
             Err(error) => refuse(&error, err),
         },
         Command::Proxy { path } => match config::load_proxy(&path) {
-            Ok(config) => until_stopped(service.proxy(config), err),
+            Ok(config) => {
+                unlock(&config.keys);
+                until_stopped(service.proxy(config), err)
+            }
             Err(error) => refuse(&error, err),
         },
         Command::Exams { what } => exams::execute(what, service, out, err),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::error::ConfigError;
+use super::keys::{self, Keys};
 use super::model::{Limits, Log, ServerIdentity};
 use super::psc::{PscEnvironment, SYSTEM_AUTHORITIES};
 use super::section::{Section, Source};
@@ -43,6 +44,12 @@ pub struct ProxyConfig {
     pub max_sessions: usize,
     /// Logins that wait for their user at once.
     pub max_pending: usize,
+    /// Folder of what is kept of sessions, sealed, to end them after a crash.
+    pub sessions_dir: PathBuf,
+    /// The key that seals them; made when it is not there.
+    pub sessions_key_file: PathBuf,
+    /// `[keys]`
+    pub keys: Keys,
     /// `[psc]`
     pub psc: ProxyPsc,
     /// `[traces]`
@@ -139,6 +146,8 @@ fn parse(text: &str, base: &Path) -> Result<ProxyConfig, Vec<Problem>> {
 }
 
 fn config(root: Section<'_>) -> Option<ProxyConfig> {
+    // First: private keys are opened with it.
+    let keys = keys::read(root.section("keys"));
     let log = read::log(root.section("log"));
     let limits = read::limits(root.section("limits"));
     let listen = root.section("listen");
@@ -166,6 +175,9 @@ fn config(root: Section<'_>) -> Option<ProxyConfig> {
     });
     let max_sessions = session.or("max_sessions", 1_000, |v| v.integer(1..=100_000));
     let max_pending = session.or("max_pending", 64, |v| v.integer(1..=10_000));
+    let state = Path::new("/var/lib/drimbox-proxy");
+    let sessions_dir = session.or("dir", state.join("sessions"), |v| v.path());
+    let sessions_key_file = session.or("key_file", state.join("sessions.key"), |v| v.path());
     session.finish();
     let psc = shared(root.section("psc"));
     let traces = traces(root.section("traces"));
@@ -198,6 +210,9 @@ fn config(root: Section<'_>) -> Option<ProxyConfig> {
         session_lifetime,
         max_sessions,
         max_pending,
+        sessions_dir,
+        sessions_key_file,
+        keys,
         psc: psc?,
         traces,
         clients: clients?,

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Passphrase, files, pem, record, store};
 use crate::certs::place::{Kept, all_places};
-use crate::config::Config;
+use crate::config::{Config, ProxyConfig};
 
 /// Files beside a key that hold one too: of a request under way, of an installation, of before.
 const BESIDE: [&str; 3] = ["nouvelle", "arrivant", "ancien"];
@@ -55,6 +55,27 @@ pub enum ConvertError {
     /// What it holds cannot be opened.
     #[error("{0}")]
     Record(#[from] record::RecordError),
+}
+
+/// The key files of a proxy e-santé that are there, in a stable order.
+#[must_use]
+pub fn all_of_proxy(config: &ProxyConfig) -> Vec<KeyFile> {
+    let clients = config.clients.iter().map(|client| &client.identity);
+    let identities = config.tls.iter().chain(clients);
+    let mut found: Vec<_> = identities
+        .map(|identity| KeyFile {
+            path: identity.key_file.clone(),
+            form: Form::Pem,
+        })
+        .collect();
+    found.push(KeyFile {
+        path: config.sessions_key_file.clone(),
+        form: Form::Record,
+    });
+    found.retain(|key| key.path.is_file());
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// The key files of a configuration that are there, in a stable order. Reads folders: blocks.

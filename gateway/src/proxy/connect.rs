@@ -16,6 +16,7 @@ use super::Proxy;
 use super::answers::{self, Metadata, Refusal};
 use super::clients::Client;
 use super::exchange::{self, ExchangeError};
+use super::farewells::Revocable;
 use super::sessions::{End, Opened, ProxySession};
 use super::traces::{Trace, Who};
 
@@ -289,7 +290,10 @@ async fn keep(
     );
     let session = Arc::new(session);
     let kept = match proxy.sessions.insert(Arc::clone(&session)) {
-        Ok(()) => proxy.trace(Trace::success(who, &session, now)).await,
+        Ok(()) => match proxy.keep(&session).await {
+            Ok(()) => proxy.trace(Trace::success(who, &session, now)).await,
+            Err(refusal) => Err(refusal),
+        },
         Err(_) => Err(Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "trop de sessions en cours : réessayer plus tard",
@@ -297,7 +301,10 @@ async fn keep(
     };
     if let Err(refusal) = kept {
         let _ = proxy.sessions.take(&session);
-        undo(proxy, client, session.take_tokens().await).await;
+        let tokens = session.tokens().await;
+        session.drop_tokens().await;
+        undo(proxy, client, tokens).await;
+        proxy.forget(&session.id).await;
         return Err(refusal);
     }
     Ok(session)
@@ -306,6 +313,10 @@ async fn keep(
 async fn undo(proxy: &Proxy, client: &Client, tokens: Vec<(String, super::sessions::ApiToken)>) {
     for (api, token) in tokens {
         if let Some(api) = proxy.apis.get(&api) {
+            let token = Revocable {
+                access: token.access,
+                refresh: token.refresh,
+            };
             exchange::revoke(client, api, &token).await;
         }
     }

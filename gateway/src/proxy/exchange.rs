@@ -15,6 +15,7 @@ use crate::config::ProxyApi;
 
 use super::answers::Refusal;
 use super::clients::Client;
+use super::farewells::Revocable;
 use super::sessions::{ApiToken, ProxySession};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -93,6 +94,13 @@ pub(super) async fn exchange(
     ask(client, api, &fields, now).await
 }
 
+/// A token to use now.
+pub(super) struct Usable {
+    pub(super) token: SecretString,
+    /// Whether it came just now: what is kept of the session is not true any more.
+    pub(super) is_new: bool,
+}
+
 /// The token to use now: the one at hand, a renewed one, or a newly exchanged one. `stale` says that the API did not
 /// take the one at hand.
 pub(super) async fn token_for(
@@ -101,7 +109,11 @@ pub(super) async fn token_for(
     session: &ProxySession,
     stale: Option<&SecretString>,
     now: UnixTime,
-) -> Result<SecretString, ExchangeError> {
+) -> Result<Usable, ExchangeError> {
+    let usable = |token: &SecretString, is_new| Usable {
+        token: token.clone(),
+        is_new,
+    };
     let place = session
         .token(&api.name)
         .ok_or_else(|| away(api, "closed"))?;
@@ -110,7 +122,7 @@ pub(super) async fn token_for(
     let token = held.as_ref().ok_or_else(|| away(api, "closed"))?;
     let refused = stale.is_some_and(|old| old.expose_secret() == token.access.expose_secret());
     if !refused && !token.is_due(now) {
-        return Ok(token.access.clone());
+        return Ok(usable(&token.access, false));
     }
     if let Some(refresh) = &token.refresh {
         let fields = [
@@ -119,30 +131,32 @@ pub(super) async fn token_for(
         ];
         match ask(client, api, &fields, now).await {
             Ok(renewed) => {
-                let access = renewed.access.clone();
+                let fresh = usable(&renewed.access, true);
                 *held = Some(renewed);
-                return Ok(access);
+                return Ok(fresh);
             }
             // The refresh token is over: the session at PSC gives another token to exchange.
             Err(ExchangeError::Refused { .. }) => {}
             Err(error) if refused || now >= token.expires_at => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, "a token of an API was not renewed yet");
-                return Ok(token.access.clone());
+                return Ok(usable(&token.access, false));
             }
         }
     }
     let subject = client.party.access_token(&session.psc).await?;
     let renewed = exchange(client, api, &subject, now).await?;
-    let access = renewed.access.clone();
+    let fresh = usable(&renewed.access, true);
     *held = Some(renewed);
-    Ok(access)
+    Ok(fresh)
 }
 
-/// Revokes a token where the API offers it; what fails is told in the log.
-pub(super) async fn revoke(client: &Client, api: &ProxyApi, token: &ApiToken) {
+/// Revokes a token where the API offers it; what fails is told in the log. `false` when the API could not be asked, or
+/// could not answer: it should be asked again.
+pub(super) async fn revoke(client: &Client, api: &ProxyApi, token: &Revocable) -> bool {
+    let mut told = true;
     let Some(url) = &api.revocation_url else {
-        return;
+        return told;
     };
     let both = [
         Some((&token.access, "access_token")),
@@ -153,11 +167,16 @@ pub(super) async fn revoke(client: &Client, api: &ProxyApi, token: &ApiToken) {
         match post(client, url, &fields, api.timeout).await {
             Ok(answer) if answer.status.is_success() => {}
             Ok(answer) => {
+                told &= !answer.status.is_server_error();
                 tracing::warn!(api = api.name, status = %answer.status, "a token was not revoked");
             }
-            Err(error) => tracing::warn!(api = api.name, %error, "a token was not revoked"),
+            Err(error) => {
+                told = false;
+                tracing::warn!(api = api.name, %error, "a token was not revoked");
+            }
         }
     }
+    told
 }
 
 async fn ask(

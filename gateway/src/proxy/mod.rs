@@ -10,6 +10,7 @@ mod answers;
 mod clients;
 mod connect;
 mod exchange;
+mod farewells;
 mod health;
 mod send;
 mod sessions;
@@ -25,6 +26,8 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::{any, delete, get, post};
 use http::StatusCode;
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use psc_auth::{Clock, SystemClock, UnixTime};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
@@ -39,11 +42,18 @@ use crate::{notify, telemetry};
 
 use answers::Refusal;
 use clients::Client;
+use farewells::{Farewell, Folder};
 use sessions::{End, ProxySession, Sessions};
 use traces::{Traces, TracesError};
 
 /// How often sessions are looked at for their end.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// Pause before somebody who could not be told of the end of a session is told again.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// Sessions of before that are ended at the same time.
+const FAREWELLS_AT_ONCE: usize = 8;
 
 /// Time for the logouts of all sessions when the proxy stops.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -69,6 +79,7 @@ pub async fn serve(config: ProxyConfig) -> anyhow::Result<()> {
     tokio::spawn(metrics.clone().upkeep());
     let mut behind = tokio::task::JoinSet::new();
     behind.spawn(Arc::clone(&proxy).sweep(background.clone()));
+    behind.spawn(Arc::clone(&proxy).finish(background.clone()));
     for client in proxy.clients.values() {
         let hangup = signal(SignalKind::hangup())?;
         behind.spawn(Arc::clone(client).follow_certificate(hangup, background.clone()));
@@ -106,6 +117,10 @@ struct Proxy {
     clients: HashMap<String, Arc<Client>>,
     apis: HashMap<String, Arc<ProxyApi>>,
     sessions: Sessions,
+    /// What a process after this one needs to end them.
+    kept: Folder,
+    /// Sessions that are over, and of whose end somebody could not be told yet.
+    unfinished: Mutex<Vec<Farewell>>,
     traces: Arc<Traces>,
     serve_traces: bool,
     /// Logins that wait for their user.
@@ -128,8 +143,19 @@ impl Proxy {
         }
         let settings = config.traces.clone();
         let traces = tokio::task::spawn_blocking(move || Traces::open(&settings)).await??;
+        let (dir, key) = (config.sessions_dir.clone(), config.sessions_key_file.clone());
+        let opened = tokio::task::spawn_blocking(move || Folder::open(&dir, &key)).await?;
+        let (kept, left) = opened?;
+        if !left.is_empty() {
+            tracing::warn!(
+                sessions = left.len(),
+                "a process before this one left sessions open: they are ended now"
+            );
+        }
         let apis = config.apis.iter();
         Ok(Self {
+            kept,
+            unfinished: Mutex::new(left),
             clients,
             apis: apis
                 .map(|api| (api.name.clone(), Arc::new(api.clone())))
@@ -168,22 +194,122 @@ impl Proxy {
 
     /// Ends a session that was taken out of the table: trace, logout at PSC, revocation at the APIs.
     async fn end(&self, session: &ProxySession, end: End) {
+        // Nothing is written any more by who still uses it.
+        *session.over.lock().await = true;
+        let mut farewell = Farewell::of(session).await;
+        session.drop_tokens().await;
+        self.trace_end(&mut farewell, end).await;
+        if self.tell(&farewell, Some(session.psc.clone())).await {
+            self.forget(&farewell.id).await;
+        } else {
+            self.tell_again(farewell).await;
+        }
+    }
+
+    async fn trace_end(&self, farewell: &mut Farewell, end: End) {
         metrics::counter!("drimbox_proxy_sessions_ended_total", "cause" => end.as_str())
             .increment(1);
-        let trace = traces::Trace::disconnect(session, end, self.now());
-        if let Err(refusal) = self.trace(trace).await {
-            tracing::error!("the end of a session is not traced: {}", refusal.message());
-        }
-        let Some(client) = self.clients.get(&session.client_id) else {
-            return;
-        };
-        for (api, token) in session.take_tokens().await {
-            if let Some(api) = self.apis.get(&api) {
-                exchange::revoke(client, api, &token).await;
+        let trace = traces::Trace::disconnect(farewell, end, self.now());
+        match self.trace(trace).await {
+            Ok(()) => farewell.traced = true,
+            Err(refusal) => {
+                tracing::error!("the end of a session is not traced: {}", refusal.message());
             }
         }
-        if let Err(error) = client.party.logout(&session.psc).await {
+    }
+
+    /// Tells the APIs and PSC of the end of a session; `false` when one of them could not be told.
+    async fn tell(&self, farewell: &Farewell, psc: Option<psc_auth::Session>) -> bool {
+        let Some(client) = self.clients.get(&farewell.client_id) else {
+            tracing::warn!(
+                client = farewell.client_id,
+                "a session of a client that is not in the configuration any more: nobody is told of its end"
+            );
+            return true;
+        };
+        let mut told = true;
+        for (api, token) in &farewell.tokens {
+            if let Some(api) = self.apis.get(api) {
+                told &= exchange::revoke(client, api, token).await;
+            }
+        }
+        if let Some(psc) = psc
+            && let Err(error) = client.party.logout(&psc).await
+        {
+            told &= !error.is_temporary();
             tracing::warn!(%error, remedy = error.remedy(), "a session is over here, but Pro Santé Connect could not be told");
+        }
+        told
+    }
+
+    /// Has somebody told later, by this process or the next.
+    async fn tell_again(&self, farewell: Farewell) {
+        if let Err(error) = self.kept.write(&farewell).await {
+            tracing::error!(%error, "the end of a session is told by this process, or never");
+        }
+        self.unfinished.lock().push(farewell);
+    }
+
+    /// Ends what a process before left, and tells those again who could not be told, until `stop`.
+    async fn finish(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                // What is under way is on disk until it is done.
+                () = stop.cancelled() => return,
+                () = self.finish_all() => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(TELL_AGAIN) => {}
+            }
+        }
+    }
+
+    async fn finish_all(&self) {
+        let left = std::mem::take(&mut *self.unfinished.lock());
+        let ends = left.into_iter().map(|farewell| self.finish_one(farewell));
+        let ends = futures_util::stream::iter(ends).buffer_unordered(FAREWELLS_AT_ONCE);
+        ends.collect::<()>().await;
+    }
+
+    async fn finish_one(&self, mut farewell: Farewell) {
+        if !farewell.traced {
+            self.trace_end(&mut farewell, End::Interrupted).await;
+        }
+        let told = self.tell(&farewell, farewell.psc()).await;
+        // Later than that nothing of it is good for anything at PSC.
+        let over = self.now() >= farewell.ends_at;
+        if told || over {
+            if !told {
+                tracing::warn!("nobody could be told of the end of a session before its time was over");
+            }
+            self.forget(&farewell.id).await;
+        } else {
+            self.tell_again(farewell).await;
+        }
+    }
+
+    /// Keeps a new session on disk: one that could not be ended after a crash is not opened.
+    async fn keep(&self, session: &ProxySession) -> Result<(), Refusal> {
+        self.kept.keep(session).await.map_err(|error| {
+            tracing::error!(%error, "a session could not be written to disk: it is not opened");
+            Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "les sessions ne peuvent pas être écrites : prévenir l'exploitant du proxy",
+            )
+        })
+    }
+
+    /// Keeps a session whose tokens changed.
+    async fn remember(&self, session: &ProxySession) {
+        if let Err(error) = self.kept.keep(session).await {
+            tracing::warn!(%error, "after a crash, renewed tokens of a session would not be revoked");
+        }
+    }
+
+    async fn forget(&self, id: &str) {
+        if let Err(error) = self.kept.forget(id).await {
+            tracing::warn!(%error, "a session that is over is still on disk, and is ended again at the next start");
         }
     }
 
@@ -200,7 +326,8 @@ impl Proxy {
         }
     }
 
-    /// Sessions live in memory alone: at the stop all of them end.
+    /// No session outlives its process: at the stop all of them end. Whom time did not allow to be told is told by
+    /// the next process.
     async fn end_all(&self) {
         let farewells = self.sessions.take_all();
         let ends = farewells

@@ -163,7 +163,14 @@ async fn token(
 ) -> Result<SecretString, Refusal> {
     let outcome = exchange::token_for(client, api, session, stale, proxy.now()).await;
     let error = match outcome {
-        Ok(token) => return Ok(token),
+        Ok(usable) => {
+            if usable.is_new {
+                // The request does not wait for the disk, nor for another API that is slow to renew.
+                let (proxy, session) = (Arc::clone(proxy), Arc::clone(session));
+                tokio::spawn(async move { proxy.remember(&session).await });
+            }
+            return Ok(usable.token);
+        }
         Err(error) => error,
     };
     tracing::warn!(client = client.id, %error, "there is no token for a request");

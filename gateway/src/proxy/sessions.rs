@@ -1,4 +1,5 @@
-//! Sessions of the proxy: which professional, by which client, with which tokens, until when. In memory alone.
+//! Sessions of the proxy: which professional, by which client, with which tokens, until when. They serve from memory;
+//! what is on disk ([`farewells`](super::farewells)) is there to end them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ pub(super) enum End {
     Abandoned,
     /// The proxy stops.
     Stopped,
+    /// The process that had it is gone.
+    Interrupted,
 }
 
 impl End {
@@ -35,6 +38,7 @@ impl End {
             Self::Refused => "refused",
             Self::Abandoned => "abandoned",
             Self::Stopped => "stopped",
+            Self::Interrupted => "interrupted",
         }
     }
 }
@@ -51,6 +55,8 @@ pub(super) struct ProxySession {
     pub(super) opened: Opened,
     pub(super) ends_at: UnixTime,
     tokens: HashMap<String, tokio::sync::Mutex<Option<ApiToken>>>,
+    /// Whether it is being ended; held while it is written to disk.
+    pub(super) over: tokio::sync::Mutex<bool>,
 }
 
 /// From where a session was opened, for the traces; it is served to the same certificate only.
@@ -102,6 +108,7 @@ impl ProxySession {
             tokens: tokens
                 .map(|(api, token)| (api, tokio::sync::Mutex::new(Some(token))))
                 .collect(),
+            over: tokio::sync::Mutex::default(),
         }
     }
 
@@ -110,15 +117,22 @@ impl ProxySession {
         self.tokens.get(api)
     }
 
-    /// Forgets every token, and gives them to whoever revokes them.
-    pub(super) async fn take_tokens(&self) -> Vec<(String, ApiToken)> {
+    /// Every token, as it is now.
+    pub(super) async fn tokens(&self) -> Vec<(String, ApiToken)> {
         let mut all = Vec::new();
         for (api, place) in &self.tokens {
-            if let Some(token) = place.lock().await.take() {
-                all.push((api.clone(), token));
+            if let Some(token) = &*place.lock().await {
+                all.push((api.clone(), token.clone()));
             }
         }
         all
+    }
+
+    /// Forgets every token.
+    pub(super) async fn drop_tokens(&self) {
+        for place in self.tokens.values() {
+            place.lock().await.take();
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use url::form_urlencoded;
 
 use crate::config::ProxyTraces;
 
+use super::farewells::Farewell;
 use super::sessions::{End, ProxySession};
 
 /// Traces in one answer; the newest are given.
@@ -133,17 +134,19 @@ impl Trace {
         }
     }
 
-    pub(super) fn disconnect(session: &ProxySession, end: End, now: UnixTime) -> Self {
+    pub(super) fn disconnect(session: &Farewell, end: End, now: UnixTime) -> Self {
         let who = Who {
             client_id: session.client_id.clone(),
             national_id: session.national_id.clone(),
-            dn: session.opened.dn.clone(),
-            remote: session.opened.remote,
+            dn: session.dn.clone(),
+            remote: session.remote,
         };
         let reason = Some(end).filter(|end| *end != End::Asked);
         Self {
             reason: reason.map(|end| end.as_str().to_owned()),
-            ..Self::new(Kind::Disconnect, &who, Some(session), now)
+            session: Some(session.id.clone()),
+            session_state: session.state.clone(),
+            ..Self::new(Kind::Disconnect, &who, None, now)
         }
     }
 }
