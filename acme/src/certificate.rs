@@ -106,12 +106,13 @@ impl Issued {
         Ok(chain)
     }
 
-    /// The private key.
+    /// The private key, wiped from memory when it is dropped.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn key(&self) -> Result<PrivateKeyDer<'static>, NotUsable> {
-        PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|_| NotUsable::Key)
+    pub fn key(&self) -> Result<Zeroizing<PrivateKeyDer<'static>>, NotUsable> {
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes());
+        key.map(Zeroizing::new).map_err(|_| NotUsable::Key)
     }
 
     /// Checks that it may be put in service for `name` at `now`: that name and no other, the key that goes with it,
@@ -133,8 +134,8 @@ impl Issued {
                     found,
                 });
             }
-            let key = KeyPair::from_pem(&self.key_pem).map_err(|_| NotUsable::Key)?;
-            let public = rcgen::PublicKeyData::subject_public_key_info(&key);
+            let key = key_pair(&self.key_pem).map_err(|_| NotUsable::Key)?;
+            let public = rcgen::PublicKeyData::subject_public_key_info(&*key);
             if leaf.public_key().raw != public {
                 return Err(NotUsable::Key);
             }
@@ -149,19 +150,25 @@ impl Issued {
 
 /// A new private key, PKCS#8 PEM. Takes up to a second for RSA.
 pub(crate) fn new_key(kind: KeyType) -> Result<Zeroizing<String>, rcgen::Error> {
-    let key = match kind {
+    let key = Zeroizing::new(match kind {
         KeyType::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?,
         KeyType::Rsa2048 => KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256)?,
-    };
+    });
     Ok(Zeroizing::new(key.serialize_pem()))
+}
+
+fn key_pair(pem: &str) -> Result<Zeroizing<KeyPair>, rcgen::Error> {
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes());
+    let key = Zeroizing::new(key.map_err(|_| rcgen::Error::CouldNotParseKeyPair)?);
+    KeyPair::try_from(&*key).map(Zeroizing::new)
 }
 
 /// The request for a certificate (RFC 2986): the name as the only dNSName, an empty subject.
 pub(crate) fn request(name: &DnsName, key_pem: &str) -> Result<Vec<u8>, rcgen::Error> {
-    let key = KeyPair::from_pem(key_pem)?;
+    let key = key_pair(key_pem)?;
     let mut params = CertificateParams::new(vec![name.as_str().to_owned()])?;
     params.distinguished_name = DistinguishedName::new();
-    Ok(params.serialize_request(&key)?.der().to_vec())
+    Ok(params.serialize_request(&*key)?.der().to_vec())
 }
 
 /// The common name of the issuer of a chain's last certificate.

@@ -593,7 +593,6 @@ async fn who_could_not_be_told_of_the_end_of_a_session_is_told_by_a_later_proces
     let answer = software.ask(Method::DELETE, "/disconnect", "").await;
     assert_eq!(answer.status(), 200);
     assert_eq!(world.kept().len(), 1, "somebody is still to be told");
-    let asked = world.psc.report().await.unwrap();
     for _ in 0..2 {
         world.process.as_mut().unwrap().kill();
         let before = world.psc.report().await.unwrap().count("logout");
@@ -608,7 +607,8 @@ async fn who_could_not_be_told_of_the_end_of_a_session_is_told_by_a_later_proces
     world.psc.reset().await.unwrap();
     world.start().await;
     until("nothing of it is left", async || world.kept().is_empty()).await;
-    assert!(world.psc.report().await.unwrap().count("logout") > asked.count("logout"));
+    let report = world.psc.report().await.unwrap();
+    assert_eq!((report.count("logout"), report.count("apiRevocation")), (1, 4));
     // Its end is one event, however many processes it took.
     let traces = world.traces().await;
     assert_eq!(kinds(&traces), ["CONNECT_SUCCESS", "DISCONNECT"]);
@@ -637,10 +637,16 @@ async fn renewed_tokens_are_what_the_next_process_revokes() {
     .await;
     let bearer = answer.json().await.unwrap()["headers"]["authorization"].clone();
     let bearer = bearer.as_str().unwrap().to_owned();
+    let editor = &world.config["client"][0];
+    let path = |key: &str| PathBuf::from(editor[key].as_str().unwrap());
+    let identity = Identity {
+        certificate_file: path("certificate_file"),
+        key_file: path("key_file"),
+    };
+    let url = format!("{}/api/dmp/x", world.psc.api());
+    let ca = world.pki.ca_file().to_owned();
     let status = async || {
-        let identity = world.pki.organisation(EDITOR, "312345678900011").unwrap();
-        let client = Client::builder().ca(world.pki.ca_file()).identity(&identity);
-        let url = format!("{}/api/dmp/x", world.psc.api());
+        let client = Client::builder().ca(&ca).identity(&identity);
         let asked = client.build().unwrap();
         let asked = asked.get(&url).header("authorization", &bearer);
         asked.send().await.unwrap().status().as_u16()

@@ -126,13 +126,14 @@ impl TransportError {
 /// The ORG_AUTH_CLI certificate with its chain, and its key.
 pub struct ClientIdentity {
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    key: Zeroizing<PrivateKeyDer<'static>>,
 }
 
 impl ClientIdentity {
     /// The certificate first, then its intermediates.
     #[must_use]
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        let key = Zeroizing::new(key);
         Self { chain, key }
     }
 }
@@ -303,7 +304,7 @@ impl Pool {
         };
         let config = match identity {
             Some(identity) => config
-                .with_client_auth_cert(identity.chain, identity.key)
+                .with_client_auth_cert(identity.chain, identity.key.clone_key())
                 .map_err(TransportSetupError::Identity)?,
             None => config.with_no_client_auth(),
         };

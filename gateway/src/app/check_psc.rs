@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use psc_auth::{Endpoint, ErrorCode, Provider, PscError, TransportError};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroize as _;
 
 use super::psc;
 use crate::certs::place::places;
@@ -51,9 +52,10 @@ fn holder(psc: &Psc) -> Verdict {
             "remplacer ce fichier",
         )
     };
-    let Ok((chain, _)) = net::tls::read_identity(&psc.identity) else {
+    let Ok((chain, mut key)) = net::tls::read_identity(&psc.identity) else {
         return unreadable();
     };
+    key.zeroize();
     let Some(Ok((_, certificate))) = chain.first().map(|first| X509Certificate::from_der(first))
     else {
         return unreadable();

@@ -8,8 +8,10 @@ use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12ImportPolicy};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
 
-use crate::keys::{self, pem::KeyError};
+use crate::keys;
+use crate::keys::pem::{KeyError, Secret};
 
 /// Bytes of a file.
 pub const MAX_BYTES: usize = 4 << 20;
@@ -22,7 +24,7 @@ pub struct Content {
     /// Its certificates, in its order.
     pub certificates: Vec<CertificateDer<'static>>,
     /// Its private keys.
-    pub keys: Vec<PrivateKeyDer<'static>>,
+    pub keys: Vec<Secret>,
 }
 
 /// Why a file cannot be used. The texts are for the administrator.
@@ -105,7 +107,8 @@ fn pem(bytes: &[u8], password: Option<&str>) -> Result<Option<Content>, Containe
         content.certificates.push(certificate);
     }
     for key in PrivateKeyDer::pem_slice_iter(bytes).take(2) {
-        content.keys.push(key.map_err(|_| ContainerError::Unknown)?);
+        let key = key.map_err(|_| ContainerError::Unknown)?;
+        content.keys.push(Zeroizing::new(key));
     }
     if content.certificates.is_empty()
         && let Some(der) =
@@ -154,7 +157,7 @@ fn pkcs12(bytes: &[u8], password: Option<&str>) -> Result<Content, ContainerErro
         match entry {
             KeyStoreEntry::PrivateKeyChain(chain) => {
                 let key = PrivatePkcs8KeyDer::from(chain.key().as_der().to_vec());
-                content.keys.push(key.into());
+                content.keys.push(Zeroizing::new(key.into()));
                 let chain = chain.certs().iter();
                 content
                     .certificates

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use super::facts::Facts;
@@ -14,7 +14,8 @@ use super::place::{Holder, Kept, Place, Role, all_places};
 use super::presented::{self, Presented};
 use super::request::pending_key;
 use crate::config::{Config, ServerIdentity};
-use crate::keys::{self, files, pem::KeyError};
+use crate::keys::pem::{KeyError, Secret};
+use crate::keys::{self, files};
 use crate::net;
 use crate::trust::{Standing, Trust, TrustRefusal};
 
@@ -156,7 +157,7 @@ pub fn examine(place: Place, trust: Option<&Trust>, now: OffsetDateTime) -> Entr
     if keys::passphrase().is_some() && !is_encrypted(&entry.place) {
         entry.findings.push(Finding::KeyInClear);
     }
-    if CertifiedKey::from_der(certificates.clone(), key, &net::tls::provider()).is_err() {
+    if CertifiedKey::from_der(certificates.clone(), key.clone_key(), &net::tls::provider()).is_err() {
         entry.findings.push(Finding::KeyMismatch);
     }
     let (role, host) = (entry.place.role, entry.place.host.clone());
@@ -252,7 +253,7 @@ pub fn dates(own: &Facts, role: Role, now: OffsetDateTime) -> Option<Finding> {
     late.then_some(Finding::Expiring { days, urgent })
 }
 
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+type Identity = (Vec<CertificateDer<'static>>, Secret);
 
 fn read(place: &Place) -> Result<Identity, Finding> {
     match place.kept {

@@ -193,10 +193,11 @@ pub fn make(
         (true, true) => {
             let text = files::read(&pending).map_err(file)?;
             let key = keys::pem::read(&text, keys::passphrase().as_ref());
-            KeyPair::try_from(&key.map_err(unusable)?)?
+            KeyPair::try_from(&*key.map_err(unusable)?)?
         }
         (false, false) => generate(kind)?,
     };
+    let key = zeroize::Zeroizing::new(key);
     let request = encode(subject, &key)?;
     if !again {
         let der = zeroize::Zeroizing::new(key.serialize_der());

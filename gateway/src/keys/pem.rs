@@ -1,4 +1,6 @@
 //! A private key in PEM: PKCS#8, PKCS#1, SEC1 in clear, or PKCS#8 encrypted (RFC 5958 §3).
+//!
+//! The text is decoded here: the reader of rustls-pki-types leaves the base64 of a key behind in memory.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +10,9 @@ use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::{EncryptionScheme as Cipher, Kdf, Parameters, Salt, ScryptParams};
 use pkcs8::spki::AlgorithmIdentifierRef;
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
-use rustls_pki_types::pem::{Error as PemError, PemObject as _};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{
+    PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+};
 use zeroize::Zeroizing;
 
 use super::Passphrase;
@@ -64,28 +67,42 @@ pub fn is_encrypted(text: &[u8]) -> bool {
     has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
 }
 
+/// A private key, wiped from memory when it is dropped. What rustls is given of it ([`PrivateKeyDer::clone_key`]),
+/// rustls wipes.
+pub type Secret = Zeroizing<PrivateKeyDer<'static>>;
+
 /// The first private key of a text.
 ///
 /// # Errors
 /// [`KeyError`].
-pub fn read(
-    text: &[u8],
-    passphrase: Option<&Passphrase>,
-) -> Result<PrivateKeyDer<'static>, KeyError> {
+pub fn read(text: &[u8], passphrase: Option<&Passphrase>) -> Result<Secret, KeyError> {
     if is_encrypted(text) {
         return read_with(text, passphrase.map(Passphrase::expose));
     }
-    PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
-        PemError::NoItemsFound => KeyError::Missing,
-        error => KeyError::Damaged(error.to_string()),
-    })
+    // RFC 7468 §10; PKCS#1 and SEC1 as OpenSSL writes them.
+    let labels: [(&str, fn(Vec<u8>) -> PrivateKeyDer<'static>); 3] = [
+        ("PRIVATE KEY", |der| PrivatePkcs8KeyDer::from(der).into()),
+        ("RSA PRIVATE KEY", |der| PrivatePkcs1KeyDer::from(der).into()),
+        ("EC PRIVATE KEY", |der| PrivateSec1KeyDer::from(der).into()),
+    ];
+    let begins = |label: &str| {
+        let marker = format!("-----BEGIN {label}-----");
+        memchr::memmem::find(text, marker.as_bytes())
+    };
+    let found = labels
+        .into_iter()
+        .filter_map(|(label, key)| Some((begins(label)?, label, key)));
+    let (_, label, key) = found.min_by_key(|found| found.0).ok_or(KeyError::Missing)?;
+    let mut der = section(text, label)
+        .ok_or_else(|| KeyError::Damaged(format!("the section {label} cannot be read")))?;
+    Ok(Zeroizing::new(key(std::mem::take(&mut *der))))
 }
 
 /// The encrypted key of a text, with any secret.
 pub(crate) fn read_with(
     text: &[u8],
     secret: Option<&str>,
-) -> Result<PrivateKeyDer<'static>, KeyError> {
+) -> Result<Secret, KeyError> {
     let Some(sealed) = section(text, ENCRYPTED) else {
         return Err(KeyError::OldForm);
     };
@@ -110,14 +127,15 @@ pub(crate) fn read_with(
     if !is_bearable {
         return Err(KeyError::OldForm);
     }
-    let clear = match scheme.decrypt(secret, sealed.encrypted_data.as_bytes()) {
+    let mut clear = match scheme.decrypt(secret, sealed.encrypted_data.as_bytes()) {
         Ok(clear) => Zeroizing::new(clear),
         Err(pkcs8::pkcs5::Error::UnsupportedAlgorithm { .. }) => return Err(KeyError::OldForm),
         Err(_) => return Err(KeyError::WrongPassphrase),
     };
     // One wrong passphrase in some hundred leaves a padding that is right by chance.
     PrivateKeyInfoRef::from_der(&clear).map_err(|_| KeyError::WrongPassphrase)?;
-    Ok(PrivatePkcs8KeyDer::from(clear.to_vec()).into())
+    let key = PrivatePkcs8KeyDer::from(std::mem::take(&mut *clear));
+    Ok(Zeroizing::new(key.into()))
 }
 
 /// A private key as PEM: encrypted with a passphrase, in clear without any.
@@ -217,7 +235,10 @@ pub(crate) fn section(text: &[u8], label: &str) -> Option<Zeroizing<Vec<u8>>> {
     let text = std::str::from_utf8(text).ok()?;
     let (_, after) = text.split_once(&format!("-----BEGIN {label}-----"))?;
     let (body, _) = after.split_once(&format!("-----END {label}-----"))?;
-    let body: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
+    // The whole capacity at once: no copy of a key stays behind in a reallocation.
+    let mut plain = Zeroizing::new(String::with_capacity(body.len()));
+    plain.extend(body.split_ascii_whitespace());
+    let body = plain;
     STANDARD.decode(body.as_bytes()).ok().map(Zeroizing::new)
 }
 

@@ -232,7 +232,8 @@ fn mismatch(identity: &ServerIdentity, source: rustls::Error) -> TlsError {
     }
 }
 
-/// A certificate chain and its key from their files.
+/// A certificate chain and its key from their files. The key is for rustls, which wipes it from memory
+/// (`KeyProvider::load_private_key` of both providers).
 ///
 /// # Errors
 /// [`TlsError`] when a file cannot be read, is not PEM, or the key is readable by others.
@@ -286,7 +287,8 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             mode,
         });
     }
-    keys::pem::read(&text, keys::passphrase().as_ref()).map_err(|source| match source {
+    let key = keys::pem::read(&text, keys::passphrase().as_ref());
+    let key = key.map_err(|source| match source {
         KeyError::Missing => TlsError::NoKey {
             path: path.to_owned(),
         },
@@ -294,7 +296,8 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             path: path.to_owned(),
             source,
         },
-    })
+    })?;
+    Ok(key.clone_key())
 }
 
 /// The content and the permission bits of one and the same open file.
@@ -310,7 +313,9 @@ fn read_pem(path: &Path) -> Result<(zeroize::Zeroizing<Vec<u8>>, u32), TlsError>
             path: path.to_owned(),
         });
     }
-    let mut text = zeroize::Zeroizing::new(Vec::new());
+    // The whole capacity at once: no copy of a key stays behind in a reallocation.
+    let room = usize::try_from(metadata.size()).unwrap_or(0) + 1;
+    let mut text = zeroize::Zeroizing::new(Vec::with_capacity(room));
     io::Read::read_to_end(&mut io::Read::take(file, MAX_PEM_BYTES), &mut text)
         .map_err(unreadable)?;
     Ok((text, metadata.permissions().mode() & 0o777))

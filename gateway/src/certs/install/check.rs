@@ -1,7 +1,8 @@
 //! Whether a certificate that arrived fits its place: each thing that does not has a refusal of its own.
 
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 use super::trial::trial;
 use super::{Allowed, Candidate, InstallError, belongs, current, key_of};
@@ -10,6 +11,7 @@ use crate::certs::facts::Facts;
 use crate::certs::inventory::{Finding, Severity, dates, holder};
 use crate::certs::place::{Place, Role};
 use crate::certs::request::pending_key;
+use crate::keys::pem::Secret;
 use crate::trust::{Standing, Trust};
 
 /// What a certificate is judged against, besides its place.
@@ -42,8 +44,9 @@ pub fn check(
         .certificates
         .iter()
         .find_map(|leaf| {
-            let fits = |key: &&PrivateKeyDer<'static>| belongs(leaf, key);
-            Some((leaf.clone(), keys.iter().find(fits)?.clone_key()))
+            let fits = |key: &&Secret| belongs(leaf, key);
+            let key = keys.iter().find(fits)?.clone_key();
+            Some((leaf.clone(), Zeroizing::new(key)))
         })
         .ok_or(InstallError::NoKey)?;
     let facts = Facts::of(&leaf).map_err(|_| InstallError::NoKey)?;

@@ -19,7 +19,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::facts::Facts;
 use crate::config::ServerIdentity;
-use crate::keys::{self, files, pem::KeyError};
+use crate::keys::pem::{KeyError, Secret};
+use crate::keys::{self, files};
 use crate::net;
 pub use check::{Context, check};
 pub use swap::{recover, rollback, swap};
@@ -129,7 +130,7 @@ pub struct Allowed {
 #[derive(Debug)]
 pub struct Candidate {
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    key: Secret,
     /// What it says.
     pub facts: Facts,
 }
@@ -142,7 +143,7 @@ fn failed(path: &Path, source: io::Error) -> InstallError {
 }
 
 /// The key of a file that is there and opens.
-fn key_of(file: &Path) -> Option<PrivateKeyDer<'static>> {
+fn key_of(file: &Path) -> Option<Secret> {
     keys::pem::read(&files::read(file).ok()?, keys::passphrase().as_ref()).ok()
 }
 

@@ -61,7 +61,7 @@ fn content(profile: &Profile<'_>) -> Content {
     let key = KeyPair::generate().unwrap();
     Content {
         certificates: chain_for(profile, &key),
-        keys: vec![PrivateKeyDer::try_from(key.serialize_der()).unwrap()],
+        keys: vec![PrivateKeyDer::try_from(key.serialize_der()).unwrap().into()],
     }
 }
 
@@ -199,7 +199,7 @@ fn a_key_or_certificate_of_another_place_is_refused() {
     let other = a_box(&profile());
     let key = KeyPair::generate().unwrap();
     let certificates = chain_for(&longer(), &key);
-    let keys = vec![PrivateKeyDer::try_from(key.serialize_der()).unwrap()];
+    let keys = vec![PrivateKeyDer::try_from(key.serialize_der()).unwrap().into()];
     files::write_new(
         &other.place.identity.key_file,
         key.serialize_pem().as_bytes(),

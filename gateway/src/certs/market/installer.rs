@@ -103,7 +103,7 @@ fn tried(host: &str, issued: &Issued, now: UnixTime) -> Result<CertifiedKey, Ins
     let unreadable = |error: acme::NotUsable| InstallError(error.to_string());
     let chain = issued.chain().map_err(unreadable)?;
     let key = issued.key().map_err(unreadable)?;
-    let certificate = CertifiedKey::from_der(chain, key, &provider())
+    let certificate = CertifiedKey::from_der(chain, key.clone_key(), &provider())
         .map_err(|error| InstallError(format!("certificate and key do not fit: {error}")))?;
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
     if usable(&certificate, host, at).is_ok() {
