@@ -3,6 +3,7 @@
 mod acme;
 mod alerts;
 mod check;
+mod check_dmp;
 mod check_psc;
 mod credentials;
 mod exams;
@@ -181,6 +182,11 @@ impl Service for App {
     ) -> Result<Fetched, FetchError> {
         tls::install_provider();
         fetch::fetch(config, fetch, progress).await
+    }
+
+    async fn check_dmp(&self, config: &Config) -> Vec<Verdict> {
+        tls::install_provider();
+        check_dmp::dmp(config).await
     }
 
     async fn check_psc(&self, config: &Config) -> Vec<Verdict> {

@@ -71,6 +71,9 @@ pub trait Service {
     /// Tries Pro Santé Connect step by step, as `[psc]` has it.
     fn check_psc(&self, config: &Config) -> impl Future<Output = Vec<Verdict>>;
 
+    /// Tries the certificate of each structure in a handshake with the DMP; sends nothing else.
+    fn check_dmp(&self, config: &Config) -> impl Future<Output = Vec<Verdict>>;
+
     /// Runs the proxy e-santé until it is told to stop.
     ///
     /// # Errors
@@ -256,6 +259,10 @@ enum Check {
         #[command(flatten)]
         config: ConfigFile,
     },
+    #[command(
+        about = "Contrôler l'accès au DMP : une négociation TLS par structure, et le certificat qu'il présente"
+    )]
+    Dmp(ConfigFile),
     #[command(about = "Contrôler Pro Santé Connect : certificat, adresses, clés, jetons, horloge")]
     Psc(ConfigFile),
 }
@@ -358,6 +365,12 @@ fn execute(
             Ok(config) => check_acme(&config, service, out),
             Err(error) => refuse(&error, err),
         },
+        Command::Check {
+            what: Check::Dmp(ConfigFile { path }),
+        } => match load(&path) {
+            Ok(config) => check_dmp(&config, service, out),
+            Err(error) => refuse(&error, err),
+        },
         Command::Fetch {
             fetch,
             config: ConfigFile { path },
@@ -447,6 +460,17 @@ fn check_acme(
     let runtime = runtime.enable_all().build()?;
     writeln!(out, "Certificats publics")?;
     report(&runtime.block_on(service.check_acme(config)), out)
+}
+
+fn check_dmp(
+    config: &Config,
+    service: &impl Service,
+    out: &mut impl Write,
+) -> std::io::Result<u8> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build()?;
+    writeln!(out, "DMP")?;
+    report(&runtime.block_on(service.check_dmp(config)), out)
 }
 
 fn check_psc(

@@ -55,6 +55,11 @@ impl Service for Scripted {
         }
     }
 
+    async fn check_dmp(&self, _: &Config) -> Vec<Verdict> {
+        self.asked.borrow_mut().push("check dmp".to_owned());
+        self.verdicts.clone()
+    }
+
     async fn check_psc(&self, _: &Config) -> Vec<Verdict> {
         self.asked.borrow_mut().push("check psc".to_owned());
         self.verdicts.clone()

@@ -1,7 +1,8 @@
-//! `[[dmp.structures]]`: the certificates towards the DMP, two for each legal structure. They are watched,
-//! requested and imported; nothing is sent to the DMP with them.
+//! `[dmp]`: where the DMP is, and the certificates towards it, two for each legal structure. They are watched,
+//! requested, imported and tried in a handshake (`drimbox check dmp`); nothing is sent to the DMP with them.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::files;
 use super::model::ServerIdentity;
@@ -23,8 +24,35 @@ pub struct DmpStructure {
     pub sign: Option<ServerIdentity>,
 }
 
+/// The server of the DMP that structures of this place use.
+#[derive(Debug, Clone)]
+pub struct DmpServer {
+    /// Its host name.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Authorities (PEM) that its certificate must chain to.
+    pub ca_file: PathBuf,
+}
+
 /// Reads `[dmp]`; what is wrong is reported.
-pub(super) fn read(section: Section<'_>) -> Vec<DmpStructure> {
+pub(super) fn read(section: Section<'_>) -> (Option<DmpServer>, Vec<DmpStructure>) {
+    let host = section.optional("host", names::host);
+    let port = section.or("port", 443, |v| v.integer(1..=u16::MAX));
+    let ca_file = section.optional("ca_file", files::certificates);
+    if section.has("host") && !section.has("ca_file") {
+        let missing = Fault::new(
+            "les autorités du serveur du DMP manquent",
+            "indiquer dans ca_file le fichier PEM de l'IGC Santé dont il présente un certificat",
+        );
+        section.fault("ca_file", missing);
+    }
+    let server = host.zip(ca_file);
+    let server = server.map(|(host, ca_file)| DmpServer {
+        host,
+        port,
+        ca_file,
+    });
     let mut seen = BTreeSet::new();
     let tables = section.sections("structures");
     let structures = tables.into_iter().filter_map(|table| {
@@ -51,7 +79,7 @@ pub(super) fn read(section: Section<'_>) -> Vec<DmpStructure> {
     });
     let structures = structures.collect();
     section.finish();
-    structures
+    (server, structures)
 }
 
 /// A certificate and its key, which need not be there yet.

@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 pub use acme::{Acme, AcmeAuthority};
 pub use alerts::{Alerts, Smtp, SmtpSecurity, Webhook};
 pub use audit::{AuditTrail, SyslogServer};
-pub use dmp::DmpStructure;
+pub use dmp::{DmpServer, DmpStructure};
 pub use error::{ConfigError, Problem};
 pub use keys::Keys;
 pub use login::Login;

@@ -65,7 +65,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let alerts = alerts::read(root.section("alerts"), vi_url);
     let consumer_is_there = root.section("consumer").is_present();
     let has_trust = root.section("trust").is_present();
-    let dmp = dmp::read(root.section("dmp"));
+    let (dmp_server, dmp) = dmp::read(root.section("dmp"));
     let consumer = consumer::read(root.section("consumer"), &pacs, has_trust);
 
     let parts = rules::Parts {
@@ -105,6 +105,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         acme,
         alerts,
         keys,
+        dmp_server,
         dmp,
         login,
         viewer: viewer?,
