@@ -34,7 +34,9 @@ pub use certificate::{Issued, KeyType, NotUsable};
 pub use clock::{Clock, Random, SystemClock, SystemRandom, UnixTime};
 pub use dns::{Caa, CaaRecord, DnsResolver, Resolver, SystemResolver};
 pub use failure::{Cause, Failure};
-pub use lifecycle::{InstallError, Installer, Lifecycle, Occasion, Parts, Reason, Settings, Status};
+pub use lifecycle::{
+    InstallError, Installer, Lifecycle, Occasion, Parts, Reason, Settings, Status,
+};
 pub use name::{DnsName, NotAName};
 pub use probe::{Port80, Probe, Seen, SystemProbe};
 pub use record::current_record;

@@ -58,9 +58,9 @@ async fn every_step(what: At, moment: Moment, renewal: bool) {
         let name = acme::DnsName::parse(support::NAME).unwrap();
         served.check(&name, bench.clock.now()).unwrap();
         let swaps = bench.served.swaps.lock().unwrap();
-        let told = swaps.iter().any(|(before, new)| {
-            new.chain_pem == served.chain_pem && before.is_some() == renewal
-        });
+        let told = swaps
+            .iter()
+            .any(|(before, new)| new.chain_pem == served.chain_pem && before.is_some() == renewal);
         assert!(told, "{case}: put in service without being told as new");
         drop(swaps);
         assert_eq!(bench.authority().issued(), issued + 1, "{case}");

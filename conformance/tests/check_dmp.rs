@@ -93,7 +93,11 @@ impl World {
             .set("dmp.ca_file", text(authority.ca_file()))
             .set(
                 "dmp.structures",
-                structures.iter().enumerate().map(structure).collect::<Vec<_>>(),
+                structures
+                    .iter()
+                    .enumerate()
+                    .map(structure)
+                    .collect::<Vec<_>>(),
             )
     }
 
@@ -102,7 +106,12 @@ impl World {
         let file = self.folder.path().join("drimbox.toml");
         let ended = tokio::task::spawn_blocking(move || {
             let mut command = Command::new(binary().unwrap());
-            command.args(words).arg("--config").arg(file).output().unwrap()
+            command
+                .args(words)
+                .arg("--config")
+                .arg(file)
+                .output()
+                .unwrap()
         });
         let ended = ended.await.unwrap();
         let said = [ended.stdout, ended.stderr].concat();
@@ -144,7 +153,10 @@ async fn who_refuses_whom_is_told_apart() {
         config.write().unwrap();
         let (code, said) = world.drimbox(&["check", "dmp"]).await;
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains("refuse le certificat de la structure"), "{said}");
+        assert!(
+            said.contains("refuse le certificat de la structure"),
+            "{said}"
+        );
         assert!(said.contains("l'accepte"), "{said}");
 
         let config = world.config(port, &stranger, &[good]);
@@ -154,7 +166,10 @@ async fn who_refuses_whom_is_told_apart() {
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("n'est pas reconnu"), "{said}");
         let (_, list) = world.drimbox(&["certs", "list", "--format", "json"]).await;
-        assert!(!list.contains("\"DMP\""), "what is not believed is not noted: {list}");
+        assert!(
+            !list.contains("\"DMP\""),
+            "what is not believed is not noted: {list}"
+        );
     }
 }
 
@@ -172,5 +187,8 @@ async fn a_dmp_that_is_away_and_a_certificate_that_is_to_come_are_told() {
     let (code, said) = world.drimbox(&["check", "dmp"]).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("ne répond pas"), "{said}");
-    assert!(said.contains("certs request dmp-auth:structure-1"), "{said}");
+    assert!(
+        said.contains("certs request dmp-auth:structure-1"),
+        "{said}"
+    );
 }

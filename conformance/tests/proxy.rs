@@ -549,7 +549,9 @@ async fn sessions_of_a_killed_proxy_are_ended_and_traced_by_the_next() {
     };
     let content = std::fs::read(kept).unwrap();
     for secret in [RADIOLOGIST, EDITOR, session.as_str(), "eyJ"] {
-        let found = content.windows(secret.len()).any(|part| part == secret.as_bytes());
+        let found = content
+            .windows(secret.len())
+            .any(|part| part == secret.as_bytes());
         assert!(!found, "{secret} in clear");
     }
     assert!(!text(kept).contains(&session));
@@ -608,7 +610,10 @@ async fn who_could_not_be_told_of_the_end_of_a_session_is_told_by_a_later_proces
     world.start().await;
     until("nothing of it is left", async || world.kept().is_empty()).await;
     let report = world.psc.report().await.unwrap();
-    assert_eq!((report.count("logout"), report.count("apiRevocation")), (1, 4));
+    assert_eq!(
+        (report.count("logout"), report.count("apiRevocation")),
+        (1, 4)
+    );
     // Its end is one event, however many processes it took.
     let traces = world.traces().await;
     assert_eq!(kinds(&traces), ["CONNECT_SUCCESS", "DISCONNECT"]);
@@ -628,7 +633,11 @@ async fn renewed_tokens_are_what_the_next_process_revokes() {
         panic!("one session, one file")
     };
     let before = std::fs::read(kept).unwrap();
-    world.psc.set(json!({"apiTokenSeconds": 600})).await.unwrap();
+    world
+        .psc
+        .set(json!({"apiTokenSeconds": 600}))
+        .await
+        .unwrap();
     let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
     assert_eq!(answer.status(), 200);
     until("the new token is kept", async || {

@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use acme::{
-    Accounts, Authority, BoxFuture, Caa, Clock, DnsName, FileStore, InstallError, Installer, Occasion,
-    Issued, KeyType, Lifecycle, Parts, Port80, Probe, Random, Seen, Settings, Store, StoreError,
-    Tokens, Transport, UnixTime,
+    Accounts, Authority, BoxFuture, Caa, Clock, DnsName, FileStore, InstallError, Installer,
+    Issued, KeyType, Lifecycle, Occasion, Parts, Port80, Probe, Random, Seen, Settings, Store,
+    StoreError, Tokens, Transport, UnixTime,
 };
 
 use zeroize::Zeroizing;

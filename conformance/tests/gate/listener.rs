@@ -1,7 +1,7 @@
 //! The public port: names, the health check, renewed certificates.
 
-use std::net::TcpStream;
 use std::io::Read as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use conformance::testkit::{Client, Gateway, GatewayConfig, PacsConfig, Pki};
@@ -195,7 +195,13 @@ fn handshakes_that_never_end_are_on_record_by_address_and_counted_by_the_minute(
         assert_eq!(first["actor"]["address"], "127.0.0.1");
 
         (0..4).for_each(|_| silence());
-        assert!(gateway.stop(Duration::from_secs(60)).await.unwrap().success());
+        assert!(
+            gateway
+                .stop(Duration::from_secs(60))
+                .await
+                .unwrap()
+                .success()
+        );
         let times: u64 = refused()
             .iter()
             .map(|event| event["outcome"]["times"].as_u64().unwrap_or(1))

@@ -110,7 +110,10 @@ fn an_administrator_sees_renews_and_revokes_a_certificate() {
         another(&gateway, &site.roots, VI, None).await;
         let print = |leaf: &[u8]| -> String {
             let hash = digest(&SHA256, leaf);
-            hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+            hash.as_ref()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
         };
         let prints = [&first, &second, &third].map(|leaf| print(leaf.as_ref()));
         let events = trail::events(&site.root.join("data/audit"));

@@ -257,7 +257,10 @@ async fn after_a_restart_too_only_a_newer_list_is_sent() {
     };
     assert_eq!(refreshed().await, Outcome::Accepted);
     assert_eq!(refreshed().await, Outcome::Unchanged);
-    assert_eq!((lists.statuses(), crls.statuses()), (vec![200, 304], vec![200, 304]));
+    assert_eq!(
+        (lists.statuses(), crls.statuses()),
+        (vec![200, 304], vec![200, 304])
+    );
 
     // What is not in use any more is sent whole: the list on disk was damaged.
     let kept = world.folder.path().join("trust/whitelist/active.xml");

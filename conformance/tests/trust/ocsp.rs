@@ -222,7 +222,9 @@ async fn what_a_responder_revoked_stays_refused_after_a_restart() {
     assert_eq!(web.requests().len(), asked);
 
     // The file is believed for its signature alone.
-    let [file] = &asking.kept()[..] else { panic!("one file") };
+    let [file] = &asking.kept()[..] else {
+        panic!("one file")
+    };
     let good = std::fs::read_to_string(file).unwrap();
     let mut json: serde_json::Value = serde_json::from_str(&good).unwrap();
     let mut answer = STANDARD.decode(json["answer"].as_str().unwrap()).unwrap();

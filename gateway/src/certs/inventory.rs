@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
 
 use super::facts::Facts;
@@ -157,7 +157,8 @@ pub fn examine(place: Place, trust: Option<&Trust>, now: OffsetDateTime) -> Entr
     if keys::passphrase().is_some() && !is_encrypted(&entry.place) {
         entry.findings.push(Finding::KeyInClear);
     }
-    if CertifiedKey::from_der(certificates.clone(), key.clone_key(), &net::tls::provider()).is_err() {
+    if CertifiedKey::from_der(certificates.clone(), key.clone_key(), &net::tls::provider()).is_err()
+    {
         entry.findings.push(Finding::KeyMismatch);
     }
     let (role, host) = (entry.place.role, entry.place.host.clone());

@@ -462,11 +462,7 @@ fn check_acme(
     report(&runtime.block_on(service.check_acme(config)), out)
 }
 
-fn check_dmp(
-    config: &Config,
-    service: &impl Service,
-    out: &mut impl Write,
-) -> std::io::Result<u8> {
+fn check_dmp(config: &Config, service: &impl Service, out: &mut impl Write) -> std::io::Result<u8> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build()?;
     writeln!(out, "DMP")?;

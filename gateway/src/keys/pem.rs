@@ -10,9 +10,7 @@ use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::{EncryptionScheme as Cipher, Kdf, Parameters, Salt, ScryptParams};
 use pkcs8::spki::AlgorithmIdentifierRef;
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
-use rustls_pki_types::{
-    PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
-};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 use zeroize::Zeroizing;
 
 use super::Passphrase;
@@ -82,7 +80,9 @@ pub fn read(text: &[u8], passphrase: Option<&Passphrase>) -> Result<Secret, KeyE
     // RFC 7468 §10; PKCS#1 and SEC1 as OpenSSL writes them.
     let labels: [(&str, fn(Vec<u8>) -> PrivateKeyDer<'static>); 3] = [
         ("PRIVATE KEY", |der| PrivatePkcs8KeyDer::from(der).into()),
-        ("RSA PRIVATE KEY", |der| PrivatePkcs1KeyDer::from(der).into()),
+        ("RSA PRIVATE KEY", |der| {
+            PrivatePkcs1KeyDer::from(der).into()
+        }),
         ("EC PRIVATE KEY", |der| PrivateSec1KeyDer::from(der).into()),
     ];
     let begins = |label: &str| {
@@ -99,10 +99,7 @@ pub fn read(text: &[u8], passphrase: Option<&Passphrase>) -> Result<Secret, KeyE
 }
 
 /// The encrypted key of a text, with any secret.
-pub(crate) fn read_with(
-    text: &[u8],
-    secret: Option<&str>,
-) -> Result<Secret, KeyError> {
+pub(crate) fn read_with(text: &[u8], secret: Option<&str>) -> Result<Secret, KeyError> {
     let Some(sealed) = section(text, ENCRYPTED) else {
         return Err(KeyError::OldForm);
     };

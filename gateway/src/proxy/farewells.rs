@@ -111,7 +111,9 @@ impl Farewell {
         serde_json::to_writer(&mut *bytes, &record)?;
         match bytes.len() <= MAX_RECORD {
             true => Ok(bytes),
-            false => Err(io::Error::other("the tokens of a session are too long to be kept")),
+            false => Err(io::Error::other(
+                "the tokens of a session are too long to be kept",
+            )),
         }
     }
 
@@ -135,7 +137,9 @@ impl Farewell {
             remote: record.remote,
             ends_at: record.ends_at,
             traced: record.traced,
-            psc: record.psc.map(|text| Zeroizing::new(text.as_bytes().to_vec())),
+            psc: record
+                .psc
+                .map(|text| Zeroizing::new(text.as_bytes().to_vec())),
         })
     }
 }
@@ -314,7 +318,10 @@ mod tests {
         let (api, token) = &left[0].tokens[0];
         assert_eq!(api, "dmp");
         assert_eq!(token.access.expose_secret(), "access-token");
-        assert_eq!(token.refresh.as_ref().unwrap().expose_secret(), "refresh-token");
+        assert_eq!(
+            token.refresh.as_ref().unwrap().expose_secret(),
+            "refresh-token"
+        );
         kept.forget("one").await.unwrap();
         kept.forget("one").await.unwrap();
         assert_eq!(open().1[0].id, "two");

@@ -25,8 +25,8 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::{any, delete, get, post};
-use http::StatusCode;
 use futures_util::StreamExt as _;
+use http::StatusCode;
 use parking_lot::Mutex;
 use psc_auth::{Clock, SystemClock, UnixTime};
 use rustls::ServerConfig;
@@ -143,7 +143,10 @@ impl Proxy {
         }
         let settings = config.traces.clone();
         let traces = tokio::task::spawn_blocking(move || Traces::open(&settings)).await??;
-        let (dir, key) = (config.sessions_dir.clone(), config.sessions_key_file.clone());
+        let (dir, key) = (
+            config.sessions_dir.clone(),
+            config.sessions_key_file.clone(),
+        );
         let opened = tokio::task::spawn_blocking(move || Folder::open(&dir, &key)).await?;
         let (kept, left) = opened?;
         if !left.is_empty() {
@@ -281,7 +284,9 @@ impl Proxy {
         let over = self.now() >= farewell.ends_at;
         if told || over {
             if !told {
-                tracing::warn!("nobody could be told of the end of a session before its time was over");
+                tracing::warn!(
+                    "nobody could be told of the end of a session before its time was over"
+                );
             }
             self.forget(&farewell.id).await;
         } else {

@@ -143,13 +143,17 @@ mod tests {
         let open = || Validated::open(folder.path()).unwrap();
         let first = open();
         first.keep("http://a/", given("\"one\"")).unwrap();
-        first.keep("http://long/", given(&"x".repeat(MAX_TEXT + 1))).unwrap();
+        first
+            .keep("http://long/", given(&"x".repeat(MAX_TEXT + 1)))
+            .unwrap();
         assert!(first.get("http://long/").is_some());
         let second = open();
         assert_eq!(second.get("http://a/"), Some(given("\"one\"")));
         assert_eq!(second.get("http://long/"), None);
         for number in 0..3 * MAX_ADDRESSES {
-            second.keep(&format!("http://{number}/"), given("e")).unwrap();
+            second
+                .keep(&format!("http://{number}/"), given("e"))
+                .unwrap();
         }
         assert!(open().given.lock().len() <= MAX_ADDRESSES);
         std::fs::write(&second.file, "{ not json").unwrap();

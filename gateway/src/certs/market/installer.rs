@@ -58,13 +58,20 @@ impl MarketInstaller {
         let replaced = self.audit.as_ref().zip(replaced).map(|(audit, now)| {
             let before = before.as_ref();
             let role = Role::Market;
-            (audit, Replaced { host, role, before, now })
+            (
+                audit,
+                Replaced {
+                    host,
+                    role,
+                    before,
+                    now,
+                },
+            )
         });
         if let Some((audit, replaced)) = &replaced {
             let recorded = replaced.record(audit, Ending::Success).await;
-            recorded.map_err(|error| {
-                InstallError(format!("it cannot be put on record: {error}"))
-            })?;
+            recorded
+                .map_err(|error| InstallError(format!("it cannot be put on record: {error}")))?;
         }
         let swapped = self.names.replace(host, certificate);
         if let (Err(_), Some((audit, replaced))) = (&swapped, &replaced)
@@ -230,7 +237,10 @@ mod tests {
     }
 
     /// A listener with one name, and what installs certificates there, with a trail in `folder`.
-    fn listener(folder: &std::path::Path, host: &str) -> (Arc<NamedConfigs>, Audit, MarketInstaller) {
+    fn listener(
+        folder: &std::path::Path,
+        host: &str,
+    ) -> (Arc<NamedConfigs>, Audit, MarketInstaller) {
         let names = Arc::new(
             NamedConfigs::new([NamedHost {
                 host: host.into(),
@@ -289,7 +299,9 @@ mod tests {
         install(&first, Occasion::New(None)).await.unwrap();
         install(&first, Occasion::Start).await.unwrap();
         install(&second, Occasion::New(Some(&first))).await.unwrap();
-        install(&second, Occasion::New(Some(&second))).await.unwrap();
+        install(&second, Occasion::New(Some(&second)))
+            .await
+            .unwrap();
 
         let served = names.certificate(host).unwrap();
         assert_eq!(served.cert.first(), second.chain().unwrap().first());
@@ -317,7 +329,10 @@ mod tests {
         let refused = installer.install(&name, &first, Occasion::New(None)).await;
         assert!(refused.unwrap_err().0.contains("on record"));
         assert!(names.certificate(host).is_none());
-        installer.install(&name, &first, Occasion::Start).await.unwrap();
+        installer
+            .install(&name, &first, Occasion::Start)
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
@@ -327,8 +342,14 @@ mod tests {
         let (issuer, pem) = authority();
         let other = issued("vi2.centre.example", &issuer, &pem);
         let name = DnsName::parse("vi2.centre.example").unwrap();
-        installer.install(&name, &other, Occasion::New(None)).await.unwrap_err();
-        let endings: Vec<_> = on_record(folder.path()).into_iter().map(|(_, e)| e).collect();
+        installer
+            .install(&name, &other, Occasion::New(None))
+            .await
+            .unwrap_err();
+        let endings: Vec<_> = on_record(folder.path())
+            .into_iter()
+            .map(|(_, e)| e)
+            .collect();
         assert_eq!(endings, ["success", "failed"]);
     }
 }

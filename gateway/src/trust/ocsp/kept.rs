@@ -75,7 +75,9 @@ impl Folder {
         // Those of certificates that expired meanwhile.
         let files = self.files()?;
         if files.len() > MAX_CERTIFICATES {
-            let stale = files.iter().filter(|file| !name(file).is_some_and(|p| is_known(&p)));
+            let stale = files
+                .iter()
+                .filter(|file| !name(file).is_some_and(|p| is_known(&p)));
             for file in stale {
                 disk::remove(file)?;
             }
@@ -189,10 +191,12 @@ mod tests {
             let stale = kept.path(&Sha256::digest(number.to_le_bytes()).into());
             std::fs::write(stale, "{}").unwrap();
         }
-        kept.keep(&known, b"said", seconds(7), |p| *p == print).unwrap();
+        kept.keep(&known, b"said", seconds(7), |p| *p == print)
+            .unwrap();
         assert_eq!(kept.files().unwrap(), [kept.path(&print)]);
         let large = vec![0; MAX_ANSWER + 1];
-        kept.keep(&CertificateDer::from(vec![2]), &large, seconds(7), |_| true).unwrap();
+        kept.keep(&CertificateDer::from(vec![2]), &large, seconds(7), |_| true)
+            .unwrap();
         assert_eq!(kept.files().unwrap().len(), 1);
     }
 }

@@ -217,7 +217,9 @@ impl<'a> Single<'a> {
         let mut fields = Elements(single.content);
         let mut id = Elements(fields.expect(SEQUENCE)?.content);
         let mut algorithm = Elements(id.expect(SEQUENCE)?.content);
-        algorithm.expect(OID).filter(|oid| oid.content == SHA1_OID)?;
+        algorithm
+            .expect(OID)
+            .filter(|oid| oid.content == SHA1_OID)?;
         let name_hash = id.expect(OCTET_STRING).filter(is_hash)?;
         let key_hash = id.expect(OCTET_STRING).filter(is_hash)?;
         let serial = id.expect(INTEGER)?.content;
@@ -325,7 +327,10 @@ impl<'a> Basic<'a> {
         let read = |signer: Element<'_>| {
             let (_, parsed) = X509Certificate::from_der(signer.whole).ok()?;
             let usage = parsed.extended_key_usage().ok()??.value;
-            usage.ocsp_signing.then(|| Signed::parse(signer.whole))?.map(drop)
+            usage
+                .ocsp_signing
+                .then(|| Signed::parse(signer.whole))?
+                .map(drop)
         };
         signers.filter_map(read).count()
     }

@@ -166,11 +166,17 @@ impl Ocsp {
         now: UnixTime,
     ) -> std::io::Result<()> {
         let changes = |one: &Known| one.is_changed_by(said);
-        if !self.known.lock().get(&question.fingerprint).is_some_and(changes) {
+        if !self
+            .known
+            .lock()
+            .get(&question.fingerprint)
+            .is_some_and(changes)
+        {
             return Ok(());
         }
         let is_known = |fingerprint: &[u8; 32]| self.known.lock().contains_key(fingerprint);
-        self.folder.keep(&question.certificate, answer, now, is_known)
+        self.folder
+            .keep(&question.certificate, answer, now, is_known)
     }
 
     /// Takes what became of a question. An older answer than the one before changes nothing.
