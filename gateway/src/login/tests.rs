@@ -131,6 +131,20 @@ async fn begin(sessions: &Sessions, new: NewSession) -> (HeaderMap, Arc<Session>
 }
 
 #[tokio::test]
+async fn each_login_has_an_id_of_its_own_also_of_one_person_in_one_browser() {
+    let place = Place::new();
+    let sessions = place.sessions(10);
+    let (first, before) = begin(&sessions, newcomer("a", &["0"])).await;
+    let (second, after) = begin(&sessions, newcomer("a", &["0"])).await;
+    assert_ne!(first, second);
+    assert!(before.key != after.key);
+    // Nobody who knew the id from before the login has the session after it.
+    assert!(sessions.end(&before).await);
+    assert!(sessions.current(&first, HOST).is_none());
+    assert!(sessions.current(&second, HOST).is_some());
+}
+
+#[tokio::test]
 async fn sessions_come_back_after_a_restart_and_those_that_ended_do_not() {
     let place = Place::new();
     let sessions = place.sessions(10);
