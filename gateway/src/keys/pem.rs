@@ -65,6 +65,9 @@ pub fn is_encrypted(text: &[u8]) -> bool {
     has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
 }
 
+/// What a section of a text holds.
+type Form = fn(Vec<u8>) -> PrivateKeyDer<'static>;
+
 /// A private key, wiped from memory when it is dropped. What rustls is given of it ([`PrivateKeyDer::clone_key`]),
 /// rustls wipes.
 pub type Secret = Zeroizing<PrivateKeyDer<'static>>;
@@ -78,7 +81,7 @@ pub fn read(text: &[u8], passphrase: Option<&Passphrase>) -> Result<Secret, KeyE
         return read_with(text, passphrase.map(Passphrase::expose));
     }
     // RFC 7468 §10; PKCS#1 and SEC1 as OpenSSL writes them.
-    let labels: [(&str, fn(Vec<u8>) -> PrivateKeyDer<'static>); 3] = [
+    let labels: [(&str, Form); 3] = [
         ("PRIVATE KEY", |der| PrivatePkcs8KeyDer::from(der).into()),
         ("RSA PRIVATE KEY", |der| {
             PrivatePkcs1KeyDer::from(der).into()
