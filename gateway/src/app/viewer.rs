@@ -82,6 +82,7 @@ pub(super) fn build(
         patients: Arc::clone(&comers.patients),
         codes: codes(&config.viewer.patient_gate)?,
         download: config.viewer.download,
+        add_ins: parts.service.add_ins,
         attempts: Arc::clone(&parts.attempts),
         hosts: hosts.collect(),
     });

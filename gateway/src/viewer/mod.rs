@@ -59,6 +59,8 @@ pub struct Parts {
     pub codes: Option<CodeSender>,
     /// Whether the exam may be downloaded.
     pub download: bool,
+    /// Whether the INS of the KOS is added to the images that are downloaded, as a retrieval does.
+    pub add_ins: bool,
     /// Where refused links are counted.
     pub attempts: Arc<dyn AttemptStore>,
     /// Each `vi` name with its PACS.
