@@ -28,6 +28,7 @@ pub use handlers::{images, router};
 
 use crate::access::{Comer, Granted, LinkGate, Visitor, Visitors};
 use crate::audit::Audit;
+use crate::dicom::compose::Reading;
 use crate::dicomweb::service::Texts;
 use crate::dicomweb::trail::Trail;
 use crate::login::{Login, SessionView};
@@ -75,6 +76,15 @@ pub struct ViewedPacs {
     pub studies: Arc<Studies>,
     /// How its texts are to be read.
     pub texts: Texts,
+}
+
+impl ViewedPacs {
+    fn reading(&self) -> Reading<'_> {
+        Reading {
+            fallback: self.texts.fallback,
+            replaces: self.texts.replaces.as_ref(),
+        }
+    }
 }
 
 /// Links, and the page they lead to.
