@@ -21,6 +21,7 @@ pub(super) struct SessionFacts {
     pub(super) logout: &'static str,
     pub(super) report: bool,
     pub(super) download: bool,
+    pub(super) weasis: bool,
 }
 
 /// The JSON object of `GET /viewer/api/exam`.
@@ -56,7 +57,7 @@ pub(super) async fn exam(
         })),
         "download": session.download,
         "instances": exam.instance_count(),
-        "weasis": false,
+        "weasis": session.weasis,
         "priors": [],
         "idleSeconds": session.idle.as_secs(),
         "absoluteSeconds": session.absolute.as_secs(),

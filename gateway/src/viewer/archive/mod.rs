@@ -95,7 +95,9 @@ async fn archive(
     let Some(seeker) = viewer.seeker(&headers, &host, true) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
-    let exam = viewer.exam_of(&connection, pacs, &seeker, "archive").await;
+    let exam = viewer
+        .exam_of(&connection, pacs, Some(&seeker.visitor), "archive")
+        .await;
     let exam = match exam {
         Ok(exam) => exam,
         Err(status) => return status.into_response(),
