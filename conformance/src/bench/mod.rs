@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod gates;
 mod http1;
 mod images;
+pub mod link;
 pub mod load;
 pub mod machine;
 pub mod psc;

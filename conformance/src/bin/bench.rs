@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use conformance::bench::dcmtk::Tool;
 use conformance::bench::gates::{self, GatesBench};
+use conformance::bench::link::{self, LinkBench};
 use conformance::bench::machine;
 use conformance::bench::psc::{self, PscBench};
 use conformance::bench::report::{self, Row};
@@ -23,7 +24,7 @@ struct Arguments {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
     /// Measures to make, separated by commas; all of them unless given.
-    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(KEYS.into_iter().chain(psc::KEYS).chain(gates::KEYS).chain(viewer::KEYS)))]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(KEYS.into_iter().chain(psc::KEYS).chain(gates::KEYS).chain(viewer::KEYS).chain(link::KEYS)))]
     only: Vec<String>,
     /// Three runs and 100 retrievals under load: for a first look.
     #[arg(long)]
@@ -92,6 +93,19 @@ async fn run(arguments: &Arguments) -> Result<bool, KitError> {
                 }
                 Err(error) => failures.push(format!("{key}: {error}")),
             }
+        }
+    }
+    if link::KEYS.iter().any(wanted) {
+        eprintln!("measuring {}", link::KEYS[0]);
+        let mut bench = LinkBench::start(&arguments.state).await?;
+        match bench.measure(runs).await {
+            Ok(measured) => {
+                for row in &measured {
+                    eprintln!("{}", row.line());
+                }
+                rows.extend(measured);
+            }
+            Err(error) => failures.push(format!("{}: {error}", link::KEYS[0])),
         }
     }
     if !of_viewer.is_empty() {

@@ -10,10 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use conformance::testkit::psc::left_out;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use http::Method;
 use std::io::Write as _;
 
 use crate::site::{EXAM, HOSTS, OTHER, Site, report_of};
-use crate::support::{exam, run};
+use crate::support::{SINGLE, exam, instance_path, run};
 use crate::visitor::{SESSION, Visitor};
 
 const REPORT: &str = "/viewer/api/report";
@@ -198,6 +199,18 @@ fn the_exam_comes_as_one_file_with_a_directory_that_dicom_tools_read() {
             );
         }
         assert_eq!(uids.len(), own.series[0].count);
+        // Each is what a retrieval on this name gives, with the INS of the KOS among its identifiers.
+        let mut retrieved = BTreeSet::new();
+        for at in 0..own.series[0].count {
+            let path = "/dicom-web".to_owned() + &instance_path(own, &own.series[0], at);
+            let fields = [("accept", SINGLE)];
+            let answer = visitor.ask(Method::GET, &path, &fields, "").await;
+            retrieved.insert(answer.bytes().await.unwrap().to_vec());
+        }
+        let stored: BTreeSet<_> = names.iter().map(|name| fs::read(name).unwrap()).collect();
+        assert!(stored == retrieved, "the archive has other objects");
+        let identifiers = dcmdump(&["-q", "+P", "0010,0020"], &names[0]);
+        assert!(identifiers.contains("[299999999999999]"), "{identifiers}");
         // dcmtk reads the directory, and each of its records names a file that is there.
         let directory = dcmdump(&["-q", "+L"], &folder.join("DICOMDIR"));
         for kind in ["PATIENT", "STUDY", "SERIES", "IMAGE"] {

@@ -46,7 +46,7 @@ fn about_study(exam: &Exam) -> Vec<String> {
     [of_study.to_vec(), vec![ROOT.to_owned() + &of_series]].concat()
 }
 
-fn everything() -> Vec<String> {
+pub fn everything() -> Vec<String> {
     let all = ["/studies", "/series", "/instances"].map(|path| ROOT.to_owned() + path);
     let mut routes = all.to_vec();
     for exam in [exam(EXAM), exam(OTHER), exam(CLOSED)] {

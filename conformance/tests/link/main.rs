@@ -19,6 +19,7 @@ mod images;
 mod patient;
 mod site;
 mod visitor;
+mod weasis;
 
 use site::story;
 

@@ -128,6 +128,18 @@ pub struct Visitor {
     pub who: Comer,
     /// The exam of the session, when a link was opened.
     pub granted: Option<Granted>,
+    /// What they look at it with.
+    pub through: Through,
+}
+
+/// What somebody looks at an exam with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Through {
+    /// The page of the gateway.
+    #[default]
+    Page,
+    /// Weasis, which the page started: for professionals alone.
+    Weasis,
 }
 
 /// Who a visitor is, and how that is known. `Debug` shows no identity.
@@ -290,9 +302,10 @@ impl LinkGate {
         let granted = granted.ok_or(Refusal::NotGranted)?;
         let exam = self.current(pacs, &granted.study).await?;
         let exam = exam.ok_or(Refusal::NotPublished)?;
-        match visitor.who {
-            Comer::Professional { .. } => self.open_to_professionals(&exam)?,
-            Comer::Patient { .. } => open_to_patients(&exam)?,
+        match (&visitor.who, visitor.through) {
+            (Comer::Professional { .. }, _) => self.open_to_professionals(&exam)?,
+            (Comer::Patient { .. }, Through::Page) => open_to_patients(&exam)?,
+            (Comer::Patient { .. }, Through::Weasis) => return Err(Refusal::NotForPatients),
         }
         Ok(exam)
     }
@@ -452,6 +465,7 @@ mod tests {
                 pacs: "scanner".into(),
                 study: StudyUid::parse(study).unwrap(),
             }),
+            through: Through::Page,
         })
     }
 
@@ -504,6 +518,7 @@ mod tests {
             patient in any::<bool>(),
             masked in any::<bool>(),
             invisible in any::<bool>(),
+            weasis in any::<bool>(),
         ) {
             let studies = ["1.2.3", "1.2.4", "1.2.5"];
             let dir = tempfile::tempdir().unwrap();
@@ -512,6 +527,7 @@ mod tests {
                 session: [7; 32],
                 who: if patient { Comer::Patient { proof: "report_code".into() } } else { professional() },
                 granted: granted.and_then(|at| of(studies.get(at).unwrap()).unwrap().granted),
+                through: if weasis { Through::Weasis } else { Through::Page },
             });
             let uid = *studies.get(asked).unwrap();
             let study = StudyUid::parse(uid).unwrap();
@@ -529,7 +545,7 @@ mod tests {
                 4 => Request::SearchIn(&study),
                 level => Request::Retrieve(scopes.get(level).unwrap()),
             };
-            let restricted = if patient { invisible } else { masked };
+            let restricted = if patient { invisible || weasis } else { masked };
             let open = !restricted && session == Some(Some(asked)) && match level {
                 1 | 2 => named,
                 4 => true,

@@ -13,7 +13,7 @@ mod refusal;
 mod tokens;
 
 pub use gate::{Credentials, Known, NamedKos, NotAPeer, PeerDirectory, PeerGate, PeerIdentity};
-pub use link::{Comer, Granted, LinkGate, ReportLink, Visitor, Visitors};
+pub use link::{Comer, Granted, LinkGate, ReportLink, Through, Visitor, Visitors};
 pub use refusal::Refusal;
 pub use tokens::{TokenError, Tokens};
 

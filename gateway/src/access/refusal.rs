@@ -67,6 +67,9 @@ pub enum Refusal {
     /// The exam is not yet for the patient.
     #[error("the exam is not for the patient yet (INVISIBLE_PATIENT)")]
     Invisible,
+    /// Patients have the page, and no other program.
+    #[error("patients look at their exam with the page alone")]
+    NotForPatients,
     /// The centre opens no exam to patients.
     #[error("patients are not let in (`viewer.patient_gate`)")]
     PatientGateClosed,
@@ -117,6 +120,7 @@ impl Refusal {
             Self::Opposed => "opposed",
             Self::Masked => "masked",
             Self::Invisible => "invisible_patient",
+            Self::NotForPatients => "not_for_patients",
             Self::PatientGateClosed => "patient_gate_closed",
             Self::NotProved => "not_proved",
             Self::Locked => "locked",

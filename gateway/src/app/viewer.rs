@@ -8,9 +8,10 @@ use super::{Parts, gate};
 use crate::access::Visitors;
 use crate::certs::alerts::mail::MailChannel;
 use crate::config::{Config, PatientGate};
-use crate::login::{Login, Vault};
+use crate::login::{Login, SessionKey, Vault};
 use crate::store::{AttemptStore, SharedAttempts, SledStore};
 use crate::viewer::patient::{CodeChannel, CodeSender, PatientLimits, PatientSessions, SmsChannel};
+use crate::viewer::weasis::Tickets;
 use crate::viewer::{self, Comers, ViewedPacs, Viewer};
 
 /// Everybody who may come in on a `vi` name. Blocks.
@@ -26,12 +27,24 @@ pub(super) fn comers(
         most: settings.max_sessions,
     };
     let vault =
-        Vault::open(&settings.key_file).context("key of the sessions (`login.key_file`)")?;
-    let patients = PatientSessions::open(limits, vault, Arc::new(store.patients()?), login.now())
-        .context("the sessions of patients of the last run cannot be read")?;
+        || Vault::open(&settings.key_file).context("key of the sessions (`login.key_file`)");
+    let patients =
+        PatientSessions::open(limits, vault()?, Arc::new(store.patients()?), login.now())
+            .context("the sessions of patients of the last run cannot be read")?;
+    let weasis = if config.viewer.weasis {
+        let lives =
+            |session: SessionKey, host: &str| login.sessions().behind(session, host).is_some();
+        let tickets = Tickets::open(vault()?, Arc::new(store.weasis()?), login.now(), lives);
+        Some(Arc::new(tickets.context(
+            "what was opened in Weasis in the last run cannot be read",
+        )?))
+    } else {
+        None
+    };
     Ok(Arc::new(Comers {
         login: Arc::clone(login),
         patients: Arc::new(patients),
+        weasis,
     }))
 }
 
@@ -82,6 +95,8 @@ pub(super) fn build(
         patients: Arc::clone(&comers.patients),
         codes: codes(&config.viewer.patient_gate)?,
         download: config.viewer.download,
+        add_ins: parts.service.add_ins,
+        weasis: comers.weasis.clone(),
         attempts: Arc::clone(&parts.attempts),
         hosts: hosts.collect(),
     });

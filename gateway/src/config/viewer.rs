@@ -24,6 +24,8 @@ pub struct ViewerSettings {
     pub patient_gate: PatientGate,
     /// Whether the exam may be downloaded.
     pub download: bool,
+    /// Whether professionals may open the exam in Weasis.
+    pub weasis: bool,
     /// Folder in which several nodes count what they refused; `None`: each counts alone.
     pub shared_dir: Option<PathBuf>,
 }
@@ -105,6 +107,7 @@ pub(super) fn read(section: Section<'_>) -> Option<ViewerSettings> {
         v.seconds(60.0..=3600.0)
     });
     let download = section.or("download", false, |v| v.boolean());
+    let weasis = section.or("weasis", false, |v| v.boolean());
     let shared_dir = section.optional("shared_dir", |v| v.path());
     for (needed, table, name) in [
         (word == Word::Mail, &mail, "smtp"),
@@ -139,6 +142,7 @@ pub(super) fn read(section: Section<'_>) -> Option<ViewerSettings> {
     Some(ViewerSettings {
         patient_gate,
         download,
+        weasis,
         shared_dir,
     })
 }
@@ -229,7 +233,7 @@ mod tests {
     fn patients_are_not_let_in_unless_the_centre_says_how() {
         let viewer = read("").unwrap().viewer;
         assert!(matches!(viewer.patient_gate, PatientGate::Closed));
-        assert!(!viewer.download);
+        assert!(!viewer.download && !viewer.weasis);
         let viewer = read("[viewer]\npatient_gate = \"birth-date-and-ins\"\n")
             .unwrap()
             .viewer;

@@ -108,37 +108,36 @@ impl Part {
     /// An instance in the way it is delivered.
     #[must_use]
     pub fn new(item: Item, delivery: Delivery, edits: Arc<[Edit]>) -> Self {
-        let explicit = match delivery {
-            Delivery::AsStored
-                if Encoding::of(&item.entry().transfer_syntax)
-                    == Encoding::DeflatedExplicitLittle =>
-            {
-                // Its head cannot be changed without deflating all of it again.
-                return Self::Passed(Passed {
-                    item,
-                    explicit: false,
-                    edits: Arc::default(),
-                });
-            }
-            Delivery::AsStored => false,
-            Delivery::ExplicitVrLittleEndian => true,
-            Delivery::Transcoded(targets) => {
-                return Self::Transcoded(Wish {
-                    item,
-                    targets,
-                    edits,
-                });
-            }
-        };
-        Self::Passed(Passed {
-            item,
-            explicit,
-            edits,
-        })
+        match delivery {
+            Delivery::AsStored => Self::Passed(Passed::as_stored(item, edits)),
+            Delivery::ExplicitVrLittleEndian => Self::Passed(Passed {
+                item,
+                explicit: true,
+                edits,
+            }),
+            Delivery::Transcoded(targets) => Self::Transcoded(Wish {
+                item,
+                targets,
+                edits,
+            }),
+        }
     }
 }
 
 impl Passed {
+    /// An instance in the transfer syntax in which it is stored. One that is deflated stays as it is: its head cannot
+    /// be changed without deflating all of it again.
+    #[must_use]
+    pub fn as_stored(item: Item, edits: Arc<[Edit]>) -> Self {
+        let is_deflated =
+            Encoding::of(&item.entry().transfer_syntax) == Encoding::DeflatedExplicitLittle;
+        Self {
+            item,
+            explicit: false,
+            edits: if is_deflated { Arc::default() } else { edits },
+        }
+    }
+
     /// The transfer syntax it is sent in.
     #[must_use]
     pub fn transfer_syntax(&self) -> TransferSyntaxUid {
@@ -268,11 +267,35 @@ pub fn single(
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
         let _open = batches;
-        let mut bytes = ItemBytes::new(std::slice::from_ref(&part.item));
-        let mut content = Content::of(&part);
-        while let Some(piece) = content.next(&mut bytes).await? {
+        let mut pieces = Pieces::of(&part);
+        while let Some(piece) = pieces.next().await? {
             yield piece;
         }
+    }
+}
+
+/// The bytes of one Part 10 file that goes by.
+pub struct Pieces {
+    bytes: ItemBytes,
+    content: Content,
+}
+
+impl Pieces {
+    /// From its beginning.
+    #[must_use]
+    pub fn of(part: &Passed) -> Self {
+        Self {
+            bytes: ItemBytes::new(std::slice::from_ref(&part.item)),
+            content: Content::of(part),
+        }
+    }
+
+    /// The next bytes; `None` after the last.
+    ///
+    /// # Errors
+    /// Why the rest does not come.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        self.content.next(&mut self.bytes).await
     }
 }
 

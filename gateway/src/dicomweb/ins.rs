@@ -1,4 +1,4 @@
-//! The national identity of the patient in the images that leave for another DRIMbox.
+//! The national identity of the patient in the images that leave for another DRIMbox, or by the link of a report.
 //!
 //! A PACS mostly knows its own patient numbers alone. The INS of the KOS is added as one more of
 //! the Other Patient IDs (0010,1002); what the PACS wrote stays as it is.
@@ -9,6 +9,7 @@ use dicom_core::{Tag, VR};
 
 use crate::dicom::edit::Edit;
 use crate::dicom::write::{put_element, put_item};
+use crate::source::PublishedExam;
 use crate::source::exams::PatientIns;
 
 const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
@@ -17,6 +18,16 @@ const ISSUER_QUALIFIERS: Tag = Tag(0x0010, 0x0024);
 const OTHER_PATIENT_IDS: Tag = Tag(0x0010, 0x1002);
 const UNIVERSAL_ENTITY_ID: Tag = Tag(0x0040, 0x0032);
 const UNIVERSAL_ENTITY_ID_TYPE: Tag = Tag(0x0040, 0x0033);
+
+/// What is changed in the images of an exam that was opened to somebody: `wanted` is `peer.add_ins`. Local clients, to
+/// whom a whole PACS is open, get the objects as they are.
+#[must_use]
+pub fn of_exam(exam: Option<&PublishedExam>, wanted: bool) -> Arc<[Edit]> {
+    let exam = exam.filter(|_| wanted);
+    exam.and_then(|exam| exam.ins.as_ref())
+        .map(added)
+        .unwrap_or_default()
+}
 
 /// The change that adds an INS (PS3.3 §C.2.3, §10.14): nothing where it stands there already.
 #[must_use]

@@ -13,7 +13,7 @@ mod documents;
 pub mod frames;
 mod gzip;
 pub mod images;
-mod ins;
+pub mod ins;
 mod metadata;
 pub mod multipart;
 pub mod negotiate;

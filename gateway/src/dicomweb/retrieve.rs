@@ -1,8 +1,6 @@
 //! Retrieval of instances (PS3.18 §10.4.1.1.1 to §10.4.1.1.3): studies, series, instances as Part 10
 //! files.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::response::Response;
 use http::HeaderValue;
@@ -19,7 +17,6 @@ use super::service::Call;
 use super::status::failed;
 use super::transcoded::{Ahead, Transcoded};
 use crate::archive::Scope;
-use crate::dicom::edit::Edit;
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::studies::Item;
 
@@ -42,7 +39,7 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
         Some(exam) => variant.with(&[exam.kos.as_str()]),
         None => variant,
     });
-    let edits = edits(call);
+    let edits = ins::of_exam(call.exam.as_deref(), call.service.add_ins);
     if let Some(unchanged) = call.unchanged(variant.as_ref()) {
         return Ok(unchanged);
     }
@@ -128,12 +125,4 @@ fn one_file(
         variant.put(headers);
     }
     answer
-}
-
-/// Local clients get the objects as they are; peers with the INS, where the KOS has it.
-fn edits(call: &Call<'_>) -> Arc<[Edit]> {
-    let exam = call.exam.as_ref().filter(|_| call.service.add_ins);
-    exam.and_then(|exam| exam.ins.as_ref())
-        .map(ins::added)
-        .unwrap_or_default()
 }

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::access::{Comer, Known, Visitor};
+use crate::access::{Comer, Known, Through, Visitor};
 use crate::archive::Scope;
 use crate::audit::{
     Actor, Audit, AuditError, Ending, Event, Kind, Object, Outcome, Peer, Person, Sequence, Text,
@@ -298,7 +298,12 @@ pub fn visitor(visitor: &Visitor, address: std::net::IpAddr) -> Actor {
                 structure: structure.as_ref().map(Text::from),
                 ..Person::default()
             };
-            (Some(person), None)
+            // The part of the gateway that asks in their name.
+            let program = match visitor.through {
+                Through::Page => None,
+                Through::Weasis => Some("weasis".into()),
+            };
+            (Some(person), program)
         }
         Comer::Patient { proof } => (None, Some(format!("patient:{proof}").into())),
     };

@@ -38,9 +38,9 @@ pub use handlers::router;
 pub(crate) use handlers::{fields, form, secure, see_other};
 pub use pending::Destination;
 pub use return_to::ReturnPath;
-pub(crate) use secret::SessionId;
 pub use secret::SessionKey;
-pub use sessions::{MAX_DATA, NotKept, SessionLimits, SessionView, Sessions};
+pub(crate) use secret::{SessionId, is_same};
+pub use sessions::{Behind, MAX_DATA, NotKept, SessionLimits, SessionView, Sessions};
 pub(crate) use vault::random;
 pub use vault::{KeyFileError, NoRandom, Vault};
 

@@ -29,12 +29,13 @@ impl SessionId {
     }
 
     /// What a cookie holds; `None` when it has not the form of an id.
-    pub(super) fn parse(value: &str) -> Option<Self> {
+    pub(crate) fn parse(value: &str) -> Option<Self> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         (value.len() == LENGTH && value.bytes().all(allowed)).then(|| Self(value.into()))
     }
 
-    pub(super) fn expose(&self) -> &str {
+    /// The secret itself, for whoever is given it.
+    pub(crate) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
@@ -48,14 +49,24 @@ impl SessionId {
     }
 
     pub(crate) fn csrf_fits(&self, token: &str) -> bool {
-        self.csrf().as_bytes().ct_eq(token.as_bytes()).into()
+        is_same(&self.csrf(), token)
     }
+}
+
+/// Whether two secrets are the same, in a time that does not tell how much of them is.
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
+    one.as_bytes().ct_eq(other.as_bytes()).into()
 }
 
 impl SessionKey {
     /// From the key of a store.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
+    }
+
+    /// From the bytes of one.
+    pub(crate) fn of(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

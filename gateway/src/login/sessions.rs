@@ -54,6 +54,17 @@ pub struct SessionView {
     pub data: Option<Arc<str>>,
 }
 
+/// Who a session is of, for requests that come without its cookie.
+#[derive(Clone)]
+pub struct Behind {
+    /// Who.
+    pub professional: Arc<Professional>,
+    /// The situation that was chosen.
+    pub situation: Situation,
+    /// What [`Sessions::set_data`] kept.
+    pub data: Option<Arc<str>>,
+}
+
 /// There is no such session, or its text is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotKept {
@@ -125,6 +136,22 @@ impl Sessions {
     pub fn peek(&self, headers: &HeaderMap, host: &str) -> Option<SessionView> {
         let (id, session) = self.find(headers, host)?;
         self.view(&id, &session)
+    }
+
+    /// The session of this host with this key, for what was opened from it and has no cookie: such requests do not
+    /// keep it alive. `None`: it is over, or its situation is not chosen yet.
+    #[must_use]
+    pub fn behind(&self, key: SessionKey, host: &str) -> Option<Behind> {
+        let session = self.get(key)?;
+        let here = *session.host == *host;
+        let lives = session.over(self.clock.now(), self.limits.idle).is_none();
+        let situation = session.situation().filter(|_| here && lives)?;
+        let data = session.state.lock().data.clone();
+        Some(Behind {
+            professional: Arc::clone(&session.professional),
+            situation,
+            data,
+        })
     }
 
     /// Keeps a text of the viewer in the session, in place of the one before.

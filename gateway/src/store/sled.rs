@@ -17,6 +17,8 @@ const LISTINGS: &str = "listings/1";
 const SESSIONS: &str = "sessions/1";
 /// Sessions of patients.
 const PATIENTS: &str = "patients/1";
+/// What was opened in Weasis.
+const WEASIS: &str = "weasis/1";
 const ATTEMPTS: &str = "attempts/1";
 /// Bytes of memory for pages.
 const PAGES: u64 = 8 * 1024 * 1024;
@@ -76,6 +78,14 @@ impl SledStore {
             .open_tree(PATIENTS)
             .map(SledSessions)
             .map_err(failed)
+    }
+
+    /// What was opened in Weasis, as it is kept in it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    pub fn weasis(&self) -> Result<SledSessions, StoreError> {
+        self.db.open_tree(WEASIS).map(SledSessions).map_err(failed)
     }
 
     /// The counters of refused attempts kept in it.

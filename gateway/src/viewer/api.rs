@@ -21,6 +21,7 @@ pub(super) struct SessionFacts {
     pub(super) logout: &'static str,
     pub(super) report: bool,
     pub(super) download: bool,
+    pub(super) weasis: bool,
 }
 
 /// The JSON object of `GET /viewer/api/exam`.
@@ -33,11 +34,7 @@ pub(super) async fn exam(
     session: SessionFacts,
 ) -> Result<Value, StudiesError> {
     let found = study(pacs, exam).await?;
-    let text = |tag: Tag| {
-        let text = found.as_ref()?.text(tag)?;
-        let text = text.trim();
-        (!text.is_empty()).then(|| text.to_owned())
-    };
+    let text = |tag: Tag| text_of(found.as_ref()?, tag, pacs.reading());
     let ins = exam.ins.as_ref().map(|ins| {
         // A matricule is only passed on with a qualified identity (référentiel INS).
         json!({ "value": ins.matricule, "oid": ins.authority, "qualified": true })
@@ -60,7 +57,7 @@ pub(super) async fn exam(
         })),
         "download": session.download,
         "instances": exam.instance_count(),
-        "weasis": false,
+        "weasis": session.weasis,
         "priors": [],
         "idleSeconds": session.idle.as_secs(),
         "absoluteSeconds": session.absolute.as_secs(),
@@ -90,17 +87,53 @@ async fn study(pacs: &ViewedPacs, exam: &PublishedExam) -> Result<Option<Match>,
         identifier,
         max_matches: 1,
     };
-    let reading = Reading {
-        fallback: pacs.texts.fallback,
-        replaces: pacs.texts.replaces.as_ref(),
-    };
-    let found = pacs.studies.search(request, reading, false).await?;
+    let found = pacs.studies.search(request, pacs.reading(), false).await?;
     Ok(found.items.first().cloned())
+}
+
+/// A text of a match, in the character set that the archive says, or that stands for what it does not say.
+pub(super) fn text_of(found: &Match, tag: Tag, reading: Reading<'_>) -> Option<String> {
+    let set = found.data_set().ok()?;
+    let elements = set.elements();
+    let text = elements.text(tag, &reading.charset(elements))?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+    use crate::dicom::charset::Repertoire;
+    use crate::dicom::uid::TransferSyntaxUid;
+    use crate::dicom::write::put_element;
+
+    #[test]
+    fn a_name_is_read_in_the_character_set_of_its_archive() {
+        let of = |declared: &[u8], name: &[u8], fallback| {
+            let mut data = Vec::new();
+            if !declared.is_empty() {
+                put_element(&mut data, tags::SPECIFIC_CHARACTER_SET, VR::CS, declared);
+            }
+            put_element(&mut data, tags::PATIENT_NAME, VR::PN, name);
+            let found = Match {
+                transfer_syntax: TransferSyntaxUid::parse("1.2.840.10008.1.2.1").unwrap(),
+                data: data.into(),
+            };
+            let reading = Reading {
+                fallback,
+                replaces: None,
+            };
+            text_of(&found, tags::PATIENT_NAME, reading).unwrap()
+        };
+        let latin1 = b"LEF\xC8VRE^ZO\xC9";
+        let plain = Repertoire::Ascii;
+        assert_eq!(of(b"ISO_IR 100", latin1, plain), "LEFÈVRE^ZOÉ");
+        let utf8 = "LEFÈVRE^ZOÉ ".as_bytes();
+        assert_eq!(of(b"ISO_IR 192", utf8, plain), "LEFÈVRE^ZOÉ");
+        assert_eq!(of(b"", latin1, Repertoire::Latin1), "LEFÈVRE^ZOÉ");
+    }
 
     #[test]
     fn a_person_name_is_taken_apart() {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::api::{self, SessionFacts};
 use super::links::Followed;
 use super::patient::{self, at_floor};
-use super::{ViewedPacs, Viewer, archive, assets, pages, report};
+use super::{ViewedPacs, Viewer, archive, assets, pages, report, weasis};
 use crate::access::{Comer, Granted, Refusal, ReportLink, Visitor};
 use crate::audit::{Actor, Kind, Object, Outcome, Person, Text};
 use crate::dicomweb::trail::Look;
@@ -37,6 +37,7 @@ pub fn router(viewer: Arc<Viewer>) -> Router {
         .route("/viewer/api/exam", get(exam))
         .merge(patient::router())
         .merge(archive::router())
+        .merge(weasis::router())
         .route("/viewer/csp-report", post(reported))
         // Browsers ask by themselves; a page that is not found would be one more thing to look at.
         .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
@@ -313,7 +314,10 @@ async fn exam(
     let Some(seeker) = viewer.seeker(&headers, &host, true) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
-    let published = match viewer.exam_of(&connection, pacs, &seeker, "exam").await {
+    let published = match viewer
+        .exam_of(&connection, pacs, Some(&seeker.visitor), "exam")
+        .await
+    {
         Ok(exam) => exam,
         Err(status) => return status.into_response(),
     };
@@ -328,6 +332,7 @@ async fn exam(
     let now = viewer.parts.login.now();
     let facts = SessionFacts {
         visitor: seeker.kind(),
+        weasis: viewer.offers_weasis(&seeker),
         logout: seeker.logout,
         idle: seeker.idle_at.since(now),
         absolute: seeker.ends_at.since(now),
@@ -371,21 +376,17 @@ impl Viewer {
         })
     }
 
-    /// The exam of the session, on record as something that was looked at; or the status of the answer.
+    /// The exam that somebody has open, on record as something that was looked at; or the status of the answer.
     pub(super) async fn exam_of(
         &self,
         connection: &Connection,
         pacs: &ViewedPacs,
-        seeker: &Seeker,
+        visitor: Option<&Visitor>,
         resource: &'static str,
     ) -> Result<Arc<PublishedExam>, StatusCode> {
-        let decided = self
-            .parts
-            .gate
-            .exam_of(&pacs.name, Some(&seeker.visitor))
-            .await;
+        let decided = self.parts.gate.exam_of(&pacs.name, visitor).await;
         let about = Look {
-            visitor: Some(seeker.visitor.clone()),
+            visitor: visitor.cloned(),
             pacs: Some(Arc::clone(&pacs.name)),
             study: decided.as_ref().ok().map(|exam| exam.study.clone()),
             series: None,
@@ -402,7 +403,7 @@ impl Viewer {
         }
         decided.map_err(|refusal| match refusal {
             Refusal::ExamsUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::NotGranted => StatusCode::FORBIDDEN,
+            Refusal::NotGranted | Refusal::NotForPatients => StatusCode::FORBIDDEN,
             _ => StatusCode::GONE,
         })
     }
@@ -433,6 +434,6 @@ async fn reported() -> StatusCode {
 }
 
 /// Whatever else is asked for: what a link that opens nothing gets.
-async fn nothing(State(viewer): State<Arc<Viewer>>) -> Response {
+pub(super) async fn nothing(State(viewer): State<Arc<Viewer>>) -> Response {
     viewer.unavailable()
 }

@@ -14,6 +14,7 @@ mod pages;
 pub mod patient;
 mod report;
 mod throttle;
+pub mod weasis;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use handlers::{images, router};
 
-use crate::access::{Comer, Granted, LinkGate, Visitor, Visitors};
+use crate::access::professional::{Professional, Situation};
+use crate::access::{Comer, Granted, LinkGate, Through, Visitor, Visitors};
 use crate::audit::Audit;
+use crate::dicom::compose::Reading;
 use crate::dicomweb::service::Texts;
 use crate::dicomweb::trail::Trail;
 use crate::login::{Login, SessionView};
@@ -37,6 +40,7 @@ use crate::studies::Studies;
 use links::Links;
 use patient::{CodeSender, PatientSessions};
 use throttle::Throttle;
+use weasis::{Shown, Tickets};
 
 /// How often sessions of patients that are over are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
@@ -59,6 +63,10 @@ pub struct Parts {
     pub codes: Option<CodeSender>,
     /// Whether the exam may be downloaded.
     pub download: bool,
+    /// Whether the INS of the KOS is added to the images that are downloaded, as a retrieval does.
+    pub add_ins: bool,
+    /// What professionals open in Weasis; `None` where it is not offered.
+    pub weasis: Option<Arc<Tickets>>,
     /// Where refused links are counted.
     pub attempts: Arc<dyn AttemptStore>,
     /// Each `vi` name with its PACS.
@@ -73,6 +81,15 @@ pub struct ViewedPacs {
     pub studies: Arc<Studies>,
     /// How its texts are to be read.
     pub texts: Texts,
+}
+
+impl ViewedPacs {
+    fn reading(&self) -> Reading<'_> {
+        Reading {
+            fallback: self.texts.fallback,
+            replaces: self.texts.replaces.as_ref(),
+        }
+    }
 }
 
 /// Links, and the page they lead to.
@@ -112,24 +129,44 @@ pub struct Comers {
     pub login: Arc<Login>,
     /// Patients.
     pub patients: Arc<PatientSessions>,
+    /// Weasis, in the name of professionals; `None` where it is not offered.
+    pub weasis: Option<Arc<Tickets>>,
 }
 
 impl Comers {
-    /// Ends sessions of patients that are over and writes uses down, until `stop`.
+    /// Ends sessions of patients that are over and writes uses down, forgets what Weasis was given, until `stop`.
     pub async fn maintain(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(SWEEP_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = ticks.tick() => self.patients.sweep(self.login.now()).await,
+                _ = ticks.tick() => self.sweep().await,
             }
+        }
+    }
+
+    async fn sweep(&self) {
+        let now = self.login.now();
+        self.patients.sweep(now).await;
+        if let Some(weasis) = &self.weasis {
+            let sessions = self.login.sessions();
+            let lives = |session, host: &str| sessions.behind(session, host).is_some();
+            weasis.sweep(now, lives).await;
         }
     }
 }
 
 impl Visitors for Comers {
     fn visitor(&self, headers: &HeaderMap, host: &str) -> Option<Visitor> {
+        // Weasis has no cookies. Where a key is shown, nothing else counts.
+        match weasis::shown(headers) {
+            Shown::Nothing => {}
+            Shown::Unreadable => return None,
+            Shown::Key(key) => {
+                return weasis::visitor(&self.login, self.weasis.as_ref()?, &key, host);
+            }
+        }
         // A browser has one of the two: opening an exam one way ends what was open the other.
         let patient = self.patients.current(headers, host, self.login.now(), true);
         if let Some(view) = patient {
@@ -142,14 +179,23 @@ impl Visitors for Comers {
 
 /// What `access` is told of a professional.
 fn professional(view: &SessionView) -> Visitor {
-    let granted = view.data.as_deref();
     Visitor {
         session: view.key.bytes(),
-        who: Comer::Professional {
-            national_id: view.professional.national_id.as_str().into(),
-            profession: view.situation.profession.as_str().into(),
-            structure: view.situation.structure_id.as_deref().map(Into::into),
-        },
-        granted: granted.and_then(|data| serde_json::from_str::<Granted>(data).ok()),
+        who: comer(&view.professional, &view.situation),
+        granted: granted(view.data.as_deref()),
+        through: Through::Page,
     }
+}
+
+fn comer(professional: &Professional, situation: &Situation) -> Comer {
+    Comer::Professional {
+        national_id: professional.national_id.as_str().into(),
+        profession: situation.profession.as_str().into(),
+        structure: situation.structure_id.as_deref().map(Into::into),
+    }
+}
+
+/// The exam that was opened to a session, from what the session keeps.
+fn granted(data: Option<&str>) -> Option<Granted> {
+    data.and_then(|data| serde_json::from_str(data).ok())
 }

@@ -37,7 +37,9 @@ async fn report(
     let Some(seeker) = viewer.seeker(&headers, &host, true) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
-    let exam = viewer.exam_of(&connection, pacs, &seeker, "report").await;
+    let exam = viewer
+        .exam_of(&connection, pacs, Some(&seeker.visitor), "report")
+        .await;
     let exam = match exam {
         Ok(exam) => exam,
         Err(status) => return status.into_response(),

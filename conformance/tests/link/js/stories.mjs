@@ -256,6 +256,21 @@ export const stories = {
     kit.assert.equal(await page.evaluate(() => document.cookie), '');
   },
 
+  async weasis(kit) {
+    const page = await (await kit.someone()).tab();
+    await comeIn(kit, page);
+    const watch = await page.createCDPSession();
+    await watch.send('Page.enable');
+    const leaving = new Promise((resolve) => watch.on('Page.frameRequestedNavigation', ({ url }) => resolve(url)));
+    await page.click('button.weasis');
+    const address = await leaving;
+    kit.assert.match(address, /^weasis:\/\//);
+    kit.assert.deepEqual(await kit.order('weasis', { address }), { status: 200 });
+    // The page stays.
+    kit.assert.equal(page.url(), kit.url(kit.given.hosts[0], '/viewer/'));
+    kit.assert.match(await text(page), /AMELIE/);
+  },
+
   async nothing_to_see(kit) {
     const [host] = kit.given.hosts;
     const page = await (await kit.someone()).tab();

@@ -1,12 +1,14 @@
-//! The exam as one ZIP: its instances as they are stored, a DICOMDIR, and a read-me for whoever finds the file later.
+//! The exam as one ZIP: its instances as a retrieval on this host gives them, in the syntax in which they are stored, a
+//! DICOMDIR, and a read-me for whoever finds the file later.
 //!
 //! It is written while it is sent: a piece of an instance and what the directory will say are in memory, no more. An
 //! archive that cannot be completed breaks off, and has no table of contents: nobody takes it for a whole one.
 
 mod dicomdir;
+mod zipped;
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
@@ -19,29 +21,29 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use parking_lot::Mutex;
 use serde_json::json;
-use zip::CompressionMethod;
-use zip::write::{SimpleFileOptions, StreamWriter, ZipWriter};
 
 use super::Viewer;
 use crate::archive::Scope;
 use crate::dicom::charset::CharacterSet;
+use crate::dicom::edit::Edit;
 use crate::dicom::uid::{InstanceUid, TransferSyntaxUid};
+use crate::dicomweb::body::{Passed, Pieces};
+use crate::dicomweb::ins;
 use crate::dicomweb::object::Object;
 use crate::dicomweb::service::Texts;
 use crate::net::Connection;
 use crate::source::PublishedExam;
-use crate::studies::bytes::ItemBytes;
 use crate::studies::{Item, Studies};
 use dicomdir::{Listed, Place};
+use zipped::{Zipped, broken};
 
 /// Instances of one archive: the directory of as many takes some tens of megabytes.
 const MOST: usize = 50_000;
+/// With the directory and the read-me, few enough for readers that know no ZIP64.
+const _: () = assert!(MOST + 2 < u16::MAX as usize);
 /// Sessions whose last archive is remembered.
 const SESSIONS: usize = 10_000;
-/// Bytes of an instance that are read at a time.
-const PIECE: u64 = 256 << 10;
 /// Name of the file on the computer of the person: nothing of the exam.
 const NAME: &str = "attachment; filename=\"examen.zip\"";
 const READ_ME: &str = include_str!("../../../templates/viewer/lisezmoi.txt");
@@ -93,7 +95,9 @@ async fn archive(
     let Some(seeker) = viewer.seeker(&headers, &host, true) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
-    let exam = viewer.exam_of(&connection, pacs, &seeker, "archive").await;
+    let exam = viewer
+        .exam_of(&connection, pacs, Some(&seeker.visitor), "archive")
+        .await;
     let exam = match exam {
         Ok(exam) => exam,
         Err(status) => return status.into_response(),
@@ -108,6 +112,7 @@ async fn archive(
     let source = Source {
         studies: Arc::clone(&pacs.studies),
         texts: pacs.texts.clone(),
+        edits: ins::of_exam(Some(&exam), viewer.parts.add_ins),
         exam,
     };
     let mut answer = Response::new(Body::from_stream(content(source, running)));
@@ -178,45 +183,18 @@ impl Viewer {
 struct Source {
     studies: Arc<Studies>,
     texts: Texts,
+    /// Changes to the head of every instance.
+    edits: Arc<[Edit]>,
     exam: Arc<PublishedExam>,
-}
-
-/// Takes what the archive is made of until it is sent.
-#[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sink {
-    fn take(&self) -> Bytes {
-        std::mem::take(&mut *self.0.lock()).into()
-    }
-}
-
-fn broken(error: impl std::fmt::Display) -> io::Error {
-    // Names no instance: the log of the studies does.
-    let error = io::Error::other(error.to_string());
-    tracing::warn!("an archive of an exam breaks off: {error}");
-    error
 }
 
 /// The bytes of the archive.
 fn content(source: Source, running: Running) -> impl Stream<Item = io::Result<Bytes>> + Send {
     async_stream::try_stream! {
-        let sink = Sink::default();
-        let mut zip = ZipWriter::new_stream(sink.clone());
-        zip.start_file("LISEZMOI.TXT", stored(None)).map_err(broken)?;
+        let mut zip = Zipped::new();
+        zip.begin("LISEZMOI.TXT", None)?;
         zip.write_all(READ_ME.as_bytes())?;
-        yield sink.take();
+        yield zip.take();
         let exam = Arc::clone(&source.exam);
         let mut listed: Vec<Vec<Listed>> = Vec::with_capacity(exam.series.len());
         for (number, series) in (1..).zip(&exam.series) {
@@ -233,17 +211,12 @@ fn content(source: Source, running: Running) -> impl Stream<Item = io::Result<By
                     let place = of_series.len() + 1;
                     let one = source.listed(&item, number, place).await?;
                     let name = one.file.replace('\\', "/");
-                    zip.start_file(name, stored(item.length())).map_err(broken)?;
-                    let mut left = item.length();
-                    let mut bytes = ItemBytes::new(std::slice::from_ref(&item));
-                    while left != Some(0) {
-                        let piece = bytes.next(left.unwrap_or(PIECE).min(PIECE)).await.map_err(broken)?;
-                        if piece.is_empty() {
-                            break;
-                        }
-                        left = left.map(|left| left.saturating_sub(piece.len() as u64));
+                    zip.begin(&name, item.length())?;
+                    let part = Passed::as_stored(item, Arc::clone(&source.edits));
+                    let mut pieces = Pieces::of(&part);
+                    while let Some(piece) = pieces.next().await.map_err(broken)? {
                         zip.write_all(&piece)?;
-                        yield sink.take();
+                        yield zip.take();
                     }
                     of_series.push(one);
                     running.0.sent.fetch_add(1, Ordering::Relaxed);
@@ -256,24 +229,11 @@ fn content(source: Source, running: Running) -> impl Stream<Item = io::Result<By
         }
         let own = instance_of_directory().ok_or_else(|| broken("no UID for the directory"))?;
         let directory = dicomdir::file(&listed, &own).ok_or_else(|| broken("no directory"))?;
-        zip.start_file("DICOMDIR", stored(None)).map_err(broken)?;
+        zip.begin("DICOMDIR", None)?;
         zip.write_all(&directory)?;
-        finished(zip)?;
-        yield sink.take();
+        yield zip.finish()?;
         running.0.state.store(DONE, Ordering::Relaxed);
     }
-}
-
-fn finished(zip: ZipWriter<StreamWriter<Sink>>) -> io::Result<()> {
-    zip.finish().map(drop).map_err(broken)
-}
-
-/// As it is: images are compressed already, and lengths stay foreseeable. ZIP64 where an entry may need it.
-fn stored(length: Option<u64>) -> SimpleFileOptions {
-    let large = length.is_some_and(|length| length >= u64::from(u32::MAX) - 1);
-    SimpleFileOptions::default()
-        .compression_method(CompressionMethod::Stored)
-        .large_file(large)
 }
 
 /// A UID made from random bits (PS3.5 §B.2).
@@ -308,32 +268,5 @@ impl Source {
         };
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(broken)?.map_err(broken)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn only_an_entry_that_needs_it_has_large_lengths() {
-        // Readers of the nineties open the usual archive.
-        let write = |length| {
-            let sink = Sink::default();
-            let mut zip = ZipWriter::new_stream(sink.clone());
-            zip.start_file("A", stored(length)).unwrap();
-            zip.write_all(b"content").unwrap();
-            finished(zip).unwrap();
-            sink.take()
-        };
-        let has_zip64 = |bytes: &[u8]| {
-            bytes
-                .windows(4)
-                .any(|field| field == [0x01, 0x00, 0x10, 0x00])
-        };
-        assert!(!has_zip64(&write(Some(7))));
-        assert!(has_zip64(&write(Some(5 << 30))));
     }
 }

@@ -28,7 +28,7 @@ use crate::access::patient::{Given, Question, Way};
 use crate::access::{Granted, Refusal};
 use crate::audit::{Actor, Ending, Kind, Object, Outcome, Text};
 use crate::login::guard::is_same_origin;
-use crate::login::{SessionId, cookies, fields, form, pages as login_pages, see_other};
+use crate::login::{SessionId, cookies, fields, form, is_same, pages as login_pages, see_other};
 use crate::net::{Connection, RequestId};
 
 /// A wrong answer leaves this long after its question, whatever was wrong with it.
@@ -243,10 +243,10 @@ async fn ask(
     }
 }
 
-/// The fields of a form that a page of this host sent for this cookie.
-async fn own_form(
+/// The fields of a form that a page of this host sent with this token.
+pub(super) async fn own_form(
     viewer: &Viewer,
-    id: &SessionId,
+    csrf: &str,
     host: &str,
     request_id: &RequestId,
     request: Request,
@@ -257,7 +257,7 @@ async fn own_form(
         .map_err(|()| StatusCode::PAYLOAD_TOO_LARGE.into_response())?;
     let token = fields(&text).find(|(name, _)| name == "csrf");
     let ours = is_same_origin(&parts.headers, host)
-        && token.is_some_and(|(_, token)| id.csrf_fits(&token));
+        && token.is_some_and(|(_, token)| is_same(csrf, &token));
     if ours {
         return Ok(text);
     }
@@ -298,7 +298,14 @@ async fn prove(
     ) else {
         return viewer.unavailable();
     };
-    let text = own_form(&viewer, &waiting.id, &waiting.host, &request_id, request).await;
+    let text = own_form(
+        &viewer,
+        &waiting.id.csrf(),
+        &waiting.host,
+        &request_id,
+        request,
+    )
+    .await;
     let text = match text {
         Ok(text) => text,
         Err(answer) => return answer,
@@ -343,7 +350,15 @@ async fn send_code(
     let Question::OneTimeCode(way) = waiting.question else {
         return viewer.unavailable();
     };
-    if let Err(answer) = own_form(&viewer, &waiting.id, &waiting.host, &request_id, request).await {
+    if let Err(answer) = own_form(
+        &viewer,
+        &waiting.id.csrf(),
+        &waiting.host,
+        &request_id,
+        request,
+    )
+    .await
+    {
         return answer;
     }
     viewer.send(pacs, &waiting, way);
@@ -366,8 +381,8 @@ async fn leave(
     let host = connection.host.clone().unwrap_or_default();
     let now = viewer.parts.login.now();
     let view = viewer.parts.patients.current(&headers, &host, now, false);
-    if let (Some(id), Some(view)) = (cookies::read(&headers, COOKIE), view) {
-        if let Err(answer) = own_form(&viewer, &id, &host, &request_id, request).await {
+    if let Some(view) = view {
+        if let Err(answer) = own_form(&viewer, &view.csrf, &host, &request_id, request).await {
             return answer;
         }
         viewer.parts.patients.end(view.key).await;

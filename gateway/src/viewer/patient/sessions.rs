@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use psc_auth::UnixTime;
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Comer, Granted, Visitor};
+use crate::access::{Comer, Granted, Through, Visitor};
 use crate::login::{NoRandom, SessionId, SessionKey, Vault, cookies};
 use crate::store::{SessionStore, StoreError};
 
@@ -75,6 +75,7 @@ impl PatientView {
                 proof: Arc::clone(&self.proof),
             },
             granted: Some(self.granted.clone()),
+            through: Through::Page,
         }
     }
 }
