@@ -28,6 +28,7 @@ export class CanvasViewer implements Viewer, GestureTarget {
     loading: false,
     letters: undefined,
     captioned: false,
+    progress: undefined,
     error: undefined,
   };
   mode: Mode = 'scroll';
