@@ -305,6 +305,8 @@ export class CanvasViewer implements Viewer, GestureTarget {
     this.#canvas.width = Math.max(Math.round(this.element.clientWidth * ratio), 1);
     this.#canvas.height = Math.max(Math.round(this.element.clientHeight * ratio), 1);
     this.#render();
+    // The texts around the image tell its new size.
+    this.#draw();
   }
 
   #draw(): void {
