@@ -213,13 +213,14 @@ impl Pair {
                 "consumer.identity.certificate_file",
                 text(&shown.certificate_file),
             )
-            .set("consumer.identity.key_file", text(&shown.key_file))
-            .pacs(PacsConfig::new("none", "NONE", 104));
+            .set("consumer.identity.key_file", text(&shown.key_file));
+        let none = PacsConfig::new("none", "NONE", 104);
         let config = match gated {
             true => network
                 .join(config, CONSUMER)?
                 .set("peer.listen", format!("127.0.0.1:{}", free_port()?))
-                .set("consumer.addresses", addresses(&[(SOURCE, listen)])),
+                .set("consumer.addresses", addresses(&[(SOURCE, listen)]))
+                .pacs(none.db_host(CONSUMER, shown)),
             false => {
                 let mut peer = Table::new();
                 peer.insert("db_host".into(), SOURCE.into());
@@ -227,6 +228,7 @@ impl Pair {
                 config
                     .set("consumer.ca_file", text(&root))
                     .set("consumer.peers", vec![Value::Table(peer)])
+                    .pacs(none)
             }
         };
         let consumer = Gateway::start(config).await?;

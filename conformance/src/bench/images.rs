@@ -6,7 +6,7 @@ use super::dcmtk::Tool;
 use super::fetch::{self, Server};
 use super::machine;
 use super::report::{Bar, Row, Unit};
-use super::rows::{Bench, REQUESTS, in_a_row, instance, none, seconds, series};
+use super::rows::{Bench, REQUESTS, in_a_row, in_a_row_note, instance, none, seconds, series};
 use super::stage::{AS_STORED, EXPLICIT, FRAMES, address, dicomweb};
 
 impl Bench {
@@ -45,16 +45,19 @@ impl Bench {
     /// Beside the same bytes from nginx.
     fn frame(&self, mut row: Row, path: &str) -> Result<Row, KitError> {
         let stage = &self.stage;
-        let (drimbox, orthanc) = (stage.drimbox(), dicomweb(&stage.pacs)?);
+        let (drimbox, local) = (stage.drimbox(), stage.local());
+        let orthanc = dicomweb(&stage.pacs)?;
         let body = fetch::fetch_body(&drimbox, path, FRAMES)?;
         let file = stage.publish(row.key, &body)?;
         row.peer_name = "nginx, the same bytes as a static file".into();
-        row.note = format!("each run is the median of {REQUESTS} requests on one connection");
+        let mut recorded = Vec::new();
         for _ in 0..self.runs {
-            row.ours.push(in_a_row(&drimbox, path, FRAMES)?);
+            row.ours.push(in_a_row(&local, path, FRAMES)?);
+            recorded.push(in_a_row(&drimbox, path, FRAMES)?);
             row.peer.push(in_a_row(&stage.nginx, &file, FRAMES)?);
             row.orthanc.extend(others(in_a_row(&orthanc, path, FRAMES)));
         }
+        row.note = in_a_row_note(&recorded);
         Ok(row)
     }
 

@@ -140,10 +140,20 @@ impl Stage {
         Ok(stage)
     }
 
-    /// The gateway's listener for peers, in front of the PACS with `TCP_NODELAY`.
+    /// The gateway's listener for peers, in front of the PACS with `TCP_NODELAY`. Each request is in the
+    /// audit trail, on disk, before its first byte.
     #[must_use]
     pub fn drimbox(&self) -> Server {
         self.peer_listener(&self.gateway, HOST)
+    }
+
+    /// The gateway's listener for the centre's own network, over TLS, in front of the same PACS.
+    #[must_use]
+    pub fn local(&self) -> Server {
+        Server {
+            address: self.gateway.address("local"),
+            ..self.drimbox()
+        }
     }
 
     /// The same in front of the PACS without it.
@@ -277,10 +287,13 @@ fn configuration(
     let section = |name: &str, host: &str, pacs: &Orthanc| {
         PacsConfig::new(name, pacs.ae_title(), pacs.dicom_port()).db_host(host, server)
     };
+    let text = |path: &Path| path.display().to_string();
     let all: Vec<toml::Value> = vec!["wado".into(), "qido".into()];
     let config = GatewayConfig::new(folder)?
         .peer(pki)?
         .set("peer.resources", all)
+        .set("local.tls.certificate_file", text(&server.certificate_file))
+        .set("local.tls.key_file", text(&server.key_file))
         .pacs(section("pacs", HOST, pacs));
     Ok(match nagle {
         Some(nagle) => config.pacs(section("nagle", HOST_NAGLE, nagle)),

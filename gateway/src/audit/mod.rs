@@ -39,10 +39,13 @@ pub use record::{Anchor, Hash, NotARecord, Record, Sequence};
 pub use repeats::Repeats;
 
 use files::Segment;
-use writer::{Disk, Job, RealDisk, Writer};
+use writer::{Disk, Job, RealDisk, Told, Unhurried, Writer};
 
 /// Records that wait to be written at most; who comes later waits for a place.
 const MAX_WAITING: usize = 4096;
+
+/// Longest time that an event in no hurry waits for one that is.
+const UNHURRIED: Duration = Duration::from_millis(50);
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
@@ -134,7 +137,8 @@ pub struct Audit {
 
 struct Inner {
     clock: Clock,
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    jobs: Mutex<Option<mpsc::Sender<Told>>>,
+    unhurried: Unhurried,
     acknowledged: watch::Receiver<Anchor>,
     forwarded: Arc<AtomicU64>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -159,14 +163,17 @@ impl Audit {
         let writer = Writer::open(settings, Arc::clone(&clock), disk, Arc::clone(&forwarded))?;
         let acknowledged = writer.acknowledged();
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        let unhurried = Unhurried::default();
+        let waiting = Arc::clone(&unhurried);
         let thread = std::thread::Builder::new()
             .name("audit".into())
-            .spawn(move || writer.run(receiver))
+            .spawn(move || writer.run(receiver, &waiting))
             .map_err(|error| AuditError::io("start its thread", error))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 clock,
                 jobs: Mutex::new(Some(sender)),
+                unhurried,
                 acknowledged,
                 forwarded,
                 thread: Mutex::new(Some(thread)),
@@ -187,19 +194,42 @@ impl Audit {
     /// # Errors
     /// [`AuditError`]: the event is not recorded, and what it stands for must not happen.
     pub async fn record(&self, event: Event) -> Result<Sequence, AuditError> {
-        let json = serde_json::to_string(&event).map_err(|_| AuditError::TooLong)?;
-        if json.len() > record::MAX_EVENT {
-            return Err(AuditError::TooLong);
-        }
+        let (job, answered) = job(&event)?;
         let jobs = self.inner.jobs.lock().clone().ok_or(AuditError::Closed)?;
-        let (answer, answered) = oneshot::channel();
-        let job = Job {
-            kind: event.kind,
-            event: json,
-            answer,
-        };
-        jobs.send(job).await.map_err(|_| AuditError::Closed)?;
+        let sent = jobs.send(Told::Job(job)).await;
+        sent.map_err(|_| AuditError::Closed)?;
         drop(jobs);
+        answered.await.map_err(|_| AuditError::Closed)?
+    }
+
+    /// Records an event that nothing waits for, such as the end of an answer whose beginning is on
+    /// disk: it shares the sync of the next event that is in a hurry, and waits for it
+    /// [`UNHURRIED`] at most. When this returns, it is on disk.
+    ///
+    /// # Errors
+    /// [`AuditError`]: the event is not recorded.
+    pub async fn record_unhurried(&self, event: Event) -> Result<Sequence, AuditError> {
+        let (job, answered) = job(&event)?;
+        let (full, first) = {
+            // Closing takes the sender before the writer looks here for the last time.
+            let jobs = self.inner.jobs.lock();
+            if jobs.is_none() {
+                return Err(AuditError::Closed);
+            }
+            let mut waiting = self.inner.unhurried.lock();
+            waiting.push(job);
+            (waiting.len() >= writer::MAX_GROUP, waiting.len() == 1)
+        };
+        if first {
+            tokio::time::sleep(UNHURRIED).await;
+        }
+        if first || full {
+            // A trail that was closed meanwhile has it.
+            let jobs = self.inner.jobs.lock().clone();
+            if let Some(jobs) = jobs {
+                let _ = jobs.send(Told::Time).await;
+            }
+        }
         answered.await.map_err(|_| AuditError::Closed)?
     }
 
@@ -238,6 +268,23 @@ impl Audit {
         }
     }
 }
+
+/// An event for the writer, and its answer.
+fn job(event: &Event) -> Result<(Job, Answered), AuditError> {
+    let json = serde_json::to_string(event).map_err(|_| AuditError::TooLong)?;
+    if json.len() > record::MAX_EVENT {
+        return Err(AuditError::TooLong);
+    }
+    let (answer, answered) = oneshot::channel();
+    let job = Job {
+        kind: event.kind,
+        event: json,
+        answer,
+    };
+    Ok((job, answered))
+}
+
+type Answered = oneshot::Receiver<Result<Sequence, AuditError>>;
 
 impl std::fmt::Debug for Audit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use time::{Date, OffsetDateTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -18,7 +19,7 @@ use super::record::{self, Anchor, Hash, NotARecord, Record, Sequence};
 use super::{AuditError, Clock, Settings};
 
 /// Most records made durable together.
-const MAX_GROUP: usize = 1024;
+pub(super) const MAX_GROUP: usize = 1024;
 /// Bytes of records after which a group is full.
 const MAX_GROUP_BYTES: usize = 1024 * 1024;
 
@@ -39,6 +40,17 @@ pub(super) trait Disk: Send + 'static {
 pub(super) struct RealDisk;
 
 impl Disk for RealDisk {}
+
+/// What the writer is told.
+pub(super) enum Told {
+    /// An event that somebody waits for.
+    Job(Job),
+    /// Events in no hurry have waited long enough.
+    Time,
+}
+
+/// Events in no hurry: they are written with the next that is.
+pub(super) type Unhurried = Arc<Mutex<Vec<Job>>>;
 
 /// An event that waits for its place.
 pub(super) struct Job {
@@ -128,24 +140,33 @@ impl Writer {
     }
 
     /// Writes what comes until nobody can send any more.
-    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    pub(super) fn run(mut self, mut told: mpsc::Receiver<Told>, unhurried: &Unhurried) {
         let mut group = Vec::new();
-        while let Some(job) = jobs.blocking_recv() {
-            let mut bytes = job.event.len();
-            group.push(job);
-            while group.len() < MAX_GROUP && bytes < MAX_GROUP_BYTES {
-                let Ok(job) = jobs.try_recv() else { break };
-                bytes += job.event.len();
-                group.push(job);
+        while let Some(first) = told.blocking_recv() {
+            group.append(&mut unhurried.lock());
+            let mut next = Some(first);
+            let mut bytes: usize = group.iter().map(|job| job.event.len()).sum();
+            while let Some(one) = next {
+                if let Told::Job(job) = one {
+                    bytes += job.event.len();
+                    group.push(job);
+                }
+                let has_room = group.len() < MAX_GROUP && bytes < MAX_GROUP_BYTES;
+                next = if has_room { told.try_recv().ok() } else { None };
             }
             self.answer(&mut group);
         }
+        group.append(&mut unhurried.lock());
+        self.answer(&mut group);
         if let Err(error) = self.anchor_file.sync() {
             tracing::warn!(%error, "the anchor of the audit trail could not be synced");
         }
     }
 
     fn answer(&mut self, group: &mut Vec<Job>) {
+        if group.is_empty() {
+            return;
+        }
         let events: Vec<&str> = group.iter().map(|job| job.event.as_str()).collect();
         let written = self.turn_over().and_then(|()| self.commit(&events));
         match written {

@@ -21,7 +21,7 @@ pub use staging::{LargeObject, Object, Staging};
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -29,7 +29,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
+use tokio::sync::Semaphore;
 
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
@@ -38,6 +39,8 @@ const TOUCH_EVERY: Duration = Duration::from_secs(15 * 60);
 
 /// Entries of indexes kept in memory for the next request, some 300 bytes each.
 const ENTRIES_IN_MEMORY: usize = 20_000;
+/// Bytes in memory on their way to the disk.
+pub const WRITING: usize = 24 * 1024 * 1024;
 /// Bytes read at a time to compare them with their checksum.
 const CHECKED_AT_ONCE: u64 = 1024 * 1024;
 
@@ -71,6 +74,7 @@ pub struct Cache {
     bounds: Bounds,
     state: Mutex<State>,
     degraded: AtomicBool,
+    writing: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -147,9 +151,17 @@ impl Cache {
             bounds,
             state: Mutex::new(state),
             degraded: AtomicBool::new(false),
+            writing: Arc::new(Semaphore::new(WRITING)),
         });
         cache.make_room(0, 0);
         Ok(cache)
+    }
+
+    /// Bytes that may still be in memory on their way to the disk, of all retrievals together. What waits
+    /// for nothing but the disk holds a share of them.
+    #[must_use]
+    pub fn writing(&self) -> &Arc<Semaphore> {
+        &self.writing
     }
 
     /// The bundle of a key, if it is whole. Reads its index when it is not in memory, and all of it
@@ -552,6 +564,16 @@ pub fn read_range(file: &File, offset: u64, length: usize) -> io::Result<Bytes> 
     // The allocator may have given more than was asked for.
     buffer.truncate(length);
     Ok(buffer.into())
+}
+
+/// Reads a range of a file if the system has all of it in memory: never waits for a disk, so that an
+/// async thread may call it.
+#[must_use]
+pub fn read_from_memory(file: &File, offset: u64, length: usize) -> Option<Bytes> {
+    let mut buffer = vec![0; length];
+    let mut whole = [IoSliceMut::new(&mut buffer)];
+    let read = rustix::io::preadv2(file, &mut whole, offset, ReadWriteFlags::NOWAIT).ok()?;
+    (read == length).then(|| buffer.into())
 }
 
 fn stamp(dir: &Path, entries: &[Arc<Entry>]) -> io::Result<Vec<(u64, SystemTime)>> {

@@ -347,7 +347,7 @@ impl Follow {
         let audit = self.trail.audit.clone();
         // The beginning is on disk: a crash before this leaves an answer whose end is not known.
         self.runtime.spawn(async move {
-            if let Err(error) = audit.record(event).await {
+            if let Err(error) = audit.record_unhurried(event).await {
                 tracing::error!("the end of an answer to a peer is not recorded: {error}");
             }
         });

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::Item;
 use super::flowing::Pieces;
-use crate::cache::read_range;
+use crate::cache::{read_from_memory, read_range};
 
 /// Bytes read at a time. Two of these are in memory for each request.
 const CHUNK: u64 = 256 * 1024;
@@ -23,6 +23,9 @@ pub struct ItemBytes {
     runs: VecDeque<Run>,
     ahead: Option<JoinHandle<io::Result<Bytes>>>,
     current: Bytes,
+    /// Nothing was read yet. What is small goes out at once when the system has it in memory: another
+    /// thread would take longer to wake than to read it. The rest is read while this is sent.
+    begins: bool,
 }
 
 enum Run {
@@ -109,6 +112,7 @@ impl ItemBytes {
             runs,
             ahead: None,
             current: Bytes::new(),
+            begins: true,
         }
     }
 
@@ -121,6 +125,7 @@ impl ItemBytes {
     pub async fn next(&mut self, most: u64) -> io::Result<Bytes> {
         while self.current.is_empty() {
             if self.ahead.is_none() {
+                let begins = std::mem::take(&mut self.begins);
                 match self.runs.front_mut() {
                     Some(Run::Memory(bytes)) => {
                         self.current = std::mem::take(bytes);
@@ -136,6 +141,14 @@ impl ItemBytes {
                         self.runs.pop_front();
                         return Ok(Bytes::new());
                     }
+                    Some(Run::File { .. }) if begins => match self.next_from_memory() {
+                        Some(bytes) => {
+                            self.read_ahead();
+                            self.current = bytes;
+                            continue;
+                        }
+                        None => self.read_ahead(),
+                    },
                     Some(Run::File { .. }) | None => self.read_ahead(),
                 }
             }
@@ -149,25 +162,46 @@ impl ItemBytes {
         Ok(self.current.split_to(self.current.len().min(most)))
     }
 
-    /// Starts to read the next piece, if it is in a file.
-    fn read_ahead(&mut self) {
+    /// The next piece, if it is in a file that the system has in memory.
+    fn next_from_memory(&mut self) -> Option<Bytes> {
+        let (file, at, now, _) = self.next_piece()?;
+        let bytes = read_from_memory(&file, at, now)?;
+        self.pass(now);
+        Some(bytes)
+    }
+
+    /// File, place and length of the next piece, if it is in a file.
+    fn next_piece(&self) -> Option<(Arc<File>, u64, usize, Option<Item>)> {
         let Some(Run::File {
             file,
             offset,
             length,
             item,
-        }) = self.runs.front_mut()
+        }) = self.runs.front()
         else {
+            return None;
+        };
+        let now = usize::try_from(CHUNK.min(*length)).unwrap_or(0);
+        Some((Arc::clone(file), *offset, now, item.clone()))
+    }
+
+    /// Goes past so many bytes of the file in front.
+    fn pass(&mut self, bytes: usize) {
+        if let Some(Run::File { offset, length, .. }) = self.runs.front_mut() {
+            *offset += bytes as u64;
+            *length = length.saturating_sub(bytes as u64);
+            if *length == 0 {
+                self.runs.pop_front();
+            }
+        }
+    }
+
+    /// Starts to read the next piece, if it is in a file.
+    fn read_ahead(&mut self) {
+        let Some((from, at, now, item)) = self.next_piece() else {
             return;
         };
-        let now = CHUNK.min(*length);
-        let (from, at, item) = (Arc::clone(file), *offset, item.clone());
-        *offset += now;
-        *length -= now;
-        if *length == 0 {
-            self.runs.pop_front();
-        }
-        let now = usize::try_from(now).unwrap_or(0);
+        self.pass(now);
         self.ahead = Some(tokio::task::spawn_blocking(move || {
             read_range(&from, at, now).inspect_err(|error| {
                 if let Some(item) = &item {

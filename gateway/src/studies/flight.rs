@@ -28,7 +28,7 @@ pub const MEMORY_BUDGET: usize = 24 * 1024 * 1024;
 /// Instances written at a time.
 const WRITE_BATCH: usize = 32;
 /// Bytes of what was written last that a series under way keeps in memory, for readers that keep up.
-const FRESH: usize = 4 * 1024 * 1024;
+const FRESH: usize = 2 * 1024 * 1024;
 /// A retrieval nobody waits for goes on when this part of it is in: 3/4.
 const WORTH_FINISHING: (u64, u64) = (3, 4);
 
@@ -152,6 +152,8 @@ pub enum Job {
         pieces: Vec<Bytes>,
         /// Its share of the memory budget.
         budget: OwnedSemaphorePermit,
+        /// Its share of [`Cache::writing`].
+        writing: OwnedSemaphorePermit,
     },
     /// An instance that has its own file already.
     Large {
@@ -309,6 +311,7 @@ impl Group {
                 object,
                 pieces,
                 budget,
+                writing,
             } => {
                 let stored = series.staging(&self.cache).and_then(|staging| {
                     let entry = Arc::new(staging.append(object.clone(), &pieces)?);
@@ -318,7 +321,7 @@ impl Group {
                 let item = match stored {
                     Ok((entry, file)) => {
                         let fresh = Some(concatenated(&pieces));
-                        drop(budget);
+                        drop((budget, writing));
                         Item::Stored {
                             entry,
                             file,
@@ -328,6 +331,7 @@ impl Group {
                     }
                     Err(error) => {
                         series.pass_through(&self.cache, &error);
+                        drop(writing);
                         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
                         let entry = held_entry(object, length);
                         Item::Held(Arc::new(HeldItem {

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::flight::{Group, Job, MEMORY_BUDGET, SeriesFlight, held_entry};
 use super::flowing::{Flow, Opening};
 use crate::archive::{IncomingInstance, InstanceSink, InstanceWriter, SinkError};
-use crate::cache::{Cache, LargeObject, Object, Staging};
+use crate::cache::{Cache, LargeObject, Object, Staging, WRITING};
 use crate::dicom::convert::Converter;
 use crate::dicom::part10;
 use crate::dicom::reader::Limits;
@@ -264,6 +265,21 @@ impl Writer {
         self.group.series(series).ok_or(SinkError::NotAskedFor)
     }
 
+    /// Waits for the share of this instance in a budget of `whole` bytes.
+    async fn share(
+        &self,
+        budget: &Arc<Semaphore>,
+        whole: usize,
+    ) -> Result<OwnedSemaphorePermit, SinkError> {
+        let share = u32::try_from(self.size.clamp(1, whole)).unwrap_or(u32::MAX);
+        tokio::select! {
+            share = Arc::clone(budget).acquire_many_owned(share) => {
+                share.map_err(|_| SinkError::Abandoned)
+            }
+            () = self.group.cancel.cancelled() => Err(SinkError::Abandoned),
+        }
+    }
+
     async fn complete(mut self) -> Result<(), SinkError> {
         if let Some(converter) = self.converter.take() {
             let mut rest = Vec::new();
@@ -311,17 +327,15 @@ impl Writer {
                 object,
             }
         } else {
-            let share = u32::try_from(self.size.clamp(1, MEMORY_BUDGET)).unwrap_or(u32::MAX);
-            let budget = Arc::clone(&self.group.budget);
-            let budget = tokio::select! {
-                budget = budget.acquire_many_owned(share) => budget.map_err(|_| SinkError::Abandoned)?,
-                () = self.group.cancel.cancelled() => return Err(SinkError::Abandoned),
-            };
+            let budget = self.share(&self.group.budget, MEMORY_BUDGET).await?;
+            // Last: whoever has this one waits for nothing but the disk.
+            let writing = self.share(self.cache.writing(), WRITING).await?;
             Job::Write {
                 series,
                 object,
                 pieces: std::mem::take(&mut self.pieces),
                 budget,
+                writing,
             }
         };
         self.group.take_in(job).await

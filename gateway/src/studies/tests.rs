@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use super::bytes::ItemBytes;
 use super::{Item, StudiesError};
 use crate::archive::{ArchiveError, Scope, SinkError};
-use crate::cache::Bounds;
+use crate::cache::{Bounds, WRITING};
 use fake::{Bench, FakePacs, all, contents, instance_uid, series, series_uid, study, study_uid};
 
 const NO_ROOM: Bounds = Bounds {
@@ -187,6 +187,8 @@ async fn without_room_on_disk_the_images_pass_through_whole() {
     let items = all(first).await.unwrap();
     assert_eq!(items.len(), 5);
     assert!(matches!(items.last(), Some(Item::Held(_))));
+    // Who reads slowly keeps nobody else from the disk.
+    assert_eq!(bench.cache.writing().available_permits(), WRITING);
     drop(items);
     bench.settle().await;
     assert!(bench.cache.is_degraded());

@@ -61,6 +61,42 @@ async fn two_thousand_records_at_once_share_a_few_syncs() {
     assert_eq!(is_whole(dir.path()).records, 2000);
 }
 
+#[tokio::test]
+async fn what_is_in_no_hurry_shares_the_sync_of_what_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let syncs = Arc::new(AtomicUsize::new(0));
+    let disk = SlowDisk {
+        syncs: Arc::clone(&syncs),
+        gate: None,
+    };
+    let settings = settings(dir.path());
+    let audit = Audit::open_on(&settings, Hands::new().clock(), Box::new(disk)).unwrap();
+    let late = audit.clone();
+    let mut late = Box::pin(late.record_unhurried(audit.event(Kind::Logout)));
+    assert!(futures_util::poll!(&mut late).is_pending());
+    assert_eq!(syncs.load(SeqCst), 0);
+    assert_eq!(record(&audit, "1.2").await, Sequence(2));
+    assert_eq!(syncs.load(SeqCst), 1);
+    assert_eq!(late.await.unwrap(), Sequence(1));
+    assert_eq!(is_whole(dir.path()).records, 2);
+}
+
+#[tokio::test]
+async fn what_is_in_no_hurry_is_written_though_nothing_else_comes_and_at_the_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::open(settings(dir.path()), Hands::new().clock()).unwrap();
+    let alone = audit.record_unhurried(audit.event(Kind::Logout)).await;
+    assert_eq!(alone.unwrap(), Sequence(1));
+    let other = audit.clone();
+    let mut last = Box::pin(other.record_unhurried(audit.event(Kind::Logout)));
+    assert!(futures_util::poll!(&mut last).is_pending());
+    audit.close().await;
+    assert_eq!(is_whole(dir.path()).records, 2);
+    assert_eq!(last.await.unwrap(), Sequence(2));
+    let closed = audit.record_unhurried(audit.event(Kind::Logout)).await;
+    assert_eq!(closed.unwrap_err().cause(), "closed");
+}
+
 /// A disk that is full while told so: a part of what is written fits.
 #[derive(Clone, Default)]
 struct FullDisk {
