@@ -128,9 +128,11 @@ impl GatesBench {
         row.peer_name = "the same with certificates alone".into();
         row.note = format!(
             "drimbox fetch, {} images to files: white list, revocation lists, token, KOS and audit \
-             trail; the whole program is timed, its start included",
+             trail; the INS of the KOS is written into every head; the whole program is timed, its start \
+             included. One token for all transfers: a source that was restarted has it checked again",
             self.images
         );
+        self.issue().await?;
         if !cold {
             self.transfer(true).await?;
             self.transfer(false).await?;
@@ -152,18 +154,26 @@ impl GatesBench {
         Ok(row)
     }
 
+    /// A token for every transfer of a row: a source that was not restarted knows it.
+    async fn issue(&self) -> Result<(), KitError> {
+        let file = self.token_file();
+        let (token, _) = self.network.provider.issue(RADIOLOGIST, CLIENT).await?;
+        std::fs::write(&file, token).map_err(KitError::io("write", &file))
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.folder.join("token")
+    }
+
     /// One transfer; the time that it took.
     async fn transfer(&self, gated: bool) -> Result<Duration, KitError> {
         let pair = if gated { &self.closed } else { &self.open };
         let out = self.folder.join("out");
-        let token_file = self.folder.join("token");
-        let (token, _) = self.network.provider.issue(RADIOLOGIST, CLIENT).await?;
-        std::fs::write(&token_file, token).map_err(KitError::io("write", &token_file))?;
         let program = binary()?;
         let mut command = Command::new(&program);
         command.arg("fetch").arg("--kos").arg(&pair.kos);
         command.arg("--out").arg(&out);
-        command.arg("--token-file").arg(&token_file);
+        command.arg("--token-file").arg(self.token_file());
         command.arg("--config").arg(&pair.config);
         let timed = move || {
             let started = Instant::now();

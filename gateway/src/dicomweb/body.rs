@@ -39,6 +39,9 @@ pub enum BodyError {
     Unreadable(String),
 }
 
+/// First bytes of a part up to this length, such as a head that was edited, leave in one piece with its
+/// header: each piece costs a chunk and a TLS record.
+const JOINED: usize = 16 * 1024;
 /// Bytes of a head that is edited.
 const MAX_EDITED_HEAD: u64 = 16 * 1024 * 1024;
 
@@ -218,10 +221,20 @@ pub fn instances(
             for part in parts {
                 match part {
                     Part::Passed(part) => {
-                        yield opening(&boundary, &part.transfer_syntax(), first);
+                        let mut opening = opening(&boundary, &part.transfer_syntax(), first);
                         let mut content = Content::of(&part);
                         while let Some(piece) = content.next(&mut bytes).await? {
+                            if !opening.is_empty() && piece.len() <= JOINED {
+                                yield [std::mem::take(&mut opening), piece].concat().into();
+                                continue;
+                            }
+                            if !opening.is_empty() {
+                                yield std::mem::take(&mut opening);
+                            }
                             yield piece;
+                        }
+                        if !opening.is_empty() {
+                            yield opening;
                         }
                     }
                     Part::Transcoded(_) => {
