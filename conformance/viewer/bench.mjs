@@ -59,6 +59,8 @@ async function login({ link, page: end, professional }) {
 let opened;
 let page;
 
+/** The mark that the exam page sets when the three planes are ready. */
+const READY = 'drimbox:mpr-ready';
 /** How long a picture may not change to be the last. */
 const SETTLED = 10_000;
 
@@ -67,6 +69,8 @@ const SETTLED = 10_000;
  * Answers `seconds` after the start of the navigation, and `at`, the same moment in milliseconds of the clock.
  */
 async function open({ url, phone = false, planes = 1, press = [] }) {
+  // One that did not come to its end is not to disturb this one.
+  await close();
   opened = await browser.createBrowserContext();
   const { hostname } = new URL(url);
   await opened.setCookie(...cookies.filter((cookie) => cookie.domain === hostname));
@@ -77,10 +81,15 @@ async function open({ url, phone = false, planes = 1, press = [] }) {
     await page.setUserAgent({ userAgent: PHONE_AGENT });
     await page.emulateCPUThrottling(SLOWER);
   }
-  await page.evaluateOnNewDocument(watch, { planes, press });
+  await page.evaluateOnNewDocument(watch, { planes, press, ready: READY });
   await page.goto(url, { waitUntil: 'domcontentloaded' });
-  const end = await page.waitForFunction(() => globalThis.drimboxBench.end, { polling: 100 });
-  return end.jsonValue();
+  try {
+    const end = await page.waitForFunction(() => globalThis.drimboxBench.end, { polling: 100 });
+    return await end.jsonValue();
+  } catch (error) {
+    const lacking = await page.evaluate(() => globalThis.drimboxBench?.lacks());
+    throw new Error(`${error}; what the page lacks: ${lacking}`);
+  }
 }
 
 /** The last change of the images of the open page, when they change no more; answers as `open`. */

@@ -4,6 +4,8 @@ import { accessSync } from 'node:fs';
 
 import puppeteer from 'puppeteer-core';
 
+/** What a machine with much else to do takes for a step, milliseconds. */
+const PATIENCE = 120_000;
 const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 
 export const DESKTOP = { width: 1280, height: 900, deviceScaleFactor: 1 };
@@ -23,6 +25,7 @@ export function startBrowser(more = []) {
   return puppeteer.launch({
     executablePath,
     headless: true,
+    protocolTimeout: 5 * PATIENCE,
     args: ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--disable-dev-shm-usage', '--lang=fr', '--enable-blink-features=ForceEagerMeasureMemory', ...more],
   });
 }
@@ -31,6 +34,7 @@ export function startBrowser(more = []) {
 export async function openPage(browser, site, viewport, path = '/viewer/') {
   const context = await browser.createBrowserContext();
   const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
   await page.setViewport(viewport);
   page.watched = { foreign: [], errors: [] };
   page.on('request', (request) => {
@@ -53,9 +57,15 @@ export async function imageShown(page, instance) {
       const known = stage && !stage.querySelector('.corner.bottom.right').textContent.includes('…');
       return known && stage.dataset.state === 'ready' && (!wanted || stage.dataset.instance === wanted);
     },
-    { timeout: 60_000 },
+    {},
     instance,
   );
+  await drawn(page);
+}
+
+/** Waits until what the page has made ready is on the screen. */
+export async function drawn(page) {
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
 }
 
 /** Waits until the viewer with tools has drawn. */
@@ -65,14 +75,14 @@ export async function toolsShown(page, layout = '1x1') {
       const views = document.querySelector(`.views[data-layout="${wanted}"]`);
       return views?.querySelector('canvas') && views.querySelector('.view[data-rendered]');
     },
-    { timeout: 120_000 },
+    {},
     layout,
   );
 }
 
 /** Presses the button with this text. */
 export async function press(page, text) {
-  const button = await page.waitForSelector(`::-p-xpath(//button[normalize-space()="${text}"])`, { timeout: 20_000 });
+  const button = await page.waitForSelector(`::-p-xpath(//button[normalize-space()="${text}"])`);
   await button.evaluate((element) => element.click());
 }
 
@@ -85,7 +95,7 @@ export async function measured(page, pattern, expected, far) {
         const found = [...document.querySelectorAll('.svg-layer tspan')].flatMap((one) => new RegExp(source).exec(one.textContent)?.[1] ?? []);
         return found.some((text) => Math.abs(Number(text.replace(/\s/g, '').replace(',', '.')) - wanted) <= (apart * wanted || apart));
       },
-      { timeout: 20_000 },
+      { timeout: PATIENCE },
       pattern.source,
       expected,
       far,

@@ -26,6 +26,18 @@ export function sample(name) {
   return found;
 }
 
+/** What the server tells about the series of a sample exam. */
+export function seriesOf(name) {
+  return sample(name).series.map((series) => ({
+    uid: series.series_instance_uid,
+    modality: series.modality,
+    description: series.series_description,
+    number: series.series_number,
+    count: series.count,
+    middle: series.instances[series.instances.length >> 1].sop_instance_uid,
+  }));
+}
+
 /** What the server tells about a sample exam. */
 export function examOf(name, more = {}) {
   const exam = sample(name);

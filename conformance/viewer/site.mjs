@@ -35,6 +35,15 @@ export async function startSite(gateway) {
       });
     },
   };
+  /** Keeps the answers to such DICOMweb paths until the function returned is called. */
+  site.hold = (held) => {
+    const { promise, resolve } = Promise.withResolvers();
+    site.intercept = async (asked) => {
+      if (held(asked)) await promise;
+      return false;
+    };
+    return resolve;
+  };
   site.reset();
 
   const server = createServer(async (incoming, answer) => {
@@ -66,7 +75,7 @@ export async function startSite(gateway) {
       answer.end(file.body);
     } else if (pathname.startsWith('/dicom-web/')) {
       if (site.status !== 200) json(answer, site.status, {});
-      else if (site.intercept?.(pathname, answer)) return;
+      else if (await site.intercept?.(pathname, answer)) return;
       else forward(incoming, answer);
     } else {
       const file = files.get(pathname === '/viewer/' ? '/viewer/index.html' : pathname);

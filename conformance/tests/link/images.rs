@@ -3,6 +3,7 @@
 use conformance::samples::{Exam, Series};
 use conformance::testkit::psc::left_out;
 use http::Method;
+use serde_json::json;
 
 use crate::site::{CLOSED, EXAM, HOSTS, OTHER, Site};
 use crate::support::{exam, instance_path, metric, run, series_path, study_path};
@@ -91,6 +92,36 @@ fn a_session_sees_every_form_of_its_exam() {
             .await;
         let found = found.json().await.unwrap();
         assert_eq!(found.as_array().unwrap().len(), exam.series[0].count);
+    });
+}
+
+#[test]
+fn the_page_is_told_the_published_series_with_an_image_in_its_middle() {
+    if left_out() {
+        return;
+    }
+    run(async {
+        let site = Site::lock().await;
+        let visitor = Visitor::with_exam(&site, EXAM).await;
+        let own = exam(EXAM);
+        let series = &own.series[0];
+        let middle = series.instances.len() / 2;
+        let told = visitor.get("/viewer/api/exam").await.json().await.unwrap();
+        assert_eq!(
+            told["series"],
+            json!([{
+                "uid": series.series_instance_uid,
+                "modality": series.modality,
+                "description": series.series_description,
+                "number": series.series_number,
+                "count": series.count,
+                "middle": series.instances[middle].sop_instance_uid,
+            }])
+        );
+        let frame = ROOT.to_owned() + &instance_path(own, series, middle) + "/frames/1";
+        let accept = [("accept", "*/*")];
+        let answer = visitor.ask(Method::GET, &frame, &accept, "").await;
+        assert_eq!(answer.status(), 200);
     });
 }
 

@@ -16,7 +16,7 @@ use super::foreign::{installed, output};
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/login/js");
 const CHROMIUM: &str = "/usr/bin/chromium";
 /// Far above what a story takes on a loaded machine.
-const STORY: Duration = Duration::from_secs(240);
+const STORY: Duration = Duration::from_secs(480);
 
 /// Plays a story; what it orders is done by `obey`. `options` has at least `hosts` and `port`, and `stories` where they
 /// are not those of the login. The browser keeps its things in `place`.

@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { DESKTOP, imageShown, measured, PHONE, press, toolsShown } from '../browser.mjs';
+import { DESKTOP, drawn, imageShown, measured, PHONE, press, toolsShown } from '../browser.mjs';
 import { assertClean, open, page, site } from '../reader.mjs';
-import { examOf, picture, sample } from '../setting.mjs';
+import { examOf, picture, sample, seriesOf } from '../setting.mjs';
 
 const place = () => page.$eval('.slider', (slider) => slider.getAttribute('aria-valuetext'));
 const placeIs = (text) =>
@@ -26,6 +26,41 @@ for (const [name, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
     await picture(page, `first-image-${name}`);
   });
 }
+
+test('nothing is asked for between the exam and its first image but that image', async () => {
+  const series = seriesOf('ct');
+  const release = site.hold((path) => path.includes('/frames/'));
+  await open(examOf('ct', { series }));
+  await page.waitForSelector('.stage[data-state=loading]');
+  await drawn(page);
+  const asked = () => site.seen.paths.filter((path) => path.startsWith('/dicom-web/'));
+  const image = `/dicom-web/studies/${sample('ct').study_instance_uid}/series/${series[0].uid}/instances/${series[0].middle}`;
+  assert.deepEqual(asked().sort(), [`${image}/frames/1`, `${image}/metadata`]);
+  assert.equal((await page.$$('.entry')).length, series.length, 'the series are listed already');
+  release();
+  await imageShown(page, series[0].middle);
+  await placeIs('Image 5 sur 8');
+  await page.waitForFunction(() => [...document.querySelectorAll('.entry img')].every((img) => img.naturalWidth > 0));
+  assert.equal(asked().filter((path) => path === `${image}/frames/1`).length, 1, 'the frame is asked for once');
+  assert.deepEqual(asked().filter((path) => /\/(series|instances)$/.test(path)), [], 'nothing is searched for');
+  assertClean();
+});
+
+test('the exam is asked for once, while the script is on its way', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  assert.equal(site.seen.paths.filter((path) => path === '/viewer/api/exam').length, 1);
+  const by = await page.evaluate(() => performance.getEntriesByName(`${location.origin}/viewer/api/exam`).map((entry) => entry.initiatorType));
+  assert.ok(by.includes('link'), `asked for by ${by}`);
+});
+
+test('an exam that tells an image that is there no more is shown all the same', async () => {
+  const series = seriesOf('ct').map((one) => ({ ...one, middle: '1.2.3.4' }));
+  await open(examOf('ct', { series }));
+  await imageShown(page);
+  await placeIs('Image 5 sur 8');
+  assert.deepEqual(site.seen.reports, []);
+});
 
 test('the page, its codec and its worker are small', async () => {
   await open(examOf('ct'));
@@ -140,6 +175,26 @@ test('three planes are made of a series', async () => {
   await picture(page, 'three-planes');
 });
 
+test('three planes say how far they are, and that they are ready', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  // Another series, of which nothing is there yet but its image in the middle.
+  const middle = seriesOf('ct')[1].middle;
+  const release = site.hold((path) => path.includes('/frames/') && !path.includes(middle));
+  await page.keyboard.press('ArrowRight');
+  await placeIs('Image 2 sur 3');
+  await imageShown(page, middle);
+  await page.keyboard.press('3');
+  await toolsShown(page, 'mpr');
+  const said = (text) => page.waitForFunction((wanted) => document.querySelector('.message').textContent === wanted, {}, text);
+  await said('Préparation des trois plans : 30 %');
+  assert.equal(await page.evaluate(() => performance.getEntriesByName('drimbox:mpr-ready').length), 0);
+  release();
+  await page.waitForFunction(() => performance.getEntriesByName('drimbox:mpr-ready').length === 1);
+  await said('');
+  assertClean();
+});
+
 test('two series of one frame of reference scroll together', async () => {
   await open(examOf('ct'));
   await imageShown(page);
@@ -214,12 +269,12 @@ test('leaving ends the session on the server and leaves nothing of the exam', as
 });
 
 test('idleness is announced, then ends the session', async () => {
-  await open(examOf('ct', { idleSeconds: 8 }));
+  await open(examOf('ct', { idleSeconds: 16 }));
   await imageShown(page);
   await page.waitForSelector('dialog[open]');
   await press(page, 'Rester');
   await page.waitForFunction(() => document.querySelector('dialog') === null);
-  await page.waitForSelector('.end', { timeout: 30_000 });
+  await page.waitForSelector('.end');
   assert.equal(site.seen.logouts, 1);
   assert.ok((await page.$eval('.end', (end) => end.textContent)).includes("faute d'activité"));
 });
@@ -326,7 +381,7 @@ for (const [name, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
     await open(examOf('ct', { report: { href, type: 'application/pdf' } }), viewport);
     await imageShown(page);
     await press(page, 'Compte rendu');
-    await page.waitForSelector('.page canvas', { timeout: 30_000 });
+    await page.waitForSelector('.page canvas');
     assert.ok((await page.$eval('.page .hidden-text', (words) => words.textContent)).includes('examen normal'));
     assertClean();
     await picture(page, `report-pdf-${name}`);
@@ -340,7 +395,7 @@ test('documents of the exam are readable', async () => {
     const at = sample('documents').series.indexOf(series);
     const entries = await page.$$('.entry');
     await entries[at].evaluate((entry) => entry.click());
-    await page.waitForSelector(series.modality === 'DOC' ? '.page canvas' : '.structured h3', { timeout: 30_000 });
+    await page.waitForSelector(series.modality === 'DOC' ? '.page canvas' : '.structured h3');
   }
   assertClean();
 });

@@ -22,7 +22,7 @@ async function memoryOf(page) {
   return bytes;
 }
 
-test('a scanner of 1300 images does not end the tab of a phone', { timeout: 400_000 }, async () => {
+test('a scanner of 1300 images does not end the tab of a phone', { timeout: 900_000 }, async () => {
   const { site } = setting;
   site.reset();
   site.exam = examOf('long');
@@ -33,8 +33,8 @@ test('a scanner of 1300 images does not end the tab of a phone', { timeout: 400_
   const shows = async (at) => {
     await imageShown(page, images[at].sop_instance_uid);
   };
-  await page.waitForFunction((count) => document.querySelector('.slider').max === String(count), { timeout: 120_000 }, images.length);
-  await page.waitForFunction(() => performance.getEntriesByName('drimbox:series-ready').length > 0, { timeout: 240_000 });
+  await page.waitForFunction((count) => document.querySelector('.slider').max === String(count), {}, images.length);
+  await page.waitForFunction(() => performance.getEntriesByName('drimbox:series-ready').length > 0, { timeout: 600_000 });
   const asked = () => site.seen.paths.filter((path) => path.includes('/frames/')).length;
   assert.ok(asked() < 400, `${asked()} images are asked for before anybody looks at them`);
   const quiet = await memoryOf(page);

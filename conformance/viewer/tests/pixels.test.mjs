@@ -32,7 +32,7 @@ const manifestInstances = (exam, series) =>
 const EXAMS = ['ct', 'mr', 'us', 'dx', 'syntaxes', 'multiframe', 'fragments', 'pixels', 'looks', 'radiograph'];
 
 for (const name of EXAMS) {
-  test(`the images of ${name} look as pydicom makes them`, { timeout: 180_000 }, async () => {
+  test(`the images of ${name} look as pydicom makes them`, { timeout: 400_000 }, async () => {
     setting.site.reset();
     setting.site.exam = examOf(name);
     const page = await openPage(setting.browser, setting.site, { ...DESKTOP, width: 1100, height: 1000 });
@@ -80,7 +80,7 @@ for (const name of EXAMS) {
   });
 }
 
-test('the tools show the grey levels that each image asks for, as pydicom makes them', { timeout: 180_000 }, async () => {
+test('the tools show the grey levels that each image asks for, as pydicom makes them', { timeout: 400_000 }, async () => {
   setting.site.reset();
   setting.site.exam = examOf('looks');
   const page = await openPage(setting.browser, setting.site, { ...DESKTOP, width: 1100, height: 1000 });
@@ -98,7 +98,7 @@ test('the tools show the grey levels that each image asks for, as pydicom makes 
     for (const key of at === 0 ? [] : ['ArrowDown', 'ArrowUp', 'ArrowDown']) await page.keyboard.press(key);
     await page.waitForFunction(
       (wanted) => document.querySelector('.stage').dataset.instance === wanted && document.querySelector('.view').dataset.rendered === wanted,
-      { timeout: 60_000 },
+      {},
       instance.sop_instance_uid,
     );
     await settled(page, [instance.sop_instance_uid]);
@@ -120,7 +120,7 @@ async function settled(page, instances) {
       const { state, instance } = document.querySelector('.stage').dataset;
       return (state === 'ready' || state === 'error') && (!wanted || wanted.includes(instance)) && !document.querySelector('.corner.bottom.right').textContent.includes('…');
     },
-    { timeout: 60_000 },
+    {},
     instances,
   );
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));

@@ -10,9 +10,9 @@ import { examOf, picture, sample } from '../setting.mjs';
 const instancesOf = (name, series = 0) => sample(name).series[series].instances.map((one) => one.sop_instance_uid);
 const textOf = (selector) => page.$eval(selector, (element) => element.textContent);
 const textHas = (selector, text) =>
-  page.waitForFunction((where, wanted) => document.querySelector(where)?.textContent.includes(wanted), { timeout: 30_000 }, selector, text);
+  page.waitForFunction((where, wanted) => document.querySelector(where)?.textContent.includes(wanted), {}, selector, text);
 const placeIs = (text) =>
-  page.waitForFunction((wanted) => document.querySelector('.slider').getAttribute('aria-valuetext') === wanted, { timeout: 30_000 }, text);
+  page.waitForFunction((wanted) => document.querySelector('.slider').getAttribute('aria-valuetext') === wanted, {}, text);
 
 /** Takes the entry of the list of series, from 0. */
 async function take(at) {
@@ -81,7 +81,7 @@ for (const [at, what] of [[0, 'of its own bytes'], [1, 'in unused bits of the sa
         // Its edge is smoothed.
         return Math.abs(data.filter((value, at) => at % 4 === 3 && value > 128).length - points) < 170;
       },
-      { timeout: 20_000 },
+      {},
       20 * 60,
     );
     await page.keyboard.press('g');
@@ -111,7 +111,7 @@ test('a graphic lies over its place of the image, also when the view is turned',
         count += 1;
       }
       return Math.abs(x / count - atX) < 2 && Math.abs(y / count - atY) < 2;
-    }, { timeout: 20_000 }, ...wanted);
+    }, {}, ...wanted);
   // Rows 30–50 and columns 50–110 of 256 × 320: left of and above the middle.
   await liesAt(-80, -88);
   await page.keyboard.press('m');
@@ -150,7 +150,7 @@ test('a mammography is hung right beside left, chest walls together', async () =
   // Front outside, back in the middle.
   await page.waitForFunction(
     () => [...document.querySelectorAll('.view')].map((view) => view.querySelector('.west').textContent + view.querySelector('.east').textContent).join() === 'AP,PA,AP,PA',
-    { timeout: 20_000 },
+    {},
   );
   await picture(page, 'mammography');
   // The breast touches the middle of its pair, and only that.
@@ -164,7 +164,7 @@ test('a mammography is hung right beside left, chest walls together', async () =
         const touches = (from) => data.subarray(4 * from, 4 * (from + 10)).some((value, index) => index % 4 === 0 && value > 100);
         return touches(2) === (at % 2 === 1) && touches(canvas.width - 12) === (at % 2 === 0);
       }),
-    { timeout: 20_000 },
+    {},
   );
   assertClean();
 });
@@ -289,7 +289,7 @@ test('a thick slab shows the brightest of its planes', async () => {
         for (let at = 0; at < data.length; at += 4) if (data[at] > 150) bright += 1;
         return bright > 500 === wanted;
       },
-      { timeout: 30_000 },
+      {},
       spot,
     );
   // Two planes further the spot is out of sight of a thin one, and within ten millimetres of a thick one.
@@ -313,7 +313,7 @@ test('lines show where the current view cuts the other one, until they are put o
   await toolsShown(page, '1x2');
   await take(1);
   await page.waitForFunction(() => document.querySelectorAll('.view[data-rendered]').length === 2);
-  const drawn = (count) => page.waitForFunction((wanted) => (document.querySelectorAll('.view .svg-layer line').length > 0) === wanted, { timeout: 20_000 }, count);
+  const drawn = (count) => page.waitForFunction((wanted) => (document.querySelectorAll('.view .svg-layer line').length > 0) === wanted, {}, count);
   await page.keyboard.press('ArrowDown');
   await drawn(true);
   await picture(page, 'reference-lines');
@@ -352,7 +352,7 @@ test('a video is played, one that browsers do not know is said to be so', async 
   const at = sample('syntaxes').series.findIndex((one) => one.modality === 'ES');
   await open(examOf('video', { priors: [{ study: sample('syntaxes').study_instance_uid, description: 'Autre' }] }));
   const playable = await page.waitForSelector('.video:not([hidden])');
-  await page.waitForFunction(() => document.querySelector('.video').readyState >= 2, { timeout: 30_000 });
+  await page.waitForFunction(() => document.querySelector('.video').readyState >= 2);
   assert.deepEqual(await playable.evaluate((video) => [video.videoWidth, video.videoHeight]), [128, 96]);
   await textHas('.corner.top.right', 'Image compressée avec pertes');
   await picture(page, 'video');
@@ -399,7 +399,7 @@ test('markup in the texts of images, reports and documents is text', async () =>
   await page.waitForSelector('.structured li');
   assert.ok((await textOf('.structured')).includes('<script>window.taken=1</script>'));
   await take(2);
-  await page.waitForSelector('.page canvas', { timeout: 30_000 });
+  await page.waitForSelector('.page canvas');
   assert.ok((await textOf('.panel h2')).includes('<img src=x'));
   const made = await page.$$eval('.structured img, .structured script, .panel img, .panel script, .name img, .windows img', (all) => all.length);
   assert.equal(made, 0);
@@ -478,7 +478,7 @@ for (const [name, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
 test('moments of the page are marked for whoever measures it', async () => {
   await open(examOf('ct'));
   await imageShown(page);
-  await page.waitForFunction(() => ['drimbox:first-image', 'drimbox:series-ready'].every((name) => performance.getEntriesByName(name).length === 1), { timeout: 30_000 });
+  await page.waitForFunction(() => ['drimbox:first-image', 'drimbox:series-ready'].every((name) => performance.getEntriesByName(name).length === 1));
 });
 
 test('nothing moves by itself for a reader who wants no motion', async () => {

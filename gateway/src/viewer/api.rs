@@ -9,8 +9,12 @@ use serde_json::{Value, json};
 use super::ViewedPacs;
 use crate::archive::{FindRequest, Identifier, Level, Match};
 use crate::dicom::compose::Reading;
+use crate::dicom::uid::SeriesUid;
 use crate::source::PublishedExam;
 use crate::studies::StudiesError;
+
+/// Series told with an exam at most; the page searches for the series of an exam that has more.
+const MAX_SERIES: usize = 500;
 
 /// Who looks, how long the session of the page still lives, and what its forms must carry.
 pub(super) struct SessionFacts {
@@ -26,6 +30,9 @@ pub(super) struct SessionFacts {
 
 /// The JSON object of `GET /viewer/api/exam`.
 ///
+/// It tells the series too, each with an instance in its middle, so that the page can ask for an image
+/// at once. Where the archive does not tell them they are `null`, and the page searches for them.
+///
 /// # Errors
 /// The archive's.
 pub(super) async fn exam(
@@ -33,7 +40,17 @@ pub(super) async fn exam(
     exam: &PublishedExam,
     session: SessionFacts,
 ) -> Result<Value, StudiesError> {
-    let found = study(pacs, exam).await?;
+    // What the archive is asked before it gives an image is asked meanwhile, and remembered.
+    let (found, series, _) = tokio::join!(
+        study(pacs, exam),
+        series(pacs, exam),
+        pacs.studies.listing(&exam.study),
+    );
+    let found = found?;
+    let series = series.unwrap_or_else(|error| {
+        tracing::warn!("the exam page has to search for the series itself: {error}");
+        None
+    });
     let text = |tag: Tag| text_of(found.as_ref()?, tag, pacs.reading());
     let ins = exam.ins.as_ref().map(|ins| {
         // A matricule is only passed on with a qualified identity (référentiel INS).
@@ -57,6 +74,7 @@ pub(super) async fn exam(
         })),
         "download": session.download,
         "instances": exam.instance_count(),
+        "series": series,
         "weasis": session.weasis,
         "priors": [],
         "idleSeconds": session.idle.as_secs(),
@@ -91,6 +109,49 @@ async fn study(pacs: &ViewedPacs, exam: &PublishedExam) -> Result<Option<Match>,
     Ok(found.items.first().cloned())
 }
 
+/// The published series as the page lists them; none when there are too many.
+async fn series(
+    pacs: &ViewedPacs,
+    exam: &PublishedExam,
+) -> Result<Option<Vec<Value>>, StudiesError> {
+    let identifier = Identifier::default()
+        .with(tags::STUDY_INSTANCE_UID, VR::UI, exam.study.as_str())
+        .with(tags::SERIES_INSTANCE_UID, VR::UI, "")
+        .with(tags::MODALITY, VR::CS, "")
+        .with(tags::SERIES_DESCRIPTION, VR::LO, "")
+        .with(tags::SERIES_NUMBER, VR::IS, "");
+    let request = FindRequest {
+        level: Level::Series,
+        identifier,
+        max_matches: MAX_SERIES,
+    };
+    let found = pacs.studies.search(request, pacs.reading(), false).await?;
+    if found.truncated {
+        return Ok(None);
+    }
+    let told = found.items.iter();
+    let told = told.filter_map(|one| series_of(one, exam, pacs.reading()));
+    Ok(Some(told.collect()))
+}
+
+/// A series that the archive found, unless the KOS does not name it.
+fn series_of(found: &Match, exam: &PublishedExam, reading: Reading<'_>) -> Option<Value> {
+    let uid = SeriesUid::from(found.uid(tags::SERIES_INSTANCE_UID)?);
+    let published = exam.series.iter().find(|one| one.series == uid)?;
+    let instances = &published.instances;
+    let text = |tag| text_of(found, tag, reading);
+    let number = text(tags::SERIES_NUMBER).and_then(|number| number.parse::<i64>().ok());
+    Some(json!({
+        "uid": uid,
+        "modality": text(tags::MODALITY),
+        "description": text(tags::SERIES_DESCRIPTION),
+        "number": number,
+        "count": instances.len(),
+        // In the order of the KOS, which is most often that of the instance numbers.
+        "middle": instances.get(instances.len() / 2),
+    }))
+}
+
 /// A text of a match, in the character set that the archive says, or that stands for what it does not say.
 pub(super) fn text_of(found: &Match, tag: Tag, reading: Reading<'_>) -> Option<String> {
     let set = found.data_set().ok()?;
@@ -106,8 +167,54 @@ mod tests {
 
     use super::*;
     use crate::dicom::charset::Repertoire;
-    use crate::dicom::uid::TransferSyntaxUid;
+    use crate::dicom::syntax::Encoding;
+    use crate::dicom::testdata::Writer;
+    use crate::dicom::uid::{InstanceUid, TransferSyntaxUid};
     use crate::dicom::write::put_element;
+    use crate::source::exams::tests::exam as published;
+
+    const READING: Reading<'_> = Reading {
+        fallback: Repertoire::Ascii,
+        replaces: None,
+    };
+
+    /// What a PACS that writes Latin-1 tells of a series.
+    fn found(uid: &str) -> Match {
+        let data = Writer::new(Encoding::ExplicitLittle)
+            .put((0x0008, 0x0005), VR::CS, b"ISO_IR 100")
+            .put((0x0008, 0x0060), VR::CS, b"CT")
+            .put((0x0008, 0x103E), VR::LO, b"Thorax inject\xe9")
+            .put((0x0020, 0x000E), VR::UI, uid.as_bytes())
+            .put((0x0020, 0x0011), VR::IS, b"4");
+        Match {
+            data: data.bytes.into(),
+            transfer_syntax: TransferSyntaxUid::parse("1.2.840.10008.1.2.1").unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_published_series_is_told_with_an_instance_in_its_middle() {
+        let mut exam = published("ct", "1.2", "1.9");
+        let instances = (1..=7).map(|n| InstanceUid::parse(&format!("1.2.1.{n}")).unwrap());
+        exam.series.first_mut().unwrap().instances = instances.collect();
+        assert_eq!(
+            series_of(&found("1.2.1"), &exam, READING),
+            Some(json!({
+                "uid": "1.2.1",
+                "modality": "CT",
+                "description": "Thorax injecté",
+                "number": 4,
+                "count": 7,
+                "middle": "1.2.1.4",
+            }))
+        );
+    }
+
+    #[test]
+    fn a_series_that_was_not_published_is_not_told() {
+        let exam = published("ct", "1.2", "1.9");
+        assert_eq!(series_of(&found("1.2.2"), &exam, READING), None);
+    }
 
     #[test]
     fn a_name_is_read_in_the_character_set_of_its_archive() {

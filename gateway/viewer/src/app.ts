@@ -1,8 +1,8 @@
 /** The page of an exam: what the reader does, and what it does to the images. */
 
 import type { AdvancedViewer } from './advanced/viewer';
-import type { Window } from './dicom/image';
-import { fetchSeries, type Series } from './dicom/web';
+import type { Image, Window } from './dicom/image';
+import { fetchSeries, type Series, toldSeries } from './dicom/web';
 import { asViewerError } from './errors';
 import { type Exam, type Prior, weasisAddress } from './exam';
 import { Frames } from './frames';
@@ -40,7 +40,7 @@ export class App implements Desk {
   overlays = false;
 
   readonly #frames: Frames;
-  readonly #stacks = new Stacks();
+  readonly #stacks: Stacks;
   readonly #keys = new KeyImages();
   readonly #stage = new Stage(this.#keys);
   readonly #toolbar: Toolbar;
@@ -59,6 +59,10 @@ export class App implements Desk {
     frames: Frames,
   ) {
     this.#frames = frames;
+    this.#stacks = new Stacks(frames);
+    // On its way while the page is built; `start` takes it, and tells what goes wrong.
+    const first = toldSeries(exam)?.find((series) => !isDocument(series));
+    if (first !== undefined) this.#stacks.first(first).catch(() => undefined);
     this.#toolbar = new Toolbar(this);
     this.#session = new Session(exam, (why) => this.#end(why));
     this.#stage.onchange = () => this.#toolbar.refresh();
@@ -73,7 +77,7 @@ export class App implements Desk {
   async start(): Promise<void> {
     this.#stage.say("Recherche des images de l'examen…");
     try {
-      const series = await fetchSeries(this.exam.study);
+      const series = toldSeries(this.exam) ?? (await fetchSeries(this.exam.study));
       this.#list.add(series, 'Séries');
       const first = this.#list.imaging[0];
       if (first !== undefined) {
@@ -248,8 +252,14 @@ export class App implements Desk {
     try {
       const first = await this.#stacks.first(series);
       if (this.#chosen !== series) return;
-      if (!first.complete) this.#present(first, first.images.length >> 1);
       const shown = first.images[first.images.length >> 1];
+      if (!first.complete && shown !== undefined) {
+        this.#present(first, first.images.length >> 1);
+        // Neither the rest of the series nor the small pictures take the line from its first image.
+        await this.#onScreen(shown);
+        this.#list.loadPictures();
+        if (this.#chosen !== series) return;
+      }
       const stack = await this.#stacks.whole(series);
       if (this.#chosen !== series) return;
       const current = this.shown.stack === stack ? (this.shown.image ?? shown) : shown;
@@ -257,6 +267,14 @@ export class App implements Desk {
     } catch (thrown) {
       if (this.#chosen === series) this.#stage.say(asViewerError(thrown).message, () => void this.#choose(series));
     }
+  }
+
+  /** Waits until an image that is being shown has been drawn, or will not be. */
+  async #onScreen(image: Image): Promise<void> {
+    if (image.video === undefined) await this.#frames.get(image).catch(() => undefined);
+    // Nothing is drawn while nobody sees the page.
+    if (document.hidden) return;
+    await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
   }
 
   async #follow(reference: Reference): Promise<void> {

@@ -32,6 +32,18 @@ export interface Prior {
   date?: string;
 }
 
+/** A series, as the exam tells it. Everything but its UID may be absent. */
+export interface ToldSeries {
+  uid: string;
+  modality?: string | null;
+  description?: string | null;
+  number?: number | null;
+  /** Instances that were published. */
+  count?: number | null;
+  /** An instance in its middle. */
+  middle?: string | null;
+}
+
 /** Answer of `GET /viewer/api/exam`. */
 export interface Exam extends Prior {
   patient?: Patient;
@@ -43,6 +55,8 @@ export interface Exam extends Prior {
   weasis?: boolean;
   /** Instances that the archive will hold. */
   instances?: number;
+  /** Its series; they are searched for when it tells none. */
+  series?: ToldSeries[] | null;
   priors?: Prior[];
   /** Path that ends the session: professionals and patients have their own. */
   logout?: string;

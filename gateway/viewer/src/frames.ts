@@ -3,7 +3,7 @@
 import { DecodePool } from './codecs/pool';
 import type { Pixels } from './codecs/samples';
 import type { Image } from './dicom/image';
-import { fetchFrame } from './dicom/web';
+import { fetchFrame, type FrameRequest } from './dicom/web';
 import { isAbort, ViewerError } from './errors';
 import { markOnce } from './marks';
 
@@ -33,6 +33,9 @@ export class Frames {
   readonly #pool: DecodePool;
   readonly #entries = new Map<string, Entry>();
   readonly #byServer = new Set<string>();
+  /** Answers that were asked for before the image was known. */
+  readonly #expected = new Map<string, ReturnType<typeof fetchFrame>>();
+  readonly #end = new AbortController();
   #ahead: Image[] = [];
   #active = 0;
   /** More than one image was ever wanted. */
@@ -51,6 +54,21 @@ export class Frames {
   /** The frame of an image that somebody looks at. */
   get(image: Image): Promise<Frame> {
     return this.#entry(image, true).promise;
+  }
+
+  /** Asks for the frame of an image that is not known yet: `get` takes the answer when it is. */
+  expect(frame: FrameRequest): void {
+    const key = keyOf(frame);
+    if (this.#entries.has(key) || this.#expected.has(key)) return;
+    const answer = fetchFrame(frame, 'stored', this.#end.signal);
+    // Whoever wants the image is told why it does not come.
+    answer.catch(() => undefined);
+    this.#expected.set(key, answer);
+  }
+
+  /** Says that frames of this transfer syntax are on their way: what decodes them is fetched meanwhile. */
+  warm(transferSyntax: string): void {
+    this.#pool.warm(transferSyntax);
   }
 
   /** What will be looked at next, nearest first. Replaces what was said before. */
@@ -74,8 +92,10 @@ export class Frames {
 
   /** Forgets everything and ends the workers. */
   dispose(): void {
+    this.#end.abort();
     for (const entry of this.#entries.values()) entry.abort.abort();
     this.#entries.clear();
+    this.#expected.clear();
     this.#ahead = [];
     this.#pool.dispose();
   }
@@ -139,9 +159,17 @@ export class Frames {
     }
   }
 
+  /** An answer serves once: its bytes go to the decoder. */
+  #takeExpected(image: Image): ReturnType<typeof fetchFrame> | undefined {
+    const key = keyOf(image);
+    const answer = this.#expected.get(key);
+    this.#expected.delete(key);
+    return answer;
+  }
+
   async #load(image: Image, signal: AbortSignal): Promise<Frame> {
     if (!this.#byServer.has(image.series)) {
-      const answer = await fetchFrame(image, 'stored', signal);
+      const answer = await (this.#takeExpected(image) ?? fetchFrame(image, 'stored', signal));
       const outcome = await this.#pool.decode(answer.body, answer.type, image);
       if ('pixels' in outcome) return { ...outcome, rendered: false };
       this.#byServer.add(image.series);
@@ -189,6 +217,6 @@ function memoryLimit(): number {
   return (small ? 96 : 512) * 1024 * 1024;
 }
 
-function keyOf(image: Image): string {
+function keyOf(image: { instance: string; frame: number }): string {
   return `${image.instance}/${image.frame}`;
 }

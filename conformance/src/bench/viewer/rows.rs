@@ -154,5 +154,6 @@ const LINE: &str = "10 Mbit/s and 70 ms on the line between browser and server, 
 const SCROLL: &str = "from the navigation to the last byte of all that a page asks for by itself, before five seconds \
     of silence and not before nine tenths of the series came";
 /// What the planes are.
-const PLANES: &str = "from the navigation to the last change of three canvases that show an image each, when the series is there; the page's \
-    button is clicked as soon as the page knows every image, OHIF opens with hangingprotocolId=mpr";
+const PLANES: &str = "from the navigation to the last change of the canvases, not before the volume is whole and its three views have been \
+    drawn once more: the page says so by a mark, of OHIF its library is asked. The page's button is clicked as soon as the \
+    page knows every image, OHIF opens with hangingprotocolId=mpr";

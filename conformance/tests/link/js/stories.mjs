@@ -31,8 +31,13 @@ function watch(kit, page) {
   return seen;
 }
 
+/** An image is drawn, and its whole series is known. */
 async function imageShown(page) {
-  await page.waitForFunction(() => document.querySelector('.stage')?.dataset.state === 'ready', { timeout: 60_000 });
+  await page.waitForFunction(
+    () => document.querySelector('.stage')?.dataset.state === 'ready' && !document.querySelector('.corner.bottom.right').textContent.includes('…'),
+    { timeout: 120_000 },
+  );
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
 }
 
 const place = (page) => page.$eval('.slider', (slider) => slider.getAttribute('aria-valuetext'));

@@ -50,8 +50,8 @@ async function watched(page) {
   });
   page.on('pageerror', (error) => complaints.push(error.message));
   // A slow machine is no failure.
-  page.setDefaultTimeout(60_000);
-  page.setDefaultNavigationTimeout(60_000);
+  page.setDefaultTimeout(120_000);
+  page.setDefaultNavigationTimeout(120_000);
   return page;
 }
 

@@ -115,6 +115,12 @@ async function load(id: string, image: Image, frames: Frames): Promise<Types.IIm
 function valuesOf(image: Image, pixels: Pixels): Int16Array | Float32Array | Uint8Array {
   const { data } = pixels;
   const out = needsFloat(image) ? new Float32Array(data.length) : new Int16Array(data.length);
+  if (image.modalityLut === undefined) {
+    // Without a call for each value: a volume has a hundred million of them.
+    const { slope, intercept } = image;
+    for (let at = 0; at < out.length; at += 1) out[at] = (data[at] ?? 0) * slope + intercept;
+    return out;
+  }
   for (let at = 0; at < out.length; at += 1) out[at] = modality(image, data[at] ?? 0);
   return out;
 }

@@ -8,7 +8,6 @@ import {
   setVolumesForViewports,
   type Types,
   volumeLoader,
-  eventTarget,
 } from '@cornerstonejs/core';
 import { annotation, init as initTools } from '@cornerstonejs/tools';
 
@@ -30,6 +29,7 @@ import { imageIdOf, imageOf, makesVolume, registerImages, volumeBytes, worldOf }
 import { applyOwnLook, applyWindow, isInverse, rangeOf, windowOf } from './look';
 import { Pane } from './pane';
 import { Tools } from './tools';
+import { loadVolume, onceDrawn } from './volume';
 
 const ENGINE = 'exam';
 /** Millimetres of the thick slab. */
@@ -45,7 +45,6 @@ export async function createAdvanced(frames: Frames, keys: KeyImages, changed: (
     await initTools();
     cache.setMaxCacheSize(frames.limit);
     registerImages(frames);
-    eventTarget.addEventListener(Enums.Events.IMAGE_VOLUME_LOADING_COMPLETED, () => markOnce('drimbox:mpr-ready'));
     started = true;
   }
   return new AdvancedViewer(frames, keys, changed);
@@ -67,6 +66,9 @@ export class AdvancedViewer implements Viewer {
   #overlays = false;
   /** What is being shown; views are not rearranged under it. */
   #filling: Promise<void> = Promise.resolve();
+  /** How far the three planes are. */
+  #progress: string | undefined;
+  #leaveVolume: () => void = () => undefined;
 
   constructor(
     private readonly frames: Frames,
@@ -91,6 +93,7 @@ export class AdvancedViewer implements Viewer {
       letters: undefined,
       captioned: true,
       loading: pane.loading,
+      progress: this.#progress,
       error: pane.error,
     };
   }
@@ -325,6 +328,7 @@ export class AdvancedViewer implements Viewer {
   }
 
   dispose(): void {
+    this.#leaveVolume();
     this.#observer.disconnect();
     this.#tools.dispose();
     this.#engine.destroy();
@@ -343,6 +347,8 @@ export class AdvancedViewer implements Viewer {
   }
 
   #arrange(layout: Layout): void {
+    this.#leaveVolume();
+    this.#progress = undefined;
     for (const pane of this.#panes) this.#engine.disableElement(pane.id);
     this.element.dataset['layout'] = layout;
     const planes = layout === 'mpr' ? (['axial', 'sagittal', 'coronal'] as const) : undefined;
@@ -551,7 +557,8 @@ export class AdvancedViewer implements Viewer {
   async #buildVolume(stack: Stack): Promise<void> {
     const id = `cornerstoneStreamingImageVolume:${stack.series.uid}`;
     const imageIds = stack.images.map(imageIdOf);
-    for (const pane of this.#panes) {
+    const panes = this.#panes;
+    for (const pane of panes) {
       pane.stack = stack;
       pane.image = stack.images[stack.images.length >> 1];
       pane.loading = true;
@@ -561,11 +568,14 @@ export class AdvancedViewer implements Viewer {
       const middle = stack.images[stack.images.length >> 1];
       const frame = middle && (await this.frames.get(middle));
       const volume = (await volumeLoader.createAndCacheVolume(id, { imageIds })) as Types.IStreamingImageVolume;
-      await setVolumesForViewports(this.#engine, [{ volumeId: id }], this.#panes.map((pane) => pane.id));
+      // The reader may have gone on to another arrangement meanwhile.
+      if (this.#panes !== panes) return;
+      await setVolumesForViewports(this.#engine, [{ volumeId: id }], panes.map((pane) => pane.id));
+      if (this.#panes !== panes) return;
       const voi = middle && frame && defaultVoi(middle, frame.pixels);
       if (voi?.kind === 'window') this.setWindow(voi.window);
-      volume.load();
-      for (const pane of this.#panes) {
+      this.#loadVolume(volume);
+      for (const pane of panes) {
         pane.loading = false;
         pane.caption.textContent = { axial: 'Axial', sagittal: 'Sagittal', coronal: 'Coronal' }[pane.plane ?? 'axial'];
         pane.index = (this.#viewport(pane) as Types.IVolumeViewport).getSliceIndex();
@@ -573,13 +583,31 @@ export class AdvancedViewer implements Viewer {
       }
     } catch (thrown) {
       const text = thrown instanceof ViewerError ? thrown.message : "Les trois plans n'ont pas pu être calculés.";
-      for (const pane of this.#panes) {
+      for (const pane of panes) {
         pane.loading = false;
         pane.error = text;
       }
     }
     this.#render();
     this.changed();
+  }
+
+  #loadVolume(volume: Types.IStreamingImageVolume): void {
+    this.#leaveVolume = loadVolume(volume, {
+      tell: (text) => {
+        this.#progress = text;
+        this.changed();
+      },
+      draw: () => this.#render(),
+      ended: (lacking) => {
+        this.#progress = undefined;
+        const ports = this.#panes.map((pane) => pane.port);
+        if (lacking === 0) onceDrawn(ports, () => markOnce('drimbox:mpr-ready'));
+        else for (const pane of this.#panes) pane.error = `Coupes incomplètes. Images de la série qui n'ont pas pu être lues : ${lacking}.`;
+        this.#render();
+        this.changed();
+      },
+    });
   }
 
   #resize(): void {

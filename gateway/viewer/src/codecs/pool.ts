@@ -3,7 +3,7 @@
 import type { PixelModel } from '../dicom/image';
 import { ViewerError } from '../errors';
 import type { Pixels } from './samples';
-import type { Done, Job } from './worker';
+import type { Done, Job, Warming } from './worker';
 
 /** What became of a frame. */
 export type Outcome = { pixels: Pixels; transferSyntax: string } | { unsupported: true; transferSyntax: string };
@@ -40,6 +40,12 @@ export class DecodePool {
       this.#queue.push({ job, settle: { resolve, reject } });
       this.#pump();
     });
+  }
+
+  /** Has the first worker fetch what it needs for a transfer syntax, before there is a frame to decode. */
+  warm(transferSyntax: string): void {
+    const order: Warming = { warm: transferSyntax };
+    this.#slots[0]?.worker.postMessage(order);
   }
 
   /** Ends the workers. */

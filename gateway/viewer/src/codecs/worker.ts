@@ -17,6 +17,11 @@ export interface Job {
   image: PixelModel;
 }
 
+/** What it sends before there is a frame: the codec of this transfer syntax will be needed. */
+export interface Warming {
+  warm: string;
+}
+
 /** What it gets back. `unsupported`: the server has to decode frames of this transfer syntax. */
 export type Done =
   | { id: number; transferSyntax: string; pixels: Pixels }
@@ -37,15 +42,24 @@ interface Decoder {
   getDecodedBuffer(): Uint8Array;
 }
 
-type Factory = (options: { locateFile: () => string }) => Promise<Record<string, new () => Decoder>>;
+interface Options {
+  /** Instead of fetching its program itself the codec calls this, and waits for `done`. */
+  instantiateWasm(imports: WebAssembly.Imports, done: (instance: WebAssembly.Instance, program: WebAssembly.Module) => void): object;
+}
+
+type Codec = Record<string, new () => Decoder>;
+type Factory = (options: Options) => Promise<Codec>;
 
 const NATIVE = ['1.2.840.10008.1.2', '1.2.840.10008.1.2.1', '1.2.840.10008.1.2.1.99', ''];
 const RLE = '1.2.840.10008.1.2.5';
 
 const decoders = new Map<string, Promise<Decoder>>();
 
-addEventListener('message', (event: MessageEvent<Job>) => {
-  void run(event.data);
+addEventListener('message', (event: MessageEvent<Job | Warming>) => {
+  const order = event.data;
+  // What goes wrong now goes wrong again when it is needed, and is told then.
+  if ('warm' in order) decoderOf(order.warm)?.catch(() => undefined);
+  else void run(order);
 });
 
 async function run(job: Job): Promise<void> {
@@ -119,16 +133,29 @@ function decoderOf(syntax: string): Promise<Decoder> | undefined {
 }
 
 function once(name: string, wasm: string, load: () => Promise<{ default: unknown }>): Promise<Decoder> {
-  let decoder = decoders.get(name);
-  if (decoder === undefined) {
-    decoder = load()
-      .then((module) => (module.default as Factory)({ locateFile: () => wasm }))
-      .then((codec) => {
-        const Made = codec[name];
-        if (Made === undefined) throw new Error(`codec without ${name}`);
-        return new Made();
-      });
-    decoders.set(name, decoder);
-  }
+  const known = decoders.get(name);
+  if (known !== undefined) return known;
+  const decoder = codecOf(wasm, load).then((codec) => {
+    const Made = codec[name];
+    if (Made === undefined) throw new Error(`codec without ${name}`);
+    return new Made();
+  });
+  decoders.set(name, decoder);
+  // The next frame tries again what the network did not bring.
+  decoder.catch(() => decoders.delete(name));
   return decoder;
+}
+
+/** The codec: its program is on the way together with the script around it, not after. */
+async function codecOf(wasm: string, load: () => Promise<{ default: unknown }>): Promise<Codec> {
+  const [program, module] = await Promise.all([WebAssembly.compileStreaming(fetch(wasm)), load()]);
+  return new Promise((resolve, reject) => {
+    const options: Options = {
+      instantiateWasm(imports, done) {
+        WebAssembly.instantiate(program, imports).then((instance) => done(instance, program), reject);
+        return {};
+      },
+    };
+    (module.default as Factory)(options).then(resolve, reject);
+  });
 }

@@ -1,6 +1,7 @@
 /** DICOMweb of the own origin: what a study holds, metadata, frames. */
 
 import { ViewerError } from '../errors';
+import type { Exam } from '../exam';
 import { get } from '../http';
 import { type DataSet, number, text } from './json';
 
@@ -8,7 +9,7 @@ const ROOT = '/dicom-web';
 const JSON_TYPE = 'application/dicom+json';
 const EXPLICIT_LITTLE = '1.2.840.10008.1.2.1';
 
-/** What QIDO-RS tells of a series. */
+/** What the exam or QIDO-RS tells of a series. */
 export interface Series {
   study: string;
   uid: string;
@@ -16,6 +17,8 @@ export interface Series {
   description: string;
   number: number;
   count: number;
+  /** UID of an instance in its middle; '' when that has to be searched for. */
+  middle: string;
 }
 
 /** What QIDO-RS tells of an instance. */
@@ -25,20 +28,38 @@ export interface Instance {
   number: number;
 }
 
+/** Series that the exam tells, in their order; none when they have to be searched for. */
+export function toldSeries(exam: Exam): Series[] | undefined {
+  if (!Array.isArray(exam.series)) return undefined;
+  const told = exam.series.map((one) => ({
+    study: exam.study,
+    uid: one.uid,
+    modality: one.modality ?? '',
+    description: one.description ?? '',
+    number: one.number ?? 0,
+    count: one.count ?? 0,
+    middle: one.middle ?? '',
+  }));
+  return inOrder(told);
+}
+
 /** Series of a study, in their order. */
 export async function fetchSeries(study: string): Promise<Series[]> {
   const sets = await fetchSets(`${studyPath(study)}/series`);
-  return sets
-    .map((set) => ({
-      study,
-      uid: text(set, '0020000E'),
-      modality: text(set, '00080060'),
-      description: text(set, '0008103E'),
-      number: number(set, '00200011') ?? 0,
-      count: number(set, '00201209') ?? 0,
-    }))
-    .filter((series) => series.uid !== '')
-    .sort((a, b) => a.number - b.number || (a.uid < b.uid ? -1 : 1));
+  const found = sets.map((set) => ({
+    study,
+    uid: text(set, '0020000E'),
+    modality: text(set, '00080060'),
+    description: text(set, '0008103E'),
+    number: number(set, '00200011') ?? 0,
+    count: number(set, '00201209') ?? 0,
+    middle: '',
+  }));
+  return inOrder(found.filter((series) => series.uid !== ''));
+}
+
+function inOrder(series: Series[]): Series[] {
+  return series.sort((a, b) => a.number - b.number || (a.uid < b.uid ? -1 : 1));
 }
 
 /** Instances of a series, by their number. */

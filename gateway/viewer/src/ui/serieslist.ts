@@ -22,6 +22,7 @@ export class SeriesList {
         if (!entry.isIntersecting || picture.dataset['path'] === undefined) continue;
         this.#seen.unobserve(picture);
         picture.src = picture.dataset['path'];
+        delete picture.dataset['path'];
       }
     });
   }
@@ -84,7 +85,7 @@ export class SeriesList {
     const count = series.count > 0 && !isDocument(series) ? `${series.count} image${series.count > 1 ? 's' : ''}` : '';
     const picture = isDocument(series)
       ? h('span', { class: 'glyph', 'aria-hidden': true }, glyphOf(series.modality))
-      : h('img', { alt: '', width: 72, height: 72, 'data-path': thumbnailPath(series) });
+      : h('img', { alt: '', width: 72, height: 72, fetchpriority: 'low', 'data-path': thumbnailPath(series) });
     picture.addEventListener('error', () => {
       picture.classList.add('missing');
       picture.removeAttribute('src');

@@ -61,6 +61,8 @@ export class Stage {
 
   /** Says something in the middle of the screen; '' takes it away. */
   say(text: string, retry?: () => void, label = 'Réessayer'): void {
+    // What is said already is not said again to those who listen.
+    if (retry === undefined && this.#message.textContent === text) return;
     this.#message.replaceChildren();
     if (text !== '') this.#message.append(h('p', {}, text));
     if (retry) this.#message.append(h('button', { type: 'button', class: 'primary', onclick: retry }, label));
@@ -140,6 +142,7 @@ export class Stage {
     this.element.dataset['frame'] = String(image?.frame ?? 0);
     if (!this.#told) {
       if (shown.error !== undefined) this.say(shown.error, () => this.viewer.goTo(this.viewer.shown.index));
+      else if (shown.progress !== undefined) this.say(shown.progress);
       else if (!shown.loading) this.say('');
     }
     this.#speak(shown, count);

@@ -28,6 +28,7 @@ export class CanvasViewer implements Viewer, GestureTarget {
     loading: false,
     letters: undefined,
     captioned: false,
+    progress: undefined,
     error: undefined,
   };
   mode: Mode = 'scroll';
@@ -304,6 +305,8 @@ export class CanvasViewer implements Viewer, GestureTarget {
     this.#canvas.width = Math.max(Math.round(this.element.clientWidth * ratio), 1);
     this.#canvas.height = Math.max(Math.round(this.element.clientHeight * ratio), 1);
     this.#render();
+    // The texts around the image tell its new size.
+    this.#draw();
   }
 
   #draw(): void {

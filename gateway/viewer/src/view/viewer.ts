@@ -20,6 +20,8 @@ export interface Shown {
   /** The view names its series itself. */
   captioned: boolean;
   loading: boolean;
+  /** What more than the image is being made ready, and how far it is. */
+  progress: string | undefined;
   error: string | undefined;
 }
 
