@@ -57,12 +57,8 @@ async fn every_step(what: At, moment: Moment, renewal: bool) {
         let served = bench.served.last().unwrap_or_else(|| panic!("{case}"));
         let name = acme::DnsName::parse(support::NAME).unwrap();
         served.check(&name, bench.clock.now()).unwrap();
-        let swaps = bench.served.swaps.lock().unwrap();
-        let told = swaps
-            .iter()
-            .any(|(before, new)| new.chain_pem == served.chain_pem && before.is_some() == renewal);
+        let told = bench.served.was_told_new(&served, renewal);
         assert!(told, "{case}: put in service without being told as new");
-        drop(swaps);
         assert_eq!(bench.authority().issued(), issued + 1, "{case}");
         assert_eq!(bench.authority().accounts(), 1, "{case}");
         // An order that the authority took and whose address was lost on the way is the only one that is left alone.

@@ -84,6 +84,14 @@ impl Served {
         self.installed.lock().unwrap().len()
     }
 
+    /// Whether this certificate was told to be new, in the place of another or the first.
+    pub fn was_told_new(&self, issued: &Issued, in_place: bool) -> bool {
+        let swaps = self.swaps.lock().unwrap();
+        swaps
+            .iter()
+            .any(|(before, new)| new.chain_pem == issued.chain_pem && before.is_some() == in_place)
+    }
+
     pub fn last(&self) -> Option<Issued> {
         self.installed.lock().unwrap().last().cloned()
     }
