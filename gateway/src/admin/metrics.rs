@@ -558,6 +558,11 @@ pub const METRICS: &[Metric] = &[
         help: "Refusals without any session that are not in the audit trail, being more than 60 in a minute.",
     },
     Metric {
+        name: "drimbox_weasis_launches_total",
+        kind: Kind::Counter,
+        help: "Launches of Weasis, by outcome.",
+    },
+    Metric {
         name: "drimbox_viewer_archives_total",
         kind: Kind::Counter,
         help: "Exams downloaded, by outcome.",
