@@ -60,6 +60,7 @@ mod tests {
 
     use std::fs;
     use std::path::Path;
+    use std::time::Duration;
 
     use tempfile::TempDir;
 
@@ -101,6 +102,19 @@ mod tests {
         store.put("a", "1.2", &listing(1)).unwrap();
         assert_eq!(store.get("a", "1.2").unwrap(), Some(listing(1)));
         assert!(dir.path().join("store.damaged").exists());
+    }
+
+    #[test]
+    fn a_database_that_is_in_use_is_neither_shared_nor_moved_aside() {
+        let dir = TempDir::new().unwrap();
+        let first = SledStore::open(dir.path()).unwrap();
+        let second = SledStore::open_within(dir.path(), Duration::ZERO);
+        assert!(second.is_err_and(|error| error.to_string().contains("another drimbox")));
+        assert!(!dir.path().join("store.damaged").exists());
+        first.sessions().unwrap().put(b"name", b"kept").unwrap();
+        drop(first);
+        let again = SledStore::open(dir.path()).unwrap();
+        assert_eq!(again.sessions().unwrap().all(9).unwrap().len(), 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use super::{ListingStore, SledAttempts, SledSessions, StoreError, StoredListing};
 
@@ -20,6 +21,12 @@ const PATIENTS: &str = "patients/1";
 /// What was opened in Weasis.
 const WEASIS: &str = "weasis/1";
 const ATTEMPTS: &str = "attempts/1";
+/// Longest time that a store is waited for which another has: threads of one that was closed let go of it
+/// a moment later.
+const LOCKED: Duration = Duration::from_secs(5);
+/// Time between two tries.
+const AGAIN: Duration = Duration::from_millis(10);
+const IN_USE: &str = "another drimbox has it open; stop the one that runs on this data folder";
 /// Bytes of memory for pages.
 const PAGES: u64 = 8 * 1024 * 1024;
 /// Bytes on disk beyond which the listings start over.
@@ -35,16 +42,29 @@ pub struct SledStore {
 }
 
 impl SledStore {
-    /// Opens the database below `data_dir`; one that cannot be opened is moved aside and made anew.
+    /// Opens the database below `data_dir`; one that is damaged is moved aside and made anew. Blocks.
     ///
     /// # Errors
-    /// [`StoreError`] when the disk does not take a new one either.
+    /// [`StoreError`] when another process has it, or the disk does not take a new one either.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_within(data_dir, LOCKED)
+    }
+
+    pub(super) fn open_within(data_dir: &Path, wait: Duration) -> Result<Self, StoreError> {
         let folder = data_dir.join(FOLDER);
-        let store = match Self::open_folder(&folder) {
+        let until = Instant::now() + wait;
+        let opened = loop {
+            match Self::open_folder(&folder) {
+                Err(error) if is_locked(&error) && Instant::now() < until => {
+                    std::thread::sleep(AGAIN);
+                }
+                opened => break opened,
+            }
+        };
+        let store = match opened {
             Ok(store) => store,
             // Another process has it: that one's data are fine.
-            Err(error) if is_locked(&error) => return Err(failed(error)),
+            Err(error) if is_locked(&error) => return Err(StoreError(IN_USE.into())),
             Err(error) => {
                 tracing::error!(
                     "the local store cannot be opened ({error}); it is moved to {DAMAGED} and made anew"
@@ -156,8 +176,9 @@ pub(super) fn failed(error: sled::Error) -> StoreError {
     StoreError(error.to_string())
 }
 
+/// Whether somebody else has the store. sled says it in words alone.
 fn is_locked(error: &sled::Error) -> bool {
-    matches!(error, sled::Error::Io(io) if io.kind() == io::ErrorKind::WouldBlock)
+    matches!(error, sled::Error::Io(io) if io.to_string().starts_with("could not acquire lock"))
 }
 
 fn set_aside(folder: &Path, aside: &Path) -> io::Result<()> {
