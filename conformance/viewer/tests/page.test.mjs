@@ -195,6 +195,24 @@ test('three planes say how far they are, and that they are ready', async () => {
   assertClean();
 });
 
+test('three planes that lack an image say so, and are made again when asked to', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  const middle = seriesOf('ct')[1].middle;
+  site.intercept = (path, answer) => path.includes('/frames/') && !path.includes(middle) && (answer.writeHead(404).end(), true);
+  await page.keyboard.press('ArrowRight');
+  await placeIs('Image 2 sur 3');
+  await imageShown(page, middle);
+  await page.keyboard.press('3');
+  await toolsShown(page, 'mpr');
+  await page.waitForFunction(() => /Coupes incomplètes.* : 2\./.test(document.querySelector('.message').textContent));
+  assert.equal(await page.evaluate(() => performance.getEntriesByName('drimbox:mpr-ready').length), 0);
+  site.intercept = undefined;
+  await page.click('.message button');
+  await page.waitForFunction(() => performance.getEntriesByName('drimbox:mpr-ready').length === 1);
+  await page.waitForFunction(() => document.querySelector('.message').textContent === '');
+});
+
 test('two series of one frame of reference scroll together', async () => {
   await open(examOf('ct'));
   await imageShown(page);

@@ -14,7 +14,7 @@ use super::secret::{SessionId, SessionKey};
 use super::session::{NewSession, Session};
 use super::vault::{NoRandom, Vault};
 use crate::access::professional::{Professional, Situation};
-use crate::store::{SessionStore, StoreError};
+use crate::store::{SessionStore, StoreError, written};
 
 /// Largest text of the viewer in a session, bytes.
 pub const MAX_DATA: usize = 64 * 1024;
@@ -252,7 +252,7 @@ impl Sessions {
         if !record.removed {
             record.removed = true;
             let (store, key) = (Arc::clone(&self.store), session.key);
-            blocking(move || store.remove(key.as_bytes())).await;
+            let _ = written("a session", move || store.remove(key.as_bytes())).await;
         }
         was_open
     }
@@ -270,7 +270,7 @@ impl Sessions {
             return;
         };
         let (store, key) = (Arc::clone(&self.store), session.key);
-        blocking(move || store.put(key.as_bytes(), &sealed)).await;
+        let _ = written("a session", move || store.put(key.as_bytes(), &sealed)).await;
         record.seen_at = seen_at;
     }
 
@@ -335,15 +335,6 @@ impl Sessions {
 
 fn gauge(sessions: usize) {
     metrics::gauge!("drimbox_login_sessions").set(sessions as f64);
-}
-
-/// The store blocks; what it fails at costs a new login after the next start.
-async fn blocking(work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "a session could not be written to disk"),
-        Err(error) => tracing::warn!(%error, "a session could not be written to disk"),
-    }
 }
 
 impl fmt::Debug for SessionView {

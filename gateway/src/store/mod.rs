@@ -20,6 +20,19 @@ use serde::{Deserialize, Serialize};
 #[error("the local store failed: {0}. Its content is rebuilt by itself; check the disk")]
 pub struct StoreError(pub String);
 
+/// Runs work of a store off the async threads. A failure is told, with `what` could not be written.
+///
+/// # Errors
+/// Those of the work.
+pub async fn written(
+    what: &'static str,
+    work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
+) -> Result<(), StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.unwrap_or_else(|error| Err(StoreError(error.to_string())));
+    done.inspect_err(|error| tracing::warn!(%error, "{what} could not be written to disk"))
+}
+
 /// What an archive last said that a study holds; survives a restart, so that cached exams can be
 /// served while the archive is away.
 pub trait ListingStore: Send + Sync + 'static {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Comer, Granted, Through, Visitor};
 use crate::login::{NoRandom, SessionId, SessionKey, Vault, cookies};
-use crate::store::{SessionStore, StoreError};
+use crate::store::{SessionStore, StoreError, written};
 
 /// Session of a patient. The prefix `__Host-` keeps it to its own host (RFC 6265bis §4.1.3.2).
 pub(in crate::viewer) const COOKIE: &str = "__Host-drimbox-patient";
@@ -226,7 +226,10 @@ impl PatientSessions {
         };
         session.written.store(seen_at, Ordering::Relaxed);
         let store = Arc::clone(&self.store);
-        blocking(move || store.put(key.as_bytes(), &sealed)).await;
+        let _ = written("a patient's session", move || {
+            store.put(key.as_bytes(), &sealed)
+        })
+        .await;
         // A logout meanwhile took it out: it must not come back.
         let is_open = self.open.lock().contains_key(&key);
         if !is_open {
@@ -236,7 +239,7 @@ impl PatientSessions {
 
     async fn forget(&self, key: SessionKey) {
         let store = Arc::clone(&self.store);
-        blocking(move || store.remove(key.as_bytes())).await;
+        let _ = written("a patient's session", move || store.remove(key.as_bytes())).await;
     }
 }
 
@@ -264,17 +267,6 @@ impl Session {
 
 fn gauge(sessions: usize) {
     metrics::gauge!("drimbox_patient_sessions").set(sessions as f64);
-}
-
-/// The store blocks; what it fails at costs a new proof after the next start.
-async fn blocking(work: impl FnOnce() -> Result<(), StoreError> + Send + 'static) {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "a patient's session could not be written to disk")
-        }
-        Err(error) => tracing::warn!(%error, "a patient's session could not be written to disk"),
-    }
 }
 
 impl fmt::Debug for PatientSessions {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Granted;
 use crate::login::{NoRandom, SessionId, SessionKey, Vault};
-use crate::store::{SessionStore, StoreError};
+use crate::store::{SessionStore, StoreError, written};
 
 /// How long a ticket can be shown.
 pub(super) const TICKET: Duration = Duration::from_secs(60);
@@ -22,6 +22,8 @@ pub(super) const TICKET: Duration = Duration::from_secs(60);
 const MOST: usize = 10_000;
 /// Those of one session.
 const MOST_OF_SESSION: usize = 8;
+/// What is on disk, in words.
+const WHAT: &str = "what was opened in Weasis";
 
 /// Tickets and keys.
 pub struct Tickets {
@@ -184,14 +186,14 @@ impl Tickets {
         }
         let (store, key) = (Arc::clone(&self.store), id.key());
         // One that is in memory only lasts until the next start.
-        let _ = blocking(move || store.put(key.as_bytes(), &sealed)).await;
+        let _ = written(WHAT, move || store.put(key.as_bytes(), &sealed)).await;
         Ok(id)
     }
 
     /// On disk too, when this returns `Ok`.
-    async fn forget(&self, key: SessionKey) -> Result<(), ()> {
+    async fn forget(&self, key: SessionKey) -> Result<(), StoreError> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.remove(key.as_bytes())).await
+        written(WHAT, move || store.remove(key.as_bytes())).await
     }
 }
 
@@ -236,20 +238,6 @@ impl Record {
     fn is_good(&self, now: UnixTime, lives: &impl Fn(SessionKey, &str) -> bool) -> bool {
         self.is_in_time(now) && lives(self.session(), &self.host)
     }
-}
-
-/// The store blocks; what it fails at is told.
-async fn blocking(
-    work: impl FnOnce() -> Result<(), StoreError> + Send + 'static,
-) -> Result<(), ()> {
-    let done = tokio::task::spawn_blocking(work).await;
-    let failed = match done {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
-    };
-    tracing::warn!("what was opened in Weasis could not be written to disk: {failed}");
-    Err(())
 }
 
 impl fmt::Debug for Tickets {

@@ -111,6 +111,10 @@ export class AdvancedViewer implements Viewer {
   goTo(index: number): void {
     const pane = this.#pane;
     if (pane.plane !== undefined) {
+      if (pane.error !== undefined && pane.stack !== undefined) {
+        void this.#rebuildVolume(pane.stack);
+        return;
+      }
       const viewport = this.#viewport(pane) as Types.IVolumeViewport | undefined;
       const step = Math.min(Math.max(index, 0), Math.max(this.#slices(pane) - 1, 0)) - pane.index;
       if (viewport && step !== 0) viewport.scroll(step);
@@ -554,8 +558,16 @@ export class AdvancedViewer implements Viewer {
     pane.caption.replaceChildren(...lines.filter(Boolean).map((line) => h('div', {}, line)));
   }
 
+  /** Once more from the start: what is there of the volume is not asked to load again. */
+  async #rebuildVolume(stack: Stack): Promise<void> {
+    this.#leaveVolume();
+    for (const pane of this.#panes) pane.error = undefined;
+    if (cache.getVolume(volumeIdOf(stack)) !== undefined) cache.removeVolumeLoadObject(volumeIdOf(stack));
+    await this.#buildVolume(stack);
+  }
+
   async #buildVolume(stack: Stack): Promise<void> {
-    const id = `cornerstoneStreamingImageVolume:${stack.series.uid}`;
+    const id = volumeIdOf(stack);
     const imageIds = stack.images.map(imageIdOf);
     const panes = this.#panes;
     for (const pane of panes) {
@@ -669,4 +681,8 @@ function nearest(images: Image[], normal: readonly number[], place: number): num
     }
   }
   return best;
+}
+
+function volumeIdOf(stack: Stack): string {
+  return `cornerstoneStreamingImageVolume:${stack.series.uid}`;
 }
