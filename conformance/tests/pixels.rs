@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use conformance::samples::Instance;
-use conformance::testkit::Response;
+use conformance::testkit::{Client, Gateway, GatewayConfig, Orthanc, Response};
+use dicom_core::{DataElement, PrimitiveValue, VR};
 use dicom_dictionary_std::{tags, uids};
 use drimbox::dicom::uid::TransferSyntaxUid;
-use drimbox::pixels::render::{PictureFormat, RenderOptions, render};
+use drimbox::pixels::render::{Picture, PictureFormat, RenderOptions, render};
 use drimbox::pixels::{
     PixelError, PixelLimits, StoredImage, TranscodeOptions, can_transcode, is_decodable, is_video,
     transcode,
@@ -406,6 +407,110 @@ fn the_frames_of_every_kind_of_image_are_answered_decoded_and_as_stored() {
 }
 
 #[test]
+fn a_frame_is_had_without_parts_in_each_of_its_forms() {
+    run(async {
+        let of = |syntax| {
+            let mut all = exam("syntaxes").instances();
+            let found = all.find(|one| one.transfer_syntax_uid == syntax && one.frames == 1);
+            found.unwrap()
+        };
+        let pair = Pair::over("frame-alone", support::files(&["syntaxes"])).await;
+        for (syntax, own) in [
+            (uids::JPEGLS_LOSSLESS, "image/jls"),
+            (uids::JPEG2000_LOSSLESS, "image/jp2"),
+            (uids::RLE_LOSSLESS, "image/dicom-rle"),
+            (uids::EXPLICIT_VR_LITTLE_ENDIAN, "application/octet-stream"),
+        ] {
+            let instance = of(syntax);
+            let source = Part10::read(&fs::read(exams().path(instance)).unwrap());
+            let element = source.data_set.element(tags::PIXEL_DATA).unwrap();
+            let stored = match element.value().fragments() {
+                Some(fragments) => fragments.concat(),
+                None => element.to_bytes().unwrap().into_owned(),
+            };
+            let plain = written(&exams().path(instance), uids::EXPLICIT_VR_LITTLE_ENDIAN).unwrap();
+            let plain = pixels(&Part10::read(&plain));
+            for (accept, syntax, bytes) in [
+                (own, syntax, &stored),
+                (
+                    "application/octet-stream",
+                    uids::EXPLICIT_VR_LITTLE_ENDIAN,
+                    &plain,
+                ),
+            ] {
+                let answer = pair.get(instance, "/frames/1", accept).await;
+                assert_eq!(answer.status(), 200, "{accept} of {}", instance.file);
+                let kind = format!("{accept}; transfer-syntax={syntax}");
+                assert_eq!(answer.header("content-type"), kind);
+                assert_eq!(answer.header("accept-ranges"), "bytes");
+                assert!(answer.bytes().await.unwrap() == *bytes, "{}", instance.file);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_larger_than_the_limits_is_413_and_can_be_had_as_it_is_stored() {
+    run(async {
+        let mut all = exam("syntaxes").instances();
+        let explicit = |one: &&Instance| {
+            one.transfer_syntax_uid == uids::EXPLICIT_VR_LITTLE_ENDIAN && one.frames == 1
+        };
+        let model = all.find(explicit).unwrap();
+        let mut object = dicom_object::open_file(exams().path(model)).unwrap();
+        for tag in [tags::ROWS, tags::COLUMNS] {
+            object.put(DataElement::new(
+                tag,
+                VR::US,
+                PrimitiveValue::from(1024_u16),
+            ));
+        }
+        let bits = object.element(tags::BITS_ALLOCATED).unwrap();
+        let bytes = usize::from(bits.to_int::<u16>().unwrap() / 8) << 20;
+        let pixels = PrimitiveValue::from(vec![0_u8; bytes]);
+        object.put(DataElement::new(tags::PIXEL_DATA, VR::OW, pixels));
+        let file = folder("large").join("large.dcm");
+        object.write_to_file(&file).unwrap();
+
+        let orthanc = Orthanc::builder(&folder("large-orthanc"))
+            .start()
+            .await
+            .unwrap();
+        orthanc.upload(vec![file]).await.unwrap();
+        let config = GatewayConfig::new(&folder("large-gateway")).unwrap();
+        // A frame of 1024 by 1024 samples has one byte more in each.
+        let config = config.set("pixels.max_frame_bytes", "1 MiB");
+        let config = config.pacs(support::pair::entry(&orthanc));
+        let gateway = Gateway::start(config).await.unwrap();
+        let client = Client::plain().unwrap();
+        let url = gateway.local_url() + &support::pair::path_of(model);
+        let rle = format!("application/dicom; transfer-syntax={}", uids::RLE_LOSSLESS);
+        for (below, accept) in [
+            ("/frames/1", OCTETS),
+            ("/rendered", "image/png"),
+            ("/rendered?viewport=1024,1024", "image/png"),
+            ("", rle.as_str()),
+        ] {
+            let answer = client.get(&format!("{url}{below}")).accept(accept);
+            let answer = answer.send().await.unwrap();
+            assert_eq!(answer.status(), 413, "{below}");
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+            let problem = answer.json().await.unwrap();
+            assert_eq!(problem["status"], 413, "{below}");
+            assert!(problem.to_string().contains("as it is stored"), "{problem}");
+        }
+        let stored = client
+            .get(&url)
+            .accept(support::SINGLE)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(stored.status(), 200);
+        assert!(stored.bytes().await.unwrap().len() > bytes);
+    });
+}
+
+#[test]
 fn a_frame_of_an_image_that_is_not_cached_fetches_no_other() {
     run(async {
         let exam = exam("ct");
@@ -449,6 +554,11 @@ fn what_is_no_frame_or_no_image_is_told() {
                 406,
             ),
             (image, "/frames/1", AS_STORED, 406),
+            (image, "/frames/1", "image/jp2", 406),
+            (image, "/frames/1,1", "application/octet-stream", 406),
+            (image, "/frames/1%2", OCTETS, 400),
+            (image, "/frames/1%2C2", OCTETS, 404),
+            (image, "/thumbnail?viewport=64,64,1,1,9,9", "image/png", 400),
             (image, "/rendered", "image/gif", 406),
             (image, "/rendered?window=1", "image/png", 400),
             (image, "/frames/2/rendered", "image/png", 404),
@@ -490,6 +600,60 @@ fn pictures_have_the_format_and_the_size_that_were_asked_for() {
             .await;
         assert_eq!(jpeg.header("content-type"), "image/jpeg");
         assert!(jpeg.bytes().await.unwrap().starts_with(&[0xFF, 0xD8, 0xFF]));
+    });
+}
+
+#[test]
+fn a_region_is_cut_out_of_the_picture_and_what_is_not_done_is_told() {
+    run(async {
+        let image = exam("ct").instances().next().unwrap();
+        let pair = Pair::over("region", vec![exams().path(image)]).await;
+        let file = open(&exams().path(image)).unwrap();
+        let whole = render(&file, 0, &RenderOptions::default()).unwrap();
+        let cut = |x: usize, y: usize, width: usize, height: usize| {
+            let rows = whole
+                .samples
+                .chunks(whole.width.into())
+                .skip(y)
+                .take(height);
+            let samples = rows.flat_map(|row| row[x..x + width].to_vec()).collect();
+            Picture {
+                width: width.try_into().unwrap(),
+                height: height.try_into().unwrap(),
+                colour: false,
+                samples,
+            }
+        };
+        let (width, height) = (usize::from(whole.width), usize::from(whole.height));
+        let (right, below) = (width - 20, height - 30);
+        let mut flipped = cut(50, 60, 40, 24);
+        flipped.samples = flipped
+            .samples
+            .chunks(40)
+            .flat_map(|row| row.iter().rev())
+            .copied()
+            .collect();
+        for (viewport, expected) in [
+            ("40,24,50,60,40,24".to_owned(), cut(50, 60, 40, 24)),
+            ("40,24,50,60,-40,24".to_owned(), flipped),
+            ("48,32,,,48,32".to_owned(), cut(0, 0, 48, 32)),
+            (format!("20,30,{right},{below}"), cut(right, below, 20, 30)),
+            (format!("20,{height},{right}"), cut(right, 0, 20, height)),
+        ] {
+            let below = format!("/rendered?viewport={viewport}");
+            let answer = pair.get(image, &below, "image/png").await;
+            assert_eq!(answer.status(), 200, "{viewport}");
+            assert_eq!(answer.header("warning"), "", "{viewport}");
+            let png = expected.encode(PictureFormat::Png).unwrap();
+            assert!(answer.bytes().await.unwrap() == png, "{viewport}");
+        }
+        let asked = "/rendered?charset=UTF-8&iccprofile=no&annotation=patient&unheard=of";
+        let answer = pair.get(image, asked, "image/png").await;
+        assert_eq!(answer.status(), 200);
+        let warning = "299 drimbox \"The following annotation values are not supported: patient\"";
+        assert_eq!(answer.header("warning"), warning);
+        let png = whole.encode(PictureFormat::Png).unwrap();
+        assert!(answer.bytes().await.unwrap() == png);
     });
 }
 

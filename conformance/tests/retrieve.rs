@@ -436,3 +436,46 @@ fn a_syntax_that_was_not_asked_for_is_not_sent() {
         }
     });
 }
+
+#[test]
+fn a_study_that_was_deleted_at_the_pacs_is_410_and_one_that_never_was_there_404() {
+    run(async {
+        let exam = exam("ct");
+        let orthanc = Orthanc::builder(&folder("gone-orthanc"))
+            .start()
+            .await
+            .unwrap();
+        orthanc.upload(support::files(&["ct", "mr"])).await.unwrap();
+        let config = GatewayConfig::new(&folder("gone")).unwrap();
+        let config = config.pacs(support::pair::entry(&orthanc));
+        let gateway = Gateway::start(config).await.unwrap();
+        let client = Client::plain().unwrap();
+        let url = gateway.local_url() + &study_path(exam);
+        let there = support::ask(&client, &url).await;
+        assert_eq!(there.status(), 200);
+        assert!(there.multipart().await.unwrap().is_complete());
+        orthanc
+            .delete_study(&exam.study_instance_uid)
+            .await
+            .unwrap();
+        // What it said of the study a moment ago counts for a while.
+        support::until("the study is gone", async || {
+            let answer = support::ask(&client, &url).await;
+            let status = answer.status();
+            answer.drain().await;
+            status == 410
+        })
+        .await;
+        let series = format!("{}/series/{}", url, exam.series[0].series_instance_uid);
+        let never = gateway.local_url() + "/studies/1.2.3.404";
+        for (url, status) in [(url.clone(), 410), (series, 410), (never, 404)] {
+            let answer = support::ask(&client, &url).await;
+            assert_eq!(answer.status(), status, "{url}");
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+            let problem = answer.json().await.unwrap();
+            assert_eq!(problem["status"], status);
+            let detail = problem["detail"].as_str().unwrap();
+            assert_eq!(detail.contains("no more"), status == 410, "{detail}");
+        }
+    });
+}

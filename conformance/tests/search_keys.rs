@@ -195,6 +195,17 @@ fn every_key_matches_over_orthanc() {
 }
 
 #[test]
+fn every_key_matches_over_orthanc_by_dicomweb() {
+    run(async {
+        let orthanc = Orthanc::builder(&folder("web")).start().await.unwrap();
+        orthanc.upload(made("web-files")).await.unwrap();
+        let pacs = PacsConfig::dicomweb("pacs", &orthanc.dicomweb_url())
+            .set("quirks.decodes_queries", false);
+        assert_cases(&gateway("web-gateway", pacs).await, false).await;
+    });
+}
+
+#[test]
 fn every_required_key_matches_over_dcmqrscp() {
     run(async {
         let dcmqrscp = Dcmqrscp::builder(&folder("dcmqrscp"))

@@ -12,7 +12,7 @@ mod support;
 use conformance::samples::Exam;
 use conformance::testkit::pacs::{Abilities, Asked};
 use conformance::testkit::{
-    Client, Dcmqrscp, FaultyPacs, Gateway, GatewayConfig, Orthanc, PacsConfig,
+    Client, Dcmqrscp, FaultyPacs, FaultyWeb, Gateway, GatewayConfig, Orthanc, PacsConfig,
 };
 use dicom_core::Tag;
 use dicom_dictionary_std::{tags, uids};
@@ -207,6 +207,46 @@ fn names_match_by_their_meaning_where_the_pacs_agreed_to() {
             found(&gateway, "/studies?PatientName=JEEN%20MARTEN").await,
             Vec::<Json>::new()
         );
+    });
+}
+
+#[test]
+fn names_match_by_their_meaning_over_a_dicomweb_server_that_does_so() {
+    run(async {
+        let orthanc = Orthanc::builder(&folder("fuzzy-orthanc"))
+            .start()
+            .await
+            .unwrap();
+        orthanc.upload(made("fuzzy-web-files")).await.unwrap();
+        let pacs = FaultyWeb::start(&orthanc.dicomweb_url()).await.unwrap();
+        pacs.behave(|b| b.meant_name = Some("MARTIN?JEAN"));
+        let entry = PacsConfig::dicomweb("web", &pacs.url()).set("quirks.decodes_queries", false);
+        let cautious = gateway("fuzzy-web-cautious", entry.clone()).await;
+        let asking = gateway("fuzzy-web", entry.set("quirks.fuzzy_matching", true)).await;
+        let query = "/studies?PatientName=JEEN%20MARTEN&fuzzymatching=true";
+
+        // Nobody knows whether it would: it is not asked, and that is told.
+        let (none, warnings) = search(&cautious, query).await;
+        assert_eq!(none, Vec::<Json>::new());
+        assert!(warnings[0].contains("fuzzymatching"), "{warnings:?}");
+        let asked = || {
+            pacs.requests()
+                .iter()
+                .any(|one| one.target.contains("fuzzymatching"))
+        };
+        assert!(!asked());
+
+        let one = found(&asking, query).await;
+        assert_eq!(one.len(), 1);
+        assert_eq!(name(&one[0], tags::PATIENT_NAME), "MARTIN^JEAN");
+        assert!(asked());
+
+        // It says that it does not: neither a match by meaning, nor a list that was cut.
+        pacs.behave(|b| b.warns_of_literal_names = true);
+        let (none, warnings) = search(&asking, query).await;
+        assert_eq!(none, Vec::<Json>::new());
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("fuzzymatching"), "{warnings:?}");
     });
 }
 

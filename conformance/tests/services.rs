@@ -409,6 +409,7 @@ const QUIRKS: Quirks = Quirks {
     send_charset: true,
     uncompressed_only: false,
     decodes_queries: true,
+    fuzzy_matching: false,
 };
 
 fn web_archive(root: &str) -> DicomwebArchive {

@@ -4,7 +4,7 @@
 
 use drimbox::dicom::uid::TransferSyntaxUid;
 use drimbox::dicomweb::accept::{Accept, Weight};
-use drimbox::dicomweb::frames::negotiate_frames;
+use drimbox::dicomweb::frames::{Alone, negotiate_frames};
 use drimbox::dicomweb::negotiate::{
     Retrieved, negotiate_bulk, negotiate_instances, negotiate_model,
 };
@@ -46,9 +46,12 @@ fuzz_target!(|input: &[u8]| {
     assert!(!refused || negotiate_bulk(&accept).is_err());
     for stored in STORED {
         let stored = TransferSyntaxUid::parse(stored).expect("a UID");
-        if let Ok(frames) = negotiate_frames(&accept, &stored) {
-            assert!(!refused, "frames for a client that takes nothing");
-            assert!(!frames.media_type.is_empty());
+        for alone in [Alone::No, Alone::Frame, Alone::Value] {
+            if let Ok(frames) = negotiate_frames(&accept, &stored, alone) {
+                assert!(!refused, "frames for a client that takes nothing");
+                assert!(!frames.media_type.is_empty());
+                assert!(!frames.alone || alone != Alone::No);
+            }
         }
     }
     for resource in [Retrieved::Instance, Retrieved::Several] {

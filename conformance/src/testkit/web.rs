@@ -58,6 +58,10 @@ pub struct WebBehaviour {
     pub most_matches: Option<usize>,
     /// Whether an answer that was cut so says it (PS3.18 §8.3.4.4).
     pub warns: bool,
+    /// What a search for a name that may match by its meaning is a search for.
+    pub meant_name: Option<&'static str>,
+    /// Whether an answer to such a search says that names were matched literally (PS3.18 §8.3.4.2).
+    pub warns_of_literal_names: bool,
 }
 
 /// A request that arrived.
@@ -206,6 +210,11 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Spoiled
         true => behaviour.retrieve,
     };
     let most = behaviour.most_matches.filter(|_| !is_retrieval);
+    let is_fuzzy = !is_retrieval && target.contains("fuzzymatching=true");
+    let target = match behaviour.meant_name.filter(|_| is_fuzzy) {
+        Some(name) => for_name(&target, name),
+        None => target,
+    };
     let (asked, is_cut) = match most {
         Some(most) => limited(&target, most),
         None => (target, false),
@@ -227,6 +236,11 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Spoiled
     header(&mut response, CONTENT_TYPE, &kind);
     if is_cut && is_full && behaviour.warns {
         let warning = "299 pacs: There are additional results that can be requested";
+        header(&mut response, WARNING, warning);
+    }
+    if is_fuzzy && behaviour.warns_of_literal_names {
+        let warning = "299 pacs: The fuzzymatching parameter is not supported. \
+                       Only literal matching has been performed.";
         header(&mut response, WARNING, warning);
     }
     match fault {
@@ -298,6 +312,18 @@ fn delimiters(body: &[u8], kind: &str) -> Vec<usize> {
     let boundary = boundary.split(';').next().unwrap_or_default();
     let delimiter = format!("--{}", boundary.trim().trim_matches('"'));
     memmem::find_iter(body, &delimiter).collect()
+}
+
+/// The target with this for the name of the patient.
+fn for_name(target: &str, name: &str) -> String {
+    let parameters = target.split('&').map(|parameter| {
+        if parameter.starts_with("00100010=") {
+            format!("00100010={name}")
+        } else {
+            parameter.to_owned()
+        }
+    });
+    parameters.collect::<Vec<_>>().join("&")
 }
 
 /// The target with at most `most` as its `limit`, and whether that is less than was asked for.

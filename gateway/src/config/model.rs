@@ -515,4 +515,7 @@ pub struct Quirks {
     /// False: a DICOMweb server that does not undo percent-encoding (RFC 3986 §2.1) in values to
     /// match; what needs it is asked for with the wildcard `?` in its place.
     pub decodes_queries: bool,
+    /// True: a DICOMweb server that matches names by their meaning where it is asked to, and warns
+    /// where it does not (PS3.18 §8.3.4.2). Many leave the parameter out without a word.
+    pub fuzzy_matching: bool,
 }

@@ -431,6 +431,7 @@ fn quirks(section: Section<'_>, is_dicomweb: bool) -> Quirks {
         send_charset: section.or("send_charset", true, |v| v.boolean()),
         uncompressed_only: section.or("uncompressed_only", false, |v| v.boolean()),
         decodes_queries: section.or("decodes_queries", true, |v| v.boolean()),
+        fuzzy_matching: section.or("fuzzy_matching", false, |v| v.boolean()),
     };
     if quirks.charset_overrides && quirks.charset.is_none() {
         section.fault("charset_overrides", rules::needs_charset());

@@ -3,7 +3,8 @@
 //!
 //! Real clients are followed where their meaning is beyond doubt: bare instead of quoted
 //! parameters, empty list elements, weights like `.2`, and entries that consist of a transfer
-//! syntax only. What is broken is an error, never a guess.
+//! syntax only. A broken entry is left out, never guessed at (PS3.18 §8.7.7); where none remains, it is
+//! an error.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
@@ -63,9 +64,9 @@ pub struct Weight(u16);
 /// Why an `Accept` cannot be read. Entries are counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AcceptError {
-    /// A field that is not visible ASCII.
-    #[error("Accept holds characters that are not ASCII")]
-    NotAscii,
+    /// Text that is not ASCII.
+    #[error("entry {0} of Accept holds characters that are not ASCII")]
+    NotAscii(usize),
     /// Larger than any client needs.
     #[error("Accept is longer than {MAX_BYTES} bytes")]
     TooLong,
@@ -110,45 +111,60 @@ impl Accept {
         if let Some(list) = parameter.filter(|list| !list.trim().is_empty()) {
             return Self::parse([list]);
         }
-        let mut lines = Vec::new();
-        for line in headers.get_all(ACCEPT) {
-            lines.push(line.to_str().map_err(|_| AcceptError::NotAscii)?);
-        }
-        Self::parse(lines)
+        let lines = headers.get_all(ACCEPT).iter();
+        let lines: Vec<_> = lines
+            .map(|line| String::from_utf8_lossy(line.as_bytes()))
+            .collect();
+        Self::parse(lines.iter().map(AsRef::as_ref))
     }
 
-    /// Parses the lines of the field; together they are one list (RFC 9110 §5.3).
+    /// Parses the lines of the field; together they are one list (RFC 9110 §5.3). Entries that cannot
+    /// be read are left out.
     ///
     /// # Errors
-    /// [`AcceptError`] when an entry is broken or a limit is passed.
+    /// [`AcceptError`] when a limit is passed, or what is wrong with the first entry when none can be
+    /// read.
     pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Self, AcceptError> {
-        let mut entries = Vec::new();
-        let mut bytes = 0_usize;
+        let mut list = String::new();
         for line in lines {
-            bytes = bytes.saturating_add(line.len());
-            if bytes > MAX_BYTES {
+            if list.len().saturating_add(line.len()) > MAX_BYTES {
                 return Err(AcceptError::TooLong);
             }
-            let number = entries.len() + 1;
-            for entry in split(line, ',').ok_or(AcceptError::Quote(number))? {
-                // RFC 9110 §5.6.1.2: empty elements are ignored.
-                if entry.is_empty() {
-                    continue;
-                }
-                if entries.len() == MAX_ENTRIES {
-                    return Err(AcceptError::TooMany);
-                }
-                let number = entries.len() + 1;
-                entries.push(MediaRange::parse(entry, number)?);
+            list.push_str(line);
+            list.push(',');
+        }
+        let mut entries = Vec::new();
+        let mut broken = None;
+        // A quoted string without end takes what follows with it: one broken entry. Empty elements are
+        // ignored (RFC 9110 §5.6.1.2).
+        let (elements, _) = split(&list, ',');
+        let elements = elements.into_iter().filter(|entry| !entry.is_empty());
+        for (entry, number) in elements.zip(1..) {
+            if number > MAX_ENTRIES {
+                return Err(AcceptError::TooMany);
+            }
+            match MediaRange::parse(entry, number) {
+                Ok(range) => entries.push(range),
+                Err(AcceptError::TooMany) => return Err(AcceptError::TooMany),
+                Err(error) => broken = broken.or(Some(error)),
             }
         }
-        Ok(Self { entries })
+        match broken {
+            Some(error) if entries.is_empty() => Err(error),
+            _ => Ok(Self { entries }),
+        }
     }
 }
 
 impl MediaRange {
     fn parse(entry: &str, number: usize) -> Result<Self, AcceptError> {
-        let mut segments = split(entry, ';').ok_or(AcceptError::Quote(number))?;
+        if !entry.is_ascii() {
+            return Err(AcceptError::NotAscii(number));
+        }
+        let (mut segments, is_closed) = split(entry, ';');
+        if !is_closed {
+            return Err(AcceptError::Quote(number));
+        }
         if segments.len() > MAX_PARAMETERS + 1 {
             return Err(AcceptError::TooMany);
         }
@@ -285,11 +301,12 @@ impl Weight {
     }
 }
 
-/// The pieces of `text` between separators outside quoted strings, trimmed; `None` when a quoted
-/// string has no end.
-fn split(text: &str, separator: char) -> Option<Vec<&str>> {
+/// The pieces of `text` between separators outside quoted strings, trimmed, and whether the last quoted
+/// string has an end.
+fn split(text: &str, separator: char) -> (Vec<&str>, bool) {
     let mut pieces = Vec::new();
     let mut start = 0;
+    let piece = |start, end| text.get(start..end).unwrap_or_default().trim();
     let mut quoted = false;
     let mut escaped = false;
     for (position, character) in text.char_indices() {
@@ -298,17 +315,14 @@ fn split(text: &str, separator: char) -> Option<Vec<&str>> {
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
             _ if character == separator && !quoted => {
-                pieces.push(text.get(start..position)?.trim());
+                pieces.push(piece(start, position));
                 start = position + separator.len_utf8();
             }
             _ => {}
         }
     }
-    if quoted {
-        return None;
-    }
-    pieces.push(text.get(start..)?.trim());
-    Some(pieces)
+    pieces.push(piece(start, text.len()));
+    (pieces, !quoted)
 }
 
 /// `name=value` or `name="value"`, spaces around the sign tolerated.
@@ -488,9 +502,41 @@ mod tests {
     }
 
     #[test]
-    fn broken_entries_are_named_by_their_number() {
+    fn broken_entries_are_left_out_and_the_others_count() {
+        let json = range(("application", "dicom+json"), None, "", 1000);
+        for broken in [
+            "foo",
+            "q=0.5",
+            "*/dicom",
+            "a/b; type",
+            "a/b; q=high",
+            "a/b; transfer-syntax=../etc",
+            "a/b; type=\"application/dicom\"x",
+            "é/b",
+        ] {
+            for line in [
+                format!("application/dicom+json, {broken}"),
+                format!("{broken}, application/dicom+json"),
+            ] {
+                assert_eq!(parsed(&line), [json.clone()], "{line}");
+            }
+        }
+        let unclosed = "application/dicom+json, a/b; type=\"x, text/html";
+        assert_eq!(parsed(unclosed), [json.clone()]);
+        let mut headers = HeaderMap::new();
+        let latin = HeaderValue::from_bytes(b"text/\xE9, application/dicom+json").unwrap();
+        headers.append(ACCEPT, latin);
+        assert_eq!(Accept::of_request(&headers, None).unwrap().entries, [json]);
+        // What is broken counts towards the limit too.
+        let many = vec!["foo"; MAX_ENTRIES + 1].join(",");
+        assert_eq!(Accept::parse([many.as_str()]), Err(AcceptError::TooMany));
+    }
+
+    #[test]
+    fn where_every_entry_is_broken_the_first_one_is_named() {
         let cases = [
-            ("*/*, text", AcceptError::MediaType(2)),
+            ("text, foo;", AcceptError::MediaType(1)),
+            (", é", AcceptError::NotAscii(1)),
             ("q=0.5", AcceptError::MediaType(1)),
             ("*/dicom", AcceptError::MediaType(1)),
             ("a/b; type=dicom", AcceptError::MediaType(1)),

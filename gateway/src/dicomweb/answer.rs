@@ -8,6 +8,22 @@ use super::problem::Problem;
 use super::service::Call;
 use super::status::failed;
 use crate::archive::Scope;
+use crate::dicom::uid::{InstanceUid, SeriesUid};
+
+/// The URL of what a scope names, below the root of the service (PS3.18 §10.1).
+pub fn url_of(root: &str, scope: &Scope) -> String {
+    let mut url = format!("{root}/studies/{}", scope.study());
+    let below = [
+        ("series", scope.series().map(SeriesUid::as_str)),
+        ("instances", scope.instance().map(InstanceUid::as_str)),
+    ];
+    for (name, uid) in below {
+        if let Some(uid) = uid {
+            url.extend(["/", name, "/", uid]);
+        }
+    }
+    url
+}
 
 /// Opens one instance and waits for it.
 pub async fn open_one(call: &Call<'_>, scope: &Scope) -> Result<Batches, Problem> {

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
-use super::answer::{no_store, open_one, value};
+use super::answer::{no_store, open_one, url_of, value};
 use super::body::{Batches, BodyError};
 use super::conditional::{self, Asked, Variant};
 use super::frames::{self, ItemSource, OCTETS};
@@ -54,11 +54,16 @@ pub async fn answer(
     let pixels = path.is_top() && is_pixel_data(path.tag());
     let syntax = &item.entry().transfer_syntax;
     if pixels && (PixelForm::of(syntax) == PixelForm::Encapsulated || !is_in_place(syntax)) {
-        return frames::every(call, batches).await;
+        return frames::every(call, &scope, batches).await;
     }
     let form = negotiate_bulk(&call.accept)?;
     let variant = Variant::of(Some(std::slice::from_ref(&item)))
-        .map(|variant| variant.with(&[&path.to_string(), form.as_str()]));
+        .map(|variant| variant.with(&[&path.to_string(), form.as_str()]))
+        .map(|variant| match form {
+            BulkForm::Multipart => variant.with(&[&call.root]),
+            BulkForm::SinglePart => variant.exact(),
+        });
+    let location = location(&url_of(&call.root, &scope), &path);
     if let Some(unchanged) = call.unchanged(variant.as_ref()) {
         return Ok(unchanged);
     }
@@ -82,10 +87,10 @@ pub async fn answer(
         BulkForm::Multipart => {
             let boundary = Boundary::random();
             headers.insert(CONTENT_TYPE, boundary.content_type(OCTETS));
-            *answer.body_mut() = Body::from_stream(part(bulk, boundary, batches));
+            *answer.body_mut() = Body::from_stream(part(bulk, boundary, location, batches));
         }
         BulkForm::SinglePart => {
-            let mut part = ranged(call, bulk, batches)?;
+            let mut part = ranged(call, bulk, variant.as_ref(), batches)?;
             part.headers_mut().extend(std::mem::take(headers));
             part.headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static(OCTETS));
@@ -100,16 +105,22 @@ pub fn unreadable(error: &BodyError) -> Problem {
     Problem::bad_gateway(error.to_string()).remedy("ask for the instance itself")
 }
 
-/// Answers with a value alone, or the range of it that is asked for (RFC 9110 §14).
+/// Answers with a value alone, or the range of it that is asked for (RFC 9110 §14); `variant` is what it
+/// is a range of.
 ///
 /// # Errors
 /// 416 for a range outside it.
-pub fn ranged(call: &Call<'_>, bulk: Bulk, batches: Batches) -> Result<Response, Problem> {
+pub fn ranged(
+    call: &Call<'_>,
+    bulk: Bulk,
+    variant: Option<&Variant>,
+    batches: Batches,
+) -> Result<Response, Problem> {
     let length = bulk.length();
     let mut answer = Response::new(Body::empty());
     let headers = answer.headers_mut();
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let bytes = match conditional::range(call.headers, length) {
+    let bytes = match conditional::range(call.headers, length, variant) {
         Asked::Whole => 0..length,
         Asked::Part(bytes) => {
             let text = format!("bytes {}-{}/{length}", bytes.start, bytes.end - 1);
@@ -224,6 +235,11 @@ pub fn value_of(
                     little_endian_value(element, bytes).into_owned(),
                 ))),
                 Value::Large(large) => Some(Err(large)),
+                // Of an icon: its code stream, the offset table left out.
+                Value::Fragments(fragments) => {
+                    let stream: Vec<&[u8]> = fragments.iter().skip(1).collect();
+                    Some(Ok(Bytes::from(stream.concat())))
+                }
                 _ => None,
             }
         })
@@ -254,8 +270,45 @@ pub fn value_of(
                 Some(Ok(bytes)) => Ok(Some(Bulk::Memory(bytes))),
                 _ => Ok(None),
             },
-            None => Ok(None),
+            None => {
+                let Some(source) = ItemSource::of(item) else {
+                    return Ok(None);
+                };
+                let at = item.entry().meta_length.saturating_add(large.offset);
+                let stream = code_stream(&source, at, limits.head_bytes)?;
+                Ok(Some(Bulk::Memory(stream.into())))
+            }
         },
+    }
+}
+
+/// The fragments of an encapsulated value one after the other, without the offset table (PS3.5 §A.4);
+/// `at`: where its first item begins, `most`: bytes that are taken.
+fn code_stream(source: &impl ReadAt, mut at: u64, most: u64) -> Result<Vec<u8>, BodyError> {
+    const ITEM: [u8; 4] = [0xFE, 0xFF, 0x00, 0xE0];
+    const END: [u8; 4] = [0xFE, 0xFF, 0xDD, 0xE0];
+    let mut stream = Vec::new();
+    let mut is_table = true;
+    loop {
+        let (mut tag, mut length) = ([0; 4], [0; 4]);
+        source.read_exact_at(at, &mut tag)?;
+        source.read_exact_at(at + 4, &mut length)?;
+        match tag {
+            END => return Ok(stream),
+            ITEM => {}
+            _ => return Err(BodyError::Unreadable("a fragment is missing".into())),
+        }
+        let length = u32::from_le_bytes(length);
+        if !std::mem::take(&mut is_table) {
+            let before = stream.len();
+            if before as u64 + u64::from(length) > most {
+                return Err(BodyError::Unreadable("a value of it is too long".into()));
+            }
+            stream.resize(before + length as usize, 0);
+            let into = stream.get_mut(before..).unwrap_or_default();
+            source.read_exact_at(at + 8, into)?;
+        }
+        at += 8 + u64::from(length);
     }
 }
 
@@ -272,10 +325,15 @@ pub fn is_in_place(syntax: &TransferSyntaxUid) -> bool {
 fn part(
     bulk: Bulk,
     boundary: Boundary,
+    location: String,
     batches: Batches,
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
-        let header = PartHeader { media_type: OCTETS, transfer_syntax: None, location: None };
+        let header = PartHeader {
+            media_type: OCTETS,
+            transfer_syntax: None,
+            location: Some(&location),
+        };
         yield boundary.open(&header, true);
         let whole = 0..bulk.length();
         for await piece in pieces(bulk, whole, batches) {
@@ -316,5 +374,37 @@ fn range(
             at += piece.len() as u64;
             yield piece;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn fragments(all: &[&[u8]], end: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0xAA; 3];
+        for fragment in all {
+            bytes.extend([0xFE, 0xFF, 0x00, 0xE0]);
+            bytes.extend(u32::try_from(fragment.len()).unwrap().to_le_bytes());
+            bytes.extend(*fragment);
+        }
+        [bytes.as_slice(), end].concat()
+    }
+
+    #[test]
+    fn a_code_stream_is_its_fragments_without_the_offset_table() {
+        const END: &[u8] = &[0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0];
+        let of = |bytes: &[u8], most| code_stream(&bytes.to_vec(), 3, most).ok();
+        let whole = fragments(&[&[9; 4], b"ab", b"cdef"], END);
+        assert_eq!(of(&whole, 6), Some(b"abcdef".to_vec()));
+        assert_eq!(of(&whole, 5), None);
+        assert_eq!(of(&fragments(&[&[]], END), 5), Some(Vec::new()));
+        // Cut, of no known kind, and with a length that nothing is allocated for.
+        assert_eq!(of(&fragments(&[&[], b"ab"], &[]), 100), None);
+        assert_eq!(of(&fragments(&[&[]], &[0; 8]), 100), None);
+        let endless = [0xFE, 0xFF, 0x00, 0xE0, 0xFF, 0xFF, 0xFF, 0xFF];
+        assert_eq!(of(&fragments(&[&[]], &endless), 100), None);
     }
 }

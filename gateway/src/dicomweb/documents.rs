@@ -81,7 +81,7 @@ pub async fn answer(call: &Call<'_>, kind: Kind, batches: Batches) -> Result<Res
         ));
     }
     let variant = Variant::of(Some(std::slice::from_ref(&item)))
-        .map(|variant| variant.with(&["rendered", kind.media_type()]));
+        .map(|variant| variant.with(&["rendered", kind.media_type()]).exact());
     if let Some(unchanged) = call.unchanged(variant.as_ref()) {
         return Ok(unchanged);
     }
@@ -97,7 +97,7 @@ pub async fn answer(call: &Call<'_>, kind: Kind, batches: Batches) -> Result<Res
             let image = call.service.images.open(&item).await?;
             let stream = frames::frame(&call.service.pixels, &image, 0, false).await;
             let stream = Bulk::Memory(stream.map_err(frames::failed)?);
-            ranged(call, stream, batches)?
+            ranged(call, stream, variant.as_ref(), batches)?
         }
         Kind::Document(_) => {
             let found = tokio::task::spawn_blocking(move || document(&item, limits));
@@ -105,7 +105,7 @@ pub async fn answer(call: &Call<'_>, kind: Kind, batches: Batches) -> Result<Res
             let document = found.map_err(unreadable)?.ok_or_else(|| {
                 Problem::not_found("the object holds no document: ask for the object itself")
             })?;
-            ranged(call, document, batches)?
+            ranged(call, document, variant.as_ref(), batches)?
         }
         Kind::Report => {
             let texts = call.pacs.texts.clone();

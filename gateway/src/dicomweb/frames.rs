@@ -15,8 +15,9 @@ use futures_util::Stream;
 use http::header::CONTENT_TYPE;
 
 use super::accept::{Accept, MediaType, TransferSyntaxRange, Weight};
-use super::answer::{no_store, open_one};
+use super::answer::{no_store, open_one, url_of, value};
 use super::body::{Batches, BodyError};
+use super::bulk::{Bulk, ranged};
 use super::conditional::Variant;
 use super::multipart::{Boundary, PartHeader};
 use super::negotiate::{EXPLICIT_VR_LITTLE_ENDIAN, NotAcceptable};
@@ -43,33 +44,53 @@ pub const PATIENCE: Duration = Duration::from_millis(50);
 /// # Errors
 /// A problem, before the first byte.
 pub async fn answer(call: &Call<'_>, scope: Scope, list: &[u32]) -> Result<Response, Problem> {
-    respond(call, open_one(call, &scope).await?, Some(list)).await
+    let batches = open_one(call, &scope).await?;
+    respond(call, &scope, batches, Some(list)).await
 }
 
-/// Answers with all frames of an instance that was opened.
+/// Answers with all frames of an instance that was opened: the value of its pixel data.
 ///
 /// # Errors
 /// A problem, before the first byte.
-pub async fn every(call: &Call<'_>, batches: Batches) -> Result<Response, Problem> {
-    respond(call, batches, None).await
+pub async fn every(call: &Call<'_>, scope: &Scope, batches: Batches) -> Result<Response, Problem> {
+    respond(call, scope, batches, None).await
 }
 
 async fn respond(
     call: &Call<'_>,
+    scope: &Scope,
     batches: Batches,
     list: Option<&[u32]>,
 ) -> Result<Response, Problem> {
-    let item = batches.first().first().ok_or_else(no_resource)?;
-    let encoding = negotiate_frames(&call.accept, &item.entry().transfer_syntax)?;
+    let item = batches.first().first().ok_or_else(no_resource)?.clone();
+    // How many frames make the value, only the image tells.
+    let (opened, alone) = match list {
+        Some([_]) => (None, Alone::Frame),
+        Some(_) => (None, Alone::No),
+        None => {
+            let image = call.service.images.open(&item).await?;
+            let alone = alone_of(&image);
+            (Some(image), alone)
+        }
+    };
+    let encoding = negotiate_frames(&call.accept, &item.entry().transfer_syntax, alone)?;
     let numbers: Arc<str> = list.map_or_else(|| "all".into(), |list| format!("{list:?}").into());
-    let variant = Variant::of(Some(std::slice::from_ref(item))).map(|variant| {
+    let variant = Variant::of(Some(std::slice::from_ref(&item))).map(|variant| {
         let syntax = encoding.transfer_syntax.as_str();
-        variant.with(&[encoding.media_type, syntax, &numbers])
+        let variant = variant.with(&[encoding.media_type, syntax, &numbers]);
+        if encoding.alone {
+            variant.with(&["alone"]).exact()
+        } else {
+            variant.with(&[&call.root])
+        }
     });
     if let Some(unchanged) = call.unchanged(variant.as_ref()) {
         return Ok(unchanged);
     }
-    let image = call.service.images.open(item).await?;
+    let image = match opened {
+        Some(image) => image,
+        None => call.service.images.open(&item).await?,
+    };
     let frames = image.index().frames();
     let mut numbers: VecDeque<u32> = match list {
         Some(list) => list.iter().map(|number| number.saturating_sub(1)).collect(),
@@ -77,22 +98,64 @@ async fn respond(
     };
     let beyond = numbers.iter().copied().find(|number| *number >= frames);
     // The first frame decides on the status, and so does one that is not there.
-    let first = beyond.or_else(|| numbers.pop_front()).unwrap_or_default();
-    let first = frame(&call.service.pixels, &image, first, encoding.decoded)
+    let number = beyond.or_else(|| numbers.pop_front()).unwrap_or_default();
+    let bytes = frame(&call.service.pixels, &image, number, encoding.decoded)
         .await
         .map_err(failed)?;
-    let boundary = Boundary::random();
-    let mut answer = Response::new(Body::empty());
+    let pool = call.service.pixels.clone();
+    let decoded = encoding.decoded;
+    let mut answer = if !encoding.alone {
+        let boundary = Boundary::random();
+        let content_type = boundary.content_type(encoding.media_type);
+        let (url, first) = (url_of(&call.root, scope), (number, bytes));
+        let parts = parts(
+            pool, image, first, numbers, encoding, boundary, url, batches,
+        );
+        let mut answer = Response::new(Body::from_stream(parts));
+        answer.headers_mut().insert(CONTENT_TYPE, content_type);
+        answer
+    } else {
+        let syntax = &encoding.transfer_syntax;
+        let content_type = value(&format!(
+            "{}; transfer-syntax={syntax}",
+            encoding.media_type
+        ));
+        let mut answer = if numbers.is_empty() {
+            ranged(call, Bulk::Memory(bytes), variant.as_ref(), batches)?
+        } else {
+            let all = one_after_the_other(pool, image, bytes, numbers, decoded, batches);
+            Response::new(Body::from_stream(all))
+        };
+        answer.headers_mut().insert(CONTENT_TYPE, content_type);
+        answer
+    };
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, boundary.content_type(encoding.media_type));
     no_store(headers);
     if let Some(variant) = &variant {
         variant.put(headers);
     }
-    let pool = call.service.pixels.clone();
-    let parts = parts(pool, image, first, numbers, encoding, boundary, batches);
-    *answer.body_mut() = Body::from_stream(parts);
     Ok(answer)
+}
+
+/// What may be answered otherwise than in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alone {
+    /// Nothing: several frames are several parts.
+    No,
+    /// The one frame there is, or that was asked for, in each of its forms.
+    Frame,
+    /// The samples of all frames one after the other: what Pixel Data is in Explicit VR Little Endian.
+    Value,
+}
+
+/// How the value of the pixel data of an image may be answered.
+fn alone_of(image: &Image) -> Alone {
+    match image.index().frames() {
+        0 | 1 => Alone::Frame,
+        // Frames of single bits that end within a byte are not one after the other in a value.
+        _ if image.shape().frame_bits() % 8 != 0 => Alone::No,
+        _ => Alone::Value,
+    }
 }
 
 /// How the frames of one instance are sent.
@@ -104,6 +167,8 @@ pub struct FrameEncoding {
     pub media_type: &'static str,
     /// Transfer syntax of each part.
     pub transfer_syntax: TransferSyntaxUid,
+    /// Whether the answer is no multipart: one frame, or the samples of all.
+    pub alone: bool,
 }
 
 /// The media type of a frame in the transfer syntax it is stored in (PS3.18 §8.7.3.3).
@@ -130,13 +195,15 @@ pub fn media_type_of(stored: &TransferSyntaxUid) -> &'static str {
 /// Chooses how the frames of an instance are sent.
 ///
 /// A client that names no transfer syntax gets samples, the default of the resource; one that takes
-/// any (`*`) gets what is stored, also where it calls that octets, as viewers do.
+/// any (`*`) gets what is stored, also where it calls that octets, as viewers do. A single part is for
+/// what is one item (PS3.18 §10.4.4): `alone` says what is.
 ///
 /// # Errors
 /// [`NotAcceptable::TransferSyntax`] when nothing the client accepts can be made.
 pub fn negotiate_frames(
     accept: &Accept,
     stored: &TransferSyntaxUid,
+    alone: Alone,
 ) -> Result<FrameEncoding, NotAcceptable> {
     let own = media_type_of(stored);
     let explicit = TransferSyntaxUid::known(EXPLICIT_VR_LITTLE_ENDIAN);
@@ -146,10 +213,12 @@ pub fn negotiate_frames(
         decoded: !native,
         media_type: OCTETS,
         transfer_syntax: explicit.clone(),
+        alone: false,
     };
     let as_stored = |media_type| FrameEncoding {
         decoded: false,
         media_type,
+        alone: false,
         transfer_syntax: if native {
             explicit.clone()
         } else {
@@ -161,23 +230,35 @@ pub fn negotiate_frames(
     }
     let mut best: Option<(Weight, FrameEncoding)> = None;
     for entry in &accept.entries {
-        if entry.weight == Weight::NONE || !entry.media.covers("multipart", "related") {
+        if entry.weight == Weight::NONE {
             continue;
         }
-        let octets = covers(entry.parts.as_ref(), OCTETS);
-        let image = covers(entry.parts.as_ref(), own);
+        let in_parts = entry.media.covers("multipart", "related");
+        let range = match alone {
+            _ if in_parts => entry.parts.as_ref(),
+            Alone::No => continue,
+            Alone::Frame | Alone::Value => Some(&entry.media),
+        };
+        let is_value = !in_parts && alone == Alone::Value;
+        let octets = covers(range, OCTETS);
+        let image = covers(range, own) && !is_value;
         let form = match &entry.transfer_syntax {
+            TransferSyntaxRange::Any if is_value && octets && decodable => samples.clone(),
             TransferSyntaxRange::Unnamed if octets && decodable => samples.clone(),
             TransferSyntaxRange::Unnamed | TransferSyntaxRange::Any if image => as_stored(own),
-            TransferSyntaxRange::Any if octets => as_stored(OCTETS),
+            TransferSyntaxRange::Any if octets && !is_value => as_stored(OCTETS),
             TransferSyntaxRange::Named(uid) if *uid == explicit && octets && decodable => {
                 samples.clone()
             }
             TransferSyntaxRange::Named(uid) if uid == stored && !native && image => as_stored(own),
-            TransferSyntaxRange::Named(uid) if uid == stored && !native && octets => {
+            TransferSyntaxRange::Named(uid) if uid == stored && !native && octets && !is_value => {
                 as_stored(OCTETS)
             }
             _ => continue,
+        };
+        let form = FrameEncoding {
+            alone: !in_parts,
+            ..form
         };
         // Of equals what is stored: nothing is decoded without need.
         let better = best.as_ref().is_none_or(|(weight, known)| {
@@ -319,33 +400,60 @@ async fn frame_patiently(
     }
 }
 
-/// The parts of an answer: the first frame is at hand, the others are read as they are sent.
-pub fn parts(
+/// The parts of an answer below the URL of its instance: the first frame is at hand, the others are read
+/// as they are sent.
+#[expect(clippy::too_many_arguments, reason = "what a stream takes with it")]
+fn parts(
     pool: Pool,
     image: Image,
-    first: Bytes,
-    rest: VecDeque<u32>,
+    first: (u32, Bytes),
+    mut rest: VecDeque<u32>,
     encoding: FrameEncoding,
     boundary: Boundary,
+    url: String,
     batches: Batches,
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
         // The instance may still be on its way; its retrieval goes on as long as it is read.
         let _batches = batches;
-        let header = PartHeader {
-            media_type: encoding.media_type,
-            transfer_syntax: Some(&encoding.transfer_syntax),
-            location: None,
+        let opening = |number: u32, first| {
+            let location = format!("{url}/frames/{}", number.saturating_add(1));
+            let header = PartHeader {
+                media_type: encoding.media_type,
+                transfer_syntax: Some(&encoding.transfer_syntax),
+                location: Some(&location),
+            };
+            boundary.open(&header, first)
         };
-        yield boundary.open(&header, true);
-        yield first;
-        for number in rest {
+        let (number, bytes) = first;
+        yield opening(number, true);
+        yield bytes;
+        while let Some(number) = rest.pop_front() {
             let bytes = frame_patiently(&pool, &image, number, encoding.decoded).await;
             let bytes = bytes.map_err(|error| BodyError::Unreadable(error.to_string()))?;
-            yield boundary.open(&header, false);
+            yield opening(number, false);
             yield bytes;
         }
         yield boundary.close();
+    }
+}
+
+/// Frames as one body.
+fn one_after_the_other(
+    pool: Pool,
+    image: Image,
+    first: Bytes,
+    rest: VecDeque<u32>,
+    decoded: bool,
+    batches: Batches,
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
+    async_stream::try_stream! {
+        let _batches = batches;
+        yield first;
+        for number in rest {
+            let bytes = frame_patiently(&pool, &image, number, decoded).await;
+            yield bytes.map_err(|error| BodyError::Unreadable(error.to_string()))?;
+        }
     }
 }
 
@@ -386,11 +494,16 @@ mod tests {
     const MPEG4: &str = "1.2.840.10008.1.2.4.102";
     const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 
-    /// (decoded, media type, transfer syntax), or nothing acceptable.
-    fn chosen(accept: &str, stored: &str) -> Option<(bool, &'static str, String)> {
+    fn encoding(accept: &str, stored: &str, alone: Alone) -> Option<FrameEncoding> {
         let accept = Accept::parse((!accept.is_empty()).then_some(accept)).unwrap();
         let stored = TransferSyntaxUid::parse(stored).unwrap();
-        let form = negotiate_frames(&accept, &stored).ok()?;
+        negotiate_frames(&accept, &stored, alone).ok()
+    }
+
+    /// (decoded, media type, transfer syntax) in parts, or nothing acceptable.
+    fn chosen(accept: &str, stored: &str) -> Option<(bool, &'static str, String)> {
+        let form = encoding(accept, stored, Alone::No)?;
+        assert!(!form.alone);
         let syntax = form.transfer_syntax.to_string();
         Some((form.decoded, form.media_type, syntax))
     }
@@ -436,6 +549,54 @@ mod tests {
             chosen(&multipart("image/jls", &named), JPEG_LS),
             stored("image/jls")
         );
+    }
+
+    #[test]
+    fn what_is_one_item_is_had_without_parts() {
+        const PLAIN: &str = EXPLICIT_VR_LITTLE_ENDIAN;
+        let any = format!("{OCTETS}; transfer-syntax=*");
+        let own = format!("image/jls; transfer-syntax={JPEG_LS}");
+        let plain = format!("{OCTETS}; transfer-syntax={PLAIN}");
+        let later = format!("{OCTETS}; q=0.5, multipart/related");
+        // Accept, one frame, all frames: decoded, media type, without parts.
+        let samples = Some((true, OCTETS, true));
+        let stored = |media_type| Some((false, media_type, true));
+        for (accept, frame, value) in [
+            (OCTETS, samples, samples),
+            (&plain, samples, samples),
+            ("application/*", samples, samples),
+            (&any, stored(OCTETS), samples),
+            ("image/jls", stored("image/jls"), None),
+            ("image/*", stored("image/jls"), None),
+            (&own, stored("image/jls"), None),
+            ("image/jpeg", None, None),
+            ("application/octet-stream; q=0", None, None),
+            // Parts are the default, and what a client takes without preference.
+            ("", Some((true, OCTETS, false)), Some((true, OCTETS, false))),
+            (
+                "*/*",
+                Some((true, OCTETS, false)),
+                Some((true, OCTETS, false)),
+            ),
+            (
+                &later,
+                Some((true, OCTETS, false)),
+                Some((true, OCTETS, false)),
+            ),
+        ] {
+            let of = |alone| {
+                let form = encoding(accept, JPEG_LS, alone)?;
+                Some((form.decoded, form.media_type, form.alone))
+            };
+            assert_eq!(of(Alone::Frame), frame, "{accept}");
+            assert_eq!(of(Alone::Value), value, "{accept}");
+            if !accept.is_empty() && !accept.contains('*') && !accept.contains("multipart") {
+                assert_eq!(of(Alone::No), None, "{accept}");
+            }
+        }
+        assert_eq!(encoding(OCTETS, MPEG4, Alone::Frame), None);
+        let video = encoding("video/mp4", MPEG4, Alone::Frame).unwrap();
+        assert_eq!((video.decoded, video.alone), (false, true));
     }
 
     #[test]

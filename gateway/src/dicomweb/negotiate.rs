@@ -331,6 +331,8 @@ struct Syntaxes {
     named: Vec<(TransferSyntaxUid, u8, Weight)>,
     any: Vec<(u8, Weight)>,
     unnamed: Vec<(u8, Weight)>,
+    /// The syntaxes in the order in which the client came to speak of them.
+    order: Vec<TransferSyntaxUid>,
 }
 
 impl Syntaxes {
@@ -348,9 +350,14 @@ impl Syntaxes {
             match &entry.transfer_syntax {
                 TransferSyntaxRange::Named(uid) => {
                     known.named.push((uid.clone(), precision, entry.weight));
+                    known.order.push(uid.clone());
                 }
                 TransferSyntaxRange::Any => known.any.push((precision, entry.weight)),
-                TransferSyntaxRange::Unnamed => known.unnamed.push((precision, entry.weight)),
+                TransferSyntaxRange::Unnamed => {
+                    known.unnamed.push((precision, entry.weight));
+                    let explicit = TransferSyntaxUid::known(EXPLICIT_VR_LITTLE_ENDIAN);
+                    known.order.push(explicit);
+                }
             }
         }
         let weights = known.named.iter().map(|(_, _, weight)| weight);
@@ -388,16 +395,26 @@ impl Syntaxes {
         let is_named =
             |syntax: &&TransferSyntaxUid| self.named.iter().any(|(uid, ..)| uid == *syntax);
         let lossy = lossy_targets(stored).iter().filter(is_named);
-        let mut targets: Vec<(Weight, TransferSyntaxUid)> = available_targets(stored)
-            .iter()
-            .chain(lossy)
-            .filter_map(|syntax| Some((weight(syntax.as_str())?, syntax.clone())))
+        let without_loss = available_targets(stored).iter();
+        let targets = without_loss
+            .map(|syntax| (false, syntax))
+            .chain(lossy.map(|syntax| (true, syntax)));
+        let mut targets: Vec<_> = targets
+            .filter_map(|(loses, syntax)| Some((weight(syntax.as_str())?, loses, syntax)))
             .collect();
-        // Of equals the order stays: without loss first.
-        targets.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        // Of equal weights those without loss, of these the one that the client spoke of first.
+        targets.sort_by_key(|(weight, loses, syntax)| {
+            (std::cmp::Reverse(*weight), *loses, self.place(syntax))
+        });
         let best = targets.first()?.0;
-        let targets = targets.into_iter().map(|(_, syntax)| syntax).collect();
-        Some((Delivery::Transcoded(targets), best))
+        let targets = targets.into_iter().map(|(.., syntax)| syntax.clone());
+        Some((Delivery::Transcoded(targets.collect()), best))
+    }
+
+    /// Where the client came to speak of a syntax; after all others of which it did not.
+    fn place(&self, syntax: &TransferSyntaxUid) -> usize {
+        let place = self.order.iter().position(|named| named == syntax);
+        place.unwrap_or(usize::MAX)
     }
 
     /// Weight of a syntax: by an entry that names it, else by the entries that mean any.

@@ -1,6 +1,12 @@
 //! Paths of the studies service (PS3.18 §10.1), parsed into types.
 //!
-//! What is not exactly one of them is not found: nothing of a path is passed on as text.
+//! What is not exactly one of them is not found: nothing of a path is passed on as text. It is cut at its
+//! slashes first, and percent-encoding is undone in each segment after (RFC 3986 §2.4): an encoded slash
+//! never separates.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
 
 use super::query::Level;
 use crate::archive::Scope;
@@ -50,6 +56,8 @@ pub enum Target {
 pub enum PathError {
     /// Not a path of the studies service.
     Unknown,
+    /// Percent-encoding that is not complete, or no UTF-8.
+    BadEscape,
     /// A UID in it is not one (PS3.5 §9.1).
     BadUid,
     /// A list of frames that is none, or too long.
@@ -69,7 +77,9 @@ pub fn parse(path: &str) -> Result<Target, PathError> {
     let path = path.strip_prefix('/').ok_or(PathError::Unknown)?;
     let path = path.strip_suffix('/').unwrap_or(path);
     // Deeper than any value is.
-    let parts: Vec<&str> = path.split('/').take(80).collect();
+    let parts = path.split('/').take(80).map(decoded);
+    let parts: Vec<Cow<'_, str>> = parts.collect::<Result<_, PathError>>()?;
+    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
     let all = |level| {
         Ok(Target::Search {
             level,
@@ -84,6 +94,19 @@ pub fn parse(path: &str) -> Result<Target, PathError> {
         ["studies", study, rest @ ..] => below_study(uid(study)?.into(), rest),
         _ => Err(PathError::Unknown),
     }
+}
+
+/// A segment with its percent-encoding undone.
+fn decoded(segment: &str) -> Result<Cow<'_, str>, PathError> {
+    let digits = |after: &str| {
+        let two = after.as_bytes().first_chunk::<2>();
+        two.is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !segment.split('%').skip(1).all(digits) {
+        return Err(PathError::BadEscape);
+    }
+    let decoded = percent_decode_str(segment).decode_utf8();
+    decoded.map_err(|_| PathError::BadEscape)
 }
 
 fn below_study(study: StudyUid, rest: &[&str]) -> Result<Target, PathError> {
@@ -135,6 +158,9 @@ fn below(scope: Scope, rest: &[&str]) -> Result<Target, PathError> {
         ["thumbnail"] => Ok(rendered(scope, Vec::new(), true)),
         ["bulkdata"] => Ok(Target::AllBulk(scope)),
         ["bulkdata", rest @ ..] if scope.instance().is_some() => {
+            if rest.iter().any(|segment| segment.contains('/')) {
+                return Err(PathError::BadAttribute);
+            }
             let path = rest
                 .join("/")
                 .parse()
@@ -224,6 +250,43 @@ mod tests {
         assert_eq!(parse("studies"), Err(PathError::Unknown));
         assert_eq!(parse("/"), Err(PathError::Unknown));
         assert_eq!(parse("/patients"), Err(PathError::Unknown));
+    }
+
+    #[test]
+    fn percent_encoding_is_undone_in_each_segment_and_never_separates() {
+        let instance = "/studies/1.2/series/1.3/instances/1.4";
+        for (encoded, plain) in [
+            ("/frames/1%2C2", "/frames/1,2"),
+            ("/frames/%31%2c2/rendered", "/frames/1,2/rendered"),
+            ("/%6Detadata", "/metadata"),
+            (
+                "/bulkdata/0088%30200/0/7FE00010",
+                "/bulkdata/00880200/0/7FE00010",
+            ),
+        ] {
+            let parsed = parse(&format!("{instance}{encoded}"));
+            assert!(parsed.is_ok(), "{encoded}");
+            assert_eq!(parsed, parse(&format!("{instance}{plain}")), "{encoded}");
+        }
+        assert_eq!(parse("/studies/1%2E2"), parse("/studies/1.2"));
+        for (path, error) in [
+            ("/studies/1.2%2Fseries%2F1.3", PathError::BadUid),
+            ("/studies%2F1.2", PathError::Unknown),
+            ("/studies/1.2%2F", PathError::BadUid),
+            ("/studies/%", PathError::BadEscape),
+            ("/studies/1.2%2", PathError::BadEscape),
+            ("/studies/1.2%zz", PathError::BadEscape),
+            ("/studies/1.2%+f", PathError::BadEscape),
+            ("/studies/%FF", PathError::BadEscape),
+            ("/studies/1.2%00", PathError::BadUid),
+            // Undone once.
+            ("/studies/1%252E2", PathError::BadUid),
+        ] {
+            assert_eq!(parse(path), Err(error), "{path}");
+        }
+        for path in ["/frames/1%2Frendered", "/bulkdata/00880200%2F0%2F7FE00010"] {
+            assert!(parse(&format!("{instance}{path}")).is_err(), "{path}");
+        }
     }
 
     #[test]

@@ -200,6 +200,7 @@ pub async fn answer(
     let mut answer = Response::new(Body::from_stream(parts));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
+    asked.left_out.tell(headers);
     no_store(headers);
     Ok(answer)
 }

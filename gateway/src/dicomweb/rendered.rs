@@ -4,11 +4,11 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderValue;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, WARNING};
+use http::{HeaderMap, HeaderValue};
 
 use super::accept::{Accept, MediaRange, MediaType, Weight};
-use super::answer::{no_store, open_one};
+use super::answer::{no_store, open_one, value};
 use super::conditional::Variant;
 use super::documents::{self, Kind};
 use super::frames::{Image, failed};
@@ -89,6 +89,7 @@ pub async fn answer(
     let mut answer = Response::new(Body::from(picture));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(asked.media_type()));
+    asked.left_out.tell(headers);
     no_store(headers);
     if let Some(variant) = &variant {
         variant.put(headers);
@@ -105,29 +106,84 @@ pub struct Asked {
     pub format: PictureFormat,
     /// Whether the client takes the format in parts only.
     pub multipart: bool,
+    /// What was asked for and is not done.
+    pub left_out: LeftOut,
+}
+
+/// What is not done of what was asked: the answer says so (PS3.18 §8.3.5.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// `annotation=patient`.
+    pub patient: bool,
+    /// `annotation=technique`.
+    pub technique: bool,
+    /// `iccprofile` other than `no`.
+    pub icc_profile: bool,
+}
+
+impl LeftOut {
+    /// Adds a `Warning` for what is not done.
+    pub fn tell(self, headers: &mut HeaderMap) {
+        let values = [(self.patient, "patient"), (self.technique, "technique")];
+        let values: Vec<&str> = values
+            .into_iter()
+            .filter_map(|(asked, name)| asked.then_some(name))
+            .collect();
+        if !values.is_empty() {
+            let values = values.join(", ");
+            headers.append(
+                WARNING,
+                value(&format!(
+                    "299 drimbox \"The following annotation values are not supported: {values}\""
+                )),
+            );
+        }
+        if self.icc_profile {
+            let text = "299 drimbox \"The iccprofile parameter is not supported.\"";
+            headers.append(WARNING, HeaderValue::from_static(text));
+        }
+    }
+
+    /// Reads `annotation`: keywords, one at least.
+    fn annotations(&mut self, text: &str) -> Result<(), Problem> {
+        for keyword in text.split(',').take(8) {
+            match keyword.trim() {
+                "patient" => self.patient = true,
+                "technique" => self.technique = true,
+                _ => return Err(malformed("annotation")),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Asked {
-    /// Reads the query and what is accepted.
+    /// Reads the query and what is accepted. Parameters that are unknown, or not supported, are left out
+    /// (PS3.18 §8.3); `charset` is without meaning for pictures.
     ///
     /// # Errors
-    /// 400 for a parameter that is malformed or not offered; 406 for other formats.
+    /// 400 for a parameter that is malformed; 406 for other formats.
     pub fn parse(raw: &str, accept: &Accept, thumbnail: bool) -> Result<Self, Problem> {
         let mut options = RenderOptions::default();
         let mut quality = QUALITY;
+        let mut left_out = LeftOut::default();
         for (name, value) in query::pairs(raw)? {
             match name.as_str() {
                 "window" => options.window = Some(window(&value)?),
                 "viewport" => options.viewport = Some(viewport(&value)?),
                 "quality" => quality = number(&value, 1..=100, "quality")?,
-                "accept" => {}
-                _ => {
-                    return Err(Problem::bad_request(
-                        "a parameter of rendered images is not offered",
-                        "window, viewport, quality and accept are",
-                    ));
-                }
+                "annotation" if !thumbnail => left_out.annotations(&value)?,
+                "iccprofile" if !thumbnail => left_out.icc_profile = value != "no",
+                _ => {}
             }
+        }
+        // Of a thumbnail width and height only (PS3.18 §8.3.5.1.3).
+        if thumbnail
+            && options
+                .viewport
+                .is_some_and(|viewport| viewport.region.is_some())
+        {
+            return Err(malformed("viewport"));
         }
         if thumbnail && options.viewport.is_none() {
             options.viewport = Some(Viewport {
@@ -141,6 +197,7 @@ impl Asked {
             options,
             format,
             multipart: false,
+            left_out,
         };
         let kind = asked.media_type();
         let takes = |entry: &&MediaRange| entry.weight > Weight::NONE && covers(entry, kind, true);
@@ -250,30 +307,37 @@ fn window(text: &str) -> Result<Window, Problem> {
     }
 }
 
-/// `width,height` and, where it is not the whole image, the part of it that is shown: `x,y,w,h`
-/// (PS3.18 §8.3.5.1.3).
+/// `width,height` and, where it is not the whole image, the part of it that is shown: `x,y,w,h`, each
+/// with a default, and left out at the end (PS3.18 §8.3.5.1.3).
 fn viewport(text: &str) -> Result<Viewport, Problem> {
-    let parts: Vec<&str> = text.split(',').take(7).collect();
-    let (size, region) = match parts.as_slice() {
-        size @ [_, _] => (size, None),
-        [size @ .., x, y, width, height] if size.len() == 2 => {
-            let at = |text| float(text, "viewport");
-            let region = Region {
-                x: at(x)?,
-                y: at(y)?,
-                width: at(width)?,
-                height: at(height)?,
-            };
-            (size, Some(region))
-        }
-        _ => return Err(malformed("viewport")),
+    let mut parts = text.split(',');
+    let mut side = || number(parts.next().unwrap_or_default(), 1..=MAX_SIDE, "viewport");
+    let (width, height) = (side()?, side()?);
+    let parts: Vec<&str> = parts.take(5).collect();
+    if parts.len() > 4 {
+        return Err(malformed("viewport"));
+    }
+    let at = |index: usize| match parts.get(index) {
+        None | Some(&"") => Ok(None),
+        Some(text) => float(text, "viewport").map(Some),
     };
-    let side =
-        |text: Option<&&str>| number(text.copied().unwrap_or_default(), 1..=MAX_SIDE, "viewport");
+    // Where the region begins is an absolute value; its width and height reach to the edges unless they
+    // are given, and their sign flips the picture.
+    let begins = |index| at(index).map(|number| number.unwrap_or(0.0).abs());
+    let reaches = |index| match at(index)? {
+        Some(0.0) => Err(malformed("viewport")),
+        number => Ok(number.unwrap_or(Region::TO_THE_EDGE)),
+    };
+    let region = Region {
+        x: begins(0)?,
+        y: begins(1)?,
+        width: reaches(2)?,
+        height: reaches(3)?,
+    };
     Ok(Viewport {
-        width: side(size.first())?,
-        height: side(size.get(1))?,
-        region,
+        width,
+        height,
+        region: (!parts.is_empty()).then_some(region),
     })
 }
 
@@ -298,7 +362,7 @@ fn float(text: &str, name: &'static str) -> Result<f64, Problem> {
 fn malformed(name: &'static str) -> Problem {
     Problem::bad_request(
         format!("the parameter {name} is malformed"),
-        "write window=center,width[,linear|linear-exact|sigmoid], viewport=width,height[,x,y,w,h], quality=1..100",
+        "write window=center,width[,linear|linear-exact|sigmoid], viewport=width,height[,x,y,w,h], quality=1..100, annotation=patient,technique",
     )
 }
 
@@ -330,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_or_not_offered_is_refused() {
+    fn what_is_malformed_is_refused() {
         for query in [
             "window=40",
             "window=40,0",
@@ -340,13 +404,90 @@ mod tests {
             "viewport=0,5",
             "viewport=5",
             "viewport=9000,5",
-            "viewport=1,2,3",
+            "viewport=,5",
+            "viewport=5,",
+            "viewport=1.5,5",
+            "viewport=1,2,a",
+            "viewport=1,2,3,4,5,6,7",
+            "viewport=1,2,3,4,0,6",
+            "viewport=1,2,,,NaN,6",
             "quality=0",
             "quality=101",
-            "annotation=patient",
+            "quality=",
+            "annotation=",
+            "annotation=patient,",
+            "annotation=everything",
         ] {
             assert_eq!(asked(query, "").err(), Some(400), "{query}");
         }
+    }
+
+    #[test]
+    fn pieces_of_a_viewport_that_are_left_out_have_their_defaults() {
+        const EDGE: f64 = Region::TO_THE_EDGE;
+        for (text, expected) in [
+            ("512,512", None),
+            // The example of the standard.
+            ("512,512,,,512,512", Some([0.0, 0.0, 512.0, 512.0])),
+            ("512,512,10,10", Some([10.0, 10.0, EDGE, EDGE])),
+            ("1,2,3", Some([3.0, 0.0, EDGE, EDGE])),
+            ("1,2,,5", Some([0.0, 5.0, EDGE, EDGE])),
+            ("1,2,,,7", Some([0.0, 0.0, 7.0, EDGE])),
+            ("1,2,,,-7,-.5", Some([0.0, 0.0, -7.0, -0.5])),
+            ("1,2,-3,-4,,6", Some([3.0, 4.0, EDGE, 6.0])),
+        ] {
+            let asked = asked(&format!("viewport={text}"), "").unwrap();
+            let region = asked.options.viewport.unwrap().region;
+            let region = region.map(|at| [at.x, at.y, at.width, at.height]);
+            assert_eq!(region, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_thumbnail_is_of_the_whole_image() {
+        let of = |query| Asked::parse(query, &Accept::default(), true);
+        let small = of("viewport=64,64").unwrap().options.viewport.unwrap();
+        assert_eq!((small.width, small.height, small.region), (64, 64, None));
+        for query in [
+            "viewport=64,64,1,1,9,9",
+            "viewport=64,64,,,9,9",
+            "viewport=64,64,1",
+        ] {
+            assert_eq!(of(query).unwrap_err().status().as_u16(), 400, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_left_out_and_told() {
+        let warnings = |query: &str| {
+            let mut headers = HeaderMap::new();
+            asked(query, "").unwrap().left_out.tell(&mut headers);
+            let texts = headers.get_all(WARNING).iter();
+            let texts: Vec<String> = texts
+                .map(|text| text.to_str().unwrap().to_owned())
+                .collect();
+            texts
+        };
+        for query in [
+            "charset=UTF-8",
+            "iccprofile=no",
+            "unheard=of",
+            "accept=image/png",
+        ] {
+            assert_eq!(warnings(query), Vec::<String>::new(), "{query}");
+        }
+        let annotations = "299 drimbox \"The following annotation values are not supported: ";
+        assert_eq!(
+            warnings("annotation=patient"),
+            [format!("{annotations}patient\"")]
+        );
+        assert_eq!(
+            warnings("annotation=technique,patient&iccprofile=srgb"),
+            [
+                format!("{annotations}patient, technique\""),
+                "299 drimbox \"The iccprofile parameter is not supported.\"".to_owned(),
+            ]
+        );
     }
 
     #[test]

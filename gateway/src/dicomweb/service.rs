@@ -8,13 +8,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
 use super::accept::Accept;
-use super::answer::no_store;
 use super::capabilities::cors;
-use super::conditional::Variant;
+use super::conditional::{self, Variant};
 use super::images::Images;
 use super::negotiate::Unnamed;
 use super::path::{self, PathError, Target};
@@ -136,9 +135,7 @@ impl Call<'_> {
     #[must_use]
     pub fn unchanged(&self, variant: Option<&Variant>) -> Option<Response> {
         let variant = variant.filter(|variant| variant.is_known(self.headers))?;
-        let mut answer = Response::new(Body::empty());
-        *answer.status_mut() = StatusCode::NOT_MODIFIED;
-        no_store(answer.headers_mut());
+        let mut answer = conditional::not_modified();
         variant.put(answer.headers_mut());
         Some(answer)
     }
@@ -149,7 +146,11 @@ async fn handle(
     OriginalUri(uri): OriginalUri,
     request: Request<Body>,
 ) -> Response {
-    let (parts, _) = request.into_parts();
+    let (mut parts, _) = request.into_parts();
+    if parts.method != Method::GET {
+        // Ranges are of GET alone (RFC 9110 §14.2).
+        parts.headers.remove(RANGE);
+    }
     let id = parts.extensions.get::<RequestId>().cloned();
     let Some(connection) = parts.extensions.get::<Connection>() else {
         return Problem::internal().response(id.as_ref().map(RequestId::as_str));
@@ -301,6 +302,10 @@ impl Service {
         }
         let target = path::parse(rest).map_err(|error| match error {
             PathError::Unknown => no_resource(),
+            PathError::BadEscape => Problem::bad_request(
+                "the percent-encoding of the path is malformed",
+                "write two hexadecimal digits after each %, of UTF-8 text",
+            ),
             PathError::BadFrames => Problem::bad_request(
                 "the list of frames is malformed",
                 "write numbers from 1 with commas between them, 1 000 at most",
@@ -395,6 +400,9 @@ impl Service {
             ),
         };
         let mut answer = answer?;
+        if conditional::is_any_known(headers) {
+            answer = conditional::without_content(&answer);
+        }
         answer.extensions_mut().insert(ResourceName(resource));
         Ok(answer)
     }

@@ -18,7 +18,7 @@ use super::answer::no_store;
 use super::body::{Batches, BodyError};
 use super::bulk::{self, Bulk, INLINE_MAX, location, value_of};
 use super::conditional::Variant;
-use super::frames::{self, FrameEncoding, Image, OCTETS, PATIENCE, negotiate_frames};
+use super::frames::{self, Alone, FrameEncoding, Image, OCTETS, PATIENCE, negotiate_frames};
 use super::multipart::{Boundary, PartHeader};
 use super::negotiate::{NotAcceptable, negotiate_bulk_parts};
 use super::object::Object;
@@ -75,7 +75,7 @@ pub async fn answer(call: &Call<'_>, scope: Scope, what: What) -> Result<Respons
     // Better told now than by a cut, where it can be known.
     let at_hand = known.as_deref().unwrap_or_else(|| batches.first());
     for item in at_hand.iter().filter(|item| shows_pixels(item)) {
-        negotiate_frames(&call.accept, &item.entry().transfer_syntax)?;
+        negotiate_frames(&call.accept, &item.entry().transfer_syntax, Alone::No)?;
     }
     let mut chunks = Box::pin(chunks(batches, sending));
     let Some(first) = chunks.next().await else {
@@ -244,7 +244,8 @@ fn chunks(
                 if !frames {
                     continue;
                 }
-                let encoding = negotiate_frames(&sending.accept, &item.entry().transfer_syntax)?;
+                let stored = &item.entry().transfer_syntax;
+                let encoding = negotiate_frames(&sending.accept, stored, Alone::No)?;
                 let image = sending.image(&item, begun).await?;
                 for number in 0..image.index().frames() {
                     let bytes = sending.frame(&image, number, &encoding, begun).await?;

@@ -372,8 +372,19 @@ impl Answer {
     /// Whether the server says that there is more (PS3.18 §8.3.4.4).
     #[must_use]
     pub fn warns_of_more(&self) -> bool {
-        let mut warnings = self.headers.get_all(http::header::WARNING).iter();
-        warnings.any(|value| value.as_bytes().starts_with(b"299"))
+        self.warnings().any(|text| !is_of_literal_names(text))
+    }
+
+    /// Whether the server says that it matched names literally (PS3.18 §8.3.4.2).
+    #[must_use]
+    pub fn warns_of_literal_names(&self) -> bool {
+        self.warnings().any(is_of_literal_names)
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = &[u8]> {
+        let warnings = self.headers.get_all(http::header::WARNING).iter();
+        let warnings = warnings.map(|value| value.as_bytes());
+        warnings.filter(|text| text.starts_with(b"299"))
     }
 
     /// The address and what went wrong, as an error.
@@ -479,6 +490,10 @@ fn tls_failure(error: &hyper::Error) -> Option<String> {
         next = cause.source();
     }
     None
+}
+
+fn is_of_literal_names(warning: &[u8]) -> bool {
+    memchr::memmem::find(warning, b"fuzzymatching").is_some()
 }
 
 fn empty() -> Body {

@@ -34,13 +34,17 @@ pub async fn find(
     request: &FindRequest,
     quirks: &Quirks,
 ) -> Result<Matches, ArchiveError> {
-    let query = Query::of(request, quirks.decodes_queries);
+    let query = Query::of(request, quirks);
     let mut found = Found {
         most: request.max_matches,
         unique: query.unique,
         seen: HashSet::new(),
         bytes: 0,
-        matches: Matches::default(),
+        matches: Matches {
+            // Until the server says otherwise.
+            fuzzy_names: query.fuzzy_names,
+            ..Matches::default()
+        },
     };
     let mut offset = 0;
     loop {
@@ -119,6 +123,7 @@ async fn page(
         fields: Default::default(),
     };
     let mut answer = client.get(&ask).await?;
+    found.matches.fuzzy_names &= !answer.warns_of_literal_names();
     let mut page = Page {
         count: 0,
         warned: answer.warns_of_more(),

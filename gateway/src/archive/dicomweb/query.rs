@@ -6,6 +6,7 @@ use dicom_core::{Tag, VR};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::archive::{FindRequest, Identifier, Key, Level, Scope};
+use crate::config::Quirks;
 
 const STUDY_UID: Tag = Tag(0x0020, 0x000D);
 const SERIES_UID: Tag = Tag(0x0020, 0x000E);
@@ -31,12 +32,14 @@ pub struct Query {
     pub unique: Tag,
     /// Whether the path names what the matches lie in.
     pub below: bool,
+    /// Whether names are to match by their meaning.
+    pub fuzzy_names: bool,
 }
 
 impl Query {
-    /// The search that `request` means, for a server that undoes percent-encoding or does not.
+    /// The search that `request` means, in the ways of the server.
     #[must_use]
-    pub fn of(request: &FindRequest, decodes: bool) -> Self {
+    pub fn of(request: &FindRequest, quirks: &Quirks) -> Self {
         let identifier = &request.identifier;
         let one = |tag| {
             let value = identifier.value(tag)?;
@@ -63,7 +66,11 @@ impl Query {
         };
         let mut parameters = String::new();
         let mut fields = vec![];
-        let write = if decodes { encoded } else { literal };
+        let write = if quirks.decodes_queries {
+            encoded
+        } else {
+            literal
+        };
         keys(
             identifier,
             "",
@@ -75,11 +82,16 @@ impl Query {
         for field in fields {
             let _ = write!(parameters, "&includefield={field}");
         }
+        let fuzzy_names = quirks.fuzzy_matching && identifier.wants_fuzzy_names();
+        if fuzzy_names {
+            parameters.push_str("&fuzzymatching=true");
+        }
         Self {
             path: path + resource,
             parameters,
             unique,
             below: !in_path.is_empty(),
+            fuzzy_names,
         }
     }
 
@@ -165,8 +177,20 @@ mod tests {
             identifier,
             max_matches: 10,
         };
-        Query::of(&request, true).page(10, 0)
+        Query::of(&request, &QUIRKS).page(10, 0)
     }
+
+    const QUIRKS: Quirks = Quirks {
+        relational_queries: true,
+        related_counts: true,
+        max_results: None,
+        charset: None,
+        charset_overrides: false,
+        send_charset: true,
+        uncompressed_only: false,
+        decodes_queries: true,
+        fuzzy_matching: false,
+    };
 
     #[test]
     fn each_level_has_its_path_and_what_is_named_above_stands_in_it() {
@@ -233,8 +257,12 @@ mod tests {
             identifier: Identifier::default().with(Tag(0x0010, 0x0010), VR::PN, "LEFÈVRE^A B&C*"),
             max_matches: 10,
         };
+        let literal = Quirks {
+            decodes_queries: false,
+            ..QUIRKS
+        };
         assert_eq!(
-            Query::of(&request, false).page(10, 0),
+            Query::of(&request, &literal).page(10, 0),
             "/studies?limit=10&00100010=LEF?VRE^A?B?C*"
         );
     }
@@ -246,7 +274,7 @@ mod tests {
             identifier: Identifier::default(),
             max_matches: 10,
         };
-        let query = Query::of(&request, true);
+        let query = Query::of(&request, &QUIRKS);
         assert_eq!(query.page(5, 10), "/studies?limit=5&offset=10");
     }
 }

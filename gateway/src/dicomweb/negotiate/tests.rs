@@ -118,6 +118,39 @@ fn of_the_syntaxes_that_can_be_made_the_greatest_weight_is_tried_first() {
 }
 
 #[test]
+fn of_equal_weights_the_order_of_the_client_decides_on_what_is_made() {
+    const EXPLICIT: &str = EXPLICIT_VR_LITTLE_ENDIAN;
+    for (order, made) in [
+        (vec![EXPLICIT, JPEG_LS, RLE], vec![EXPLICIT, JPEG_LS, RLE]),
+        (vec![RLE, JPEG_LS, EXPLICIT], vec![RLE, JPEG_LS, EXPLICIT]),
+        (vec![JPEG_LS, EXPLICIT], vec![JPEG_LS, EXPLICIT]),
+        // No parameter means Explicit VR Little Endian.
+        (vec![RLE, "", JPEG_LS], vec![RLE, EXPLICIT, JPEG_LS]),
+        // Only what a wildcard admits comes after what is named.
+        (vec!["*", RLE], vec![RLE, EXPLICIT, JPEG_LS]),
+        // Loss is never a matter of order.
+        (vec![JPEG, RLE], vec![RLE, JPEG]),
+    ] {
+        let entries = order.iter().map(|syntax| match *syntax {
+            "" => dicom("; q=0.5"),
+            syntax => dicom(&format!("; q=0.5; transfer-syntax={syntax}")),
+        });
+        let mut list = entries.collect::<Vec<_>>().join(", ");
+        if order.contains(&"*") {
+            // What is stored would be sent as it is.
+            list += &format!(
+                ", {}",
+                dicom(&format!("; q=0; transfer-syntax={JPEG_2000}"))
+            );
+        }
+        assert_eq!(part(&list, JPEG_2000), transcoded(&made), "{list}");
+    }
+    // What is stored goes as it is, wherever the client names it.
+    let last = [EXPLICIT, RLE, JPEG_2000].map(|uid| dicom(&format!("; transfer-syntax={uid}")));
+    assert_eq!(part(&last.join(", "), JPEG_2000), Some(Delivery::AsStored));
+}
+
+#[test]
 fn pixels_are_lost_only_for_a_client_that_names_a_lossy_syntax() {
     let named = dicom(&format!("; transfer-syntax={JPEG}"));
     assert_eq!(part(&named, JPEG_LS), transcoded(&[JPEG]));

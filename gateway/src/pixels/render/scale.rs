@@ -10,10 +10,15 @@ pub struct Region {
     pub x: f64,
     /// Upper edge.
     pub y: f64,
-    /// Width; negative: the picture is flipped from left to right.
+    /// Width; negative: the picture is flipped from left to right. 0: up to the right edge.
     pub width: f64,
-    /// Height; negative: the picture is flipped upside down.
+    /// Height; negative: the picture is flipped upside down. 0: up to the lower edge.
     pub height: f64,
+}
+
+impl Region {
+    /// The width or height of what reaches to the edge of the picture.
+    pub const TO_THE_EDGE: f64 = 0.0;
 }
 
 /// The size that a picture is fitted into; its proportions stay.
