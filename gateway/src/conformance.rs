@@ -256,7 +256,8 @@ fn resources() -> String {
                 Ok(Target::Metadata(_)) => ("retrieve metadata", json.clone()),
                 Ok(Target::Frames(..)) => (
                     "retrieve frames",
-                    "`multipart/related` of what §5.2.3 lists".to_owned(),
+                    "`multipart/related` of what §5.2.3 lists; one frame without parts too"
+                        .to_owned(),
                 ),
                 Ok(Target::Rendered { .. }) => ("retrieve rendered", pictures.clone()),
                 Ok(Target::Bulk(..)) => ("retrieve bulk data", bulk.clone()),

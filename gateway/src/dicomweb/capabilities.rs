@@ -38,6 +38,23 @@ const FRAMES: &[&str] = &[
     "multipart/related; type=\"video/mpeg\"",
     "multipart/related; type=\"video/mp4\"",
 ];
+/// Of one frame.
+const FRAMES_OR_ONE: &[&str] = &[
+    "multipart/related; type=\"application/octet-stream\"",
+    "multipart/related; type=\"image/jpeg\"",
+    "multipart/related; type=\"image/jls\"",
+    "multipart/related; type=\"image/jp2\"",
+    "multipart/related; type=\"image/dicom-rle\"",
+    "multipart/related; type=\"video/mpeg\"",
+    "multipart/related; type=\"video/mp4\"",
+    "application/octet-stream",
+    "image/jpeg",
+    "image/jls",
+    "image/jp2",
+    "image/dicom-rle",
+    "video/mpeg",
+    "video/mp4",
+];
 const BULK: &[&str] = &[
     "multipart/related; type=\"application/octet-stream\"",
     "application/octet-stream",
@@ -120,7 +137,7 @@ const RETRIEVALS: &[Row] = &[
     (
         "studies/{study}/series/{series}/instances/{instance}/frames/{frames}",
         "RetrieveFrames",
-        FRAMES,
+        FRAMES_OR_ONE,
         &[],
     ),
     (
