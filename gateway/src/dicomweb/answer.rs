@@ -27,7 +27,7 @@ pub fn url_of(root: &str, scope: &Scope) -> String {
 
 /// Opens one instance and waits for it.
 pub async fn open_one(call: &Call<'_>, scope: &Scope) -> Result<Batches, Problem> {
-    let reader = call.pacs.studies.open(scope).await.map_err(failed)?;
+    let reader = call.open(scope).await?;
     Batches::open(reader).await.map_err(failed)
 }
 
