@@ -40,7 +40,13 @@ impl Query {
     /// The search that `request` means, in the ways of the server.
     #[must_use]
     pub fn of(request: &FindRequest, quirks: &Quirks) -> Self {
-        let identifier = &request.identifier;
+        let mut identifier = request.identifier.clone();
+        // Not every server takes a range of days and one of hours for one range of moments (PS3.18
+        // §8.3.4.1.1): it is asked for the days, and whoever asked compares the moments.
+        for (_, time) in identifier.combined_ranges() {
+            identifier.set(time, VR::TM, "");
+        }
+        let identifier = &identifier;
         let one = |tag| {
             let value = identifier.value(tag)?;
             (!value.contains(['\\', '*', '?'])).then(|| encoded(value))
@@ -264,6 +270,21 @@ mod tests {
         assert_eq!(
             Query::of(&request, &literal).page(10, 0),
             "/studies?limit=10&00100010=LEF?VRE^A?B?C*"
+        );
+    }
+
+    #[test]
+    fn of_a_range_of_moments_the_days_are_asked_for() {
+        let days = Identifier::default().with(Tag(0x0008, 0x0020), VR::DA, "20250101-20250104");
+        let moments = days.with(Tag(0x0008, 0x0030), VR::TM, "0900-1000");
+        assert_eq!(
+            page(Level::Study, moments),
+            "/studies?limit=10&00080020=20250101-20250104&includefield=00080030"
+        );
+        let hours = Identifier::default().with(Tag(0x0008, 0x0030), VR::TM, "0900-1000");
+        assert_eq!(
+            page(Level::Study, hours),
+            "/studies?limit=10&00080030=0900-1000"
         );
     }
 
