@@ -210,6 +210,11 @@ impl Service {
         let Some(trail) = &self.trail else {
             return answer;
         };
+        let answer = match answer {
+            // On record as what it is: nothing is sent, and nothing broke off.
+            Ok(answer) if *asked.method == Method::HEAD => Ok(answer.map(|_| Body::empty())),
+            answer => answer,
+        };
         let recorded = match answer {
             Ok(answer) => trail.begun(asked.connection, &about, answer).await.map(Ok),
             Err(problem) => trail

@@ -12,24 +12,20 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use moka::sync::Cache;
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::body::PartsSent;
 use crate::access::{Comer, Known, Through, Visitor};
 use crate::archive::Scope;
 use crate::audit::{
-    Actor, Audit, AuditError, Ending, Event, Kind, Object, Outcome, Peer, Person, Sequence, Text,
+    Actor, Audit, AuditError, Ending, Event, Kind, Object, Outcome, Peer, Person, Repeats, Sequence,
+    Text,
 };
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::net::{Connection, ResourceName};
-
-/// Time over which requests without any certificate are counted.
-const WINDOW: Duration = Duration::from_secs(60);
-/// Refusals of such requests that are recorded within it: anybody can make them, and the trail must
-/// not be filled by anybody.
-const OF_NOBODY: u32 = 60;
 
 /// Looks that are remembered as recorded; one that is forgotten is recorded again.
 const MOST_LOOKS: u64 = 100_000;
@@ -39,7 +35,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(4 * 3600);
 /// The trail of requests of peers and of people.
 pub struct Trail {
     audit: Audit,
-    of_nobody: Mutex<Window>,
+    /// Refusals of whoever shows nothing: anybody can cause them, and nobody may fill the trail.
+    of_nobody: Arc<Repeats>,
     looked: Cache<LookKey, Arc<OnceCell<()>>>,
 }
 
@@ -67,12 +64,6 @@ pub struct Look {
     pub resource: Option<&'static str>,
 }
 
-#[derive(Debug)]
-struct Window {
-    began: Instant,
-    count: u32,
-}
-
 /// What is known of a request so far.
 #[derive(Debug, Default)]
 pub struct About {
@@ -93,15 +84,12 @@ pub struct About {
 }
 
 impl Trail {
-    /// Over this audit trail.
+    /// Over this audit trail. To be made on the runtime of the service.
     #[must_use]
     pub fn new(audit: Audit) -> Self {
         Self {
+            of_nobody: Arc::new(Repeats::new(audit.clone())),
             audit,
-            of_nobody: Mutex::new(Window {
-                began: Instant::now(),
-                count: 0,
-            }),
             looked: Cache::builder()
                 .max_capacity(MOST_LOOKS)
                 .time_to_live(LOOK_AGAIN)
@@ -109,7 +97,13 @@ impl Trail {
         }
     }
 
-    /// Records a request that is not answered with what it asked for.
+    /// Records, every minute until `stop` and once more then, how often what anybody can cause came.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        Arc::clone(&self.of_nobody).keep(stop).await;
+    }
+
+    /// Records a request that is not answered with what it asked for. Those of whoever shows no
+    /// certificate are counted by address and reason, as [`Repeats`] says.
     ///
     /// # Errors
     /// [`AuditError`].
@@ -119,10 +113,6 @@ impl Trail {
         about: &About,
         status: StatusCode,
     ) -> Result<(), AuditError> {
-        if connection.peer_certificates.is_none() && !self.of_nobody.lock().has_room() {
-            metrics::counter!("drimbox_peer_refusals_unrecorded_total").increment(1);
-            return Ok(());
-        }
         let (kind, outcome) = if about.granted {
             let failed = Outcome {
                 ending: Ending::Failed,
@@ -138,6 +128,10 @@ impl Trail {
             )
         };
         let event = self.event(kind, connection, about).ending(outcome);
+        if connection.peer_certificates.is_none() {
+            self.of_nobody.tell(event);
+            return Ok(());
+        }
         self.audit.record(event).await.map(drop)
     }
 
@@ -157,6 +151,8 @@ impl Trail {
             event.object.resource = Some((*name).into());
         }
         let status = answer.status().as_u16();
+        let resource = answer.extensions().get::<ResourceName>();
+        let is_instance = resource.is_some_and(|ResourceName(name)| *name == "instance");
         event.outcome = Outcome {
             status: Some(status),
             ..Outcome::of(Ending::Begun)
@@ -170,6 +166,11 @@ impl Trail {
             begun,
             started,
             status,
+            sent: match answer.extensions().get::<PartsSent>() {
+                Some(parts) => Sent::Parts(parts.clone()),
+                None if is_instance => Sent::OneInstance,
+                None => Sent::NoInstances,
+            },
             runtime: Handle::current(),
         };
         Ok(answer.map(|body| Body::new(Followed::new(body, follow))))
@@ -197,10 +198,6 @@ impl Trail {
         reason: &'static str,
         status: u16,
     ) -> Result<(), AuditError> {
-        if look.visitor.is_none() && !self.of_nobody.lock().has_room() {
-            metrics::counter!("drimbox_viewer_refusals_unrecorded_total").increment(1);
-            return Ok(());
-        }
         let outcome = Outcome::refused(status, reason);
         self.look(connection, look, Kind::ImagesRefused, outcome, reason)
             .await
@@ -229,7 +226,8 @@ impl Trail {
                 ..Actor::default()
             };
             let event = self.audit.event(kind).by(actor).on(object).ending(outcome);
-            return self.audit.record(event).await.map(drop);
+            self.of_nobody.tell(event);
+            return Ok(());
         };
         let key = (who.session, look.study, look.series, resource, reason);
         let told = self.looked.get_with(key, Arc::default);
@@ -315,17 +313,6 @@ pub fn visitor(visitor: &Visitor, address: std::net::IpAddr) -> Actor {
     }
 }
 
-impl Window {
-    fn has_room(&mut self) -> bool {
-        if self.began.elapsed() >= WINDOW {
-            self.began = Instant::now();
-            self.count = 0;
-        }
-        self.count = self.count.saturating_add(1);
-        self.count <= OF_NOBODY
-    }
-}
-
 /// What is recorded when an answer ends.
 struct Follow {
     trail: Arc<Trail>,
@@ -333,7 +320,29 @@ struct Follow {
     begun: Sequence,
     started: Instant,
     status: u16,
+    sent: Sent,
     runtime: Handle,
+}
+
+/// What an answer is made of.
+enum Sent {
+    /// Instances, as parts.
+    Parts(PartsSent),
+    /// One instance, as it is.
+    OneInstance,
+    /// Something else, as frames or metadata.
+    NoInstances,
+}
+
+impl Sent {
+    /// The whole instances that left.
+    fn instances(&self, ending: Ending) -> Option<u64> {
+        match self {
+            Self::Parts(parts) => Some(parts.count()),
+            Self::OneInstance => Some(u64::from(ending == Ending::Success)),
+            Self::NoInstances => None,
+        }
+    }
 }
 
 impl Follow {
@@ -345,6 +354,7 @@ impl Follow {
         let outcome = Outcome {
             status: Some(self.status),
             bytes: Some(bytes),
+            instances: self.sent.instances(ending),
             duration: Some(self.started.elapsed()),
             ..Outcome::of(ending)
         };
