@@ -130,7 +130,8 @@ fn is_clear_elsewhere(url: &str) -> bool {
     let is_here = match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => IpAddr::from(address).to_canonical().is_loopback(),
-        Some(url::Host::Domain(_)) | None => false,
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
     };
     url.scheme() != "https" && !is_here
 }

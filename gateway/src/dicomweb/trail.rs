@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -21,11 +22,17 @@ use super::body::PartsSent;
 use crate::access::{Comer, Known, Through, Visitor};
 use crate::archive::Scope;
 use crate::audit::{
-    Actor, Audit, AuditError, Ending, Event, Kind, Object, Outcome, Peer, Person, Repeats, Sequence,
-    Text,
+    Actor, Audit, AuditError, Ending, Event, Kind, Object, Outcome, Peer, Person, Repeats,
+    Sequence, Text,
 };
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::net::{Connection, ResourceName};
+
+/// Time over which requests of whoever shows nothing are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Refusals of such requests that have a record each within it. Anybody can make them, and nobody may
+/// fill the trail: those beyond are counted by address and reason.
+const OF_NOBODY: u32 = 60;
 
 /// Looks that are remembered as recorded; one that is forgotten is recorded again.
 const MOST_LOOKS: u64 = 100_000;
@@ -35,8 +42,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(4 * 3600);
 /// The trail of requests of peers and of people.
 pub struct Trail {
     audit: Audit,
-    /// Refusals of whoever shows nothing: anybody can cause them, and nobody may fill the trail.
-    of_nobody: Arc<Repeats>,
+    of_nobody: Mutex<Window>,
+    beyond: Arc<Repeats>,
     looked: Cache<LookKey, Arc<OnceCell<()>>>,
 }
 
@@ -64,6 +71,12 @@ pub struct Look {
     pub resource: Option<&'static str>,
 }
 
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    count: u32,
+}
+
 /// What is known of a request so far.
 #[derive(Debug, Default)]
 pub struct About {
@@ -88,8 +101,12 @@ impl Trail {
     #[must_use]
     pub fn new(audit: Audit) -> Self {
         Self {
-            of_nobody: Arc::new(Repeats::new(audit.clone())),
+            beyond: Arc::new(Repeats::new(audit.clone())),
             audit,
+            of_nobody: Mutex::new(Window {
+                began: Instant::now(),
+                count: 0,
+            }),
             looked: Cache::builder()
                 .max_capacity(MOST_LOOKS)
                 .time_to_live(LOOK_AGAIN)
@@ -99,11 +116,11 @@ impl Trail {
 
     /// Records, every minute until `stop` and once more then, how often what anybody can cause came.
     pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
-        Arc::clone(&self.of_nobody).keep(stop).await;
+        Arc::clone(&self.beyond).keep(stop).await;
     }
 
     /// Records a request that is not answered with what it asked for. Those of whoever shows no
-    /// certificate are counted by address and reason, as [`Repeats`] says.
+    /// certificate are counted, as [`Repeats`] says, where there are many.
     ///
     /// # Errors
     /// [`AuditError`].
@@ -128,11 +145,10 @@ impl Trail {
             )
         };
         let event = self.event(kind, connection, about).ending(outcome);
-        if connection.peer_certificates.is_none() {
-            self.of_nobody.tell(event);
-            return Ok(());
+        match connection.peer_certificates {
+            Some(_) => self.audit.record(event).await.map(drop),
+            None => self.of_nobody(event).await,
         }
-        self.audit.record(event).await.map(drop)
     }
 
     /// Records that an answer begins, and its end when that comes.
@@ -226,8 +242,7 @@ impl Trail {
                 ..Actor::default()
             };
             let event = self.audit.event(kind).by(actor).on(object).ending(outcome);
-            self.of_nobody.tell(event);
-            return Ok(());
+            return self.of_nobody(event).await;
         };
         let key = (who.session, look.study, look.series, resource, reason);
         let told = self.looked.get_with(key, Arc::default);
@@ -238,6 +253,15 @@ impl Trail {
         };
         // Whoever asks for the same meanwhile waits for the same record; a failed one is tried again.
         told.get_or_try_init(record).await.copied()
+    }
+
+    /// Records a refusal of whoever shows nothing.
+    async fn of_nobody(&self, event: Event) -> Result<(), AuditError> {
+        if self.of_nobody.lock().has_room() {
+            return self.audit.record(event).await.map(drop);
+        }
+        self.beyond.tell(event);
+        Ok(())
     }
 
     fn event(&self, kind: Kind, connection: &Connection, about: &About) -> Event {
@@ -310,6 +334,17 @@ pub fn visitor(visitor: &Visitor, address: std::net::IpAddr) -> Actor {
         peer: None,
         person,
         account,
+    }
+}
+
+impl Window {
+    fn has_room(&mut self) -> bool {
+        if self.began.elapsed() >= WINDOW {
+            self.began = Instant::now();
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= OF_NOBODY
     }
 }
 
@@ -448,5 +483,92 @@ impl Drop for Followed {
             Ending::Aborted
         };
         self.follow.end(self.bytes, ending);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::audit::{Chain, Settings, system_clock};
+    use crate::net::ListenerKind;
+
+    fn audit(dir: &Path) -> Audit {
+        let settings = Settings {
+            dir: dir.to_owned(),
+            segment_bytes: 1 << 20,
+            retention: None,
+            targets: Vec::new(),
+        };
+        Audit::open(settings, system_clock()).unwrap()
+    }
+
+    /// A connection without certificate.
+    fn from(address: u32) -> Connection {
+        Connection {
+            id: 1,
+            listener: ListenerKind::Peer,
+            remote: (Ipv4Addr::from_bits(address), 50_000).into(),
+            host: None,
+            peer_certificates: None,
+        }
+    }
+
+    /// Kind and address of every record, the events that they stand for, and their number.
+    fn recorded(dir: &Path) -> Vec<(Kind, String, u64, usize)> {
+        let records = Chain::open(dir, None).unwrap();
+        let events = records.filter_map(|record| record.unwrap().event());
+        let mut all: Vec<(Kind, String, u64, usize)> = Vec::new();
+        for event in events {
+            let address = event.actor.address.unwrap().to_string();
+            let times = event.outcome.times.unwrap_or(1);
+            match all.iter_mut().find(|one| one.1 == address) {
+                Some(one) => {
+                    one.2 += times;
+                    one.3 += 1;
+                }
+                None => all.push((event.kind, address, times, 1)),
+            }
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_flood_without_certificate_does_not_hide_who_else_was_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = audit(dir.path());
+        let trail = Arc::new(Trail::new(audit.clone()));
+        let about = About {
+            reason: Some("no_certificate"),
+            ..About::default()
+        };
+        let status = StatusCode::FORBIDDEN;
+        let (flood, other, visitor) = (from(7), from(8), from(9));
+        for _ in 0..1_000 {
+            trail.refused(&flood, &about, status).await.unwrap();
+        }
+        trail.refused(&other, &about, status).await.unwrap();
+        let unseen = trail.unseen(&visitor, Look::default(), "no_session", 401);
+        unseen.await.unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        trail.keep(stop).await;
+        audit.close().await;
+        let mut recorded = recorded(dir.path());
+        recorded.sort_by(|a, b| a.1.cmp(&b.1));
+        let told = |kind, address: &str, times, records| (kind, address.to_owned(), times, records);
+        assert_eq!(
+            recorded,
+            [
+                // One each, then the first beyond, and how many more there were.
+                told(Kind::RequestRefused, "0.0.0.7", 1_000, 60 + 2),
+                told(Kind::RequestRefused, "0.0.0.8", 1, 1),
+                told(Kind::ImagesRefused, "0.0.0.9", 1, 1),
+            ]
+        );
     }
 }

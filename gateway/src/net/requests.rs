@@ -321,3 +321,50 @@ fn announced_length(response: &Response) -> Option<u64> {
         .parse()
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::net::tests::support::limits;
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn capacity() -> Capacity {
+        Capacity::new(&Limits {
+            max_requests: 4,
+            ..limits()
+        })
+    }
+
+    /// The places that one more after the other gets.
+    fn taken(capacity: &Capacity, listener: ListenerKind, address: IpAddr) -> Vec<Permit> {
+        std::iter::from_fn(|| capacity.place(listener, address)).collect()
+    }
+
+    #[test]
+    fn one_address_of_the_public_port_leaves_places_for_others() {
+        let capacity = capacity();
+        let of_one = taken(&capacity, ListenerKind::Viewer, ONE);
+        assert_eq!(of_one.len(), 3);
+        assert_eq!(taken(&capacity, ListenerKind::Viewer, OTHER).len(), 1);
+        drop(of_one);
+        assert_eq!(taken(&capacity, ListenerKind::Viewer, ONE).len(), 3);
+    }
+
+    #[test]
+    fn visitors_leave_the_places_of_peers_alone() {
+        let capacity = capacity();
+        let _all = [ONE, OTHER].map(|address| taken(&capacity, ListenerKind::Viewer, address));
+        assert!(capacity.place(ListenerKind::Viewer, OTHER).is_none());
+        let third = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 3));
+        assert_eq!(taken(&capacity, ListenerKind::Peer, third).len(), 3);
+    }
+
+    #[test]
+    fn the_own_network_has_all_places_of_its_listener() {
+        assert_eq!(taken(&capacity(), ListenerKind::Local, ONE).len(), 4);
+    }
+}
