@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use moka::sync::Cache;
 use parking_lot::Mutex;
@@ -151,13 +151,14 @@ impl Trail {
         }
     }
 
-    /// Records that an answer begins, and its end when that comes.
+    /// Records that an answer begins, and its end when that comes: at once for HEAD, which has no body.
     ///
     /// # Errors
     /// [`AuditError`]: nothing of the answer may leave.
     pub async fn begun(
         self: &Arc<Self>,
         connection: &Connection,
+        method: &Method,
         about: &About,
         answer: Response,
     ) -> Result<Response, AuditError> {
@@ -168,7 +169,8 @@ impl Trail {
         }
         let status = answer.status().as_u16();
         let resource = answer.extensions().get::<ResourceName>();
-        let is_instance = resource.is_some_and(|ResourceName(name)| *name == "instance");
+        let head_only = *method == Method::HEAD;
+        let is_instance = !head_only && resource.is_some_and(|ResourceName(name)| *name == "instance");
         event.outcome = Outcome {
             status: Some(status),
             ..Outcome::of(Ending::Begun)
@@ -189,7 +191,7 @@ impl Trail {
             },
             runtime: Handle::current(),
         };
-        Ok(answer.map(|body| Body::new(Followed::new(body, follow))))
+        Ok(answer.map(|body| Body::new(Followed::new(body, follow, head_only))))
     }
 
     /// Records that somebody sees something: on disk when this returns, once for each session, series and kind of
@@ -416,9 +418,9 @@ struct Followed {
 }
 
 impl Followed {
-    fn new(inner: Body, follow: Follow) -> Self {
+    fn new(inner: Body, follow: Follow, head_only: bool) -> Self {
         Self {
-            whole: inner.is_end_stream(),
+            whole: head_only || inner.is_end_stream(),
             length: inner.size_hint().exact(),
             inner,
             ahead: None,
