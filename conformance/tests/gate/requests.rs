@@ -52,6 +52,36 @@ fn a_series_of_the_kos_arrives_whole_with_the_ins_and_on_record() {
         );
         assert_eq!(ended["outcome"]["ending"], "success");
         assert!(ended["outcome"]["bytes"].as_u64().unwrap() > 0);
+        assert_eq!(ended["outcome"]["instances"], series.count);
+    });
+}
+
+#[test]
+fn a_question_for_the_head_alone_is_on_record_as_answered() {
+    run(async {
+        let network = network().await;
+        let asking = network.request().await;
+        let before = network.trail().len();
+        let client = network.client(asking.identity.as_ref());
+        let head = client.request(http::Method::HEAD, &asking.url);
+        let token = format!("Bearer {}", asking.token.unwrap());
+        let head = head
+            .accept(AS_STORED)
+            .header("authorization", &token)
+            .header("kos-sopinstanceuid", KOS);
+        assert_eq!(head.send().await.unwrap().status(), 200);
+        let ended = async || {
+            let trail = network.trail();
+            let ended = trail[before..]
+                .iter()
+                .find(|event| event["kind"] == "request-ended");
+            ended.map(|event| event["outcome"].clone())
+        };
+        until("the end is on record", async || ended().await.is_some()).await;
+        let outcome = ended().await.unwrap();
+        assert_eq!(outcome["ending"], "success");
+        assert_eq!(outcome["bytes"], 0);
+        assert_eq!(outcome["instances"], 0);
     });
 }
 

@@ -157,6 +157,7 @@ fn settings(
             signer_unit: "318751275100020".to_owned(),
             max_age: Duration::from_secs(7 * DAY),
             alarm_after: Duration::from_secs(2 * DAY),
+            signed_alarm_after: Some(Duration::from_secs(90 * DAY)),
             max_loss_percent: 50,
         },
     }

@@ -1,5 +1,6 @@
 //! Revocation lists: what they say, when they count, how they come in.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
@@ -245,6 +246,55 @@ fn a_hundred_thousand_entries_are_looked_up() {
     let last = world.igc.leaf(&last).unwrap();
     let refusal = trust.peer(&[last.certificate.der().clone()]).unwrap_err();
     assert_eq!(refusal.label(), "revoked");
+}
+
+/// The loader reads one long list after the other until peers were verified often enough while one was
+/// being read. Were the two exclusive, no verification would ever begin and end within a load.
+#[test]
+fn peers_are_verified_while_a_hundred_thousand_entries_are_loaded() {
+    const ENOUGH: usize = 50;
+    const MOST_LOADS: usize = 40;
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    let list = |number: u64| {
+        let numbers = 0x10_0000..0x10_0000 + 100_000;
+        let spec = CrlSpec {
+            number,
+            revoked: numbers.collect(),
+            ..CrlSpec::default()
+        };
+        world.igc.crl(Authority::Organisations, &spec).unwrap()
+    };
+    let (newer, older) = (list(12), list(11));
+    trust.take_crl(&newer).unwrap();
+    let leaf = world.peer(HOST);
+    let chain = [leaf.certificate.der().clone()];
+    // Odd while a list is being loaded.
+    let loads = AtomicUsize::new(0);
+    let verified = AtomicUsize::new(0);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for _ in 0..MOST_LOADS {
+                if verified.load(Ordering::SeqCst) >= ENOUGH {
+                    break;
+                }
+                loads.fetch_add(1, Ordering::SeqCst);
+                // Read whole before it is found to be older than the one in use.
+                assert_eq!(refused(&trust, &older), CrlError::Older);
+                loads.fetch_add(1, Ordering::SeqCst);
+            }
+            verified.fetch_add(ENOUGH * 1_000, Ordering::SeqCst);
+        });
+        while verified.load(Ordering::SeqCst) < ENOUGH * 1_000 {
+            let before = loads.load(Ordering::SeqCst);
+            trust.peer(&chain).unwrap();
+            if before % 2 == 1 && loads.load(Ordering::SeqCst) == before {
+                verified.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let verified = verified.into_inner() - ENOUGH * 1_000;
+    assert!(verified >= ENOUGH, "{verified} peers were verified");
 }
 
 #[derive(Default)]

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use conformance::samples::kos::Kos;
 use conformance::testkit::gateway::binary;
 use conformance::testkit::igc::{CrlSpec, LeafSpec};
+use conformance::testkit::network::addresses;
 use conformance::testkit::psc::RADIOLOGIST;
 use conformance::testkit::{
     Client, FaultyPacs, Gateway, GatewayConfig, Identity, Network, PacsConfig, free_port,
@@ -14,7 +16,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::pair::{CLIENT, text};
-use crate::support::{AS_STORED, folder, run, until};
+use crate::support::{AS_STORED, exam, folder, run, until};
 
 const SITE: &str = "db1.alone.example";
 const CALLER: &str = "db1.caller.example";
@@ -50,11 +52,14 @@ impl Alone {
         let (caller, revoked) = (identity(CALLER, 0x51_5002), identity(REVOKED, 0x51_5003));
         network.revoke(1, &[0x51_5003]).unwrap();
         let pacs = FaultyPacs::start("SIM", &[], &[]).await.unwrap();
+        let listen = format!("127.0.0.1:{}", free_port().unwrap());
         let config = GatewayConfig::new(&home).unwrap();
         let config = network
             .join(config, SITE)
             .unwrap()
-            .set("peer.listen", format!("127.0.0.1:{}", free_port().unwrap()))
+            .set("consumer.addresses", addresses(&[(SITE, listen.clone())]))
+            .set("consumer.attempts", 1)
+            .set("peer.listen", listen)
             .pacs(PacsConfig::new("sim", "SIM", pacs.port()).db_host(SITE, &served));
         let gateway = Gateway::start(config).await.unwrap();
         let alone = Self {
@@ -100,6 +105,28 @@ impl Alone {
         tokio::task::spawn_blocking(move || command.output().unwrap())
             .await
             .unwrap()
+    }
+
+    /// Asks its own `db` name for an exam that nobody published.
+    async fn fetch_from_itself(&self) -> Output {
+        let root = format!("https://{SITE}/dicom-web");
+        let kos = self.home.join("kos.dcm");
+        Kos::of(exam("ct300"), &root).write(&kos).unwrap();
+        let token = self.home.join("token");
+        let issued = self.network.provider.issue(RADIOLOGIST, CLIENT);
+        std::fs::write(&token, issued.await.unwrap().0).unwrap();
+        let paths = [&kos, &self.home.join("out"), &token];
+        let [kos, out, token] = paths.map(|path| path.display().to_string());
+        let arguments = [
+            "fetch",
+            "--kos",
+            &kos,
+            "--out",
+            &out,
+            "--token-file",
+            &token,
+        ];
+        self.run(&arguments).await
     }
 
     /// Takes the revocation list of the issuing authority away, where it is kept and where it comes from.
@@ -188,6 +215,21 @@ fn without_a_revocation_list_nobody_comes_in_but_by_a_bypass_that_is_on_record()
         .await;
         let shown = alone.run(&["trust", "show"]).await;
         assert!(text(&shown.stdout).contains("DÉROGATION OUVERTE"));
+
+        // A source that is asked is believed by it too, also by a command beside the service.
+        let by_fetch = || {
+            let mut used = alone.events("bypass-used");
+            used.retain(|event| event["actor"]["account"] == "drimbox fetch");
+            used
+        };
+        assert!(by_fetch().is_empty());
+        let fetched = alone.fetch_from_itself().await;
+        let said = text(&fetched.stderr);
+        assert!(said.contains("n'est plus publié"), "{said}");
+        let used = by_fetch();
+        assert_eq!(used.len(), 1);
+        let subject = used[0]["actor"]["peer"]["subject"].as_str().unwrap();
+        assert!(subject.contains(SITE), "{subject}");
 
         let ended = alone.run(&["trust", "bypass", "--end"]).await;
         assert!(ended.status.success(), "{}", text(&ended.stderr));

@@ -116,6 +116,53 @@ fn a_certificate_that_is_revoked_during_a_transfer_gets_no_further_series() {
 }
 
 #[test]
+fn a_source_that_leaves_the_white_list_during_a_fetch_is_sent_no_further_token() {
+    run(async {
+        let mut pair = pair().await;
+        let token = pair.token_file("delisted-source").await;
+        let before = pair.south.trail().len();
+        let out = folder("until-delisting");
+        let kos = pair.south.kos.clone();
+        pair.south.hold();
+        let fetch = pair.north.begin_fetch(&kos, &out, Some(&token));
+        under_way(&out).await;
+        let south = pair.south.host;
+        pair.list_without(south).await;
+        pair.south.release();
+        let done = fetch.await.unwrap();
+        assert_eq!(done.status.code(), Some(1));
+        let said = text(&done.stderr);
+        assert!(said.contains("liste blanche"), "{said}");
+        // The series that was under way; the source would have given the others.
+        assert_eq!(pair.south.events(before, "request-started").len(), 1);
+        assert!(pair.south.events(before, "request-refused").is_empty());
+        pair.list_without("").await;
+    });
+}
+
+#[test]
+fn a_source_whose_certificate_is_revoked_during_a_fetch_is_sent_no_further_token() {
+    run(async {
+        let mut pair = pair().await;
+        let token = pair.token_file("revoked-source").await;
+        let before = pair.south.trail().len();
+        let out = folder("until-the-source-is-revoked");
+        let kos = pair.south.kos.clone();
+        pair.south.hold();
+        let fetch = pair.north.begin_fetch(&kos, &out, Some(&token));
+        under_way(&out).await;
+        pair.revoke_south().await;
+        pair.south.release();
+        let done = fetch.await.unwrap();
+        assert_eq!(done.status.code(), Some(1), "{}", text(&done.stdout));
+        assert_eq!(pair.south.events(before, "request-started").len(), 1);
+        assert!(pair.south.events(before, "request-refused").is_empty());
+        let Pair { network, south, .. } = &mut *pair;
+        Pair::renew(network, south).await;
+    });
+}
+
+#[test]
 fn a_power_cut_in_the_middle_of_100_transfers_loses_no_record_and_the_fetch_resumes() {
     run(async {
         let mut pair = pair().await;

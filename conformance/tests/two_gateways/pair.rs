@@ -124,8 +124,17 @@ impl Pair {
 
     /// Revokes the certificate of the north, and has both sites learn it.
     pub async fn revoke_north(&mut self) {
+        self.revoke(self.north.serial).await;
+    }
+
+    /// Revokes the certificate of the south, and has both sites learn it.
+    pub async fn revoke_south(&mut self) {
+        self.revoke(self.south.serial).await;
+    }
+
+    async fn revoke(&mut self, serial: u64) {
         self.published += 1;
-        self.revoked.push(self.north.serial);
+        self.revoked.push(serial);
         let number = self.published.into();
         self.network.revoke(number, &self.revoked).unwrap();
         self.refresh().await;

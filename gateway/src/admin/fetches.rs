@@ -1,7 +1,7 @@
 //! `/api/fetches`: what `drimbox fetch` writes to the audit trail while the service holds it.
 //!
-//! `POST` records that images of another DRIMbox are asked for, or, with `follows`, how that ended, and
-//! answers the number of the record. For whoever has the token of the administrator.
+//! `POST` records that images of another DRIMbox are asked for, with `follows` how that ended, or with
+//! `bypassed` that a DRIMbox was believed by the bypass alone, and answers the number of the record. For whoever has the token of the administrator.
 
 use axum::extract::State;
 use axum::middleware;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::AdminToken;
 use super::trust::authorize;
-use crate::audit::{Actor, Audit, Kind, Object, Outcome, Sequence};
+use crate::audit::{Actor, Audit, Kind, Object, Outcome, Peer, Sequence, Text};
 use crate::dicomweb::problem::Problem;
 
 /// What the route needs.
@@ -25,7 +25,7 @@ pub struct FetchesApi {
     pub token: AdminToken,
 }
 
-/// The beginning or the end of a fetch.
+/// The beginning or the end of a fetch, or a use of the bypass by one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FetchRecord {
@@ -36,6 +36,10 @@ pub struct FetchRecord {
     /// The record of its beginning; `None`: it begins.
     #[serde(default)]
     pub follows: Option<Sequence>,
+    /// Subject of the certificate of a DRIMbox that was believed only because missing or expired
+    /// revocation lists are bypassed: the record is about that.
+    #[serde(default)]
+    pub bypassed: Option<Text>,
 }
 
 impl FetchRecord {
@@ -44,12 +48,17 @@ impl FetchRecord {
     /// # Errors
     /// As [`Audit::record`].
     pub async fn write(self, audit: &Audit) -> Result<Sequence, crate::audit::AuditError> {
-        let kind = match self.follows {
-            None => Kind::FetchStarted,
-            Some(_) => Kind::FetchEnded,
+        let kind = match (&self.bypassed, self.follows) {
+            (Some(_), _) => Kind::BypassUsed,
+            (None, None) => Kind::FetchStarted,
+            (None, Some(_)) => Kind::FetchEnded,
         };
         let actor = Actor {
             account: Some("drimbox fetch".into()),
+            peer: self.bypassed.map(|subject| Peer {
+                subject: Some(subject),
+                ..Peer::default()
+            }),
             ..Actor::default()
         };
         let event = audit.event(kind).by(actor).on(self.object);

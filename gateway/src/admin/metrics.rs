@@ -138,6 +138,11 @@ pub const METRICS: &[Metric] = &[
         help: "Connections ended because the client accepted no byte in time, by listener.",
     },
     Metric {
+        name: "drimbox_http_stalled_requests_total",
+        kind: Kind::Counter,
+        help: "Requests answered 408 because their body did not come in time, by listener.",
+    },
+    Metric {
         name: "drimbox_http_panics_total",
         kind: Kind::Counter,
         help: "Requests answered 500 because their handler panicked.",
@@ -155,7 +160,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "drimbox_peer_refusals_unrecorded_total",
         kind: Kind::Counter,
-        help: "Refusals that are not in the audit trail, being too many of nobody, or as it could not take them.",
+        help: "Refusals that are not in the audit trail, as it could not take them.",
     },
     Metric {
         name: "drimbox_tls_reloads_total",
@@ -448,6 +453,11 @@ pub const METRICS: &[Metric] = &[
         help: "Seconds since the white list was last fetched and found in order.",
     },
     Metric {
+        name: "drimbox_whitelist_signed_age_seconds",
+        kind: Kind::Gauge,
+        help: "Seconds since the white list in use was signed.",
+    },
+    Metric {
         name: "drimbox_whitelist_domains",
         kind: Kind::Gauge,
         help: "Domains of the white list in use.",
@@ -551,11 +561,6 @@ pub const METRICS: &[Metric] = &[
         name: "drimbox_viewer_unrecorded_total",
         kind: Kind::Counter,
         help: "Links that opened nothing because the audit trail did not take them.",
-    },
-    Metric {
-        name: "drimbox_viewer_refusals_unrecorded_total",
-        kind: Kind::Counter,
-        help: "Refusals without any session that are not in the audit trail, being more than 60 in a minute.",
     },
     Metric {
         name: "drimbox_weasis_launches_total",

@@ -4,20 +4,22 @@
 //! again. Each series that is asked for is in the audit trail before it is.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
+use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
-use super::fetch_trail::FetchTrail;
-use crate::archive::peer::{NoToken, PeerExam, TokenFile, TokenSource};
+use super::fetch_trail::{Bypassed, FetchTrail};
+use crate::archive::peer::{NoToken, PeerExam, Peers, TokenFile, TokenSource};
 use crate::archive::{ArchiveError, IncomingInstance, InstanceSink, InstanceWriter, SinkError};
 use crate::audit::{Ending, Object, Outcome};
 use crate::cli::{Fetch, FetchError, Fetched, Progress};
@@ -26,8 +28,10 @@ use crate::dicom::kos::{Kos, KosLimits, KosSeries};
 use crate::dicom::part10::{self, file_meta};
 use crate::dicom::scan::{HeadScanner, Limits};
 use crate::dicom::uid::{InstanceUid, StudyUid};
-use crate::trust::{Clock, Trust};
+use crate::trust::{Bypass, Clock, Trust, TrustAudit};
 
+/// How often the trust folder is looked at, besides before each series.
+const LOOK: Duration = Duration::from_secs(30);
 /// Bytes gathered before they are written, and read at a time.
 const BUFFER: usize = 256 << 10;
 
@@ -44,8 +48,13 @@ pub(super) async fn fetch(
     };
     let kos = read_kos(&fetch.kos)?;
     let trust = trust(config).await.map_err(FetchError::Other)?;
+    let bypassed = Arc::new(Bypassed::default());
+    if let Some(trust) = &trust {
+        trust.audit_to(Arc::clone(&bypassed) as Arc<dyn TrustAudit>);
+    }
     let peers = super::peer::peers(config, consumer, trust.as_ref());
     let peers = peers.map_err(FetchError::Other)?;
+    let watch = Watch::new(trust, Arc::clone(&peers));
     let tokens: Arc<dyn TokenSource> = match &fetch.token_file {
         Some(file) => Arc::new(TokenFile::new(file.clone())),
         None => Arc::new(NoToken),
@@ -57,10 +66,23 @@ pub(super) async fn fetch(
 
     let mut fetches: Vec<BoxFuture<'_, Result<u64, ArchiveError>>> = Vec::new();
     for series in &exam.kos().series {
-        fetches.push(fetch_series(&exam, series, &fetch.out, progress, &trail).boxed());
+        let fetched = fetch_series(&exam, series, &fetch.out, progress, &trail);
+        let (watch, trail, bypassed) = (&watch, &trail, &bypassed);
+        let fetched = async move {
+            watch.look().await;
+            let fetched = fetched.await;
+            let recorded = trail.believes(bypassed).await;
+            let there = fetched?;
+            recorded.map_err(unrecorded)?;
+            Ok(there)
+        };
+        fetches.push(fetched.boxed());
     }
     let outcomes = stream::iter(fetches).buffer_unordered(at_once);
-    let outcomes: Vec<_> = outcomes.collect().await;
+    let outcomes: Vec<_> = tokio::select! {
+        outcomes = outcomes.collect() => outcomes,
+        never = watch.keep_looking() => match never {},
+    };
     trail.close().await;
     let expected = exam.kos().instance_count() as u64;
     let mut at_hand = 0;
@@ -85,6 +107,70 @@ pub(super) async fn fetch(
             bytes: progress.bytes(),
         }),
     }
+}
+
+/// Looks at what the service, or a command, has written to the trust folder since.
+struct Watch {
+    trust: Option<Trust>,
+    peers: Arc<Peers>,
+    seen: Mutex<Option<Believed>>,
+}
+
+/// What makes a DRIMbox believed: revocation lists, white list, bypass.
+#[derive(PartialEq, Eq)]
+struct Believed {
+    revocation_lists: Vec<Option<[u8; 32]>>,
+    white_list: Option<[u8; 32]>,
+    bypass: Option<Bypass>,
+}
+
+impl Watch {
+    fn new(trust: Option<Trust>, peers: Arc<Peers>) -> Self {
+        let seen = Mutex::new(trust.as_ref().map(Believed::of));
+        Self { trust, peers, seen }
+    }
+
+    async fn keep_looking(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.look().await;
+        }
+    }
+
+    /// Reads the folder again. After a change a DRIMbox has to prove itself on a new connection: the one
+    /// that is open was believed before.
+    async fn look(&self) {
+        let Some(trust) = self.trust.clone() else {
+            return;
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            trust.read_again();
+            Believed::of(&trust)
+        });
+        let Ok(now) = read.await else { return };
+        let now = Some(now);
+        let mut seen = self.seen.lock();
+        if *seen != now {
+            *seen = now;
+            self.peers.connect_anew();
+        }
+    }
+}
+
+impl Believed {
+    fn of(trust: &Trust) -> Self {
+        let lists = trust.crl_status().into_iter();
+        let lists = lists.map(|status| status.list.map(|list| list.fingerprint));
+        Self {
+            revocation_lists: lists.collect(),
+            white_list: trust.list_status().map(|status| status.list.digest),
+            bypass: trust.open_bypass(),
+        }
+    }
+}
+
+fn unrecorded(error: anyhow::Error) -> ArchiveError {
+    ArchiveError::Sink(format!("{error:#}"))
 }
 
 /// The trust store as the service left it: nothing is downloaded here.
@@ -135,7 +221,6 @@ async fn fetch_series(
         return Ok(there.len() as u64);
     }
     let object = asked_for(exam, series);
-    let unrecorded = |error: anyhow::Error| ArchiveError::Sink(format!("{error:#}"));
     let begun = trail.begins(&object).await.map_err(unrecorded)?;
     let (came, started) = (Arc::clone(&folder.came), Instant::now());
     let fetched = exam

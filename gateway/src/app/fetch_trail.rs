@@ -1,8 +1,11 @@
 //! What `drimbox fetch` leaves in the audit trail: by itself, or through the service that holds the
 //! trail.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, bail};
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::exams::{ask, refused};
@@ -10,6 +13,21 @@ use super::trail;
 use crate::admin::FetchRecord;
 use crate::audit::{Audit, AuditError, Ending, Object, Outcome, Sequence};
 use crate::config::Config;
+use crate::trust::{TrustAudit, TrustEvent};
+
+/// Subjects of the DRIMboxes that the trust store believed by the bypass alone. Handshakes do not wait
+/// for the trail: they are recorded after each series.
+#[derive(Debug, Default)]
+pub(super) struct Bypassed(Mutex<BTreeSet<String>>);
+
+impl TrustAudit for Bypassed {
+    fn record(&self, event: &TrustEvent) -> std::io::Result<()> {
+        if let TrustEvent::BypassUsed { dn } = event {
+            self.0.lock().insert(dn.clone());
+        }
+        Ok(())
+    }
+}
 
 /// Where fetches are recorded.
 pub(super) enum FetchTrail<'a> {
@@ -37,6 +55,7 @@ impl<'a> FetchTrail<'a> {
             object: object.clone(),
             outcome: Outcome::of(Ending::Begun),
             follows: None,
+            bypassed: None,
         };
         self.record(record).await
     }
@@ -52,8 +71,27 @@ impl<'a> FetchTrail<'a> {
             object,
             outcome,
             follows: Some(begun),
+            bypassed: None,
         };
         self.record(record).await.map(drop)
+    }
+
+    /// Records whom the trust store believed by the bypass alone since it was last asked.
+    pub(super) async fn believes(&self, bypassed: &Bypassed) -> anyhow::Result<()> {
+        let subjects = std::mem::take(&mut *bypassed.0.lock());
+        for subject in subjects {
+            let record = FetchRecord {
+                object: Object {
+                    subject: Some("revocation lists".into()),
+                    ..Object::default()
+                },
+                outcome: Outcome::default(),
+                follows: None,
+                bypassed: Some(subject.into()),
+            };
+            self.record(record).await?;
+        }
+        Ok(())
     }
 
     async fn record(&self, record: FetchRecord) -> anyhow::Result<Sequence> {

@@ -48,7 +48,7 @@ use crate::cli::{
     AcmeCommand, ExamsCommand, Fetch, FetchError, Fetched, Progress, Service, TrustCommand, Verdict,
 };
 use crate::config::{
-    Config, Pacs, PacsDimse, Pixels, ProxyConfig, Resource, UnnamedSyntax, Upstream,
+    self, Config, Pacs, PacsDimse, Pixels, ProxyConfig, Resource, UnnamedSyntax, Upstream,
 };
 use crate::dicom::reader::Limits;
 use crate::dicomweb::images::Images;
@@ -137,7 +137,8 @@ impl Service for App {
         }
         let routers = routers(&config, &parts, &health)?;
         let refusals = refusals::recorder(&parts.audit, &background, &mut behind);
-        let mut serving = listeners.start_serving(&routers, &parts, &refusals, &stop);
+        behind.spawn(Arc::clone(&parts.trail).keep(background.clone()));
+        let mut serving = listeners.start_serving(&routers, &config.limits, &refusals, &stop);
         tracing::info!(pacs = parts.studies.len(), "ready");
         notify::ready();
 
@@ -227,7 +228,6 @@ struct Parts {
     trail: Arc<Trail>,
     alerts: Option<certs::alerts::Alerts>,
     attempts: Arc<dyn AttemptStore>,
-    capacity: Capacity,
     recorder: Recorder,
 }
 
@@ -325,7 +325,6 @@ impl Parts {
             add_ins: config.peer.as_ref().is_some_and(|peer| peer.add_ins),
             trail: Some(Arc::clone(&trail)),
         });
-        let capacity = Capacity::new(&config.limits);
         let alerts = alerts::build(config).await?;
         Ok(Self {
             cache,
@@ -342,7 +341,6 @@ impl Parts {
             trail,
             alerts,
             attempts,
-            capacity,
             recorder,
         })
     }
@@ -595,7 +593,7 @@ impl Listeners {
     fn start_serving(
         self,
         routers: &HashMap<ListenerKind, Routers>,
-        parts: &Parts,
+        limits: &config::Limits,
         refusals: &Arc<dyn net::Refusals>,
         stop: &CancellationToken,
     ) -> JoinSet<()> {
@@ -604,7 +602,8 @@ impl Listeners {
             let Some(routers) = routers.get(&listener.kind()).cloned() else {
                 continue;
             };
-            let capacity = parts.capacity.clone();
+            // Places of its own: whoever fills the public port does not close the centre's.
+            let capacity = Capacity::new(limits);
             let stop = stop.clone();
             let listener = match listener.kind() {
                 ListenerKind::Peer => listener.telling(Arc::clone(refusals)),

@@ -110,6 +110,13 @@ fn show(trust: &Trust, out: &mut impl Write) -> std::io::Result<u8> {
         moment_of(status.confirmed_at),
         status.age / 3_600
     )?;
+    if status.signed_long_ago {
+        writeln!(
+            out,
+            "  ATTENTION : signée il y a {} jours. Demander à l'ANS s'il y en a une plus récente.",
+            status.signed_age / 86_400
+        )?;
+    }
     writeln!(out)?;
     for domain in status.list.domains() {
         writeln!(out, "  {}  {}", domain.db_host, domain.denomination)?;

@@ -393,6 +393,30 @@ fn clear_text_on_a_network_must_be_wanted() {
 }
 
 #[test]
+fn the_white_list_comes_in_clear_only_where_it_is_wanted() {
+    let list = |source: &str| {
+        format!(
+            "[local]\n{PACS}[trust]\nauthority_files = [\"ca.pem\"]\n\
+             [trust.white_list]\nsources = [\"{source}\"]\n"
+        )
+    };
+    let clear = list("http://liste.exemple.fr/liste.xml");
+    let refused = problem(&clear);
+    assert_eq!(refused.key, "trust.white_list.sources");
+    assert!(refused.remedy.contains("allow_clear"), "{refused}");
+    for text in [
+        format!("{clear}allow_clear = true"),
+        list("https://liste.exemple.fr/liste.xml"),
+        list("http://127.0.0.1:8000/liste.xml"),
+        list("http://[::1]/liste.xml"),
+        list("/srv/liste.xml"),
+    ] {
+        let config = Folder::new().load(&text).unwrap();
+        assert_eq!(config.trust.unwrap().white_list.sources.len(), 1);
+    }
+}
+
+#[test]
 fn what_a_dicomweb_upstream_lacks_or_has_too_much_of_is_said() {
     let https = "url = \"https://pacs.centre.fr/rs\"\nca_file = \"ca.pem\"";
     let http = "url = \"http://localhost/rs\"";

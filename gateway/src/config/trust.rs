@@ -1,5 +1,6 @@
 //! `[trust]`: its keys, their limits and their defaults.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,13 +74,20 @@ fn white_list(section: Section<'_>) -> WhiteListSettings {
             v.seconds(3_600.0..=7_776_000.0)
         })
     };
+    let allow_clear = section.or("allow_clear", false, |v| v.boolean());
+    let signed_alarm = section.or("signed_alarm_after_seconds", 90 * DAY, |v| {
+        v.integer(0..=365 * DAY)
+    });
     let settings = WhiteListSettings {
-        sources: section.or("sources", Vec::new(), |v| v.list(source)),
+        sources: section.or("sources", Vec::new(), |v| {
+            v.list(|source| list_source(source, allow_clear))
+        }),
         ca_file: section.or("ca_file", debian, files::certificates),
         signer_name: text("signer_name", "Liste Blanche DRIM-M"),
         signer_unit: text("signer_unit", "318751275100020"),
         max_age: seconds("max_age_seconds", 7),
         alarm_after: seconds("alarm_after_seconds", 2),
+        signed_alarm_after: (signed_alarm > 0).then(|| Duration::from_secs(signed_alarm)),
         max_loss_percent: section.or("max_loss_percent", 50, |v| v.integer(0..=100)),
     };
     section.finish();
@@ -100,9 +108,32 @@ fn defaults(environment: TrustEnvironment) -> (String, Vec<Source>) {
     )
 }
 
-/// An address in `http` or `https`, or an absolute path.
-fn source(value: &Value<'_>) -> Result<Source, Fault> {
-    read_source(value, &["http", "https"])
+/// An address in `https`, or an absolute path; `http` on this machine, or where it is wanted. In clear,
+/// whoever stands between could keep a newer list away for ever (ANS FAQ C17 does not have this flow
+/// among those in clear).
+fn list_source(value: &Value<'_>, allow_clear: bool) -> Result<Source, Fault> {
+    let source = read_source(value, &["http", "https"])?;
+    match &source {
+        Source::Url(url) if !allow_clear && is_clear_elsewhere(url) => Err(Fault::new(
+            "la liste blanche viendrait en clair",
+            "écrire une adresse en https ; si la liste n'est publiée qu'en clair, écrire aussi \
+             allow_clear = true dans la même section",
+        )),
+        _ => Ok(source),
+    }
+}
+
+fn is_clear_elsewhere(url: &str) -> bool {
+    let Ok(url) = url::Url::parse(url) else {
+        return true;
+    };
+    let is_here = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => IpAddr::from(address).to_canonical().is_loopback(),
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
+    };
+    url.scheme() != "https" && !is_here
 }
 
 /// An address in plain `http`, or an absolute path. Revocation lists are signed, and fetching them

@@ -94,6 +94,8 @@ pub struct WhiteListSettings {
     pub max_age: Duration,
     /// Time since the list was last confirmed after which there is an alarm.
     pub alarm_after: Duration,
+    /// Time since the list was signed after which there is an alarm; `None`: there is none.
+    pub signed_alarm_after: Option<Duration>,
     /// Share of domains that a new list may lose without confirmation, percent.
     pub max_loss_percent: u8,
 }

@@ -5,6 +5,7 @@
 //! RST_STREAM), so that no client takes a part for the whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -197,12 +198,30 @@ impl Sending {
     }
 }
 
-/// `multipart/related` of Part 10 files (PS3.18 §8.6.1.2). `ahead` makes those that are transcoded.
+/// Whole instances that were handed over of an answer, as an extension of it. Clones share one count.
+#[derive(Debug, Clone, Default)]
+pub struct PartsSent(Arc<AtomicU64>);
+
+impl PartsSent {
+    /// How many so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn one_more(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// `multipart/related` of Part 10 files (PS3.18 §8.6.1.2), counted in `sent`. `ahead` makes those that
+/// are transcoded.
 pub fn instances(
     mut batches: Batches,
     boundary: Boundary,
     sending: Sending,
     mut ahead: Ahead,
+    sent: PartsSent,
 ) -> impl Stream<Item = Result<Bytes, BodyError>> + Send {
     async_stream::try_stream! {
         let mut first = true;
@@ -244,6 +263,7 @@ pub fn instances(
                         }
                     }
                 }
+                sent.one_more();
                 first = false;
             }
         }

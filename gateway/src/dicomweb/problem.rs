@@ -69,6 +69,16 @@ impl Problem {
         Self::new(StatusCode::NOT_ACCEPTABLE, detail).remedy(remedy)
     }
 
+    /// 408: the body of the request did not come in time (RFC 9110 §15.5.9).
+    #[must_use]
+    pub fn request_timeout() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body of the request did not come in time",
+        )
+        .remedy("send the body together with the head of the request")
+    }
+
     /// 410: it was there when it was last asked for, and is no more (PS3.18 §8.5).
     pub fn gone(detail: impl Into<Text>) -> Self {
         Self::new(StatusCode::GONE, detail)

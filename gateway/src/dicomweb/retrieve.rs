@@ -7,7 +7,7 @@ use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::answer::{no_store, value};
-use super::body::{self, Batches, Part, Passed, Sending};
+use super::body::{self, Batches, Part, PartsSent, Passed, Sending};
 use super::conditional::Variant;
 use super::ins;
 use super::multipart::{Boundary, DICOM};
@@ -90,7 +90,9 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
     if let Some(length) = known.and_then(|items| sending.total_length(&boundary, &items)) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let stream = body::instances(batches, boundary, sending, ahead);
+    let sent = PartsSent::default();
+    answer.extensions_mut().insert(sent.clone());
+    let stream = body::instances(batches, boundary, sending, ahead, sent);
     *answer.body_mut() = Body::from_stream(stream);
     Ok(answer)
 }

@@ -229,7 +229,10 @@ impl Service {
             return answer;
         };
         let recorded = match answer {
-            Ok(answer) => trail.begun(asked.connection, &about, answer).await.map(Ok),
+            Ok(answer) => {
+                let begun = trail.begun(asked.connection, asked.method, &about, answer);
+                begun.await.map(Ok)
+            }
             Err(problem) => trail
                 .refused(asked.connection, &about, problem.status())
                 .await

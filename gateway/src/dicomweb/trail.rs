@@ -9,26 +9,29 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::body::PartsSent;
 use crate::access::{Comer, Known, Through, Visitor};
 use crate::archive::Scope;
 use crate::audit::{
-    Actor, Audit, AuditError, Ending, Event, Kind, Object, Outcome, Peer, Person, Sequence, Text,
+    Actor, Audit, AuditError, Ending, Event, Kind, Object, Outcome, Peer, Person, Repeats,
+    Sequence, Text,
 };
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::net::{Connection, ResourceName};
 
-/// Time over which requests without any certificate are counted.
+/// Time over which requests of whoever shows nothing are counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Refusals of such requests that are recorded within it: anybody can make them, and the trail must
-/// not be filled by anybody.
+/// Refusals of such requests that have a record each within it. Anybody can make them, and nobody may
+/// fill the trail: those beyond are counted by address and reason.
 const OF_NOBODY: u32 = 60;
 
 /// Looks that are remembered as recorded; one that is forgotten is recorded again.
@@ -40,6 +43,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(4 * 3600);
 pub struct Trail {
     audit: Audit,
     of_nobody: Mutex<Window>,
+    beyond: Arc<Repeats>,
     looked: Cache<LookKey, Arc<OnceCell<()>>>,
 }
 
@@ -93,10 +97,11 @@ pub struct About {
 }
 
 impl Trail {
-    /// Over this audit trail.
+    /// Over this audit trail. To be made on the runtime of the service.
     #[must_use]
     pub fn new(audit: Audit) -> Self {
         Self {
+            beyond: Arc::new(Repeats::new(audit.clone())),
             audit,
             of_nobody: Mutex::new(Window {
                 began: Instant::now(),
@@ -109,7 +114,13 @@ impl Trail {
         }
     }
 
-    /// Records a request that is not answered with what it asked for.
+    /// Records, every minute until `stop` and once more then, how often what anybody can cause came.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        Arc::clone(&self.beyond).keep(stop).await;
+    }
+
+    /// Records a request that is not answered with what it asked for. Those of whoever shows no
+    /// certificate are counted, as [`Repeats`] says, where there are many.
     ///
     /// # Errors
     /// [`AuditError`].
@@ -119,10 +130,6 @@ impl Trail {
         about: &About,
         status: StatusCode,
     ) -> Result<(), AuditError> {
-        if connection.peer_certificates.is_none() && !self.of_nobody.lock().has_room() {
-            metrics::counter!("drimbox_peer_refusals_unrecorded_total").increment(1);
-            return Ok(());
-        }
         let (kind, outcome) = if about.granted {
             let failed = Outcome {
                 ending: Ending::Failed,
@@ -138,16 +145,20 @@ impl Trail {
             )
         };
         let event = self.event(kind, connection, about).ending(outcome);
-        self.audit.record(event).await.map(drop)
+        match connection.peer_certificates {
+            Some(_) => self.audit.record(event).await.map(drop),
+            None => self.of_nobody(event).await,
+        }
     }
 
-    /// Records that an answer begins, and its end when that comes.
+    /// Records that an answer begins, and its end when that comes: at once for HEAD, which has no body.
     ///
     /// # Errors
     /// [`AuditError`]: nothing of the answer may leave.
     pub async fn begun(
         self: &Arc<Self>,
         connection: &Connection,
+        method: &Method,
         about: &About,
         answer: Response,
     ) -> Result<Response, AuditError> {
@@ -157,6 +168,9 @@ impl Trail {
             event.object.resource = Some((*name).into());
         }
         let status = answer.status().as_u16();
+        let resource = answer.extensions().get::<ResourceName>();
+        let head_only = *method == Method::HEAD;
+        let is_instance = !head_only && resource.is_some_and(|ResourceName(name)| *name == "instance");
         event.outcome = Outcome {
             status: Some(status),
             ..Outcome::of(Ending::Begun)
@@ -170,9 +184,14 @@ impl Trail {
             begun,
             started,
             status,
+            sent: match answer.extensions().get::<PartsSent>() {
+                Some(parts) => Sent::Parts(parts.clone()),
+                None if is_instance => Sent::OneInstance,
+                None => Sent::NoInstances,
+            },
             runtime: Handle::current(),
         };
-        Ok(answer.map(|body| Body::new(Followed::new(body, follow))))
+        Ok(answer.map(|body| Body::new(Followed::new(body, follow, head_only))))
     }
 
     /// Records that somebody sees something: on disk when this returns, once for each session, series and kind of
@@ -197,10 +216,6 @@ impl Trail {
         reason: &'static str,
         status: u16,
     ) -> Result<(), AuditError> {
-        if look.visitor.is_none() && !self.of_nobody.lock().has_room() {
-            metrics::counter!("drimbox_viewer_refusals_unrecorded_total").increment(1);
-            return Ok(());
-        }
         let outcome = Outcome::refused(status, reason);
         self.look(connection, look, Kind::ImagesRefused, outcome, reason)
             .await
@@ -229,7 +244,7 @@ impl Trail {
                 ..Actor::default()
             };
             let event = self.audit.event(kind).by(actor).on(object).ending(outcome);
-            return self.audit.record(event).await.map(drop);
+            return self.of_nobody(event).await;
         };
         let key = (who.session, look.study, look.series, resource, reason);
         let told = self.looked.get_with(key, Arc::default);
@@ -240,6 +255,15 @@ impl Trail {
         };
         // Whoever asks for the same meanwhile waits for the same record; a failed one is tried again.
         told.get_or_try_init(record).await.copied()
+    }
+
+    /// Records a refusal of whoever shows nothing.
+    async fn of_nobody(&self, event: Event) -> Result<(), AuditError> {
+        if self.of_nobody.lock().has_room() {
+            return self.audit.record(event).await.map(drop);
+        }
+        self.beyond.tell(event);
+        Ok(())
     }
 
     fn event(&self, kind: Kind, connection: &Connection, about: &About) -> Event {
@@ -333,7 +357,29 @@ struct Follow {
     begun: Sequence,
     started: Instant,
     status: u16,
+    sent: Sent,
     runtime: Handle,
+}
+
+/// What an answer is made of.
+enum Sent {
+    /// Instances, as parts.
+    Parts(PartsSent),
+    /// One instance, as it is.
+    OneInstance,
+    /// Something else, as frames or metadata.
+    NoInstances,
+}
+
+impl Sent {
+    /// The whole instances that left.
+    fn instances(&self, ending: Ending) -> Option<u64> {
+        match self {
+            Self::Parts(parts) => Some(parts.count()),
+            Self::OneInstance => Some(u64::from(ending == Ending::Success)),
+            Self::NoInstances => None,
+        }
+    }
 }
 
 impl Follow {
@@ -345,6 +391,7 @@ impl Follow {
         let outcome = Outcome {
             status: Some(self.status),
             bytes: Some(bytes),
+            instances: self.sent.instances(ending),
             duration: Some(self.started.elapsed()),
             ..Outcome::of(ending)
         };
@@ -371,9 +418,9 @@ struct Followed {
 }
 
 impl Followed {
-    fn new(inner: Body, follow: Follow) -> Self {
+    fn new(inner: Body, follow: Follow, head_only: bool) -> Self {
         Self {
-            whole: inner.is_end_stream(),
+            whole: head_only || inner.is_end_stream(),
             length: inner.size_hint().exact(),
             inner,
             ahead: None,
@@ -438,5 +485,92 @@ impl Drop for Followed {
             Ending::Aborted
         };
         self.follow.end(self.bytes, ending);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::audit::{Chain, Settings, system_clock};
+    use crate::net::ListenerKind;
+
+    fn audit(dir: &Path) -> Audit {
+        let settings = Settings {
+            dir: dir.to_owned(),
+            segment_bytes: 1 << 20,
+            retention: None,
+            targets: Vec::new(),
+        };
+        Audit::open(settings, system_clock()).unwrap()
+    }
+
+    /// A connection without certificate.
+    fn from(address: u32) -> Connection {
+        Connection {
+            id: 1,
+            listener: ListenerKind::Peer,
+            remote: (Ipv4Addr::from_bits(address), 50_000).into(),
+            host: None,
+            peer_certificates: None,
+        }
+    }
+
+    /// Kind and address of every record, the events that they stand for, and their number.
+    fn recorded(dir: &Path) -> Vec<(Kind, String, u64, usize)> {
+        let records = Chain::open(dir, None).unwrap();
+        let events = records.filter_map(|record| record.unwrap().event());
+        let mut all: Vec<(Kind, String, u64, usize)> = Vec::new();
+        for event in events {
+            let address = event.actor.address.unwrap().to_string();
+            let times = event.outcome.times.unwrap_or(1);
+            match all.iter_mut().find(|one| one.1 == address) {
+                Some(one) => {
+                    one.2 += times;
+                    one.3 += 1;
+                }
+                None => all.push((event.kind, address, times, 1)),
+            }
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_flood_without_certificate_does_not_hide_who_else_was_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = audit(dir.path());
+        let trail = Arc::new(Trail::new(audit.clone()));
+        let about = About {
+            reason: Some("no_certificate"),
+            ..About::default()
+        };
+        let status = StatusCode::FORBIDDEN;
+        let (flood, other, visitor) = (from(7), from(8), from(9));
+        for _ in 0..1_000 {
+            trail.refused(&flood, &about, status).await.unwrap();
+        }
+        trail.refused(&other, &about, status).await.unwrap();
+        let unseen = trail.unseen(&visitor, Look::default(), "no_session", 401);
+        unseen.await.unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        trail.keep(stop).await;
+        audit.close().await;
+        let mut recorded = recorded(dir.path());
+        recorded.sort_by(|a, b| a.1.cmp(&b.1));
+        let told = |kind, address: &str, times, records| (kind, address.to_owned(), times, records);
+        assert_eq!(
+            recorded,
+            [
+                // One each, then the first beyond, and how many more there were.
+                told(Kind::RequestRefused, "0.0.0.7", 1_000, 60 + 2),
+                told(Kind::RequestRefused, "0.0.0.8", 1, 1),
+                told(Kind::ImagesRefused, "0.0.0.9", 1, 1),
+            ]
+        );
     }
 }

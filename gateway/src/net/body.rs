@@ -8,10 +8,11 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::activity::Open;
 use super::connection::ListenerKind;
+use super::requests::Permit;
 use super::stall::Progress;
 
 /// What is recorded of one request, from its head to the last byte of its response. Written to the
@@ -23,7 +24,9 @@ pub(super) struct Record {
     /// Absent until the handler has answered.
     pub(super) status: Option<StatusCode>,
     /// The request's place among those in progress.
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) permit: Option<Permit>,
+    /// The request among those of its connection.
+    _open: Open,
     started: Instant,
     bytes: u64,
     end: End,
@@ -40,7 +43,7 @@ enum End {
 
 impl Record {
     /// Starts the clock of a request.
-    pub(super) fn start(listener: ListenerKind, request_id: Arc<str>) -> Self {
+    pub(super) fn start(listener: ListenerKind, request_id: Arc<str>, open: Open) -> Self {
         metrics::gauge!("drimbox_http_requests_in_progress", "listener" => listener.as_str())
             .increment(1.0);
         Self {
@@ -49,6 +52,7 @@ impl Record {
             resource: "other",
             status: None,
             permit: None,
+            _open: open,
             started: Instant::now(),
             bytes: 0,
             end: End::Open,
@@ -138,13 +142,18 @@ impl Counted {
         }
         let of_unknown_length = head_only && length.is_none() && inner.is_end_stream();
         let length = length.or_else(|| inner.size_hint().exact());
+        let progress = Progress::current();
+        if let Some(progress) = &progress {
+            // A client that opens no window for a body is waited for from here on.
+            progress.handed_over();
+        }
         Self {
             inner,
             record,
             length,
             head_only,
             of_unknown_length,
-            progress: Progress::current(),
+            progress,
         }
     }
 }

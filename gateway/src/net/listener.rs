@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -22,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tokio_util::sync::CancellationToken;
 
+use super::activity::Activity;
 use super::connection::{Connection, ListenerKind, canonical_host};
 use super::idle::WriteIdle;
 use super::names::{Choice, NamedConfigs};
@@ -356,19 +356,19 @@ impl Arrival {
             host: handshake.host,
             peer_certificates: handshake.peer_certificates,
         };
-        let asked = Arc::new(AtomicBool::new(false));
+        let activity = Activity::new();
         let service = {
-            let (asked, capacity, told) = (asked.clone(), self.capacity, self.told.clone());
+            let (activity, capacity, told) = (activity.clone(), self.capacity, self.told.clone());
             let (router, connection) = (self.routers.of(&connection), connection.clone());
             service_fn(move |request: hyper::Request<Incoming>| {
-                asked.store(true, Ordering::Relaxed);
+                let open = activity.begins();
                 let (router, connection, capacity) =
                     (router.clone(), connection.clone(), capacity.clone());
                 let told = told.clone();
                 async move {
                     let answer =
-                        requests::answer(router, connection, capacity, told, request).await;
-                    Ok::<_, std::convert::Infallible>(answer)
+                        requests::answer(router, connection, capacity, told, open, request);
+                    Ok::<_, std::convert::Infallible>(answer.await)
                 }
             })
         };
@@ -390,7 +390,7 @@ impl Arrival {
                 .keep_alive_interval(KEEP_ALIVE)
                 .keep_alive_timeout(KEEP_ALIVE)
                 .serve_connection(io, service);
-            drive(connection, &asked, &limits, &self.stop).await
+            drive(connection, &activity, &limits, &self.stop).await
         } else {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -398,7 +398,7 @@ impl Arrival {
                 .max_header_size(limits.max_header_bytes)
                 .max_buf_size(HTTP1_BUFFER.max(limits.max_header_bytes))
                 .serve_connection(io, service);
-            drive(connection, &asked, &limits, &self.stop).await
+            drive(connection, &activity, &limits, &self.stop).await
         };
         if let Err(error) = outcome {
             tracing::debug!(listener = %self.kind, connection = self.id, %error, "connection ended");
@@ -417,11 +417,11 @@ impl Arrival {
     }
 }
 
-/// Runs a connection to its end; asks it to finish when the service stops or it grows old, and
-/// drops it when it brings no request in time.
+/// Runs a connection to its end; asks it to finish when the service stops, when it grows old or has
+/// no request for long, and drops it when it brings no first one in time.
 async fn drive<C>(
     connection: C,
-    asked: &AtomicBool,
+    activity: &Activity,
     limits: &Limits,
     stop: &CancellationToken,
 ) -> Result<(), C::Error>
@@ -429,30 +429,27 @@ where
     C: GracefulConnection,
 {
     let mut connection = pin!(connection);
-    let mut first_request = pin!(tokio::time::sleep(limits.header_timeout));
     // So that a change of certificates, authorities or revocation lists reaches clients that never
     // let go.
-    let mut age = pin!(tokio::time::sleep(limits.max_connection_age));
-    let mut silent = true;
+    let longest = limits.max_connection_age;
+    let mut old_or_stopped = pin!(tokio::time::timeout(longest, stop.cancelled()));
+    let mut quiet = pin!(activity.quiet(limits.header_timeout, limits.idle_timeout));
     let mut finishing = false;
     loop {
         tokio::select! {
             outcome = connection.as_mut() => return outcome,
-            () = &mut first_request, if silent => {
-                if !asked.load(Ordering::Relaxed) {
+            asked = quiet.as_mut() => {
+                if finishing || !asked {
                     return Ok(());
                 }
-                silent = false;
             }
-            () = stop.cancelled(), if !finishing => {
-                finishing = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = &mut age, if !finishing => {
-                finishing = true;
-                connection.as_mut().graceful_shutdown();
-            }
+            _ = &mut old_or_stopped, if !finishing => {}
         }
+        finishing = true;
+        connection.as_mut().graceful_shutdown();
+        // Of a client that does not go either. It is patient: what hyper still holds of an answer may
+        // be on its way to a slow one.
+        quiet.set(activity.quiet(longest, longest));
     }
 }
 

@@ -3,6 +3,8 @@
 //! A listener hands requests to a router together with what the connection knows
 //! ([`Connection`]) and counts what goes out. It knows neither DICOM nor who may see what.
 
+mod activity;
+mod arrival;
 mod body;
 mod connection;
 mod idle;

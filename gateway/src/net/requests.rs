@@ -1,6 +1,7 @@
 //! What every request goes through before and after its handler: id, limits, host check, counts.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +15,14 @@ use http::header::{CONTENT_LENGTH, HOST, STRICT_TRANSPORT_SECURITY};
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
+use super::activity::Open;
+use super::arrival::{Arriving, Late};
 use super::body::{Counted, Record};
 use super::connection::{Connection, ListenerKind, canonical_host};
-use super::places::Places;
+use super::places::{Place, Places};
 use super::refusals::{Refused, Told};
 use crate::config::Limits;
 use crate::dicomweb::problem::Problem;
@@ -56,14 +59,26 @@ impl fmt::Display for RequestId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResourceName(pub &'static str);
 
-/// Places for connections and requests; listeners that share one share its limits. Cheap to clone.
+/// Places for connections and requests of one listener. Cheap to clone.
+///
+/// Browsers on `vi` names, who may be anybody, have places for requests of their own beside those of
+/// peers, and no address of either has more than three quarters of them.
 #[derive(Clone)]
 pub struct Capacity {
     pub(super) limits: Arc<Limits>,
     pub(super) connections: Arc<Semaphore>,
     pub(super) per_address: Places,
     requests: Arc<Semaphore>,
+    of_viewers: Arc<Semaphore>,
+    requests_per_address: Places,
     ids: Arc<Ids>,
+}
+
+/// A request's place among those in progress; free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Permit {
+    _place: OwnedSemaphorePermit,
+    _of_address: Option<Place>,
 }
 
 struct Ids {
@@ -83,6 +98,8 @@ impl Capacity {
             connections: places(limits.max_connections),
             per_address: Places::new(limits.max_connections_per_address),
             requests: places(limits.max_requests),
+            of_viewers: places(limits.max_requests),
+            requests_per_address: Places::new(limits.max_requests - limits.max_requests / 4),
             limits: Arc::new(limits.clone()),
             ids: Arc::new(Ids {
                 prefix,
@@ -96,18 +113,39 @@ impl Capacity {
         self.ids.connections.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// A place for one more request; `None` when all are taken, or all that its address may have.
+    fn place(&self, listener: ListenerKind, address: IpAddr) -> Option<Permit> {
+        // The centre's own network comes through one machine where a relay stands before us.
+        let of_address = match listener {
+            ListenerKind::Peer | ListenerKind::Viewer => {
+                Some(self.requests_per_address.take(address)?)
+            }
+            ListenerKind::Admin | ListenerKind::Local | ListenerKind::Clear => None,
+        };
+        let places = match listener {
+            ListenerKind::Viewer => &self.of_viewers,
+            _ => &self.requests,
+        };
+        Some(Permit {
+            _place: Arc::clone(places).try_acquire_owned().ok()?,
+            _of_address: of_address,
+        })
+    }
+
     fn next_request(&self) -> Arc<str> {
         let number = self.ids.requests.fetch_add(1, Ordering::Relaxed);
         format!("{:08x}-{number:x}", self.ids.prefix).into()
     }
 }
 
-/// Answers one request of a connection. `told` hears of one that its handler never sees.
+/// Answers one request of a connection, which is `open` until its answer is out. `told` hears of one
+/// that its handler never sees.
 pub(super) async fn answer(
     router: Router,
     connection: Connection,
     capacity: Capacity,
     told: Told,
+    open: Open,
     request: Request<Incoming>,
 ) -> http::Response<Counted> {
     let id = capacity.next_request();
@@ -116,8 +154,9 @@ pub(super) async fn answer(
         ListenerKind::Peer | ListenerKind::Viewer
     );
     let head_only = request.method() == Method::HEAD;
-    let mut record = Record::start(connection.listener, id.clone());
-    record.permit = capacity.requests.clone().try_acquire_owned().ok();
+    let listener = connection.listener;
+    let mut record = Record::start(listener, id.clone(), open);
+    record.permit = capacity.place(listener, connection.remote.ip());
 
     let heard = if record.permit.is_none() {
         let problem = Problem::unavailable("all places for requests are taken", BUSY_RETRY);
@@ -127,10 +166,23 @@ pub(super) async fn answer(
     };
     let response = match heard {
         Ok(()) => {
-            let mut request = request.map(Body::new);
+            let late = Late::default();
+            let limit = capacity.limits.idle_timeout;
+            let arriving = |body| Body::new(Arriving::new(body, limit, late.clone()));
+            let mut request = request.map(arriving);
             request.extensions_mut().insert(connection);
             request.extensions_mut().insert(RequestId(id.clone()));
-            run(router, request, &id).await
+            let response = run(router, request, &id).await;
+            if late.is_so() {
+                metrics::counter!(
+                    "drimbox_http_stalled_requests_total", "listener" => listener.as_str()
+                )
+                .increment(1);
+                // Whatever the handler made of a body that broke off.
+                Problem::request_timeout().into_response()
+            } else {
+                response
+            }
         }
         Err((reason, problem)) => {
             let response = problem.into_response();
@@ -272,4 +324,51 @@ fn announced_length(response: &Response) -> Option<u64> {
         .ok()?
         .parse()
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::net::tests::support::limits;
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn capacity() -> Capacity {
+        Capacity::new(&Limits {
+            max_requests: 4,
+            ..limits()
+        })
+    }
+
+    /// The places that one more after the other gets.
+    fn taken(capacity: &Capacity, listener: ListenerKind, address: IpAddr) -> Vec<Permit> {
+        std::iter::from_fn(|| capacity.place(listener, address)).collect()
+    }
+
+    #[test]
+    fn one_address_of_the_public_port_leaves_places_for_others() {
+        let capacity = capacity();
+        let of_one = taken(&capacity, ListenerKind::Viewer, ONE);
+        assert_eq!(of_one.len(), 3);
+        assert_eq!(taken(&capacity, ListenerKind::Viewer, OTHER).len(), 1);
+        drop(of_one);
+        assert_eq!(taken(&capacity, ListenerKind::Viewer, ONE).len(), 3);
+    }
+
+    #[test]
+    fn visitors_leave_the_places_of_peers_alone() {
+        let capacity = capacity();
+        let _all = [ONE, OTHER].map(|address| taken(&capacity, ListenerKind::Viewer, address));
+        assert!(capacity.place(ListenerKind::Viewer, OTHER).is_none());
+        let third = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 3));
+        assert_eq!(taken(&capacity, ListenerKind::Peer, third).len(), 3);
+    }
+
+    #[test]
+    fn the_own_network_has_all_places_of_its_listener() {
+        assert_eq!(taken(&capacity(), ListenerKind::Local, ONE).len(), 4);
+    }
 }

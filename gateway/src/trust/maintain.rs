@@ -117,6 +117,7 @@ impl Trust {
             match outcome.await.and_then(|outcome| outcome) {
                 Ok(outcome) => {
                     self.set_gauges();
+                    self.tell_of_old_signature();
                     return Ok(outcome);
                 }
                 Err(error) => last = error,
@@ -124,6 +125,17 @@ impl Trust {
         }
         self.set_gauges();
         Err(last)
+    }
+
+    /// Whoever stands between could answer with the same signed list for ever: only its signing time
+    /// tells.
+    fn tell_of_old_signature(&self) {
+        if let Some(status) = self.list_status().filter(|status| status.signed_long_ago) {
+            tracing::error!(
+                signed_days = status.signed_age / DAY,
+                "the white list was signed long ago: ask its publisher whether there is a newer one"
+            );
+        }
     }
 
     async fn refresh_crl(&self, source: &Source) -> Result<Taken, RefreshError> {
@@ -403,6 +415,7 @@ impl Trust {
             .set(f64::from(u8::from(self.open_bypass().is_some())));
         if let Some(status) = self.list_status() {
             metrics::gauge!("drimbox_whitelist_age_seconds").set(number(status.age));
+            metrics::gauge!("drimbox_whitelist_signed_age_seconds").set(number(status.signed_age));
             metrics::gauge!("drimbox_whitelist_domains")
                 .set(number(status.list.domains().len() as u64));
             if status.age > self.0.settings.white_list.alarm_after.as_secs() {

@@ -158,6 +158,10 @@ pub struct ListStatus {
     pub age: u64,
     /// Whether it still counts.
     pub in_force: bool,
+    /// Seconds since it was signed, as its signer says.
+    pub signed_age: u64,
+    /// Whether that is so long that a newer list may be kept from this gateway.
+    pub signed_long_ago: bool,
 }
 
 /// The revocation list of one authority, for people.
@@ -305,17 +309,19 @@ impl Trust {
     #[must_use]
     pub fn list_status(&self) -> Option<ListStatus> {
         let active = self.0.lists.active()?;
-        let age = self
-            .0
-            .clock
-            .now()
-            .as_secs()
-            .saturating_sub(active.confirmed_at);
+        let settings = &self.0.settings.white_list;
+        let now = self.0.clock.now().as_secs();
+        let age = now.saturating_sub(active.confirmed_at);
+        let signed = active.list.signing_time.unix_timestamp();
+        let signed_age = now.saturating_sub(u64::try_from(signed).unwrap_or_default());
+        let longest = settings.signed_alarm_after;
         Some(ListStatus {
             list: Arc::clone(&active.list),
             confirmed_at: active.confirmed_at,
             age,
-            in_force: age <= self.0.settings.white_list.max_age.as_secs(),
+            in_force: age <= settings.max_age.as_secs(),
+            signed_age,
+            signed_long_ago: longest.is_some_and(|longest| signed_age > longest.as_secs()),
         })
     }
 

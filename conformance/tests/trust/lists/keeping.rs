@@ -139,3 +139,23 @@ fn what_a_command_took_is_used_by_the_service_after_reading_again() {
     service.read_again();
     assert!(service.domain_of_db_host("db200.test.example.fr").is_some());
 }
+
+#[test]
+fn a_list_that_is_confirmed_for_months_and_never_signed_again_raises_an_alarm() {
+    let world = World::new();
+    let trust = world.trust(&HOSTS);
+    let alarm = || {
+        let status = trust.list_status().unwrap();
+        (status.signed_age / DAY, status.signed_long_ago)
+    };
+    assert_eq!(alarm(), (1, false));
+    // Signed a day before.
+    world.at(START + 89 * DAY);
+    assert_eq!(alarm(), (90, false));
+    world.at(START + 90 * DAY);
+    assert_eq!(alarm(), (91, true));
+    let mut never = world.settings();
+    never.white_list.signed_alarm_after = None;
+    let never = drimbox::trust::Trust::open(never, world.clock()).unwrap();
+    assert!(!never.list_status().unwrap().signed_long_ago);
+}

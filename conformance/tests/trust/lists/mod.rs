@@ -76,3 +76,26 @@ fn both_profiles_are_verified() {
         }
     }
 }
+
+/// One operator may have several domains under one number (list of 2024).
+#[test]
+fn entries_that_share_a_number_are_told_apart_by_their_names() {
+    let world = World::new();
+    let trust = ready(&world);
+    for profile in PROFILES {
+        let mut list = spec(profile);
+        list.edit_list = |text| {
+            let same = "<Identifiant>0</Identifiant>";
+            text.replace("<Identifiant>1</Identifiant>", same)
+                .replace("<Identifiant>2</Identifiant>", same)
+        };
+        let text = list.sign(&world.signer()).unwrap();
+        assert_eq!(text.matches("<Identifiant>0</").count(), 3);
+        assert_eq!(taken(&trust, &text), Ok(Outcome::Accepted), "{profile:?}");
+        for host in [HOSTS[0], HOSTS[1]] {
+            let leaf = world.peer(host);
+            let peer = trust.peer(&[leaf.certificate.der().clone()]).unwrap();
+            assert_eq!(peer.db_host, host, "{profile:?}");
+        }
+    }
+}

@@ -161,6 +161,12 @@ impl Peers {
     pub fn renew_tls(&self, tls: Arc<ClientConfig>) {
         *self.tls.lock() = tls;
         // Transfers under way go on with what they have.
+        self.connect_anew();
+    }
+
+    /// Has every connection made anew: the certificates of peers are looked at again. Transfers under way
+    /// go on.
+    pub fn connect_anew(&self) {
         self.sources.lock().clear();
     }
 

@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Extension;
 use axum::routing::get as route;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -181,6 +184,61 @@ async fn requests_beyond_the_limit_are_told_to_come_back() {
         .await
         .unwrap();
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+}
+
+/// Limits under which a body that does not come is given up soon, and one request fills the service.
+fn impatient() -> crate::config::Limits {
+    crate::config::Limits {
+        max_requests: 1,
+        idle_timeout: Duration::from_millis(50),
+        ..limits()
+    }
+}
+
+/// A router that reads the body of what is posted.
+fn reading() -> Router {
+    let read = |body: Bytes| async move { body.len().to_string() };
+    Router::new().route("/", route(|| async { "fine" }).post(read))
+}
+
+#[tokio::test]
+async fn a_body_that_stops_ends_its_request_and_gives_its_place_back() {
+    let server = Server::plain(reading(), &impatient()).await;
+    let mut stream = server.connect().await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16000\r\n\r\nx";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+
+    let mut other = server.connect().await;
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    other.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_stops_ends_its_http2_stream_alone() {
+    let pki = Pki::new();
+    let server = Server::peer(&pki, reading(), &impatient()).await;
+    let client = pki.client(Some(&pki));
+    let stream = client.tls(&server, DB_HOST, b"h2").await.unwrap();
+    let builder = http2::Builder::new(TokioExecutor::new());
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let url = format!("https://{DB_HOST}/");
+    let (feed, body) = channel();
+    let request = http::Request::post(&url).body(body).unwrap();
+    feed.send(Ok(Bytes::from_static(b"x"))).await.unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    drop(answer);
+
+    let whole = http::Request::post(&url).body(Body::from("whole")).unwrap();
+    let answer = sender.send_request(whole).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "5");
 }
 
 #[tokio::test]

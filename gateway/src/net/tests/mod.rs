@@ -9,6 +9,6 @@ mod http;
 mod http2;
 mod names;
 mod refusals;
-mod support;
+pub(in crate::net) mod support;
 mod swaps;
 mod tls;
