@@ -255,7 +255,10 @@ fn a_patients_session_is_its_own_browsers_and_ends_with_its_form_alone() {
         // Who knows the study and not the rest of the link locks nobody out, whatever they give.
         let nosy = link(&exam(EXAM).study_instance_uid, "A-1", "1.2.3");
         for _ in 0..11 {
-            assert_eq!(prove(&Visitor::new(&site), &nosy, &right).await.0, 403);
+            assert_eq!(
+                prove(&Visitor::elsewhere(&site), &nosy, &right).await.0,
+                403
+            );
         }
         // Fixation: an id that was there before is nobody's.
         let victim = Visitor::new(&site);

@@ -35,9 +35,19 @@ impl<'a> Visitor<'a> {
     }
 
     pub fn at(site: &'a Site, host: &'static str) -> Self {
+        Self::from_address(site, host, Ipv4Addr::LOCALHOST)
+    }
+
+    /// Somebody at another address than the others.
+    pub fn elsewhere(site: &'a Site) -> Self {
+        Self::from_address(site, HOSTS[0], Ipv4Addr::new(127, 0, 0, 2))
+    }
+
+    fn from_address(site: &'a Site, host: &'static str, address: Ipv4Addr) -> Self {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, site.port));
         let client = Client::builder()
             .ca(site.pki.ca_file())
+            .from_address(address.into())
             .resolve(host, loopback);
         Self {
             site,

@@ -30,6 +30,12 @@ const REFUSED_OF_STUDY: Limit = Limit {
     most: 20,
     window: Duration::from_secs(3600),
 };
+/// What patients at one address give for one study in a window, whether the link is right or wrong: what this costs the
+/// address tells nothing of the link.
+const TRIES_OF_ADDRESS: Limit = Limit {
+    most: 10,
+    window: Duration::from_secs(3600),
+};
 /// Wrong proofs, with the right link, for one exam in a window.
 const REFUSED_PROOFS: Limit = Limit {
     most: 10,
@@ -61,6 +67,8 @@ enum Subject {
     Refused(IpAddr),
     /// Links of professionals to a study.
     Links(StudyUid),
+    /// What patients at an address gave for a study.
+    Tries(IpAddr, StudyUid),
     /// Proofs of patients who have the link of this study.
     Proofs(StudyUid),
     /// One-time codes of this study.
@@ -73,6 +81,7 @@ impl Subject {
             Self::Followed(_) => &OF_ADDRESS,
             Self::Refused(_) => &REFUSED_OF_ADDRESS,
             Self::Links(_) => &REFUSED_OF_STUDY,
+            Self::Tries(..) => &TRIES_OF_ADDRESS,
             Self::Proofs(_) => &REFUSED_PROOFS,
             Self::Codes(_) => &CODES_OF_STUDY,
         }
@@ -84,6 +93,10 @@ impl Subject {
             Self::Followed(address) => (b'f', octets(address).to_vec()),
             Self::Refused(address) => (b'a', octets(address).to_vec()),
             Self::Links(study) => (b's', study.as_str().into()),
+            Self::Tries(address, study) => {
+                let about = [octets(address).as_slice(), study.as_str().as_bytes()];
+                (b't', about.concat())
+            }
             Self::Proofs(study) => (b'p', study.as_str().into()),
             Self::Codes(study) => (b'c', study.as_str().into()),
         };
@@ -92,17 +105,21 @@ impl Subject {
 
     fn named(name: &[u8]) -> Option<Self> {
         let (kind, about) = name.split_first()?;
-        let address = || {
-            let octets = <[u8; 16]>::try_from(about).ok()?;
+        let address = |octets| {
+            let octets = <[u8; 16]>::try_from(octets).ok()?;
             Some(IpAddr::V6(Ipv6Addr::from(octets)).to_canonical())
         };
-        let study = || StudyUid::parse(std::str::from_utf8(about).ok()?).ok();
+        let study = |uid| StudyUid::parse(std::str::from_utf8(uid).ok()?).ok();
         match kind {
-            b'f' => address().map(Self::Followed),
-            b'a' => address().map(Self::Refused),
-            b's' => study().map(Self::Links),
-            b'p' => study().map(Self::Proofs),
-            b'c' => study().map(Self::Codes),
+            b'f' => address(about).map(Self::Followed),
+            b'a' => address(about).map(Self::Refused),
+            b's' => study(about).map(Self::Links),
+            b't' => {
+                let (octets, uid) = about.split_at_checked(16)?;
+                Some(Self::Tries(address(octets)?, study(uid)?))
+            }
+            b'p' => study(about).map(Self::Proofs),
+            b'c' => study(about).map(Self::Codes),
             _ => None,
         }
     }
@@ -113,6 +130,7 @@ pub(super) struct Throttle {
     followed: Counters,
     refused: Counters,
     links: Counters,
+    tries: Counters,
     proofs: Counters,
     codes: Counters,
     store: Arc<dyn AttemptStore>,
@@ -128,6 +146,7 @@ impl Throttle {
             followed: Counters::default(),
             refused: Counters::default(),
             links: Counters::default(),
+            tries: Counters::default(),
             proofs: Counters::default(),
             codes: Counters::default(),
             store,
@@ -135,7 +154,7 @@ impl Throttle {
             writes: AtomicU32::new(0),
         };
         throttle.store.forget_before(oldest(now))?;
-        for (name, attempts) in throttle.store.all(5 * MOST)? {
+        for (name, attempts) in throttle.store.all(6 * MOST)? {
             if let Some(subject) = Subject::named(&name) {
                 throttle.of(&subject).restore(subject, attempts);
             }
@@ -178,15 +197,20 @@ impl Throttle {
         locked
     }
 
-    /// Whether what a patient at this address gives is looked at now; counts it as an attempt, until
-    /// [`tried`](Self::tried).
-    pub(super) async fn may_try(&self, address: IpAddr, now: UnixTime) -> bool {
-        self.take(&[Subject::Refused(network(address))], now).await
+    /// Whether what a patient at this address gives for this study is looked at now; counts it as an attempt, until
+    /// [`tried`](Self::tried). What is not looked at is not counted.
+    pub(super) async fn may_try(&self, address: IpAddr, study: &StudyUid, now: UnixTime) -> bool {
+        self.take(&tries(address, study), now).await
     }
 
-    /// An attempt that [`may_try`](Self::may_try) counted was right, or was not looked at.
-    pub(super) fn tried(&self, address: IpAddr) {
-        self.give_back(&[Subject::Refused(network(address))]);
+    /// An attempt that [`may_try`](Self::may_try) counted was right.
+    pub(super) fn tried(&self, address: IpAddr, study: &StudyUid) {
+        self.give_back(&tries(address, study));
+    }
+
+    /// The link of a patient was wrong, or its exam is locked, which must cost the same: on disk when this returns.
+    pub(super) async fn mistaken(&self, address: IpAddr, study: &StudyUid) {
+        self.keep(tries(address, study)).await;
     }
 
     /// Whether the proof of a patient who has the link of this study is looked at now; counts it as an attempt, until
@@ -200,18 +224,13 @@ impl Throttle {
         self.give_back(&[Subject::Proofs(study.clone())]);
     }
 
-    /// The link of a patient was wrong: on disk when this returns.
-    pub(super) async fn mistaken(&self, address: IpAddr) {
-        self.keep([Subject::Refused(network(address))]).await;
-    }
-
     /// A patient's proof was wrong: on disk when this returns. `true` when it is the one after which the exam is
     /// locked.
     pub(super) async fn failed(&self, address: IpAddr, study: &StudyUid) -> bool {
         let proofs = Subject::Proofs(study.clone());
         let locked = self.proofs.tell_lock(&proofs);
-        self.keep([Subject::Refused(network(address)), proofs])
-            .await;
+        let [refused, tries] = tries(address, study);
+        self.keep([refused, tries, proofs]).await;
         locked
     }
 
@@ -226,6 +245,7 @@ impl Throttle {
             Subject::Followed(_) => &self.followed,
             Subject::Refused(_) => &self.refused,
             Subject::Links(_) => &self.links,
+            Subject::Tries(..) => &self.tries,
             Subject::Proofs(_) => &self.proofs,
             Subject::Codes(_) => &self.codes,
         }
@@ -320,6 +340,14 @@ impl Throttle {
             tracing::error!("an attempt is counted in memory only: {error}");
         }
     }
+}
+
+fn tries(address: IpAddr, study: &StudyUid) -> [Subject; 2] {
+    let address = network(address);
+    [
+        Subject::Refused(address),
+        Subject::Tries(address, study.clone()),
+    ]
 }
 
 fn octets(address: &IpAddr) -> [u8; 16] {
@@ -576,7 +604,7 @@ mod tests {
         let mut locked = 0;
         for try_ in 0..REFUSED_PROOFS.most {
             let address = IpAddr::from([198, 51, 100, try_ as u8]);
-            assert!(before.may_try(address, at(0)).await);
+            assert!(before.may_try(address, &study(2), at(0)).await);
             assert!(before.may_prove(&study(2), at(0)).await);
             locked += u32::from(before.failed(address, &study(2)).await);
         }
@@ -584,7 +612,7 @@ mod tests {
         drop(before);
         let after = throttle(dir.path(), at(60));
         let other = "203.0.113.1".parse().unwrap();
-        assert!(after.may_try(other, at(61)).await);
+        assert!(after.may_try(other, &study(2), at(61)).await);
         assert!(!after.may_prove(&study(2), at(61)).await);
         assert!(after.may_prove(&study(3), at(61)).await);
         // Professionals come in all the same.
@@ -596,15 +624,47 @@ mod tests {
     async fn wrong_links_of_patients_lock_their_address_and_no_exam() {
         let (dir, before) = new();
         let one = "192.0.2.1".parse().unwrap();
-        for _ in 0..REFUSED_OF_ADDRESS.most {
-            assert!(before.may_try(one, at(0)).await);
-            before.mistaken(one).await;
+        for number in 0..REFUSED_OF_ADDRESS.most {
+            assert!(before.may_try(one, &study(number), at(0)).await);
+            before.mistaken(one, &study(number)).await;
         }
         drop(before);
         let after = throttle(dir.path(), at(1));
-        assert!(!after.may_try(one, at(1)).await);
-        assert!(after.may_try("192.0.2.2".parse().unwrap(), at(1)).await);
+        assert!(!after.may_try(one, &study(1), at(1)).await);
+        let other = "192.0.2.2".parse().unwrap();
+        assert!(after.may_try(other, &study(1), at(1)).await);
         assert!(after.may_prove(&study(1), at(1)).await);
+    }
+
+    #[tokio::test]
+    async fn what_tries_cost_their_address_does_not_tell_a_right_link_from_a_wrong_one() {
+        let (dir, before) = new();
+        let [right, wrong] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap());
+        let mut looked_at = Vec::new();
+        for _ in 0..2 * REFUSED_OF_ADDRESS.most {
+            let tried = before.may_try(right, &study(1), at(0)).await;
+            if tried && before.may_prove(&study(1), at(0)).await {
+                before.failed(right, &study(1)).await;
+            } else if tried {
+                before.mistaken(right, &study(1)).await;
+            }
+            let same = before.may_try(wrong, &study(1), at(0)).await;
+            if same {
+                before.mistaken(wrong, &study(1)).await;
+            }
+            assert_eq!(tried, same);
+            looked_at.push(tried);
+        }
+        let count = looked_at.iter().filter(|looked| **looked).count();
+        assert_eq!(count as u32, TRIES_OF_ADDRESS.most);
+        drop(before);
+        let after = throttle(dir.path(), at(1));
+        for address in [right, wrong] {
+            assert!(!after.may_try(address, &study(1), at(1)).await);
+            // Neither is locked out of the rest.
+            assert!(after.may_follow(address, at(1)).await);
+            assert!(after.may_try(address, &study(2), at(1)).await);
+        }
     }
 
     #[tokio::test]

@@ -106,7 +106,7 @@ impl Viewer {
         let (address, study) = (connection.remote.ip(), waiting.followed.link.study());
         let proof = self.parts.gate.patients.as_ref();
         let word = proof.map_or("closed", |proof| proof.word());
-        let decided = if self.throttle.may_try(address, now).await {
+        let decided = if self.throttle.may_try(address, study, now).await {
             self.weighed(address, pacs, waiting, given, now).await
         } else {
             Err(Refusal::Locked)
@@ -132,7 +132,7 @@ impl Viewer {
     }
 
     /// Compares what a patient gave, and counts it: a wrong link for its address alone, so that who knows no more than
-    /// the study locks nobody out, a wrong proof for the exam too.
+    /// the study locks nobody else out, a wrong proof for the exam too.
     async fn weighed(
         &self,
         address: IpAddr,
@@ -147,22 +147,22 @@ impl Viewer {
             Ok(exam) => exam,
             // Nobody guessed where nothing could be compared.
             Err(refusal) => {
-                throttle.tried(address);
+                throttle.tried(address, link.study());
                 return Err(refusal);
             }
         };
         if exam.is_some() && !throttle.may_prove(link.study(), now).await {
-            throttle.tried(address);
+            throttle.mistaken(address, link.study()).await;
             return Err(Refusal::Locked);
         }
         let codes = CodesNow { codes, now };
         let decided = gate.open_to_patient(exam.as_deref(), given, &codes).await;
         match decided {
             Ok(()) => {
-                throttle.tried(address);
+                throttle.tried(address, link.study());
                 throttle.proved(link.study());
             }
-            Err(_) if exam.is_none() => throttle.mistaken(address).await,
+            Err(_) if exam.is_none() => throttle.mistaken(address, link.study()).await,
             Err(refusal) => {
                 if throttle.failed(address, link.study()).await {
                     metrics::counter!("drimbox_patient_lockouts_total").increment(1);
