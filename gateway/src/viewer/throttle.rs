@@ -94,7 +94,8 @@ impl Subject {
             Self::Refused(address) => (b'a', octets(address).to_vec()),
             Self::Links(study) => (b's', study.as_str().into()),
             Self::Tries(address, study) => {
-                let about = [octets(address).as_slice(), study.as_str().as_bytes()];
+                let address = octets(address);
+                let about = [address.as_slice(), study.as_str().as_bytes()];
                 (b't', about.concat())
             }
             Self::Proofs(study) => (b'p', study.as_str().into()),

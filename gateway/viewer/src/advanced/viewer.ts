@@ -516,6 +516,8 @@ export class AdvancedViewer implements Viewer {
     const place = dot(image.position, normal);
     const moved = before?.series === image.series && before.position ? place - dot(before.position, normal) : 0;
     for (const pane of this.#panes) {
+      // The reader may have gone on to another arrangement meanwhile.
+      if (!this.#panes.includes(leader)) return;
       if (pane === leader || pane.stack === undefined) continue;
       const of = pane.image;
       if (of?.position === undefined || of.orientation === undefined) continue;
