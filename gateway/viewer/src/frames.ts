@@ -33,8 +33,8 @@ const PARALLEL = 4;
 export class Frames {
   readonly #pool: DecodePool;
   readonly #entries = new Map<string, Entry>();
-  /** Series that the server decodes, with the transfer syntax for which it has to. */
-  readonly #byServer = new Map<string, string>();
+  /** Transfer syntaxes that the server decodes. */
+  readonly #byServer = new Set<string>();
   /** Answers that were asked for before the image was known. */
   readonly #expected = new Map<string, ReturnType<typeof fetchFrame>>();
   readonly #end = new AbortController();
@@ -170,19 +170,19 @@ export class Frames {
   }
 
   async #load(image: Image, signal: AbortSignal): Promise<Frame> {
-    let syntax = this.#byServer.get(image.series);
-    if (syntax === undefined) {
+    let { stored } = image;
+    if (!this.#byServer.has(stored)) {
       const answer = await (this.#takeExpected(image) ?? fetchFrame(image, 'stored', signal));
       const outcome = await this.#pool.decode(answer.body, answer.type, image);
       if ('pixels' in outcome) return { ...outcome, rendered: false };
-      syntax = outcome.transferSyntax;
-      this.#byServer.set(image.series, syntax);
+      stored = outcome.transferSyntax;
+      this.#byServer.add(stored);
     }
     try {
       const answer = await fetchFrame(image, 'decoded', signal);
       const outcome = await this.#pool.decode(answer.body, answer.type, image);
       // What was lost is lost, however the samples come.
-      if ('pixels' in outcome) return { ...outcome, transferSyntax: image.stored || syntax, rendered: false };
+      if ('pixels' in outcome) return { ...outcome, transferSyntax: stored, rendered: false };
     } catch (error) {
       // The server may know the picture and not the samples.
       if (isAbort(error) || (error instanceof ViewerError && error.kind === 'ended')) throw error;
