@@ -7,7 +7,7 @@ import { startBrowser } from './browser.mjs';
 import { startSite } from './site.mjs';
 
 /** Base address of the gateway's local listener, without path. */
-const GATEWAY = need('DRIMBOX_TEST_GATEWAY');
+export const GATEWAY = need('DRIMBOX_TEST_GATEWAY');
 /** Folder of the sample exams that its PACS holds. */
 export const SAMPLES = need('DRIMBOX_TEST_SAMPLES');
 /** Folder for pictures of the pages; none are taken without it. */

@@ -185,6 +185,13 @@ impl Unit {
     }
 }
 
+/// The rows that miss their bar.
+#[must_use]
+pub fn missed(rows: &[Row]) -> Vec<&Row> {
+    let missed = rows.iter().filter(|row| row.met() == Some(false));
+    missed.collect()
+}
+
 /// The middle of the values; the mean of the two in the middle of an even number of them.
 #[must_use]
 pub fn median(values: &[f64]) -> Option<f64> {
@@ -237,6 +244,19 @@ mod tests {
         row.also = Some(("one C-GET".into(), false));
         assert_eq!(row.met(), Some(false));
         assert!(row.line().contains("**MISSED**"));
+    }
+
+    #[test]
+    fn every_row_below_its_bar_is_missed_and_one_without_bar_is_not() {
+        let time = Bar::TimesPeer(1.0);
+        let rows = [
+            row(Unit::Time, time, &[0.9], &[1.0]),
+            row(Unit::Time, time, &[1.1], &[1.0]),
+            row(Unit::Time, Bar::None, &[9.0], &[1.0]),
+            row(Unit::Count, Bar::AtMost(0.0), &[1.0], &[]),
+        ];
+        let found: Vec<_> = missed(&rows).iter().map(|row| row.bar).collect();
+        assert_eq!(found, [time, Bar::AtMost(0.0)]);
     }
 
     #[test]

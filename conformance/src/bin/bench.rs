@@ -53,7 +53,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Makes the measures and writes the report; false when one of them did not work.
+/// Makes the measures and writes the report; false when one of them did not work or missed its bar.
 async fn run(arguments: &Arguments) -> Result<bool, KitError> {
     let wanted =
         |key: &&str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == key);
@@ -163,16 +163,14 @@ async fn run(arguments: &Arguments) -> Result<bool, KitError> {
     finish(arguments, &facts, &rows, &failures)
 }
 
-/// Prints the report and writes it where it is wanted; false when a measure did not work.
+/// Prints the report and writes it where it is wanted; false when a measure did not work or missed its bar.
 fn finish(
     arguments: &Arguments,
     facts: &[String],
     rows: &[Row],
     failures: &[String],
 ) -> Result<bool, KitError> {
-    let lost = rows
-        .iter()
-        .any(|row| row.key == "lost" && row.met() == Some(false));
+    let missed = report::missed(rows);
     let report = render(facts, rows, failures);
     println!("{report}");
     if let Some(file) = &arguments.out {
@@ -181,7 +179,10 @@ fn finish(
             source,
         })?;
     }
-    Ok(failures.is_empty() && !lost)
+    for row in &missed {
+        eprintln!("bench: {}: {} misses its bar", row.key, row.measure);
+    }
+    Ok(failures.is_empty() && missed.is_empty())
 }
 
 fn render(facts: &[String], rows: &[Row], failures: &[String]) -> String {

@@ -101,7 +101,13 @@ impl Kos {
             .text(tags::ACCESSION_NUMBER, "")
             .text(tags::MODALITY, "KO")
             .text(tags::MANUFACTURER, "SAMPLES")
-            .text(tags::PATIENT_NAME, "ESSAI^AMELIE");
+            .text(tags::PATIENT_NAME, "ESSAI^AMELIE")
+            // Those of the images differ, as they do where a registration was corrected later.
+            .text(tags::PATIENT_BIRTH_DATE, "19790315")
+            .text(tags::PATIENT_SEX, "F")
+            // Given names at birth, the name in use, and the code of the place of birth, where DRIM-M puts them.
+            .text(tags::OTHER_PATIENT_NAMES, "^AMELIE JEANNE\\MARTIN^AMELIE")
+            .text(tags::PATIENT_COMMENTS, "63220");
         patient(&mut kos);
         let mut other = DataSet::new_empty();
         patient(&mut other);

@@ -314,6 +314,24 @@ def crossed(out):
     return exam.entry
 
 
+def uneven(out):
+    """Series that would be drawn distorted in three planes, and one that is as even as two decimals allow."""
+    exam = Exam(out, "uneven", "Coupes irrégulières")
+
+    def series(description, places, scale=lambda at: 0.8):
+        exam.series("CT", description)
+        for at, place in enumerate(places):
+            source = placed(exam.object(CT, WindowCenter=500, WindowWidth=3000), exam, place, spacing=scale(at))
+            exam.write(grey(source, ramp(64, 64, 4095), 12))
+
+    series("Pas irrégulier", [(-25, -25, place) for place in (0, 1, 2, 10, 11)])
+    # Twenty degrees: every image lies lower than the one before, in its own plane.
+    series("Statif incliné", [(-25, -25 + 0.73 * at, 2 * at) for at in range(5)])
+    series("Échelles mêlées", [(-25, -25, 2 * at) for at in range(5)], lambda at: 0.8 if at < 3 else 0.7)
+    series("Places arrondies", [(-25, -25, round(at * 2 / 3, 2)) for at in range(5)])
+    return exam.entry
+
+
 def hostile(out):
     """Markup wherever a device writes text."""
     exam = Exam(out, "hostile", ATTACK[:60]).series("CT", ATTACK[:60])
@@ -403,7 +421,7 @@ def main():
     with open(sys.argv[1]) as asked:
         asked = json.load(asked)
     out = asked["out"]
-    exams = [make(out) for make in (looks, overlays, mammography, radiograph, cine, video, crossed, hostile)]
+    exams = [make(out) for make in (looks, overlays, mammography, radiograph, cine, video, crossed, uneven, hostile)]
     exams.append(long(out, asked["slices"]))
     json.dump(exams, sys.stdout)
 

@@ -59,7 +59,7 @@ fn whatever_is_wrong_with_a_link_the_page_is_the_same() {
             }
             assert_eq!((told.len(), entrances.len()), (1, 1), "{wrong}");
             visitor.get(wrong).await;
-            pages.insert(seen(visitor.get("/viewer/pro").await).await);
+            pages.insert(seen(visitor.refused("/viewer/pro").await).await);
         }
         let malformed = [
             "/IHEInvokeImageDisplay".to_owned(),
@@ -155,6 +155,73 @@ fn a_session_begins_with_the_login_and_not_before() {
         let third = Visitor::new(&site);
         third.bring(LINK, &"B".repeat(43));
         assert_eq!(third.status("/viewer/entree").await, 404);
+    });
+}
+
+#[test]
+fn a_wrong_link_is_refused_after_the_login_no_sooner_than_before() {
+    if left_out() {
+        return;
+    }
+    run(async {
+        let site = Site::lock().await;
+        let visitor = Visitor::new(&site);
+        visitor.get(&link_of(EXAM).replace("CR-", "CX-")).await;
+        let provider = visitor.get("/viewer/pro").await;
+        let back = visitor.log_in(provider.header("location")).await;
+        let mut place = visitor.get(&back).await.header("location").to_owned();
+        while place != "/viewer/ouvrir" {
+            place = visitor.get(&place).await.header("location").to_owned();
+            assert!(!place.is_empty(), "{:?}", visitor.sent_to.borrow());
+        }
+        assert_eq!(visitor.refused(&place).await.status(), 404);
+    });
+}
+
+#[test]
+fn another_site_cannot_change_what_a_session_has_open() {
+    if left_out() {
+        return;
+    }
+    run(async {
+        let site = Site::lock().await;
+        let visitor = Visitor::with_exam(&site, EXAM).await;
+        let shown = async || {
+            let told = visitor.get("/viewer/api/exam").await.json().await.unwrap();
+            told["study"].as_str().unwrap().to_owned()
+        };
+        let opened = || {
+            let events = site.events();
+            let opened = events.iter().filter(|event| event["kind"] == "link-opened");
+            opened.count()
+        };
+        // A page opens a valid link in a window, then takes that window to where the link is used.
+        visitor.get(&link_of(OTHER)).await;
+        let before = opened();
+        assert!(before > 0);
+        for from in ["cross-site", "same-site"] {
+            let fields = [("sec-fetch-site", from)];
+            let answer = visitor.ask(Method::GET, "/viewer/pro", &fields, "").await;
+            assert_eq!(answer.header("location"), "/viewer/entree", "{from}");
+        }
+        assert_eq!(shown().await, exam(EXAM).study_instance_uid);
+        assert_eq!(opened(), before);
+        // The button of the entrance still works, and so does an address that somebody typed.
+        for from in ["same-origin", "none"] {
+            visitor.get(&link_of(OTHER)).await;
+            let fields = [("sec-fetch-site", from)];
+            let answer = visitor.ask(Method::GET, "/viewer/pro", &fields, "").await;
+            assert_eq!(answer.header("location"), PAGE, "{from}");
+        }
+        assert_eq!(shown().await, exam(OTHER).study_instance_uid);
+        assert_eq!(opened(), before + 2);
+        // Somebody who is not logged in is not sent to the provider either.
+        let stranger = Visitor::new(&site);
+        stranger.get(&link_of(OTHER)).await;
+        let fields = [("sec-fetch-site", "cross-site")];
+        let answer = stranger.ask(Method::GET, "/viewer/pro", &fields, "").await;
+        assert_eq!(answer.header("location"), "/viewer/entree");
+        assert!(stranger.cookie(LINK).is_some(), "the link still waits");
     });
 }
 

@@ -21,16 +21,16 @@ mod site;
 mod visitor;
 mod weasis;
 
-use site::story;
+use site::{story, story_of_two_series};
 
 #[test]
 fn a_link_leads_a_professional_to_the_images_and_out_again() {
-    story("whole_way");
+    story_of_two_series("whole_way");
 }
 
 #[test]
 fn a_link_leads_to_the_images_on_a_phone() {
-    story("on_a_phone");
+    story_of_two_series("on_a_phone");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The patient's way: each proof, what guessing gives, what the trail says of it.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use conformance::testkit::psc::left_out;
 use conformance::testkit::smtp::SmtpServer;
@@ -10,7 +11,7 @@ use serde_json::{Value as Json, json};
 
 use crate::site::{CLOSED, EXAM, HOSTS, OTHER, Site, accession_of, link, link_of, report_of, tell};
 use crate::support::{exam, metric, run, series_path};
-use crate::visitor::{LINK, PAGE, SESSION, Visitor};
+use crate::visitor::{FLOOR, LINK, PAGE, SESSION, Visitor};
 
 const PATIENT: &str = "__Host-drimbox-patient";
 const ASK: &str = "/viewer/patient";
@@ -58,7 +59,9 @@ async fn refusal(visitor: &Visitor<'_>, link: &str, fields: &str) -> (u16, Vec<S
     visitor.get(link).await;
     let csrf = token(visitor).await;
     let body = format!("csrf={csrf}&{fields}");
+    let asked = Instant::now();
     let answer = visitor.ask(Method::POST, ASK, &[FORM, HERE], &body).await;
+    assert!(asked.elapsed() >= FLOOR, "refused in {:?}", asked.elapsed());
     let mut names: Vec<String> = answer
         .headers()
         .iter()
@@ -249,6 +252,14 @@ fn a_patients_session_is_its_own_browsers_and_ends_with_its_form_alone() {
         let site = Site::with("link-patient-session", gate("report-code")).await;
         site.facts(EXAM, &json!({ "code": CODE })).await;
         let right = format!("code={CODE}");
+        // Who knows the study and not the rest of the link locks nobody out, whatever they give.
+        let nosy = link(&exam(EXAM).study_instance_uid, "A-1", "1.2.3");
+        for _ in 0..11 {
+            assert_eq!(
+                prove(&Visitor::elsewhere(&site), &nosy, &right).await.0,
+                403
+            );
+        }
         // Fixation: an id that was there before is nobody's.
         let victim = Visitor::new(&site);
         victim.bring(PATIENT, &"A".repeat(43));
@@ -351,6 +362,15 @@ fn a_code_by_mail_goes_to_the_address_that_the_centre_holds_and_opens_once() {
         .await;
         site.facts(EXAM, &json!({ "mail": "amelie@maison.example" }))
             .await;
+        // Who knows the study and not the rest of the link does not use its codes up.
+        for _ in 0..3 {
+            let nosy = Visitor::new(&site);
+            let study = &exam(EXAM).study_instance_uid;
+            nosy.get(&link(study, "A-1", "1.2.3")).await;
+            for _ in 0..3 {
+                ask_for_code(&nosy).await;
+            }
+        }
         let visitor = Visitor::new(&site);
         visitor.get(&link_of(EXAM)).await;
         let page = visitor.get(ASK).await.text().await.unwrap();

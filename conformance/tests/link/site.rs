@@ -120,11 +120,29 @@ impl Site {
         let mut kos = Kos::of(exam(name), "https://db-ici.test.example/dicom-web");
         kos.series.truncate(1);
         change(&mut kos);
-        let file = self.home.join(format!("{name}.kos.dcm"));
+        self.publish_at(PACS[0], name, &kos, &report_of(name), more)
+            .await;
+    }
+
+    /// Publishes the first two series of the exam at the second PACS, with a report of its own; its link.
+    async fn publish_two_series(&self) -> String {
+        let mut kos = Kos::of(exam(EXAM), "https://db-ailleurs.test.example/dicom-web");
+        kos.series.truncate(2);
+        let report = format!("1.2.250.1.999.7^DEUX-{}", exam(EXAM).accession_number);
+        self.publish_at(PACS[1], EXAM, &kos, &report, &[]).await;
+        let own = exam(EXAM);
+        link(
+            &own.study_instance_uid,
+            &accession_of(own),
+            &report.replace('^', "_"),
+        )
+    }
+
+    async fn publish_at(&self, pacs: &str, name: &str, kos: &Kos, cda: &str, more: &[&str]) {
+        let file = self.home.join(format!("{name}.{pacs}.kos.dcm"));
         kos.write(&file).unwrap();
         let file = file.display().to_string();
-        let cda = report_of(name);
-        let add = ["add", "--kos", &file, "--pacs", PACS[0], "--cda-id", &cda];
+        let add = ["add", "--kos", &file, "--pacs", pacs, "--cda-id", cda];
         self.exams(&[&add, more].concat()).await;
     }
 
@@ -225,6 +243,22 @@ pub fn story(name: &str) {
     });
 }
 
+/// The same with two series of the exam, on the other `vi` name: the first one has the exam with one series.
+pub fn story_of_two_series(name: &str) {
+    if left_out() {
+        return;
+    }
+    run(async {
+        let site = Site::lock().await;
+        let more = json!({
+            "hosts": [HOSTS[1], HOSTS[0]],
+            "link": site.publish_two_series().await,
+            "series": exam(EXAM).series[..2].iter().map(|one| &one.series_description).collect::<Vec<_>>(),
+        });
+        tell(&site, name, more, async |order| panic!("no order {order}")).await;
+    });
+}
+
 /// The same at this site; `more` is told to the story, `obey` does what it orders.
 pub async fn tell(
     site: &Site,
@@ -247,6 +281,7 @@ pub async fn tell(
             "accession": exam.accession_number,
             "description": exam.study_description,
             "images": exam.series[0].count,
+            "series": [exam.series[0].series_description],
         });
         // Several tests play the same story, at the same time.
         static PLAYED: AtomicUsize = AtomicUsize::new(0);

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use conformance::testkit::psc::PHYSICIAN;
 use conformance::testkit::{Client, Response};
@@ -15,6 +16,9 @@ pub const SESSION: &str = "__Host-drimbox";
 pub const LINK: &str = "__Host-drimbox-link";
 /// Where the exam page is.
 pub const PAGE: &str = "/viewer/";
+
+/// No refusal leaves before: a busy machine makes it later, and nothing makes it sooner.
+pub const FLOOR: Duration = Duration::from_millis(500);
 
 pub struct Visitor<'a> {
     site: &'a Site,
@@ -31,9 +35,19 @@ impl<'a> Visitor<'a> {
     }
 
     pub fn at(site: &'a Site, host: &'static str) -> Self {
+        Self::from_address(site, host, Ipv4Addr::LOCALHOST)
+    }
+
+    /// Somebody at another address than the others.
+    pub fn elsewhere(site: &'a Site) -> Self {
+        Self::from_address(site, HOSTS[0], Ipv4Addr::new(127, 0, 0, 2))
+    }
+
+    fn from_address(site: &'a Site, host: &'static str, address: Ipv4Addr) -> Self {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, site.port));
         let client = Client::builder()
             .ca(site.pki.ca_file())
+            .from_address(address.into())
             .resolve(host, loopback);
         Self {
             site,
@@ -129,6 +143,14 @@ impl<'a> Visitor<'a> {
         let back = psc.log_in(&self.site.pki, provider, &root).await.unwrap();
         psc.reset().await.unwrap();
         back[root.len()..].to_owned()
+    }
+
+    /// Asks for what is refused; the answer comes no sooner than any other refusal.
+    pub async fn refused(&self, path: &str) -> Response {
+        let asked = Instant::now();
+        let answer = self.get(path).await;
+        assert!(asked.elapsed() >= FLOOR, "refused in {:?}", asked.elapsed());
+        answer
     }
 
     pub async fn status(&self, path: &str) -> u16 {

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { DESKTOP, drawn, imageShown, measured, PHONE, press, toolsShown } from '../browser.mjs';
 import { assertClean, open, page, site } from '../reader.mjs';
-import { examOf, picture, sample, seriesOf } from '../setting.mjs';
+import { examOf, GATEWAY, picture, sample, seriesOf } from '../setting.mjs';
 
 const place = () => page.$eval('.slider', (slider) => slider.getAttribute('aria-valuetext'));
 const placeIs = (text) =>
@@ -251,6 +251,77 @@ test('an exam of before is compared side by side', async () => {
   assertClean();
 });
 
+/** Where the images of a series lie along the patient, in millimetres, by instance. */
+async function placesOf(name, series) {
+  const exam = sample(name);
+  const path = `/dicom-web/studies/${exam.study_instance_uid}/series/${exam.series[series].series_instance_uid}/metadata`;
+  const sets = await (await fetch(GATEWAY + path, { headers: { Accept: 'application/dicom+json' } })).json();
+  return new Map(sets.map((set) => [set['00080018'].Value[0], Number(set['00200032'].Value[2])]));
+}
+
+const nearest = (places, wanted) =>
+  [...places].reduce((best, one) => (Math.abs(one[1] - wanted) < Math.abs(best[1] - wanted) ? one : best))[0];
+const rendered = (view) => page.$$eval('.view', (all, at) => all[at].dataset.rendered, view);
+const renders = (view, instance) =>
+  page.waitForFunction((at, wanted) => document.querySelectorAll('.view')[at].dataset.rendered === wanted, {}, view, instance);
+
+test('a view that is slow to follow ends where the reader went meanwhile', async () => {
+  const [slow, quick] = await Promise.all([placesOf('ct', 0), placesOf('ct', 1)]);
+  const { middle, uid } = seriesOf('ct')[0];
+  const release = site.hold((path) => path.includes('/frames/') && path.includes(uid) && !path.includes(middle));
+  await open(examOf('ct'));
+  await imageShown(page, middle);
+  await page.keyboard.press('2');
+  await toolsShown(page, '1x2');
+  await page.keyboard.press('ArrowRight');
+  await placeIs('Image 2 sur 3');
+  await imageShown(page, seriesOf('ct')[1].middle);
+  const places = [];
+  for (const [key, image] of [['ArrowUp', 1], ['ArrowDown', 2], ['ArrowDown', 3], ['ArrowUp', 2], ['ArrowUp', 1]]) {
+    await page.keyboard.press(key);
+    await placeIs(`Image ${image} sur 3`);
+    await imageShown(page);
+    places.push(nearest(slow, quick.get(await rendered(1))));
+  }
+  const [first, , last] = places;
+  assert.notEqual(first, last, 'the reader goes far enough to be followed');
+  assert.equal(await rendered(0), middle, 'nothing came yet');
+  if (places.at(-1) === middle) await page.keyboard.press('End');
+  release();
+  await renders(0, places.at(-1) === middle ? last : places.at(-1));
+  assertClean();
+});
+
+test('moves that an exam of before could not follow at once add up', async () => {
+  const [slow, quick] = await Promise.all([placesOf('ct', 0), placesOf('ct300', 0)]);
+  const { middle, uid } = seriesOf('ct')[0];
+  const release = site.hold((path) => path.includes('/frames/') && path.includes(uid) && !path.includes(middle));
+  const prior = { study: sample('ct300').study_instance_uid, description: 'Scanner antérieur', date: '20240101' };
+  await open(examOf('ct', { priors: [prior] }));
+  await imageShown(page, middle);
+  await press(page, 'Examen antérieur Scanner antérieur');
+  await page.waitForSelector('::-p-xpath(//h2[contains(., "01/01/2024")])');
+  await page.keyboard.press('2');
+  await toolsShown(page, '1x2');
+  const entries = await page.$$('.entry');
+  await entries.at(-1).evaluate((entry) => entry.click());
+  await placeIs('Image 4 sur 6');
+  await imageShown(page);
+  const from = quick.get(await rendered(1));
+  for (const image of [3, 2, 1]) {
+    await page.keyboard.press('ArrowUp');
+    await placeIs(`Image ${image} sur 6`);
+    await imageShown(page);
+  }
+  const moved = quick.get(await rendered(1)) - from;
+  const wanted = nearest(slow, slow.get(middle) + moved);
+  assert.notEqual(wanted, nearest(slow, slow.get(middle) + moved / 3), 'one step is not all of it');
+  assert.equal(await rendered(0), middle, 'nothing came yet');
+  release();
+  await renders(0, wanted);
+  assertClean();
+});
+
 test('the banner has the traits of identity, the others on demand', async () => {
   await open(examOf('ct'));
   await imageShown(page);
@@ -272,6 +343,42 @@ test('an image that was compressed with loss is marked', async () => {
   await open(examOf('ct'));
   await imageShown(page);
   assert.equal(await page.$eval('.corner.top.right', (corner) => corner.textContent), '');
+});
+
+test('an image that the server decodes keeps the mark of what its transfer syntax lost', async () => {
+  const series = sample('syntaxes').series[1];
+  const of = (syntax) => series.instances.findIndex((one) => one.transfer_syntax_uid.endsWith(syntax));
+  const [extended, lossless] = [of('.4.51'), of('.4.57')];
+  // As devices write them that say nothing of the loss; neither does this server tell what is stored.
+  site.intercept = async (path, answer) => {
+    if (!path.endsWith('/metadata')) return false;
+    const told = await fetch(GATEWAY + path, { headers: { Accept: 'application/dicom+json' } });
+    const sets = await told.json();
+    for (const set of sets) {
+      if (set['00080018'].Value[0] !== series.instances[extended].sop_instance_uid) continue;
+      for (const tag of ['00282110', '00282112', '00282114', '00083002']) delete set[tag];
+    }
+    answer.writeHead(200, { 'Content-Type': 'application/dicom+json' });
+    answer.end(JSON.stringify(sets));
+    return true;
+  };
+  await open(examOf('syntaxes'));
+  await imageShown(page);
+  await page.waitForSelector('.entry');
+  await page.$$eval('.entry', (entries) => entries[1].click());
+  await imageShown(page, series.instances[series.instances.length >> 1].sop_instance_uid);
+  const mark = () => page.$eval('.corner.top.right', (corner) => corner.textContent);
+  const goTo = async (at) => {
+    await page.$eval('.slider', (slider, value) => {
+      slider.value = String(value);
+      slider.dispatchEvent(new Event('input'));
+    }, at + 1);
+    await imageShown(page, series.instances[at].sop_instance_uid);
+  };
+  await goTo(extended);
+  assert.equal(await mark(), 'Image compressée avec pertes');
+  await goTo(lossless);
+  assert.equal(await mark(), '');
 });
 
 test('leaving ends the session on the server and leaves nothing of the exam', async () => {

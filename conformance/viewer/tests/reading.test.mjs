@@ -305,6 +305,65 @@ test('a thick slab shows the brightest of its planes', async () => {
   await picture(page, 'thick-slab');
 });
 
+test('a thick slab stays thick in planes that are made again, and says so', async () => {
+  await open(examOf('crossed'));
+  await imageShown(page);
+  await placeIs('Image 7 sur 12');
+  const captions = () => page.$$eval('.view .caption', (all) => all.map((one) => one.textContent));
+  await page.keyboard.press('3');
+  await toolsShown(page, 'mpr');
+  await page.waitForFunction(() => performance.getEntriesByName('drimbox:mpr-ready').length === 1);
+  assert.deepEqual(await captions(), ['Axial', 'Sagittal', 'Coronal']);
+  await page.keyboard.press('b');
+  await textHas('.view .caption', 'MIP 10 mm');
+  await page.keyboard.press('1');
+  await toolsShown(page, '1x1');
+  await page.keyboard.press('3');
+  await toolsShown(page, 'mpr');
+  await textHas('.view .caption', 'MIP 10 mm');
+  assert.deepEqual(await captions(), ['Axial', 'Sagittal', 'Coronal'].map((plane) => `${plane} · MIP 10 mm`));
+  const pressed = await page.$$eval('.toolbar button[aria-pressed="true"]', (all) => all.map((one) => one.textContent));
+  assert.ok(pressed.includes('Coupe épaisse'), String(pressed));
+  // Two planes further the spot is out of sight of a thin one, and within ten millimetres of a thick one.
+  const bright = () => lit('.view .port canvas', 150).then(([axial]) => axial.bright);
+  await page.focus('.screen');
+  for (let step = 0; step < 2; step += 1) await page.keyboard.press('ArrowDown');
+  await page.waitForFunction(() => document.querySelector('.slider').getAttribute('aria-valuetext').startsWith('Image 9 '));
+  await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
+  assert.ok((await bright()) > 500, 'the axial plane is a slab');
+  await page.keyboard.press('b');
+  await page.waitForFunction(() => document.querySelector('.view .caption').textContent === 'Axial');
+  assertClean();
+});
+
+for (const [at, what, why] of [
+  [0, 'at uneven places', 'ne sont pas à égale distance'],
+  [1, 'of a tilted gantry', 'est inclinée'],
+  [2, 'of several scales', "n'ont pas la même échelle"],
+]) {
+  test(`no planes are made of images ${what}, whose lengths would be wrong`, async () => {
+    await open(examOf('uneven'));
+    await imageShown(page);
+    await take(at);
+    await imageShown(page, instancesOf('uneven', at)[2]);
+    await page.keyboard.press('3');
+    await textHas('.message', why);
+    await textHas('.message', 'les distances y seraient fausses');
+    assert.equal(await page.$('.views[data-layout="mpr"]'), null);
+    if (at === 0) await picture(page, 'no-planes');
+  });
+}
+
+test('images whose places were rounded make planes all the same', async () => {
+  await open(examOf('uneven'));
+  await imageShown(page);
+  await take(3);
+  await imageShown(page, instancesOf('uneven', 3)[2]);
+  await page.keyboard.press('3');
+  await toolsShown(page, 'mpr');
+  await page.waitForFunction(() => performance.getEntriesByName('drimbox:mpr-ready').length === 1);
+});
+
 test('lines show where the current view cuts the other one, until they are put out', async () => {
   await open(examOf('crossed'));
   await imageShown(page);

@@ -66,8 +66,9 @@ impl ReportLink {
         &self.study
     }
 
-    /// Whether all three values are those of an exam.
-    fn names(&self, exam: &PublishedExam) -> bool {
+    /// Whether all three values are those of an exam. `root_alone`: the root of the report's id will do where the id has
+    /// an extension.
+    fn names(&self, exam: &PublishedExam, root_alone: bool) -> bool {
         let accession = exam
             .accessions
             .iter()
@@ -75,7 +76,7 @@ impl ReportLink {
         let report = exam
             .cda_id
             .as_deref()
-            .is_some_and(|id| is_report(id, &self.report));
+            .is_some_and(|id| is_report(id, &self.report, root_alone));
         exam.study == self.study && accession && report
     }
 }
@@ -93,15 +94,17 @@ fn is_accession(known: &Accession, named: &str) -> bool {
     after_root == Some(known.number.as_str())
 }
 
-/// The root alone, or with its extension after `^`, `_` or `/`.
-fn is_report(known: &str, named: &str) -> bool {
+/// The root, and its extension after `^`, `_` or `/` where the id has one. Many reports may share a root (it is then that
+/// of the centre), so that it tells nothing by itself.
+fn is_report(known: &str, named: &str, root_alone: bool) -> bool {
     let parts = |id: &str| {
         let (root, extension) = id.split_once(['^', '_', '/']).unwrap_or((id, ""));
         (root.to_owned(), extension.to_owned())
     };
     let (root, extension) = parts(known);
     let (named_root, named_extension) = parts(named);
-    root == named_root && (named_extension.is_empty() || named_extension == extension)
+    let same = named_extension == extension || root_alone && named_extension.is_empty();
+    root == named_root && same
 }
 
 impl fmt::Debug for ReportLink {
@@ -187,6 +190,8 @@ pub struct LinkGate {
     pub serve_masked: bool,
     /// How patients prove who they are; `None`: they are not let in.
     pub patients: Option<Arc<dyn PatientProof>>,
+    /// Whether a link may name the report by the root of its id, where the id has an extension too.
+    pub root_alone: bool,
 }
 
 impl LinkGate {
@@ -195,35 +200,42 @@ impl LinkGate {
     /// # Errors
     /// [`Refusal`]; which one is for the log, never for the person.
     pub async fn open(&self, pacs: &str, link: &ReportLink) -> Result<Arc<PublishedExam>, Refusal> {
-        let exam = self.current(pacs, &link.study).await?;
-        let exam = exam.filter(|exam| link.names(exam));
-        let exam = exam.ok_or(Refusal::OtherLink)?;
+        let exam = self.named(pacs, link).await?.ok_or(Refusal::OtherLink)?;
         self.open_to_professionals(&exam)?;
         Ok(exam)
     }
 
-    /// The exam that the link of a patient opens, with what they gave to prove who they are. The same is done
-    /// whatever is wrong.
+    /// The exam that a link names, whoever may see it; `None` when it names none.
+    ///
+    /// # Errors
+    /// [`Refusal::ExamsUnknown`].
+    pub async fn named(
+        &self,
+        pacs: &str,
+        link: &ReportLink,
+    ) -> Result<Option<Arc<PublishedExam>>, Refusal> {
+        let exam = self.current(pacs, &link.study).await?;
+        Ok(exam.filter(|exam| link.names(exam, self.root_alone)))
+    }
+
+    /// Whether what a patient gave opens the exam that their link [names](Self::named). The same is done whatever is
+    /// wrong, also with the link.
     ///
     /// # Errors
     /// [`Refusal`]; which one is for the log, never for the person.
     pub async fn open_to_patient(
         &self,
-        pacs: &str,
-        link: &ReportLink,
+        exam: Option<&PublishedExam>,
         given: &Given,
         sent: &dyn OneTimeCodes,
-    ) -> Result<Arc<PublishedExam>, Refusal> {
+    ) -> Result<(), Refusal> {
         let proof = self.patients.as_ref().ok_or(Refusal::PatientGateClosed)?;
-        let exam = self.current(pacs, &link.study).await?;
-        let exam = exam.filter(|exam| link.names(exam));
-        let holds = proof.holds(exam.as_deref(), given, sent).await;
+        let holds = proof.holds(exam, given, sent).await;
         let exam = exam.ok_or(Refusal::OtherLink)?;
         if !holds {
             return Err(Refusal::NotProved);
         }
-        open_to_patients(&exam)?;
-        Ok(exam)
+        open_to_patients(exam)
     }
 
     /// Where a one-time code for this link goes: what the centre holds, for an exam that its patient may see.
@@ -236,9 +248,7 @@ impl LinkGate {
         link: &ReportLink,
         way: Way,
     ) -> Result<String, Refusal> {
-        let exam = self.current(pacs, &link.study).await?;
-        let exam = exam.filter(|exam| link.names(exam));
-        let exam = exam.ok_or(Refusal::OtherLink)?;
+        let exam = self.named(pacs, link).await?.ok_or(Refusal::OtherLink)?;
         open_to_patients(&exam)?;
         let address = match way {
             Way::Mail => &exam.patient.mail,
@@ -382,20 +392,22 @@ mod tests {
             ins: None,
             restrictions: Restrictions::default(),
             patient: Default::default(),
+            identity: Default::default(),
         }
     }
 
     #[test]
     fn all_three_values_must_be_those_of_the_exam() {
-        let opens =
-            |query: &str| ReportLink::parse(query).is_some_and(|link| link.names(&exam("1.2.3")));
+        let opens = |query: &str| {
+            ReportLink::parse(query).is_some_and(|link| link.names(&exam("1.2.3"), false))
+        };
         assert!(opens(QUERY));
         for (from, to) in [
             ("studyUID", "STUDYINSTANCEUID"),
             ("Accessionnumber", "accessionNumber"),
             ("1.9.A-17", "A-17"),
             ("1.9.A-17", "1.9%5EA-17"),
-            ("2.25.77_5", "2.25.77"),
+            ("2.25.77_5", "2.25.77%5E5"),
             ("2.25.77_5", "2.25.77%2F5"),
             ("requestType=STUDY&", ""),
         ] {
@@ -409,6 +421,8 @@ mod tests {
             ("1.9.A-17", "1.9A-17"),
             ("2.25.77_5", "2.25.77_6"),
             ("2.25.77_5", "2.25.7"),
+            ("2.25.77_5", "2.25.77"),
+            ("2.25.77_5", "2.25.77_"),
             ("2.25.77_5", ""),
             ("&idCDA=2.25.77_5", ""),
             ("STUDY", "SERIES"),
@@ -419,14 +433,29 @@ mod tests {
     }
 
     #[test]
+    fn the_root_alone_names_a_report_without_extension_or_where_the_centre_says_so() {
+        let link = |report: &str| ReportLink::parse(&QUERY.replace("2.25.77_5", report)).unwrap();
+        let with_extension = exam("1.2.3");
+        assert!(link("2.25.77").names(&with_extension, true));
+        assert!(!link("2.25.77_6").names(&with_extension, true));
+        assert!(!link("2.25.7").names(&with_extension, true));
+        let mut without = exam("1.2.3");
+        without.cda_id = Some("2.25.77".into());
+        for root_alone in [false, true] {
+            assert!(link("2.25.77").names(&without, root_alone));
+            assert!(!link("2.25.77_5").names(&without, root_alone));
+        }
+    }
+
+    #[test]
     fn nothing_opens_what_was_published_without_accession_or_report() {
         let link = ReportLink::parse(QUERY).unwrap();
         let mut without = exam("1.2.3");
         without.accessions.clear();
-        assert!(!link.names(&without));
+        assert!(!link.names(&without, true));
         let mut without = exam("1.2.3");
         without.cda_id = None;
-        assert!(!link.names(&without));
+        assert!(!link.names(&without, true));
         assert_eq!(format!("{link:?}"), "ReportLink(***)");
     }
 
@@ -446,6 +475,7 @@ mod tests {
             exams: exams.clone(),
             serve_masked: false,
             patients: None,
+            root_alone: false,
         }
     }
 

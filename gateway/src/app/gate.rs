@@ -126,5 +126,6 @@ pub(super) fn links(config: &Config, visitors: Arc<dyn Visitors>, exams: &Exams)
         exams: exams.clone(),
         serve_masked: config.peer.as_ref().is_some_and(|peer| peer.serve_masked),
         patients,
+        root_alone: config.viewer.report_root_alone,
     }
 }

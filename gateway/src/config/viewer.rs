@@ -26,6 +26,8 @@ pub struct ViewerSettings {
     pub download: bool,
     /// Whether professionals may open the exam in Weasis.
     pub weasis: bool,
+    /// Whether a link may name the report by the root of its id alone.
+    pub report_root_alone: bool,
     /// Folder in which several nodes count what they refused; `None`: each counts alone.
     pub shared_dir: Option<PathBuf>,
 }
@@ -108,6 +110,7 @@ pub(super) fn read(section: Section<'_>) -> Option<ViewerSettings> {
     });
     let download = section.or("download", false, |v| v.boolean());
     let weasis = section.or("weasis", false, |v| v.boolean());
+    let report_root_alone = section.or("report_root_alone", false, |v| v.boolean());
     let shared_dir = section.optional("shared_dir", |v| v.path());
     for (needed, table, name) in [
         (word == Word::Mail, &mail, "smtp"),
@@ -143,6 +146,7 @@ pub(super) fn read(section: Section<'_>) -> Option<ViewerSettings> {
         patient_gate,
         download,
         weasis,
+        report_root_alone,
         shared_dir,
     })
 }
@@ -233,7 +237,7 @@ mod tests {
     fn patients_are_not_let_in_unless_the_centre_says_how() {
         let viewer = read("").unwrap().viewer;
         assert!(matches!(viewer.patient_gate, PatientGate::Closed));
-        assert!(!viewer.download && !viewer.weasis);
+        assert!(!viewer.download && !viewer.weasis && !viewer.report_root_alone);
         let viewer = read("[viewer]\npatient_gate = \"birth-date-and-ins\"\n")
             .unwrap()
             .viewer;

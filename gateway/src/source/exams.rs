@@ -20,13 +20,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::patient::{PatientFacts, date};
-use crate::dicom::kos::Kos;
+use crate::dicom::kos::{Kos, PersonIdentity};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 
 /// Largest file of one exam, bytes: the largest KOS that is read has 100 000 instances.
 pub const MAX_BYTES: u64 = 16 << 20;
 /// Bytes of exams kept in memory.
 const IN_MEMORY: u64 = 32 << 20;
+/// Longest trait of a patient, bytes: a name has three groups of 64 characters (PS3.5 §6.2).
+const MAX_TRAIT: usize = 1024;
+/// Other names of one patient.
+const MAX_NAMES: usize = 16;
 /// Folder of files that are being written.
 const UNFINISHED: &str = "unfinished";
 
@@ -51,6 +55,9 @@ pub struct PublishedExam {
     /// The INS of the patient, where the KOS has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ins: Option<PatientIns>,
+    /// The traits of the patient that stand beside the INS in the KOS; none in records of before they were kept.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub identity: PersonIdentity,
     /// What restricts access to it.
     #[serde(default)]
     pub restrictions: Restrictions,
@@ -133,6 +140,7 @@ impl PublishedExam {
             accessions: accessions.collect(),
             cda_id: None,
             ins,
+            identity: identity(&kos.patient.identity),
             restrictions: Restrictions::default(),
             patient: PatientFacts {
                 birth_date: kos.patient.identity.birth_date.as_deref().and_then(date),
@@ -162,7 +170,8 @@ impl PublishedExam {
 
     /// About how much memory it takes, bytes.
     fn weight(&self) -> u32 {
-        u32::try_from(self.instance_count() * 96 + self.series.len() * 128 + 512)
+        let traits: usize = self.identity.texts().map(|text| text.len() + 24).sum();
+        u32::try_from(self.instance_count() * 96 + self.series.len() * 128 + traits + 512)
             .unwrap_or(u32::MAX)
     }
 }
@@ -558,6 +567,11 @@ pub enum InvalidExam {
     /// What is known of the patient has not its form.
     #[error("the facts about the patient have not their form")]
     Patient,
+    /// A trait of the patient that is longer than any genuine one, or more other names than a person has.
+    #[error(
+        "a trait of the patient is empty or longer than 1024 bytes, or there are more than 16 other names"
+    )]
+    Identity,
 }
 
 impl PublishedExam {
@@ -571,6 +585,10 @@ impl PublishedExam {
         }
         if !self.patient.is_well_formed() {
             return Err(InvalidExam::Patient);
+        }
+        let identity = &self.identity;
+        if identity.other_names.len() > MAX_NAMES || !identity.texts().all(is_trait) {
+            return Err(InvalidExam::Identity);
         }
         let (mut series, mut instances) = (HashSet::new(), HashSet::new());
         let mut of_series = self.series.iter();
@@ -599,6 +617,33 @@ impl PublishedExam {
             Err(InvalidExam::Text)
         }
     }
+}
+
+/// The traits of a KOS that are traits: whatever else a device wrote in their place is left out.
+fn identity(written: &PersonIdentity) -> PersonIdentity {
+    let fits = |text: &&String| is_trait(text);
+    let kept = |text: &Option<String>| text.as_ref().filter(fits).cloned();
+    let place = kept(&written.birth_place);
+    PersonIdentity {
+        name: kept(&written.name),
+        other_names: written
+            .other_names
+            .iter()
+            .filter(fits)
+            .take(MAX_NAMES)
+            .cloned()
+            .collect(),
+        birth_date: kept(&written.birth_date),
+        sex: kept(&written.sex),
+        // Patient Comments of others are comments: a code of the COG has five digits or letters.
+        birth_place: place.filter(|code| {
+            code.len() == 5 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        }),
+    }
+}
+
+fn is_trait(text: &str) -> bool {
+    (1..=MAX_TRAIT).contains(&text.len())
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::ViewedPacs;
 use crate::archive::{FindRequest, Identifier, Level, Match};
 use crate::dicom::compose::Reading;
+use crate::dicom::kos::PersonIdentity;
 use crate::dicom::uid::SeriesUid;
 use crate::source::PublishedExam;
 use crate::studies::StudiesError;
@@ -60,12 +61,7 @@ pub(super) async fn exam(
         "study": exam.study,
         "description": text(tags::STUDY_DESCRIPTION),
         "date": text(tags::STUDY_DATE),
-        "patient": {
-            "name": text(tags::PATIENT_NAME).map(|name| person(&name)),
-            "birthDate": text(tags::PATIENT_BIRTH_DATE),
-            "sex": text(tags::PATIENT_SEX),
-            "ins": ins,
-        },
+        "patient": patient(&exam.identity, ins, text),
         "visitor": session.visitor,
         "logout": session.logout,
         "report": session.report.then(|| json!({
@@ -76,20 +72,70 @@ pub(super) async fn exam(
         "instances": exam.instance_count(),
         "series": series,
         "weasis": session.weasis,
-        "priors": [],
         "idleSeconds": session.idle.as_secs(),
         "absoluteSeconds": session.absolute.as_secs(),
         "csrf": session.csrf,
     }))
 }
 
-/// Family and given names of a person name (PS3.5 §6.2), alphabetic group.
-fn person(name: &str) -> Value {
+/// The traits of the patient: those of the KOS, which are the qualified ones; those of the archive where the KOS has
+/// none, or the exam was published before they were kept.
+fn patient(
+    known: &PersonIdentity,
+    ins: Option<Value>,
+    of_archive: impl Fn(Tag) -> Option<String>,
+) -> Value {
+    let known_or = |text: &Option<String>, tag| text.clone().or_else(|| of_archive(tag));
+    let name = known_or(&known.name, tags::PATIENT_NAME);
+    let birth = name.as_deref().map(person).unwrap_or_default();
+    let (givens, used) = other_names(&known.other_names);
+    json!({
+        "name": {
+            "birth": birth.family,
+            "firstGiven": birth.given,
+            "givens": givens,
+            "used": used.family,
+            "usedGiven": used.given,
+        },
+        "birthDate": known_or(&known.birth_date, tags::PATIENT_BIRTH_DATE),
+        "sex": known_or(&known.sex, tags::PATIENT_SEX),
+        "birthPlace": known.birth_place,
+        "ins": ins,
+    })
+}
+
+/// Family and given names of a person name.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Name {
+    family: Option<String>,
+    given: Option<String>,
+}
+
+/// A person name taken apart (PS3.5 §6.2), alphabetic group.
+fn person(name: &str) -> Name {
     let alphabetic = name.split('=').next().unwrap_or_default();
     let mut parts = alphabetic.split('^').map(str::trim);
-    let mut next = || parts.next().filter(|part| !part.is_empty());
-    let (family, given) = (next(), next());
-    json!({ "birth": family, "firstGiven": given })
+    let mut next = || {
+        let part = parts.next().filter(|part| !part.is_empty());
+        part.map(str::to_owned)
+    };
+    Name {
+        family: next(),
+        given: next(),
+    }
+}
+
+/// Given names at birth, and the name in use, of the Other Patient Names of a KOS (DRIM-M): `^given names`, then
+/// `name^given name` where the patient uses another.
+fn other_names(names: &[String]) -> (Option<String>, Name) {
+    let mut names = names.iter().map(|name| person(name));
+    let (first, second) = (names.next().unwrap_or_default(), names.next());
+    match second {
+        Some(used) => (first.given, used),
+        None if first.family.is_none() => (first.given, Name::default()),
+        // Some write the name in use alone.
+        None => (None, first),
+    }
 }
 
 async fn study(pacs: &ViewedPacs, exam: &PublishedExam) -> Result<Option<Match>, StudiesError> {
@@ -163,7 +209,7 @@ pub(super) fn text_of(found: &Match, tag: Tag, reading: Reading<'_>) -> Option<S
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use super::*;
     use crate::dicom::charset::Repertoire;
@@ -242,16 +288,70 @@ mod tests {
         assert_eq!(of(b"", latin1, Repertoire::Latin1), "LEFÈVRE^ZOÉ");
     }
 
+    fn name(family: &str, given: &str) -> Name {
+        let part = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Name {
+            family: part(family),
+            given: part(given),
+        }
+    }
+
     #[test]
     fn a_person_name_is_taken_apart() {
+        assert_eq!(person("DUPONT^Émilie^^Dr=漢字"), name("DUPONT", "Émilie"));
+        assert_eq!(person("DUPONT"), name("DUPONT", ""));
+        assert_eq!(person("^Émilie"), name("", "Émilie"));
+        assert_eq!(person(""), Name::default());
+    }
+
+    #[test]
+    fn given_names_at_birth_are_told_from_the_name_in_use() {
+        let read = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            other_names(&names)
+        };
+        let givens = Some("DOMINIQUE PIERRE".to_owned());
+        let both = ["^DOMINIQUE PIERRE", "PAT-SIX^DOM"];
+        assert_eq!(read(&both), (givens.clone(), name("PAT-SIX", "DOM")));
+        assert_eq!(read(&both[..1]), (givens.clone(), Name::default()));
+        let given_alone = ["^DOMINIQUE PIERRE", "^DOM"];
+        assert_eq!(read(&given_alone), (givens, name("", "DOM")));
+        assert_eq!(read(&["PAT-SIX"]), (None, name("PAT-SIX", "")));
+        assert_eq!(read(&[]), (None, Name::default()));
+    }
+
+    #[test]
+    fn the_traits_of_the_kos_come_before_those_of_the_archive() {
+        let of_archive = |tag: Tag| match tag {
+            tags::PATIENT_NAME => Some("ARCHIVE^ANNE".to_owned()),
+            tags::PATIENT_BIRTH_DATE => Some("19800102".to_owned()),
+            _ => None,
+        };
+        let kos = PersonIdentity {
+            name: Some("ESSAI^AMELIE".into()),
+            other_names: vec!["^AMELIE JEANNE".into(), "MARTIN^AMELIE".into()],
+            sex: Some("F".into()),
+            birth_place: Some("63220".into()),
+            ..PersonIdentity::default()
+        };
         assert_eq!(
-            person("DUPONT^Émilie^^Dr=漢字"),
-            json!({ "birth": "DUPONT", "firstGiven": "Émilie" })
+            patient(&kos, None, of_archive),
+            json!({
+                "name": {
+                    "birth": "ESSAI",
+                    "firstGiven": "AMELIE",
+                    "givens": "AMELIE JEANNE",
+                    "used": "MARTIN",
+                    "usedGiven": "AMELIE",
+                },
+                "birthDate": "19800102",
+                "sex": "F",
+                "birthPlace": "63220",
+                "ins": null,
+            })
         );
-        assert_eq!(
-            person("DUPONT"),
-            json!({ "birth": "DUPONT", "firstGiven": null })
-        );
-        assert_eq!(person(""), json!({ "birth": null, "firstGiven": null }));
+        let told = patient(&PersonIdentity::default(), None, of_archive);
+        assert_eq!(told["name"]["birth"], "ARCHIVE");
+        assert!(told["birthPlace"].is_null());
     }
 }

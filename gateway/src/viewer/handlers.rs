@@ -24,6 +24,8 @@ use crate::source::PublishedExam;
 
 /// Stands for a link that was followed.
 pub(super) const LINK: &str = "__Host-drimbox-link";
+/// The page that asks who follows a link.
+const ENTRANCE: &str = "/viewer/entree";
 /// Where a login for a link comes back to.
 const OPEN: &str = "/viewer/ouvrir";
 
@@ -31,7 +33,7 @@ const OPEN: &str = "/viewer/ouvrir";
 pub fn router(viewer: Arc<Viewer>) -> Router {
     let pages = Router::new()
         .route("/IHEInvokeImageDisplay", get(follow))
-        .route("/viewer/entree", get(entrance))
+        .route(ENTRANCE, get(entrance))
         .route("/viewer/pro", get(professional))
         .route(OPEN, get(open))
         .route("/viewer/api/exam", get(exam))
@@ -139,7 +141,7 @@ impl Viewer {
             Err(Refusal::Locked)
         };
         let locked = match decided {
-            // What was not looked at took nobody further.
+            // What was not looked at took nobody further, and is not counted.
             Err(Refusal::Locked) => false,
             // Nobody guessed where nothing could be compared.
             Ok(()) | Err(Refusal::ExamsUnknown) => {
@@ -205,7 +207,8 @@ async fn follow(
     RawQuery(query): RawQuery,
 ) -> Response {
     let now = viewer.parts.login.now();
-    if !viewer.throttle.may_follow(connection.remote.ip(), now) {
+    let address = connection.remote.ip();
+    if !viewer.throttle.may_follow(address, now).await {
         metrics::counter!("drimbox_viewer_refusals_total", "reason" => "too_often").increment(1);
         return viewer.unavailable();
     }
@@ -215,7 +218,14 @@ async fn follow(
         return viewer.unavailable();
     };
     viewer.links.add(id.key(), host, link, now);
-    see_other("/viewer/entree", cookies::set(LINK, &id))
+    see_other(ENTRANCE, cookies::set(LINK, &id))
+}
+
+/// Whether the browser says that a page of another origin leads here (Fetch Metadata). One that says nothing, of before
+/// 2023, is taken at its word; what somebody typed is their own.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    site.is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 /// Who are you?
@@ -248,6 +258,10 @@ async fn professional(
     let Some(Followed { link, .. }) = viewer.followed(&headers, &host) else {
         return viewer.unavailable();
     };
+    // It changes what the session has open: whoever was sent here by another site is asked first.
+    if is_foreign(&headers) {
+        return see_other(ENTRANCE, None);
+    }
     let sessions = viewer.parts.login.sessions();
     let mut answer = if let Some(session) = sessions.current(&headers, &host) {
         match viewer.open(&connection, pacs, &session, &link).await {

@@ -4,7 +4,6 @@
 //! the other. What was refused is on disk, and a restart forgets none of it.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,7 +30,13 @@ const REFUSED_OF_STUDY: Limit = Limit {
     most: 20,
     window: Duration::from_secs(3600),
 };
-/// Wrong proofs of a patient for one exam in a window.
+/// What patients at one address give for one study in a window, whether the link is right or wrong: what this costs the
+/// address tells nothing of the link.
+const TRIES_OF_ADDRESS: Limit = Limit {
+    most: 10,
+    window: Duration::from_secs(3600),
+};
+/// Wrong proofs, with the right link, for one exam in a window.
 const REFUSED_PROOFS: Limit = Limit {
     most: 10,
     window: Duration::from_secs(24 * 3600),
@@ -41,28 +46,94 @@ const CODES_OF_STUDY: Limit = Limit {
     most: 6,
     window: Duration::from_secs(3600),
 };
-/// Counters kept; beyond, those of old windows go, then the table starts again.
+/// Counters kept of one kind. Beyond, those that are over go, then those that are furthest from their limit.
 const MOST: usize = 100_000;
+/// Share of the counters that makes room at once, so that it is seldom looked for.
+const ROOM: usize = 10;
 /// Writes between two looks for old counters on disk.
 const SWEEP_EVERY: u32 = 1000;
-
-/// First byte of the name of a counter on disk.
-const ADDRESS: u8 = b'a';
-const STUDY: u8 = b's';
-const PROOF: u8 = b'p';
 
 struct Limit {
     most: u32,
     window: Duration,
 }
 
+/// What is counted, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Subject {
+    /// Links that an address follows.
+    Followed(IpAddr),
+    /// Refusals of an address.
+    Refused(IpAddr),
+    /// Links of professionals to a study.
+    Links(StudyUid),
+    /// What patients at an address gave for a study.
+    Tries(IpAddr, StudyUid),
+    /// Proofs of patients who have the link of this study.
+    Proofs(StudyUid),
+    /// One-time codes of this study.
+    Codes(StudyUid),
+}
+
+impl Subject {
+    fn limit(&self) -> &'static Limit {
+        match self {
+            Self::Followed(_) => &OF_ADDRESS,
+            Self::Refused(_) => &REFUSED_OF_ADDRESS,
+            Self::Links(_) => &REFUSED_OF_STUDY,
+            Self::Tries(..) => &TRIES_OF_ADDRESS,
+            Self::Proofs(_) => &REFUSED_PROOFS,
+            Self::Codes(_) => &CODES_OF_STUDY,
+        }
+    }
+
+    /// Its name on disk.
+    fn name(&self) -> Vec<u8> {
+        let (kind, about) = match self {
+            Self::Followed(address) => (b'f', octets(address).to_vec()),
+            Self::Refused(address) => (b'a', octets(address).to_vec()),
+            Self::Links(study) => (b's', study.as_str().into()),
+            Self::Tries(address, study) => {
+                let address = octets(address);
+                let about = [address.as_slice(), study.as_str().as_bytes()];
+                (b't', about.concat())
+            }
+            Self::Proofs(study) => (b'p', study.as_str().into()),
+            Self::Codes(study) => (b'c', study.as_str().into()),
+        };
+        [&[kind], about.as_slice()].concat()
+    }
+
+    fn named(name: &[u8]) -> Option<Self> {
+        let (kind, about) = name.split_first()?;
+        let address = |octets| {
+            let octets = <[u8; 16]>::try_from(octets).ok()?;
+            Some(IpAddr::V6(Ipv6Addr::from(octets)).to_canonical())
+        };
+        let study = |uid| StudyUid::parse(std::str::from_utf8(uid).ok()?).ok();
+        match kind {
+            b'f' => address(about).map(Self::Followed),
+            b'a' => address(about).map(Self::Refused),
+            b's' => study(about).map(Self::Links),
+            b't' => {
+                let (octets, uid) = about.split_at_checked(16)?;
+                Some(Self::Tries(address(octets)?, study(uid)?))
+            }
+            b'p' => study(about).map(Self::Proofs),
+            b'c' => study(about).map(Self::Codes),
+            _ => None,
+        }
+    }
+}
+
 /// The counters.
 pub(super) struct Throttle {
-    followed: Counters<IpAddr>,
-    refused: Counters<IpAddr>,
-    studies: Counters<StudyUid>,
-    proofs: Counters<StudyUid>,
-    codes: Counters<StudyUid>,
+    followed: Counters,
+    refused: Counters,
+    links: Counters,
+    tries: Counters,
+    proofs: Counters,
+    codes: Counters,
     store: Arc<dyn AttemptStore>,
     /// One write after the other: the last count is the one on disk.
     writing: Arc<tokio::sync::Mutex<()>>,
@@ -70,12 +141,13 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// With what was refused before the start. Blocks.
+    /// With what was counted before the start. Blocks.
     pub(super) fn open(store: Arc<dyn AttemptStore>, now: UnixTime) -> Result<Self, StoreError> {
         let throttle = Self {
             followed: Counters::default(),
             refused: Counters::default(),
-            studies: Counters::default(),
+            links: Counters::default(),
+            tries: Counters::default(),
             proofs: Counters::default(),
             codes: Counters::default(),
             store,
@@ -83,106 +155,145 @@ impl Throttle {
             writes: AtomicU32::new(0),
         };
         throttle.store.forget_before(oldest(now))?;
-        for (name, attempts) in throttle.store.all(MOST)? {
-            match name.split_first() {
-                Some((&ADDRESS, octets)) => {
-                    if let Ok(octets) = <[u8; 16]>::try_from(octets) {
-                        let address = IpAddr::V6(Ipv6Addr::from(octets)).to_canonical();
-                        throttle.refused.restore(address, attempts);
-                    }
-                }
-                Some((&kind @ (STUDY | PROOF), uid)) => {
-                    let uid = std::str::from_utf8(uid).ok();
-                    if let Some(study) = uid.and_then(|uid| StudyUid::parse(uid).ok()) {
-                        throttle.of_kind(kind).restore(study, attempts);
-                    }
-                }
-                _ => {}
+        for (name, attempts) in throttle.store.all(6 * MOST)? {
+            if let Some(subject) = Subject::named(&name) {
+                throttle.of(&subject).restore(subject, attempts);
             }
         }
         Ok(throttle)
     }
 
-    /// Whether an address may follow another link now; counts it.
-    pub(super) fn may_follow(&self, address: IpAddr, now: UnixTime) -> bool {
+    /// Whether an address may follow another link now; counts it, on disk when this returns.
+    pub(super) async fn may_follow(&self, address: IpAddr, now: UnixTime) -> bool {
         let address = network(address);
-        self.followed.take(&address, &OF_ADDRESS, now)
-            && self.refused.has_room(&address, &REFUSED_OF_ADDRESS, now)
+        if !self.refused.has_room(&Subject::Refused(address), now) {
+            return false;
+        }
+        self.take_and_keep(Subject::Followed(address), now).await
     }
 
-    /// Whether a link of this address to this study is looked at now; counts it as an attempt, until
-    /// [`succeeded`](Self::succeeded).
+    /// Whether a professional's link of this address to this study is looked at now; counts it as an attempt, until
+    /// [`succeeded`](Self::succeeded). What is not looked at is not counted.
     pub(super) async fn may_open(&self, address: IpAddr, study: &StudyUid, now: UnixTime) -> bool {
-        let address = network(address);
-        self.refused.take(&address, &REFUSED_OF_ADDRESS, now)
-            && self.studies.take(study, &REFUSED_OF_STUDY, now)
-            && self.has_room_elsewhere(address, STUDY, study, now).await
+        let asked = [
+            Subject::Refused(network(address)),
+            Subject::Links(study.clone()),
+        ];
+        self.take(&asked, now).await
     }
 
-    /// Whether a patient's proof from this address for this study is looked at now; counts it as an attempt, until
-    /// [`proved`](Self::proved).
+    /// An attempt that [`may_open`](Self::may_open) counted was right.
+    pub(super) fn succeeded(&self, address: IpAddr, study: &StudyUid) {
+        self.give_back(&[
+            Subject::Refused(network(address)),
+            Subject::Links(study.clone()),
+        ]);
+    }
+
+    /// A link was refused: on disk when this returns. `true` when it is the one after which the study is locked.
+    pub(super) async fn refused(&self, address: IpAddr, study: &StudyUid) -> bool {
+        let links = Subject::Links(study.clone());
+        let locked = self.links.tell_lock(&links);
+        self.keep([Subject::Refused(network(address)), links]).await;
+        locked
+    }
+
+    /// Whether what a patient at this address gives for this study is looked at now; counts it as an attempt, until
+    /// [`tried`](Self::tried). What is not looked at is not counted.
     pub(super) async fn may_try(&self, address: IpAddr, study: &StudyUid, now: UnixTime) -> bool {
-        let address = network(address);
-        self.refused.take(&address, &REFUSED_OF_ADDRESS, now)
-            && self.proofs.take(study, &REFUSED_PROOFS, now)
-            && self.has_room_elsewhere(address, PROOF, study, now).await
+        self.take(&tries(address, study), now).await
     }
 
     /// An attempt that [`may_try`](Self::may_try) counted was right.
-    pub(super) fn proved(&self, address: IpAddr, study: &StudyUid) {
-        self.refused.give_back(&network(address));
-        self.proofs.give_back(study);
+    pub(super) fn tried(&self, address: IpAddr, study: &StudyUid) {
+        self.give_back(&tries(address, study));
+    }
+
+    /// The link of a patient was wrong, or its exam is locked, which must cost the same: on disk when this returns.
+    pub(super) async fn mistaken(&self, address: IpAddr, study: &StudyUid) {
+        self.keep(tries(address, study)).await;
+    }
+
+    /// Whether the proof of a patient who has the link of this study is looked at now; counts it as an attempt, until
+    /// [`proved`](Self::proved). Who knows no more than the study locks nobody out of it.
+    pub(super) async fn may_prove(&self, study: &StudyUid, now: UnixTime) -> bool {
+        self.take(&[Subject::Proofs(study.clone())], now).await
+    }
+
+    /// An attempt that [`may_prove`](Self::may_prove) counted was right.
+    pub(super) fn proved(&self, study: &StudyUid) {
+        self.give_back(&[Subject::Proofs(study.clone())]);
     }
 
     /// A patient's proof was wrong: on disk when this returns. `true` when it is the one after which the exam is
     /// locked.
     pub(super) async fn failed(&self, address: IpAddr, study: &StudyUid) -> bool {
-        self.keep_refusal(address, PROOF, study, &REFUSED_PROOFS)
-            .await
+        let proofs = Subject::Proofs(study.clone());
+        let locked = self.proofs.tell_lock(&proofs);
+        let [refused, tries] = tries(address, study);
+        self.keep([refused, tries, proofs]).await;
+        locked
     }
 
-    /// Whether one more one-time code may be sent for this study; counts it.
-    pub(super) fn may_send(&self, study: &StudyUid, now: UnixTime) -> bool {
-        self.codes.take(study, &CODES_OF_STUDY, now)
+    /// Whether one more one-time code may be sent for this study, to somebody who has its link; counts it, on disk when
+    /// this returns.
+    pub(super) async fn may_send(&self, study: &StudyUid, now: UnixTime) -> bool {
+        self.take_and_keep(Subject::Codes(study.clone()), now).await
     }
 
-    fn of_kind(&self, kind: u8) -> &Counters<StudyUid> {
-        if kind == PROOF {
-            &self.proofs
-        } else {
-            &self.studies
+    fn of(&self, subject: &Subject) -> &Counters {
+        match subject {
+            Subject::Followed(_) => &self.followed,
+            Subject::Refused(_) => &self.refused,
+            Subject::Links(_) => &self.links,
+            Subject::Tries(..) => &self.tries,
+            Subject::Proofs(_) => &self.proofs,
+            Subject::Codes(_) => &self.codes,
+        }
+    }
+
+    /// Counts one more for each of them, or for none when one has no room here or with what the other nodes counted.
+    async fn take(&self, subjects: &[Subject], now: UnixTime) -> bool {
+        for (at, subject) in subjects.iter().enumerate() {
+            if !self.of(subject).take(subject, now) {
+                self.give_back(subjects.get(..at).unwrap_or_default());
+                return false;
+            }
+        }
+        let has_room = self.has_room_elsewhere(subjects, now).await;
+        if !has_room {
+            self.give_back(subjects);
+        }
+        has_room
+    }
+
+    async fn take_and_keep(&self, subject: Subject, now: UnixTime) -> bool {
+        let taken = self.take(std::slice::from_ref(&subject), now).await;
+        if taken {
+            self.keep([subject]).await;
+        }
+        taken
+    }
+
+    fn give_back(&self, subjects: &[Subject]) {
+        for subject in subjects {
+            self.of(subject).give_back(subject);
         }
     }
 
     /// Whether there is room still with what other nodes counted. What cannot be known has no room.
-    async fn has_room_elsewhere(
-        &self,
-        address: IpAddr,
-        kind: u8,
-        study: &StudyUid,
-        now: UnixTime,
-    ) -> bool {
+    async fn has_room_elsewhere(&self, subjects: &[Subject], now: UnixTime) -> bool {
         if !self.store.is_shared() {
             return true;
         }
-        let of_study = if kind == PROOF {
-            &REFUSED_PROOFS
-        } else {
-            &REFUSED_OF_STUDY
+        let own = |subject| {
+            let attempts: Option<Attempts> = self.of(subject).get(subject);
+            attempts.map_or(0, |attempts| attempts.count)
         };
-        let own = |attempts: Option<Attempts>| attempts.map_or(0, |attempts| attempts.count);
-        let asked = [
-            (
-                of_address(address),
-                own(self.refused.get(&address)),
-                &REFUSED_OF_ADDRESS,
-            ),
-            (
-                name(kind, study.as_str().as_bytes()),
-                own(self.of_kind(kind).get(study)),
-                of_study,
-            ),
-        ];
+        let asked: Vec<_> = subjects
+            .iter()
+            .map(|subject| (subject.name(), own(subject), subject.limit()))
+            .collect();
         let store = Arc::clone(&self.store);
         let work = move || {
             for (name, own, limit) in asked {
@@ -207,35 +318,9 @@ impl Throttle {
         }
     }
 
-    /// An attempt that [`may_open`](Self::may_open) counted was right.
-    pub(super) fn succeeded(&self, address: IpAddr, study: &StudyUid) {
-        self.refused.give_back(&network(address));
-        self.studies.give_back(study);
-    }
-
-    /// An attempt was refused: on disk when this returns. `true` when it is the one after which the study is locked.
-    pub(super) async fn refused(&self, address: IpAddr, study: &StudyUid) -> bool {
-        self.keep_refusal(address, STUDY, study, &REFUSED_OF_STUDY)
-            .await
-    }
-
-    async fn keep_refusal(
-        &self,
-        address: IpAddr,
-        kind: u8,
-        study: &StudyUid,
-        limit: &Limit,
-    ) -> bool {
-        let address = network(address);
-        let locked = self.of_kind(kind).tell_lock(study, limit);
+    async fn keep<const N: usize>(&self, subjects: [Subject; N]) {
         let writing = Arc::clone(&self.writing).lock_owned().await;
-        let records = [
-            (of_address(address), self.refused.get(&address)),
-            (
-                name(kind, study.as_str().as_bytes()),
-                self.of_kind(kind).get(study),
-            ),
-        ];
+        let records = subjects.map(|subject| (subject.name(), self.of(&subject).get(&subject)));
         let turn = self.writes.fetch_add(1, Ordering::Relaxed);
         let sweep = turn % SWEEP_EVERY == SWEEP_EVERY - 1;
         let store = Arc::clone(&self.store);
@@ -253,22 +338,24 @@ impl Throttle {
             Ok::<(), StoreError>(())
         };
         if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
-            tracing::error!("a refused link is counted in memory only: {error}");
+            tracing::error!("an attempt is counted in memory only: {error}");
         }
-        locked
     }
 }
 
-fn of_address(address: IpAddr) -> Vec<u8> {
-    let octets = match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    };
-    name(ADDRESS, &octets)
+fn tries(address: IpAddr, study: &StudyUid) -> [Subject; 2] {
+    let address = network(address);
+    [
+        Subject::Refused(address),
+        Subject::Tries(address, study.clone()),
+    ]
 }
 
-fn name(kind: u8, about: &[u8]) -> Vec<u8> {
-    [&[kind], about].concat()
+fn octets(address: &IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }
 
 /// Windows that began before this second are over.
@@ -301,22 +388,35 @@ impl Counter {
     }
 }
 
-struct Counters<K>(Mutex<HashMap<K, Counter>>);
+/// Counters of one kind.
+struct Counters {
+    counters: Mutex<HashMap<Subject, Counter>>,
+    most: usize,
+}
 
-impl<K> Default for Counters<K> {
+impl Default for Counters {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self::with_room_for(MOST)
     }
 }
 
-impl<K: Hash + Eq + Clone> Counters<K> {
+impl Counters {
+    fn with_room_for(most: usize) -> Self {
+        Self {
+            counters: Mutex::default(),
+            most,
+        }
+    }
+
     /// Counts one more, unless there is no room.
-    fn take(&self, key: &K, limit: &Limit, now: UnixTime) -> bool {
-        let mut counters = self.0.lock();
-        if counters.len() >= MOST {
-            counters.retain(|_, counter| !counter.is_over(limit, now));
-            if counters.len() >= MOST {
-                counters.clear();
+    fn take(&self, subject: &Subject, now: UnixTime) -> bool {
+        let limit = subject.limit();
+        let mut counters = self.counters.lock();
+        if counters.len() >= self.most && !counters.contains_key(subject) {
+            make_room(&mut counters, self.most, limit, now);
+            // All of them are locked: whoever is not known yet waits until one is over.
+            if counters.len() >= self.most {
+                return false;
             }
         }
         let fresh = || Counter {
@@ -326,7 +426,7 @@ impl<K: Hash + Eq + Clone> Counters<K> {
             },
             told: false,
         };
-        let counter = counters.entry(key.clone()).or_insert_with(fresh);
+        let counter = counters.entry(subject.clone()).or_insert_with(fresh);
         if counter.is_over(limit, now) {
             *counter = fresh();
         }
@@ -335,41 +435,68 @@ impl<K: Hash + Eq + Clone> Counters<K> {
         has_room
     }
 
-    fn give_back(&self, key: &K) {
-        if let Some(counter) = self.0.lock().get_mut(key) {
+    fn give_back(&self, subject: &Subject) {
+        if let Some(counter) = self.counters.lock().get_mut(subject) {
             counter.attempts.count = counter.attempts.count.saturating_sub(1);
         }
     }
 
-    fn has_room(&self, key: &K, limit: &Limit, now: UnixTime) -> bool {
-        let counters = self.0.lock();
-        let counter = counters.get(key);
+    fn has_room(&self, subject: &Subject, now: UnixTime) -> bool {
+        let limit = subject.limit();
+        let counters = self.counters.lock();
+        let counter = counters.get(subject);
         counter.is_none_or(|counter| {
             counter.is_over(limit, now) || counter.attempts.count < limit.most
         })
     }
 
     /// Whether the last of the attempts was used up; told once.
-    fn tell_lock(&self, key: &K, limit: &Limit) -> bool {
-        let mut counters = self.0.lock();
-        let counter = counters.get_mut(key);
+    fn tell_lock(&self, subject: &Subject) -> bool {
+        let mut counters = self.counters.lock();
+        let counter = counters.get_mut(subject);
         counter.is_some_and(|counter| {
-            let full = counter.attempts.count >= limit.most;
+            let full = counter.attempts.count >= subject.limit().most;
             full && !std::mem::replace(&mut counter.told, true)
         })
     }
 
-    fn get(&self, key: &K) -> Option<Attempts> {
-        self.0.lock().get(key).map(|counter| counter.attempts)
+    fn get(&self, subject: &Subject) -> Option<Attempts> {
+        let counters = self.counters.lock();
+        counters.get(subject).map(|counter| counter.attempts)
     }
 
-    fn restore(&self, key: K, attempts: Attempts) {
+    fn restore(&self, subject: Subject, attempts: Attempts) {
         let counter = Counter {
             attempts,
             told: false,
         };
-        self.0.lock().insert(key, counter);
+        self.counters.lock().insert(subject, counter);
     }
+}
+
+/// Takes out counters that are over; where that is not enough, some of those furthest from their limit, and never one
+/// that is at it: a lock ends with its window only.
+fn make_room(counters: &mut HashMap<Subject, Counter>, most: usize, limit: &Limit, now: UnixTime) {
+    counters.retain(|_, counter| !counter.is_over(limit, now));
+    if counters.len() < most {
+        return;
+    }
+    let mut counts: Vec<u32> = counters
+        .values()
+        .map(|counter| counter.attempts.count)
+        .filter(|count| *count < limit.most)
+        .collect();
+    counts.sort_unstable();
+    let wanted = (most / ROOM).max(1);
+    let Some(highest) = counts.get(wanted - 1).or(counts.last()).copied() else {
+        return;
+    };
+    let mut left = wanted;
+    counters.retain(|_, counter| {
+        let goes = left > 0 && counter.attempts.count <= highest;
+        left -= usize::from(goes);
+        !goes
+    });
 }
 
 #[cfg(test)]
@@ -405,14 +532,14 @@ mod tests {
         let (_dir, throttle) = new();
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         for number in 0..REFUSED_OF_ADDRESS.most {
-            assert!(throttle.may_follow(one, at(0)));
+            assert!(throttle.may_follow(one, at(0)).await);
             assert!(throttle.may_open(one, &study(number), at(0)).await);
             assert!(!throttle.refused(one, &study(number)).await);
         }
-        assert!(!throttle.may_follow(one, at(1)));
+        assert!(!throttle.may_follow(one, at(1)).await);
         assert!(!throttle.may_open(one, &study(0), at(1)).await);
-        assert!(throttle.may_follow(other, at(1)));
-        assert!(throttle.may_follow(one, at(3600)));
+        assert!(throttle.may_follow(other, at(1)).await);
+        assert!(throttle.may_follow(one, at(3600)).await);
     }
 
     #[tokio::test]
@@ -467,8 +594,9 @@ mod tests {
         }
         drop(before);
         let after = throttle(dir.path(), at(0));
-        assert!(!after.may_follow("2001:db8::ffff".parse().unwrap(), at(0)));
-        assert!(after.may_follow("2001:db8:0:1::1".parse().unwrap(), at(0)));
+        let address = |text: &str| text.parse().unwrap();
+        assert!(!after.may_follow(address("2001:db8::ffff"), at(0)).await);
+        assert!(after.may_follow(address("2001:db8:0:1::1"), at(0)).await);
     }
 
     #[tokio::test]
@@ -478,27 +606,131 @@ mod tests {
         for try_ in 0..REFUSED_PROOFS.most {
             let address = IpAddr::from([198, 51, 100, try_ as u8]);
             assert!(before.may_try(address, &study(2), at(0)).await);
+            assert!(before.may_prove(&study(2), at(0)).await);
             locked += u32::from(before.failed(address, &study(2)).await);
         }
         assert_eq!(locked, 1, "the lock is told once");
         drop(before);
         let after = throttle(dir.path(), at(60));
         let other = "203.0.113.1".parse().unwrap();
-        assert!(!after.may_try(other, &study(2), at(61)).await);
-        assert!(after.may_try(other, &study(3), at(61)).await);
+        assert!(after.may_try(other, &study(2), at(61)).await);
+        assert!(!after.may_prove(&study(2), at(61)).await);
+        assert!(after.may_prove(&study(3), at(61)).await);
         // Professionals come in all the same.
         assert!(after.may_open(other, &study(2), at(61)).await);
-        assert!(after.may_try(other, &study(2), at(24 * 3600)).await);
+        assert!(after.may_prove(&study(2), at(24 * 3600)).await);
+    }
+
+    #[tokio::test]
+    async fn wrong_links_of_patients_lock_their_address_and_no_exam() {
+        let (dir, before) = new();
+        let one = "192.0.2.1".parse().unwrap();
+        for number in 0..REFUSED_OF_ADDRESS.most {
+            assert!(before.may_try(one, &study(number), at(0)).await);
+            before.mistaken(one, &study(number)).await;
+        }
+        drop(before);
+        let after = throttle(dir.path(), at(1));
+        assert!(!after.may_try(one, &study(1), at(1)).await);
+        let other = "192.0.2.2".parse().unwrap();
+        assert!(after.may_try(other, &study(1), at(1)).await);
+        assert!(after.may_prove(&study(1), at(1)).await);
+    }
+
+    #[tokio::test]
+    async fn what_tries_cost_their_address_does_not_tell_a_right_link_from_a_wrong_one() {
+        let (dir, before) = new();
+        let [right, wrong] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap());
+        let mut looked_at = Vec::new();
+        for _ in 0..2 * REFUSED_OF_ADDRESS.most {
+            let tried = before.may_try(right, &study(1), at(0)).await;
+            if tried && before.may_prove(&study(1), at(0)).await {
+                before.failed(right, &study(1)).await;
+            } else if tried {
+                before.mistaken(right, &study(1)).await;
+            }
+            let same = before.may_try(wrong, &study(1), at(0)).await;
+            if same {
+                before.mistaken(wrong, &study(1)).await;
+            }
+            assert_eq!(tried, same);
+            looked_at.push(tried);
+        }
+        let count = looked_at.iter().filter(|looked| **looked).count();
+        assert_eq!(count as u32, TRIES_OF_ADDRESS.most);
+        drop(before);
+        let after = throttle(dir.path(), at(1));
+        for address in [right, wrong] {
+            assert!(!after.may_try(address, &study(1), at(1)).await);
+            // Neither is locked out of the rest.
+            assert!(after.may_follow(address, at(1)).await);
+            assert!(after.may_try(address, &study(2), at(1)).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_gets_few_codes_in_an_hour_also_after_a_restart() {
+        let (dir, before) = new();
+        for _ in 0..CODES_OF_STUDY.most {
+            assert!(before.may_send(&study(1), at(0)).await);
+        }
+        drop(before);
+        let after = throttle(dir.path(), at(1));
+        assert!(!after.may_send(&study(1), at(1)).await);
+        assert!(after.may_send(&study(2), at(1)).await);
+        assert!(after.may_send(&study(1), at(3600)).await);
+    }
+
+    #[tokio::test]
+    async fn an_address_follows_no_more_links_for_a_restart() {
+        let (dir, before) = new();
+        let address = "192.0.2.1".parse().unwrap();
+        for _ in 0..OF_ADDRESS.most {
+            assert!(before.may_follow(address, at(0)).await);
+        }
+        drop(before);
+        let after = throttle(dir.path(), at(1));
+        assert!(!after.may_follow(address, at(1)).await);
+        assert!(after.may_follow(address, at(600)).await);
+    }
+
+    #[tokio::test]
+    async fn clicks_on_a_locked_exam_do_not_lock_the_practice_that_makes_them() {
+        let (_dir, throttle) = new();
+        let practice = "192.0.2.1".parse().unwrap();
+        for n in 0..REFUSED_OF_STUDY.most {
+            let address = IpAddr::from([198, 51, 100, n as u8]);
+            assert!(throttle.may_open(address, &study(1), at(0)).await);
+            throttle.refused(address, &study(1)).await;
+        }
+        for _ in 0..2 * REFUSED_OF_ADDRESS.most {
+            assert!(!throttle.may_open(practice, &study(1), at(1)).await);
+        }
+        assert!(throttle.may_open(practice, &study(2), at(1)).await);
+        assert!(throttle.may_follow(practice, at(1)).await);
     }
 
     #[test]
-    fn a_mailbox_gets_few_codes_in_an_hour() {
-        let (_dir, throttle) = new();
-        let sent = (0..50)
-            .filter(|_| throttle.may_send(&study(1), at(0)))
-            .count();
-        assert_eq!(sent as u32, CODES_OF_STUDY.most);
-        assert!(throttle.may_send(&study(1), at(3600)));
+    fn a_full_table_forgets_who_did_little_and_keeps_every_lock() {
+        let counters = Counters::with_room_for(20);
+        let of = |number| Subject::Proofs(study(number));
+        let lock = |subject: &Subject| while counters.take(subject, at(0)) {};
+        lock(&of(0));
+        assert!(counters.take(&of(1), at(0)));
+        assert!(counters.take(&of(1), at(0)));
+        for number in 100..200 {
+            assert!(counters.take(&of(number), at(0)), "{number}");
+        }
+        assert!(!counters.take(&of(0), at(0)));
+        let kept = counters.get(&of(1)).unwrap();
+        assert_eq!(kept.count, 2, "those who did less went first");
+        // Where all are locked, whoever comes anew waits, and none of the locks opens.
+        (0..200).for_each(|number| lock(&of(number)));
+        let known = counters.counters.lock().len();
+        assert_eq!(known, 20);
+        assert!(!counters.take(&of(900), at(0)));
+        assert!(!counters.take(&of(0), at(0)));
+        assert!(counters.take(&of(900), at(24 * 3600)));
     }
 
     #[tokio::test]
@@ -512,19 +744,16 @@ mod tests {
         let address = |n: u32| IpAddr::from([198, 51, 100, n as u8]);
         for n in 0..REFUSED_PROOFS.most {
             let node = if n % 2 == 0 { &one } else { &two };
-            assert!(node.may_try(address(n), &study(1), at(0)).await, "{n}");
+            assert!(node.may_prove(&study(1), at(0)).await, "{n}");
             node.failed(address(n), &study(1)).await;
         }
         for node in [&one, &two] {
-            assert!(!node.may_try(address(99), &study(1), at(1)).await);
-            assert!(node.may_try(address(99), &study(2), at(1)).await);
+            assert!(!node.may_prove(&study(1), at(1)).await);
+            assert!(node.may_prove(&study(2), at(1)).await);
         }
         // A node that starts again, and one that is new.
         for name in ["one", "three"] {
-            assert!(
-                !node(name).may_try(address(98), &study(1), at(2)).await,
-                "{name}"
-            );
+            assert!(!node(name).may_prove(&study(1), at(2)).await, "{name}");
         }
     }
 }

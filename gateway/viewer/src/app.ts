@@ -407,6 +407,7 @@ export class App implements Desk {
       viewer.setLinked(this.linked);
       viewer.setReferenceLines(this.referenceLines);
       viewer.setOverlays(this.overlays);
+      viewer.setThick(this.thick);
       this.#stage.say('');
       return viewer;
     } catch (thrown) {

@@ -20,12 +20,12 @@ export interface Patient {
   birthDate?: string;
   /** M, F, O or U. */
   sex?: string;
-  /** Code or name of the place of birth. */
+  /** Code of the place of birth (COG), or its name. */
   birthPlace?: string;
   ins?: { value: string; oid: string; qualified: boolean };
 }
 
-/** An exam that the session may compare with. */
+/** An exam that the session may compare with. A session of today has one exam, and is told of none. */
 export interface Prior {
   study: string;
   description?: string;

@@ -10,6 +10,7 @@ import { markOnce } from './marks';
 /** A frame ready to show. */
 export interface Frame {
   pixels: Pixels;
+  /** In which it is stored, whoever decoded it. */
   transferSyntax: string;
   /** A picture made by the server: its window is already applied. */
   rendered: boolean;
@@ -32,6 +33,7 @@ const PARALLEL = 4;
 export class Frames {
   readonly #pool: DecodePool;
   readonly #entries = new Map<string, Entry>();
+  /** Transfer syntaxes that the server decodes. */
   readonly #byServer = new Set<string>();
   /** Answers that were asked for before the image was known. */
   readonly #expected = new Map<string, ReturnType<typeof fetchFrame>>();
@@ -168,16 +170,19 @@ export class Frames {
   }
 
   async #load(image: Image, signal: AbortSignal): Promise<Frame> {
-    if (!this.#byServer.has(image.series)) {
+    let { stored } = image;
+    if (!this.#byServer.has(stored)) {
       const answer = await (this.#takeExpected(image) ?? fetchFrame(image, 'stored', signal));
       const outcome = await this.#pool.decode(answer.body, answer.type, image);
       if ('pixels' in outcome) return { ...outcome, rendered: false };
-      this.#byServer.add(image.series);
+      stored = outcome.transferSyntax;
+      this.#byServer.add(stored);
     }
     try {
       const answer = await fetchFrame(image, 'decoded', signal);
       const outcome = await this.#pool.decode(answer.body, answer.type, image);
-      if ('pixels' in outcome) return { ...outcome, rendered: false };
+      // What was lost is lost, however the samples come.
+      if ('pixels' in outcome) return { ...outcome, transferSyntax: stored, rendered: false };
     } catch (error) {
       // The server may know the picture and not the samples.
       if (isAbort(error) || (error instanceof ViewerError && error.kind === 'ended')) throw error;

@@ -1,7 +1,7 @@
 //! Clients and their connections.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -36,6 +36,7 @@ pub struct ClientBuilder {
     ca_files: Vec<PathBuf>,
     identity: Option<Identity>,
     receive_buffer: Option<u32>,
+    local: Option<IpAddr>,
 }
 
 impl ClientBuilder {
@@ -74,6 +75,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Connects from this address of the machine: all of 127.0.0.0/8 are.
+    #[must_use]
+    pub fn from_address(mut self, address: IpAddr) -> Self {
+        self.local = Some(address);
+        self
+    }
+
     /// Builds the client.
     ///
     /// # Errors
@@ -107,6 +115,7 @@ impl ClientBuilder {
                 protocol: self.protocol,
                 addresses: self.addresses,
                 receive_buffer: self.receive_buffer,
+                local: self.local,
                 tls: Arc::new(tls),
                 open: Mutex::default(),
             }),
@@ -125,6 +134,7 @@ struct Inner {
     protocol: Protocol,
     addresses: HashMap<String, SocketAddr>,
     receive_buffer: Option<u32>,
+    local: Option<IpAddr>,
     tls: Arc<rustls::ClientConfig>,
     open: Mutex<HashMap<String, Vec<Connection>>>,
 }
@@ -139,6 +149,7 @@ impl Client {
             ca_files: Vec::new(),
             identity: None,
             receive_buffer: None,
+            local: None,
         }
     }
 
@@ -251,6 +262,9 @@ impl Client {
         };
         if let Some(bytes) = self.inner.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(local) = self.inner.local {
+            socket.bind(SocketAddr::new(local, 0))?;
         }
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;

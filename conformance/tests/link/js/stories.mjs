@@ -70,9 +70,12 @@ async function looksRight(kit, page) {
   });
   kit.assert(lit > 0.1, `${lit} of the screen is lit`);
   const banner = await page.$eval('header.banner', (header) => header.innerText);
-  kit.assert.match(banner, /ESSAI/);
-  kit.assert.match(banner, /AMELIE/);
-  kit.assert.equal((await page.$$('nav.series button.entry')).length, 1);
+  // The traits that are shown to everybody, the place of birth as its code; those of the KOS.
+  const traits = await page.$$eval('header.banner .who > .traits dd', (all) => all.map((one) => one.textContent));
+  kit.assert.deepEqual(traits, ['ESSAI', 'AMELIE', '15/03/1979', 'Féminin', '63220'], banner);
+  const others = await page.$$eval('header.banner .identity dd', (all) => all.map((one) => one.textContent));
+  kit.assert.deepEqual(others.slice(0, 4), ['MARTIN', 'AMELIE', 'AMELIE JEANNE', '299999999999999']);
+  kit.assert.equal((await page.$$('nav.series button.entry')).length, kit.given.series.length);
   await page.waitForFunction(() => [...document.querySelectorAll('nav.series img')].every((img) => img.complete && img.naturalWidth > 0));
   kit.assert.match(await place(page), new RegExp(`Image \\d+ sur ${kit.given.images}$`));
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
@@ -87,41 +90,73 @@ const viewsShown = (page, layout, count) =>
     count,
   );
 
-/** Measures a line of 200 pixels, makes three planes, puts two views side by side: the tools too come from this host. */
-async function useTools(kit, page) {
-  await page.keyboard.press('l');
+/** A reader with keys and a mouse. */
+const atDesk = (page) => ({
+  does: (key) => page.keyboard.press(key),
+  async draws([fromX, y], [toX]) {
+    await page.mouse.move(fromX, y);
+    await page.mouse.down();
+    await page.mouse.move((fromX + toX) / 2, y, { steps: 4 });
+    await page.mouse.move(toX, y, { steps: 4 });
+    await page.mouse.up();
+  },
+});
+
+/** A reader with fingers: the same things, by the buttons of the bar. */
+const withFingers = (page) => ({
+  async does(key) {
+    const button = await page.waitForSelector(`.toolbar button[title$="(touche ${key.toUpperCase()})"]`);
+    await button.evaluate((element) => element.scrollIntoView());
+    await button.tap();
+  },
+  async draws([fromX, y], [toX]) {
+    const touch = await page.touchscreen.touchStart(fromX, y);
+    for (let step = 1; step <= 8; step += 1) await touch.move(fromX + (step * (toX - fromX)) / 8, y);
+    await touch.end();
+  },
+});
+
+/** Measures a line of 200 pixels, makes three planes, puts two series side by side: the tools too come from this host. */
+async function useTools(kit, page, reader, name) {
+  await reader.does('l');
   await viewsShown(page, '1x1', 1);
-  await page.keyboard.press('t');
+  await reader.does('t');
   await page.waitForFunction(() => document.querySelector('.corner.bottom.left').textContent.endsWith('100 %'));
   const box = await (await page.$('.port')).boundingBox();
   const [x, y] = [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)];
-  await page.mouse.move(x - 100, y);
-  await page.mouse.down();
-  await page.mouse.move(x, y, { steps: 4 });
-  await page.mouse.move(x + 100, y, { steps: 4 });
-  await page.mouse.up();
+  // A pixel of the image is one of the screen, of which some have several in one of the page.
+  const half = 100 / page.viewport().deviceScaleFactor;
+  await reader.draws([x - half, y], [x + half, y]);
   await page.waitForFunction(
-    async () => {
+    async (description) => {
       const ask = async (path) => (await fetch(path, { headers: { Accept: 'application/dicom+json' } })).json();
       const { study } = await ask('/viewer/api/exam');
-      const [series] = await ask(`/dicom-web/studies/${study}/series`);
+      const all = await ask(`/dicom-web/studies/${study}/series`);
+      const series = all.find((one) => one['0008103E'].Value[0] === description);
       const [image] = await ask(`/dicom-web/studies/${study}/series/${series['0020000E'].Value[0]}/metadata`);
       const wanted = 200 * image['00280030'].Value[1];
       const told = [...document.querySelectorAll('.svg-layer tspan')].flatMap((one) => /([\d\s,]+) mm$/.exec(one.textContent)?.[1] ?? []);
       return told.some((text) => Math.abs(Number(text.replace(/\s/g, '').replace(',', '.')) - wanted) <= 0.005 * wanted);
     },
     { timeout: 60_000, polling: 500 },
+    kit.given.series[0],
   );
-  await keepPicture(kit, page, 'measure');
-  await page.keyboard.press('3');
+  await keepPicture(kit, page, `${name}-measure`);
+  await reader.does('3');
   await viewsShown(page, 'mpr', 3);
   await page.waitForFunction(() => performance.getEntriesByName('drimbox:mpr-ready').length === 1, { timeout: 120_000 });
-  await page.keyboard.press('2');
+  await keepPicture(kit, page, `${name}-planes`);
+  await reader.does('2');
   await viewsShown(page, '1x2', 1);
-  await page.$eval('nav.series button.entry', (entry) => entry.click());
+  await page.$$eval('nav.series button.entry', (entries) => entries.at(-1).click());
   await viewsShown(page, '1x2', 2);
-  await keepPicture(kit, page, 'compare');
-  await page.keyboard.press('1');
+  await page.waitForFunction(
+    (wanted) => [...document.querySelectorAll('.view .caption')].every((caption, at) => caption.textContent.includes(wanted[at])),
+    {},
+    kit.given.series,
+  );
+  await keepPicture(kit, page, `${name}-compare`);
+  await reader.does('1');
   await viewsShown(page, '1x1', 1);
 }
 
@@ -159,7 +194,7 @@ export const stories = {
     await page.keyboard.press('Home');
     await page.waitForFunction(() => document.querySelector('.slider').getAttribute('aria-valuetext').startsWith('Image 1 '));
     await imageShown(page);
-    await useTools(kit, page);
+    await useTools(kit, page, atDesk(page), 'desktop');
     // Nothing of the session can be read by a script.
     kit.assert.equal(await page.evaluate(() => document.cookie), '');
     // The tools note what the graphics card can do and how much they log, and nothing of the exam.
@@ -193,6 +228,8 @@ export const stories = {
     for (let step = 1; step <= 5; step += 1) await touch.move(x, y + 5 * step);
     await touch.end();
     await page.waitForFunction((old) => document.querySelector('.slider').getAttribute('aria-valuetext') !== old, {}, before);
+    await imageShown(page);
+    await useTools(kit, page, withFingers(page), 'phone');
     nothingWentWrong(kit, seen);
     await logOut(kit, page);
   },

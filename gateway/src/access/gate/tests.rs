@@ -105,6 +105,7 @@ fn exam() -> PublishedExam {
         ins: None,
         restrictions: Restrictions::default(),
         patient: Default::default(),
+        identity: Default::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use dicom_core::Tag;
+use serde::{Deserialize, Serialize};
 
 use super::read::Reader;
 use crate::dicom::reader::Elements;
@@ -35,18 +36,33 @@ pub struct KosPatient {
 }
 
 /// The traits of a person, as they are written.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct PersonIdentity {
     /// Patient's Name (0010,0010): birth name ^ first given name at birth.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Other Patient Names (0010,1001): given names at birth, then the name in use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub other_names: Vec<String>,
     /// Patient's Birth Date (0010,0030).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub birth_date: Option<String>,
     /// Patient's Sex (0010,0040).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sex: Option<String>,
     /// Code of the place of birth, which DRIM-M puts into Patient Comments (0010,4000).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub birth_place: Option<String>,
+}
+
+impl PersonIdentity {
+    /// Every text of it.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let single = [&self.name, &self.birth_date, &self.sex, &self.birth_place];
+        let single = single.into_iter().flatten();
+        single.chain(&self.other_names).map(String::as_str)
+    }
 }
 
 /// An identifier of the patient and who issued it.

@@ -22,6 +22,7 @@ pub(crate) fn exam(pacs: &str, study: &str, kos: &str) -> PublishedExam {
         }),
         restrictions: Restrictions::default(),
         patient: PatientFacts::default(),
+        identity: Default::default(),
     }
 }
 
@@ -142,6 +143,52 @@ fn an_exam_without_content_or_with_doubles_is_not_taken() {
     let mut long = good;
     long.cda_id = Some("1".repeat(257));
     assert_eq!(long.check(), Err(InvalidExam::Text));
+}
+
+#[tokio::test]
+async fn the_identity_of_the_kos_is_kept_and_a_record_of_before_has_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let exams = Exams::open(folder.path()).unwrap();
+    let mut named = exam("ct", "1.2", "1.9");
+    exams.put(named.clone()).await.unwrap();
+    let path = exams.inner.path(&key("ct", &study("1.2")));
+    let written = fs::read_to_string(&path).unwrap();
+    assert!(!written.contains("identity"), "as records of before are");
+    named.identity = PersonIdentity {
+        name: Some("ESSAI^AMELIE".into()),
+        other_names: vec!["^AMELIE JEANNE".into()],
+        birth_place: Some("63220".into()),
+        ..PersonIdentity::default()
+    };
+    exams.put(named.clone()).await.unwrap();
+    let reopened = Exams::open(folder.path()).unwrap();
+    let found = reopened.get("ct", &study("1.2")).await.unwrap().unwrap();
+    assert_eq!(*found, named);
+    fs::write(&path, written).unwrap();
+    let reopened = Exams::open(folder.path()).unwrap();
+    let found = reopened.get("ct", &study("1.2")).await.unwrap().unwrap();
+    assert_eq!(found.identity, PersonIdentity::default());
+}
+
+#[test]
+fn a_comment_is_no_place_of_birth_and_an_endless_name_is_no_name() {
+    let written = PersonIdentity {
+        name: Some("N".repeat(MAX_TRAIT + 1)),
+        other_names: vec!["^A".into(); MAX_NAMES + 1],
+        birth_place: Some("allergic to iodine".into()),
+        ..PersonIdentity::default()
+    };
+    let kept = identity(&written);
+    assert_eq!((kept.name, kept.birth_place), (None, None));
+    assert_eq!(kept.other_names.len(), MAX_NAMES);
+    let corsican = PersonIdentity {
+        birth_place: Some("2A004".into()),
+        ..PersonIdentity::default()
+    };
+    assert_eq!(identity(&corsican), corsican);
+    let mut named = exam("ct", "1.2", "1.9");
+    named.identity = written;
+    assert_eq!(named.check(), Err(InvalidExam::Identity));
 }
 
 #[test]

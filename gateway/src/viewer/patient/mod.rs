@@ -6,6 +6,7 @@ mod channel;
 mod codes;
 mod sessions;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode, header};
+use psc_auth::UnixTime;
 use tokio::time::Instant;
 
 pub use channel::{CodeChannel, Letter, SmsChannel};
@@ -87,7 +89,7 @@ impl Viewer {
             self.parts.login.shell(),
             waiting.question,
             &waiting.id.csrf(),
-            waiting.followed.codes.was_sent(),
+            waiting.followed.codes.was_asked(),
             refused,
         )
     }
@@ -102,32 +104,10 @@ impl Viewer {
     ) -> Result<SessionId, Refusal> {
         let now = self.parts.login.now();
         let (address, study) = (connection.remote.ip(), waiting.followed.link.study());
-        let gate = &self.parts.gate;
-        let word = gate
-            .patients
-            .as_ref()
-            .map_or("closed", |proof| proof.word());
+        let proof = self.parts.gate.patients.as_ref();
+        let word = proof.map_or("closed", |proof| proof.word());
         let decided = if self.throttle.may_try(address, study, now).await {
-            let codes = CodesNow {
-                codes: &waiting.followed.codes,
-                now,
-            };
-            let opened = gate.open_to_patient(&pacs.name, &waiting.followed.link, given, &codes);
-            let decided = opened.await.map(drop);
-            match decided {
-                // Nobody guessed where nothing could be compared.
-                Ok(()) | Err(Refusal::ExamsUnknown) => self.throttle.proved(address, study),
-                Err(refusal) => {
-                    if self.throttle.failed(address, study).await {
-                        metrics::counter!("drimbox_patient_lockouts_total").increment(1);
-                        tracing::warn!(
-                            reason = refusal.label(),
-                            "a patient's proof was wrong too often for one exam: it is locked for a day"
-                        );
-                    }
-                }
-            }
-            decided
+            self.weighed(address, pacs, waiting, given, now).await
         } else {
             Err(Refusal::Locked)
         };
@@ -149,6 +129,51 @@ impl Viewer {
         };
         let begun = self.parts.patients.begin(&waiting.host, granted, word, now);
         begun.await.map_err(|_| Refusal::ExamsUnknown)
+    }
+
+    /// Compares what a patient gave, and counts it: a wrong link for its address alone, so that who knows no more than
+    /// the study locks nobody else out, a wrong proof for the exam too.
+    async fn weighed(
+        &self,
+        address: IpAddr,
+        pacs: &ViewedPacs,
+        waiting: &Waiting,
+        given: &Given,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        let (gate, throttle) = (&self.parts.gate, &self.throttle);
+        let (codes, link) = (&waiting.followed.codes, &waiting.followed.link);
+        let exam = match gate.named(&pacs.name, link).await {
+            Ok(exam) => exam,
+            // Nobody guessed where nothing could be compared.
+            Err(refusal) => {
+                throttle.tried(address, link.study());
+                return Err(refusal);
+            }
+        };
+        if exam.is_some() && !throttle.may_prove(link.study(), now).await {
+            throttle.mistaken(address, link.study()).await;
+            return Err(Refusal::Locked);
+        }
+        let codes = CodesNow { codes, now };
+        let decided = gate.open_to_patient(exam.as_deref(), given, &codes).await;
+        match decided {
+            Ok(()) => {
+                throttle.tried(address, link.study());
+                throttle.proved(link.study());
+            }
+            Err(_) if exam.is_none() => throttle.mistaken(address, link.study()).await,
+            Err(refusal) => {
+                if throttle.failed(address, link.study()).await {
+                    metrics::counter!("drimbox_patient_lockouts_total").increment(1);
+                    tracing::warn!(
+                        reason = refusal.label(),
+                        "a patient's proof was wrong too often for one exam: it is locked for a day"
+                    );
+                }
+            }
+        }
+        decided
     }
 
     async fn record_patient(
@@ -188,28 +213,32 @@ impl Viewer {
             return;
         };
         let now = self.parts.login.now();
-        let link = Arc::clone(&waiting.followed.link);
-        // Asked for too often: what was sent before still counts.
-        if !self.throttle.may_send(link.study(), now) {
+        let Followed { link, codes } = waiting.followed.clone();
+        if !codes.ask() {
             return;
         }
-        let Ok(Some(code)) = waiting.followed.codes.renew(now, sender.lifetime) else {
-            return;
-        };
         let (viewer, name) = (Arc::clone(self), Arc::clone(&pacs.name));
         tokio::spawn(async move {
             let address = viewer.parts.gate.address_of_patient(&name, &link, way);
             let outcome = match address.await {
-                Ok(address) => {
-                    let letter = viewer.letter(&code, sender.lifetime);
-                    match sender.channel.send(&address, &letter).await {
-                        Ok(()) => "sent",
-                        Err(error) => {
-                            tracing::warn!("a one-time code was not sent: {error}");
-                            "failed"
+                // Asked for too often: what was sent before still counts.
+                Ok(_) if !viewer.throttle.may_send(link.study(), now).await => "too_often",
+                Ok(address) => match codes.renew(now, sender.lifetime) {
+                    Ok(code) => {
+                        let letter = viewer.letter(&code, sender.lifetime);
+                        match sender.channel.send(&address, &letter).await {
+                            Ok(()) => "sent",
+                            Err(error) => {
+                                tracing::warn!("a one-time code was not sent: {error}");
+                                "failed"
+                            }
                         }
                     }
-                }
+                    Err(error) => {
+                        tracing::error!("a one-time code cannot be made: {error}");
+                        "failed"
+                    }
+                },
                 Err(refusal) => refusal.label(),
             };
             metrics::counter!("drimbox_patient_codes_total", "outcome" => outcome).increment(1);

@@ -315,6 +315,7 @@ mod tests {
             ins: None,
             restrictions: Restrictions::default(),
             patient: Default::default(),
+            identity: Default::default(),
         }
     }
 

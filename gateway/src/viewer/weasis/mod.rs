@@ -167,7 +167,8 @@ async fn images(
     };
     let login = &viewer.parts.login;
     let now = login.now();
-    if !viewer.throttle.may_follow(connection.remote.ip(), now) {
+    let address = connection.remote.ip();
+    if !viewer.throttle.may_follow(address, now).await {
         count("refused");
         return viewer.unavailable();
     }

@@ -4,7 +4,6 @@ import { Enums, imageLoader, metaData, type Types, utilities } from '@cornerston
 
 import type { Pixels } from '../codecs/samples';
 import type { Image } from '../dicom/image';
-import { dot, normalOf } from '../dicom/image';
 import type { Frames } from '../frames';
 import { defaultVoi, modality, paint } from '../render/grey';
 
@@ -36,21 +35,6 @@ export function registerImages(frames: Frames): void {
   }, 1000);
 }
 
-/** True when the images of a series make a volume: one direction, one size, places apart. */
-export function makesVolume(images: Image[]): boolean {
-  const first = images[0];
-  if (first?.orientation === undefined || images.length < 3) return false;
-  const normal = normalOf(first.orientation);
-  const places = new Set<string>();
-  for (const image of images) {
-    if (image.samples !== 1 || image.palette !== undefined || image.spacing === undefined) return false;
-    if (image.rows !== first.rows || image.columns !== first.columns || !image.position || !image.orientation) return false;
-    if (Math.abs(dot(normalOf(image.orientation), normal)) < 0.99) return false;
-    places.add(dot(image.position, normal).toFixed(2));
-  }
-  // One instance with many frames is one entry of a volume for the library only when it is split.
-  return places.size === images.length;
-}
 
 /** Bytes that the volume of a series takes. */
 export function volumeBytes(images: Image[]): number {

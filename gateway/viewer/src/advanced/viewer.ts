@@ -25,7 +25,8 @@ import type { KeyImages } from '../view/keys';
 import { overlayPicture } from '../view/overlay';
 import type { Stack } from '../view/stack';
 import type { Mode, Shown, Viewer } from '../view/viewer';
-import { imageIdOf, imageOf, makesVolume, registerImages, volumeBytes, worldOf } from './images';
+import { imageIdOf, imageOf, registerImages, volumeBytes, worldOf } from './images';
+import { noVolume } from './geometry';
 import { applyOwnLook, applyWindow, isInverse, rangeOf, windowOf } from './look';
 import { Pane } from './pane';
 import { Tools } from './tools';
@@ -34,7 +35,10 @@ import { loadVolume, onceDrawn } from './volume';
 const ENGINE = 'exam';
 /** Millimetres of the thick slab. */
 const SLAB = 10;
+const PLANES = { axial: 'Axial', sagittal: 'Sagittal', coronal: 'Coronal' } as const;
 const PANES = { '1x1': 1, '1x2': 2, '2x2': 4, mpr: 3 } as const;
+
+const NO_VOLUME = 'Cette série ne permet pas les coupes dans trois plans.';
 
 let started = false;
 
@@ -63,7 +67,12 @@ export class AdvancedViewer implements Viewer {
   #mode: Mode | Tool = 'scroll';
   #linked = true;
   #following = false;
+  /** A move of a view that the others have not followed yet, and where they were brought for the last. */
+  #behind: { leader: Pane; from: Image | undefined } | undefined;
+  /** The view that is being brought to its place: that is no move of the reader's. */
+  #brought: Pane | undefined;
   #overlays = false;
+  #thick = false;
   /** What is being shown; views are not rearranged under it. */
   #filling: Promise<void> = Promise.resolve();
   /** How far the three planes are. */
@@ -146,8 +155,9 @@ export class AdvancedViewer implements Viewer {
     await this.#filling;
     const { stack, index } = this.#pane;
     if (layout === 'mpr') {
-      if (stack === undefined || !stack.complete || !makesVolume(stack.images)) {
-        this.#say('Cette série ne permet pas les coupes dans trois plans.');
+      const why = stack?.complete === true ? noVolume(stack.images) : NO_VOLUME;
+      if (stack === undefined || why !== undefined) {
+        this.#say(why ?? NO_VOLUME);
         return;
       }
       if (volumeBytes(stack.images) > this.frames.limit) {
@@ -205,14 +215,9 @@ export class AdvancedViewer implements Viewer {
 
   /** Slabs of maximum intensity instead of thin planes. */
   setThick(thick: boolean): void {
-    for (const pane of this.#panes) {
-      const viewport = this.#viewport(pane) as Types.IVolumeViewport | undefined;
-      if (pane.plane === undefined || viewport === undefined) continue;
-      viewport.setBlendMode(thick ? Enums.BlendModes.MAXIMUM_INTENSITY_BLEND : Enums.BlendModes.COMPOSITE);
-      if (thick) viewport.setSlabThickness(SLAB);
-      else viewport.resetSlabThickness();
-      viewport.render();
-    }
+    this.#thick = thick;
+    for (const pane of this.#panes) this.#applySlab(pane);
+    this.#render();
   }
 
   /** Takes every mark away. */
@@ -472,38 +477,58 @@ export class AdvancedViewer implements Viewer {
 
   #afterMove(pane: Pane, before: Image | undefined): void {
     if (pane.stack !== undefined && pane === this.#pane) this.frames.prefetch(ahead(pane.stack.images, pane.index));
-    if (pane === this.#pane && !this.#following) {
+    if (pane === this.#pane && pane !== this.#brought) {
       pane.wish = undefined;
-      if (this.#linked) void this.#follow(pane, before);
+      if (this.#linked) this.#lead(pane, before);
     }
     this.#caption(pane);
     this.changed();
+  }
+
+  /** Has the other views follow; what the reader does while they are on their way adds up, and they follow again. */
+  #lead(leader: Pane, before: Image | undefined): void {
+    const from = this.#behind?.leader === leader ? this.#behind.from : before;
+    this.#behind = { leader, from };
+    if (!this.#following) void this.#follow();
+  }
+
+  async #follow(): Promise<void> {
+    this.#following = true;
+    try {
+      for (let next = this.#behind; next !== undefined; next = this.#behind) {
+        this.#behind = undefined;
+        if (this.#linked && this.#panes.includes(next.leader)) await this.#bring(next.leader, next.from);
+      }
+    } finally {
+      this.#following = false;
+      this.#brought = undefined;
+    }
   }
 
   /**
    * Brings the other views to the same place of the patient; those of another frame of reference, an exam of
    * before, as far as this one moved.
    */
-  async #follow(leader: Pane, before: Image | undefined): Promise<void> {
+  async #bring(leader: Pane, before: Image | undefined): Promise<void> {
     const image = leader.image;
     if (image?.position === undefined || image.orientation === undefined) return;
     const normal = normalOf(image.orientation);
     const place = dot(image.position, normal);
     const moved = before?.series === image.series && before.position ? place - dot(before.position, normal) : 0;
-    this.#following = true;
-    try {
-      for (const pane of this.#panes) {
-        if (pane === leader || pane.stack === undefined) continue;
-        const of = pane.image;
-        if (of?.position === undefined || of.orientation === undefined) continue;
-        const same = of.frameOfReference !== '' && of.frameOfReference === image.frameOfReference;
-        // What rounding to whole images takes away is not lost for the next step.
-        pane.wish = same ? place : (pane.wish ?? dot(of.position, normal)) + moved;
-        const at = nearest(pane.stack.images, normal, pane.wish);
-        if (at !== undefined) await this.#go(pane, at);
-      }
-    } finally {
-      this.#following = false;
+    for (const pane of this.#panes) {
+      // The reader may have gone on to another arrangement meanwhile.
+      if (!this.#panes.includes(leader)) return;
+      if (pane === leader || pane.stack === undefined) continue;
+      const of = pane.image;
+      if (of?.position === undefined || of.orientation === undefined) continue;
+      const same = of.frameOfReference !== '' && of.frameOfReference === image.frameOfReference;
+      // What rounding to whole images takes away is not lost for the next step.
+      pane.wish = same ? place : (pane.wish ?? dot(of.position, normal)) + moved;
+      const at = nearest(pane.stack.images, normal, pane.wish);
+      if (at === undefined) continue;
+      this.#brought = pane;
+      await this.#go(pane, at);
+      this.#brought = undefined;
     }
   }
 
@@ -550,6 +575,17 @@ export class AdvancedViewer implements Viewer {
     viewport.render();
   }
 
+  /** The slab that the reader chose, also for planes that were made since. */
+  #applySlab(pane: Pane): void {
+    const viewport = this.#viewport(pane) as Types.IVolumeViewport | undefined;
+    // Planes without their volume yet have nothing to blend.
+    if (pane.plane === undefined || viewport === undefined || pane.loading) return;
+    viewport.setBlendMode(this.#thick ? Enums.BlendModes.MAXIMUM_INTENSITY_BLEND : Enums.BlendModes.COMPOSITE);
+    if (this.#thick) viewport.setSlabThickness(SLAB);
+    else viewport.resetSlabThickness();
+    pane.caption.textContent = PLANES[pane.plane] + (this.#thick ? ` · MIP ${SLAB} mm` : '');
+  }
+
   #caption(pane: Pane): void {
     const image = pane.image;
     const lines = [pane.stack?.series.description ?? ''];
@@ -589,7 +625,7 @@ export class AdvancedViewer implements Viewer {
       this.#loadVolume(volume);
       for (const pane of panes) {
         pane.loading = false;
-        pane.caption.textContent = { axial: 'Axial', sagittal: 'Sagittal', coronal: 'Coronal' }[pane.plane ?? 'axial'];
+        this.#applySlab(pane);
         pane.index = (this.#viewport(pane) as Types.IVolumeViewport).getSliceIndex();
         pane.orient(this.#viewport(pane)?.getCamera());
       }

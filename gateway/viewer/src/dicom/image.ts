@@ -89,6 +89,8 @@ export interface Image extends PixelModel {
   thickness: number | undefined;
   /** Milliseconds between frames, for cine. */
   frameTime: number | undefined;
+  /** Transfer syntax in which it is stored (0008,3002), '' when the server does not tell it. */
+  stored: string;
   /** (0028,2110): compressed with loss at some time. */
   lossy: boolean;
   lossyRatio: number | undefined;
@@ -140,6 +142,7 @@ export async function imagesOf(set: DataSet): Promise<Image[]> {
     palette,
     frameOfReference: text(set, '00200052'),
     frameTime: frameTimeOf(set),
+    stored: text(set, '00083002'),
     lossy: text(set, '00282110') === '01',
     lossyRatio: numbers(set, '00282112').at(-1),
     laterality: text(set, '00200062') || text(set, '00200060'),
