@@ -21,6 +21,7 @@ export function apiHandler(provider, origin) {
     const refuse = (status, error) => json(res, { error, error_description: `the API refuses: ${error}` }, status);
     if (!client || !belongsTo(shown, client)) return refuse(401, 'invalid_client');
     let user;
+    let same;
     if (asked.grant_type === EXCHANGE) {
       if (!SUBJECT_TYPES.includes(asked.subject_token_type)) return refuse(400, 'invalid_request');
       if (!asked.scope) return refuse(400, 'invalid_scope');
@@ -30,13 +31,14 @@ export function apiHandler(provider, origin) {
       user = claims.preferred_username;
     } else if (asked.grant_type === 'refresh_token') {
       const kept = refreshable.get(asked.refresh_token);
-      refreshable.delete(asked.refresh_token);
+      if (knobs.apiRefreshRotates) refreshable.delete(asked.refresh_token);
+      else same = asked.refresh_token;
       if (!kept || kept.client !== client.id || kept.until <= now()) return refuse(400, 'invalid_grant');
       user = kept.user;
     } else {
       return refuse(400, 'unsupported_grant_type');
     }
-    const refresh = randomUUID();
+    const refresh = same ?? randomUUID();
     refreshable.set(refresh, { user, client: client.id, until: now() + knobs.apiRefreshSeconds });
     const token = await sign({
       exp: now() + knobs.apiTokenSeconds,
@@ -54,8 +56,7 @@ export function apiHandler(provider, origin) {
       issued_token_type: SUBJECT_TYPES[0],
       token_type: 'Bearer',
       expires_in: knobs.apiTokenSeconds,
-      refresh_token: refresh,
-      refresh_expires_in: knobs.apiRefreshSeconds,
+      ...(same ? {} : { refresh_token: refresh, refresh_expires_in: knobs.apiRefreshSeconds }),
       scope: asked.scope,
     });
   }

@@ -206,11 +206,12 @@ export async function makeProvider(issuer, interaction) {
     const token = ctx.oidc?.entities.AccessToken;
     switch (ctx.oidc?.route) {
       case 'token':
-        Object.assign(ctx.body, {
+        ctx.body = overlaid({
+          ...ctx.body,
           refresh_expires_in: knobs.refreshTokenSeconds,
           'not-before-policy': 0,
           session_state: sessionOf(token),
-        });
+        }, knobs.tokenAnswer);
         break;
       case 'introspection':
         if (ctx.body.active) ctx.body = introspected(ctx.body, ctx.req.pscClaims);

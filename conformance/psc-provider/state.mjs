@@ -30,11 +30,15 @@ const defaults = () => ({
   /** Members laid over access tokens, and over id_tokens; null removes one. */
   accessToken: {},
   idToken: {},
+  /** Members laid over the answer of the token endpoint; null removes one. */
+  tokenAnswer: {},
   /** Added to the `Date` of every answer. */
   dateOffsetSeconds: 0,
   /** Life of the tokens of the API's own authorisation server, and their `cnf`. */
   apiTokenSeconds: 14400,
   apiRefreshSeconds: 1800,
+  /** Whether a renewal brings another refresh token; without, the one before stays good and the answer has none. */
+  apiRefreshRotates: true,
   apiCnf: 'ans',
   /** By endpoint: {status, body, type, hang, cut, times}. */
   faults: {},

@@ -63,6 +63,7 @@ impl Channel {
 /// A login that waits for the user. Dropping it gives it up; PSC forgets it when it expires.
 pub struct PendingCiba {
     id: SecretString,
+    user: NationalId,
     expires_at: UnixTime,
     interval: Duration,
 }
@@ -149,6 +150,7 @@ impl RelyingParty {
         let interval = accepted.interval.unwrap_or(Self::DEFAULT_INTERVAL);
         Ok(PendingCiba {
             id: accepted.auth_req_id,
+            user: user.clone(),
             expires_at: asked_at.plus(Duration::from_secs(accepted.expires_in.min(3600))),
             interval: Duration::from_secs(interval.clamp(1, Self::LONGEST_INTERVAL)),
         })
@@ -158,7 +160,8 @@ impl RelyingParty {
     ///
     /// # Errors
     /// When the user refused ([`ErrorCode::AccessDenied`]) or did not answer in time
-    /// ([`ErrorCode::ExpiredToken`]), PSC cannot be asked, or a token does not stand the checks.
+    /// ([`ErrorCode::ExpiredToken`]), somebody else confirmed ([`PscError::OtherConfirmed`]), PSC cannot be asked, or a
+    /// token does not stand the checks.
     pub async fn poll_ciba(&self, mut pending: PendingCiba) -> Result<CibaProgress, PscError> {
         let now = self.provider.clock.now();
         if now >= pending.expires_at {
@@ -178,24 +181,47 @@ impl RelyingParty {
             Ok(tokens) => {
                 let user = self.check_id_token(&tokens, None).await?;
                 let lifetime = self.provider.settings.session_lifetime;
-                Ok(CibaProgress::Done(Session::new(
-                    user, tokens, now, lifetime,
-                )))
+                let session = Session::new(user, tokens, now, lifetime);
+                match self.confirmed_by(&pending.user, &session).await {
+                    Ok(()) => Ok(CibaProgress::Done(session)),
+                    Err(error) => {
+                        // Nobody uses these tokens: what became of giving them back changes nothing.
+                        let _ = self.forget(&session).await;
+                        Err(error)
+                    }
+                }
             }
             Err(PscError::Refused {
                 code: ErrorCode::AuthorizationPending,
                 ..
             }) => Ok(CibaProgress::Waiting(pending)),
-            Err(PscError::Refused {
-                code: ErrorCode::SlowDown,
-                ..
-            }) => {
+            Err(
+                PscError::Refused {
+                    code: ErrorCode::SlowDown,
+                    ..
+                }
+                | PscError::Status { status: 429, .. },
+            ) => {
                 pending.interval = pending.interval.saturating_add(Self::SLOW_DOWN);
                 Ok(CibaProgress::Waiting(pending))
             }
             // The user may still confirm while the network stumbles.
             Err(error) if error.is_temporary() => Ok(CibaProgress::Waiting(pending)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// CIBA §7.1: `login_hint` names whom PSC asks, and nothing else says that it was this one who confirmed. The
+    /// id_token does, or UserInfo where the id_token names nobody.
+    async fn confirmed_by(&self, asked: &NationalId, session: &Session) -> Result<(), PscError> {
+        let confirmed = match session.user().national_id.clone() {
+            Some(id) => Some(id),
+            None => self.user_info(session).await?.national_id,
+        };
+        if confirmed.as_ref() == Some(asked) {
+            Ok(())
+        } else {
+            Err(PscError::OtherConfirmed)
         }
     }
 

@@ -290,6 +290,9 @@ pub enum PscError {
     /// UserInfo is of someone else than the token.
     #[error("UserInfo is of another user than the token")]
     OtherUser,
+    /// CIBA: the one who confirmed is not the one who was asked, or PSC names nobody.
+    #[error("another professional confirmed than the one who was asked")]
+    OtherConfirmed,
     /// UserInfo came encrypted.
     #[error("UserInfo came encrypted")]
     EncryptedUserInfo,
@@ -351,6 +354,11 @@ pub enum CallbackFault {
     Late,
 }
 
+/// Whether this HTTP status is of a moment: the server's fault (5xx), or too many requests (429).
+pub(crate) fn is_temporary(status: u16) -> bool {
+    status >= 500 || status == 429
+}
+
 impl PscError {
     /// What it means, for an operator.
     #[must_use]
@@ -369,7 +377,13 @@ impl PscError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Transport { failure, .. } => failure.is_temporary(),
-            Self::Status { status, .. } => *status >= 500 || *status == 429,
+            Self::Status { status, .. } => is_temporary(*status),
+            // PSC signs with a key that was not published when the keys were read last; nobody else makes up a token
+            // that comes from PSC itself.
+            Self::Token {
+                token: TokenKind::Id | TokenKind::UserInfo,
+                fault: TokenFault::UnknownKey,
+            } => true,
             Self::Refused { code, .. } => matches!(
                 code,
                 ErrorCode::ServerError | ErrorCode::TemporarilyUnavailable
@@ -410,6 +424,10 @@ impl PscError {
             Self::OtherUser => (
                 "two users' answers were mixed up",
                 "log in again; if it happens again, report it",
+            ),
+            Self::OtherConfirmed => (
+                "the login was confirmed with the means of somebody else, or Pro Santé Connect does not say whose",
+                "start a new login with the national id of the professional who confirms; if it happens again, report it",
             ),
             Self::SessionEnded(_) => ("the user has to log in again", "start a new login"),
             Self::BackingOff { .. } | Self::Interrupted => {

@@ -98,8 +98,10 @@ pub enum GateError {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GateSettings {
-    /// How far clocks may differ: 5 s.
-    pub leeway: Duration,
+    /// How long a token is still taken after its `exp`: 5 s.
+    pub expiry_leeway: Duration,
+    /// How far `iat` and `nbf` may lie in the future, because clocks differ: 30 s.
+    pub clock_leeway: Duration,
     /// Longest life of an access token, from `iat` to `exp`: 10 min.
     pub longest_life: Duration,
     /// Scopes a token must have: `openid scope_all`.
@@ -129,7 +131,8 @@ pub struct GateSettings {
 impl Default for GateSettings {
     fn default() -> Self {
         Self {
-            leeway: Duration::from_secs(5),
+            expiry_leeway: Duration::from_secs(5),
+            clock_leeway: Duration::from_secs(30),
             longest_life: Duration::from_secs(600),
             scopes: vec!["openid".to_owned(), "scope_all".to_owned()],
             acr: None,
@@ -252,7 +255,7 @@ impl PscTokenGate {
             Ok(good) => good
                 .token
                 .expires_at
-                .plus(self.settings.leeway)
+                .plus(self.settings.expiry_leeway)
                 .min(now.plus(self.settings.active_for)),
             Err(GateError::Unavailable { .. }) => now.plus(self.settings.unavailable_for),
             Err(_) => now.plus(self.settings.inactive_for),
@@ -284,7 +287,8 @@ impl PscTokenGate {
     ) -> Result<Arc<CheckedToken>, GateError> {
         let good = verdict.0?;
         let now = self.provider.clock.now();
-        not_over(good.token.expires_at, now, self.settings.leeway).map_err(GateError::Refused)?;
+        not_over(good.token.expires_at, now, self.settings.expiry_leeway)
+            .map_err(GateError::Refused)?;
         for binding in good.bindings {
             binding.allows(peer).map_err(GateError::Refused)?;
         }

@@ -28,6 +28,9 @@ pub struct LoggedIn {
     pub sub: String,
     /// The session at PSC, which a back-channel logout names.
     pub sid: Option<String>,
+    /// `session_state`, as the answer with the tokens gives it, else the id_token: the name of the session in the
+    /// contract of a proxy e-santé.
+    pub session_state: Option<String>,
     /// National id, when the id_token carries one.
     pub national_id: Option<NationalId>,
     /// Authentication level.
@@ -80,6 +83,7 @@ impl Expected<'_> {
         Ok(LoggedIn {
             sub: claims.needs_text("sub")?.to_owned(),
             sid: text("sid").or_else(|| text("session_state")),
+            session_state: text("session_state"),
             national_id: national_id(&claims),
             acr: text("acr"),
             auth_time: claims.time("auth_time")?,

@@ -10,8 +10,9 @@
 //! The caller gives a [`Transport`] ([`HttpsTransport`] is one, with the client certificate) and a [`Clock`]. The
 //! library knows neither DICOM nor the gateway's configuration, keeps nothing on disk, and opens no port.
 //!
-//! Tokens are [`secrecy`] values: wiped when dropped and absent from `Debug`. Copies in the buffers of TLS and HTTP, and
-//! within `openidconnect`, are not wiped.
+//! Tokens are [`secrecy`] values: wiped when dropped and absent from `Debug`. Not wiped are copies in the buffers of TLS
+//! and HTTP, within `openidconnect`, and in addresses: that of a login holds state and nonce, which the browser sees
+//! anyway, that of a logout the id_token as a hint.
 
 mod callback;
 mod ciba;

@@ -278,6 +278,11 @@ impl RelyingParty {
             nonce,
             access_token: tokens.access.expose_secret(),
         };
-        expected.check(id_token).map_err(refused)
+        let mut user = expected.check(id_token).map_err(refused)?;
+        if let Some(state) = &tokens.session_state {
+            user.session_state = Some(state.clone());
+            user.sid.get_or_insert_with(|| state.clone());
+        }
+        Ok(user)
     }
 }

@@ -92,7 +92,11 @@ impl RelyingParty {
             Some(refresh) => self.revoke(refresh, "refresh_token").await,
             None => self.revoke(&tokens.access, "access_token").await,
         };
-        ended.and(revoked)
+        match (ended, revoked) {
+            // Of two failures the one that may succeed later: the caller asks again for it.
+            (Err(_), Err(revoked)) if revoked.is_temporary() => Err(revoked),
+            (ended, revoked) => ended.and(revoked),
+        }
     }
 
     /// Ends the session here and revokes its refresh token; the session at PSC, which may serve other services of the

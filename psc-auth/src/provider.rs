@@ -14,7 +14,7 @@ use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, UnixTime};
-use crate::error::{Endpoint, ErrorCode, PscError, Said};
+use crate::error::{Endpoint, ErrorCode, PscError, Said, is_temporary};
 use crate::jws::{Jws, SigningKeys};
 use crate::metadata::Metadata;
 use crate::settings::Settings;
@@ -289,10 +289,13 @@ impl Reading {
     }
 }
 
+/// A fault of the server (5xx), or too much asked of it (429), says nothing of the request, whatever word of OAuth
+/// comes with it: Keycloak answers `500 {"error":"unknown_error"}`.
 fn refusal(endpoint: Endpoint, answer: &Response) -> PscError {
+    let refused = !is_temporary(answer.status.as_u16());
     let said: Option<Value> = serde_json::from_slice(&answer.body).ok();
     let member = |name: &str| said.as_ref()?.get(name)?.as_str();
-    match member("error") {
+    match member("error").filter(|_| refused) {
         Some(code) => PscError::Refused {
             endpoint,
             code: ErrorCode::parse(code),

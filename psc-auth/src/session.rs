@@ -31,6 +31,14 @@ pub(crate) enum State {
     Ended(SessionEnd),
 }
 
+impl State {
+    /// Ends the session, for the reason that is given back.
+    fn end(&mut self, end: SessionEnd) -> PscError {
+        *self = Self::Ended(end);
+        PscError::SessionEnded(end)
+    }
+}
+
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
@@ -130,12 +138,41 @@ impl RelyingParty {
             State::Open(tokens) => tokens,
         };
         if now >= session.ends_at {
-            *state = State::Ended(SessionEnd::TooOld);
-            return Err(PscError::SessionEnded(SessionEnd::TooOld));
+            return Err(state.end(SessionEnd::TooOld));
         }
         if !tokens.is_due(now, self.provider.settings.refresh_margin) {
             return Ok(tokens.access.clone());
         }
+        self.renewed(state, session).await
+    }
+
+    /// Another access token than this one, which somebody did not accept though it has life left. Whoever else
+    /// was refused the same one shares the renewal.
+    ///
+    /// # Errors
+    /// As [`access_token`](Self::access_token).
+    pub async fn other_access_token(
+        &self,
+        session: &Session,
+        refused: &SecretString,
+    ) -> Result<SecretString, PscError> {
+        let state = Arc::clone(&session.state).lock_owned().await;
+        let is_refused = matches!(
+            &*state,
+            State::Open(tokens) if tokens.access.expose_secret() == refused.expose_secret()
+        );
+        if is_refused && self.provider.clock.now() < session.ends_at {
+            return self.renewed(state, session).await;
+        }
+        drop(state);
+        self.access_token(session).await
+    }
+
+    async fn renewed(
+        &self,
+        state: OwnedMutexGuard<State>,
+        session: &Session,
+    ) -> Result<SecretString, PscError> {
         let party = self.clone();
         let user = Arc::clone(&session.user);
         tokio::spawn(async move { party.renew(state, &user).await })
@@ -152,45 +189,48 @@ impl RelyingParty {
             State::Open(tokens) => tokens.clone(),
             State::Ended(end) => return Err(PscError::SessionEnded(*end)),
         };
-        let left = !held.left(self.provider.clock.now()).is_zero();
+        // The one at hand, for when there is no other yet.
+        let now = self.provider.clock.now();
+        let usable = held.is_usable(now).then(|| held.access.clone());
         let Some(refresh) = &held.refresh else {
-            if left {
-                return Ok(held.access);
-            }
-            *state = State::Ended(SessionEnd::NoRefreshToken);
-            return Err(PscError::SessionEnded(SessionEnd::NoRefreshToken));
+            return usable.ok_or_else(|| state.end(SessionEnd::NoRefreshToken));
         };
-        match self.refresh(refresh, &held, user).await {
-            Ok(renewed) => {
-                let access = renewed.access.clone();
-                *state = State::Open(renewed);
-                Ok(access)
-            }
+        let later = |error: PscError| {
+            tracing::warn!(%error, remedy = error.remedy(), "a session was not renewed yet");
+            usable.ok_or(error)
+        };
+        let mut renewed = match self.refresh(refresh, &held).await {
+            Ok(renewed) => renewed,
             Err(PscError::Refused {
                 code: ErrorCode::InvalidGrant,
                 ..
-            }) => {
-                *state = State::Ended(SessionEnd::NotRenewed);
-                Err(PscError::SessionEnded(SessionEnd::NotRenewed))
-            }
-            Err(error @ PscError::Token { .. }) => {
-                *state = State::Ended(SessionEnd::NotRenewed);
-                Err(error)
-            }
-            Err(error) if left => {
-                tracing::warn!(%error, remedy = error.remedy(), "a session was not renewed yet");
-                Ok(held.access)
-            }
-            Err(error) => Err(error),
+            }) => return Err(state.end(SessionEnd::NotRenewed)),
+            Err(error) => return later(error),
+        };
+        // PSC has taken the refresh token of before: what comes next must not lose the new one.
+        renewed.checked = renewed.id.is_none() && held.checked;
+        if renewed.id.is_none() {
+            renewed.id.clone_from(&held.id);
         }
+        *state = State::Open(renewed.clone());
+        if !renewed.checked {
+            match self.check_same_user(&renewed, user).await {
+                Ok(()) => {}
+                Err(error @ PscError::Token { .. }) if !error.is_temporary() => {
+                    state.end(SessionEnd::NotRenewed);
+                    return Err(error);
+                }
+                // The keys that it is signed with cannot be read now.
+                Err(error) => return later(error),
+            }
+            renewed.checked = true;
+        }
+        let access = renewed.access.clone();
+        *state = State::Open(renewed);
+        Ok(access)
     }
 
-    async fn refresh(
-        &self,
-        refresh: &SecretString,
-        held: &Tokens,
-        user: &LoggedIn,
-    ) -> Result<Tokens, PscError> {
+    async fn refresh(&self, refresh: &SecretString, held: &Tokens) -> Result<Tokens, PscError> {
         let mut renewed = self
             .obtain(&[
                 ("grant_type", "refresh_token"),
@@ -199,19 +239,19 @@ impl RelyingParty {
             .await?;
         // RFC 6749 §6: without a new refresh token the old one stays.
         renewed.refresh = renewed.refresh.or_else(|| held.refresh.clone());
-        if renewed.id.is_some() {
-            // OpenID Connect Core §12.2: the same user, whatever else changed.
-            let again = self.check_id_token(&renewed, None).await?;
-            if again.sub != user.sub {
-                return Err(PscError::Token {
-                    token: TokenKind::Id,
-                    fault: TokenFault::Mismatch("sub"),
-                });
-            }
-        } else {
-            renewed.id = held.id.clone();
-        }
         Ok(renewed)
+    }
+
+    /// OpenID Connect Core §12.2: the same user, whatever else changed.
+    async fn check_same_user(&self, renewed: &Tokens, user: &LoggedIn) -> Result<(), PscError> {
+        let again = self.check_id_token(renewed, None).await?;
+        if again.sub == user.sub {
+            return Ok(());
+        }
+        Err(PscError::Token {
+            token: TokenKind::Id,
+            fault: TokenFault::Mismatch("sub"),
+        })
     }
 
     /// What PSC says of the professional.

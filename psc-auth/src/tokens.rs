@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::clock::UnixTime;
@@ -19,8 +20,13 @@ pub(crate) struct Tokens {
     pub(crate) access: SecretString,
     pub(crate) refresh: Option<SecretString>,
     pub(crate) id: Option<SecretString>,
+    /// Name of the session at PSC, as the answer gives it beside the tokens.
+    pub(crate) session_state: Option<String>,
     pub(crate) obtained_at: UnixTime,
     pub(crate) expires_at: UnixTime,
+    /// Whether the id_token that came with them stood the checks, or none came. Without that they are not used, but
+    /// kept: PSC takes the refresh token before them no more.
+    pub(crate) checked: bool,
 }
 
 impl fmt::Debug for Tokens {
@@ -55,8 +61,14 @@ impl Tokens {
             access: answer.access_token,
             refresh: answer.refresh_token,
             id: answer.id_token,
+            session_state: answer
+                .session_state
+                .as_str()
+                .filter(|state| !state.is_empty())
+                .map(str::to_owned),
             obtained_at: now,
             expires_at: now.plus(life),
+            checked: true,
         })
     }
 
@@ -65,11 +77,16 @@ impl Tokens {
         self.expires_at.since(now)
     }
 
+    /// Whether the access token may be used at `now`.
+    pub(crate) fn is_usable(&self, now: UnixTime) -> bool {
+        self.checked && !self.left(now).is_zero()
+    }
+
     /// Whether the access token should be renewed before it is used. The margin never takes more than half of a
     /// token's life, or a short-lived one would be renewed at each use.
     pub(crate) fn is_due(&self, now: UnixTime, margin: Duration) -> bool {
         let life = self.expires_at.since(self.obtained_at);
-        self.left(now) < margin.min(life / 2).max(Duration::from_secs(1))
+        !self.checked || self.left(now) < margin.min(life / 2).max(Duration::from_secs(1))
     }
 
     pub(crate) fn to_record(&self) -> TokensRecord {
@@ -78,8 +95,10 @@ impl Tokens {
             access: copy(&self.access),
             refresh: self.refresh.as_ref().map(copy),
             id: self.id.as_ref().map(copy),
+            session_state: self.session_state.clone(),
             obtained_at: self.obtained_at,
             expires_at: self.expires_at,
+            unchecked: !self.checked,
         }
     }
 
@@ -89,8 +108,10 @@ impl Tokens {
             access: copy(&record.access),
             refresh: record.refresh.as_ref().map(copy),
             id: record.id.as_ref().map(copy),
+            session_state: record.session_state.clone(),
             obtained_at: record.obtained_at,
             expires_at: record.expires_at,
+            checked: !record.unchecked,
         }
     }
 }
@@ -101,8 +122,12 @@ pub(crate) struct TokensRecord {
     access: Zeroizing<String>,
     refresh: Option<Zeroizing<String>>,
     id: Option<Zeroizing<String>>,
+    #[serde(default)]
+    session_state: Option<String>,
     obtained_at: UnixTime,
     expires_at: UnixTime,
+    #[serde(default)]
+    unchecked: bool,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +137,9 @@ struct Answer {
     expires_in: u64,
     refresh_token: Option<SecretString>,
     id_token: Option<SecretString>,
+    /// Not of OAuth: whatever stands there must not make the answer unreadable.
+    #[serde(default)]
+    session_state: Value,
 }
 
 #[cfg(test)]
@@ -145,6 +173,20 @@ mod tests {
         assert!(with_life(120).is_due(at(91), margin));
         assert!(!with_life(20).is_due(at(10), margin));
         assert!(with_life(20).is_due(at(11), margin));
+    }
+
+    #[test]
+    fn the_name_of_the_session_is_kept_when_it_is_one() {
+        let with = |state: &str| {
+            let json = format!(
+                r#"{{"access_token":"a","token_type":"bearer","expires_in":1,"session_state":{state}}}"#
+            );
+            Tokens::parse(json.as_bytes(), NOW).unwrap().session_state
+        };
+        assert_eq!(with(r#""one""#).as_deref(), Some("one"));
+        for odd in [r#""""#, "null", "7", "{}"] {
+            assert_eq!(with(odd), None, "{odd}");
+        }
     }
 
     #[test]

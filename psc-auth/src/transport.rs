@@ -15,6 +15,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
@@ -147,7 +148,9 @@ impl fmt::Debug for ClientIdentity {
 }
 
 /// Limits and route of [`HttpsTransport`].
-#[derive(Debug, Clone)]
+///
+/// `Debug` shows neither user nor password of the proxy.
+#[derive(Clone)]
 pub struct TransportSettings {
     /// From the request to the last byte of the answer: 10 s.
     pub timeout: Duration,
@@ -155,10 +158,23 @@ pub struct TransportSettings {
     pub connect_timeout: Duration,
     /// Largest body of an answer: 256 KiB.
     pub body_limit: usize,
-    /// Outgoing HTTP proxy, asked with CONNECT: `http://host:port`.
+    /// Outgoing HTTP proxy, asked with CONNECT: `http://host:port`, or `http://user:password@host:port` for one that
+    /// asks who comes (RFC 7617).
     pub proxy: Option<Url>,
     /// What judges the certificates of servers, in place of the authorities given with it.
     pub verifier: Option<Arc<dyn ServerCertVerifier>>,
+}
+
+impl fmt::Debug for TransportSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransportSettings")
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("body_limit", &self.body_limit)
+            .field("proxy", &self.proxy.as_ref().map(Url::host_str))
+            .field("verifier", &self.verifier)
+            .finish()
+    }
 }
 
 impl Default for TransportSettings {
@@ -183,8 +199,8 @@ pub enum TransportSetupError {
     )]
     Identity(#[source] rustls::Error),
     /// The proxy's address is not `http://host:port`.
-    #[error("the proxy `{0}` is not an address http://host:port")]
-    Proxy(Url),
+    #[error("the proxy at `{0}` has not an address like http://host:port")]
+    Proxy(String),
 }
 
 /// HTTPS over rustls.
@@ -325,15 +341,28 @@ impl Pool {
         Ok(match &settings.proxy {
             None => Self::Direct(client.build(https.wrap_connector(tcp))),
             Some(proxy) => {
-                let refused = || TransportSetupError::Proxy(proxy.clone());
-                if proxy.scheme() != "http" || !proxy.has_host() {
-                    return Err(refused());
-                }
-                let address = proxy.as_str().parse().map_err(|_| refused())?;
-                Self::Proxy(client.build(https.wrap_connector(Tunnel::new(address, tcp))))
+                let proxy = way_out(proxy)?;
+                let tunnel = Tunnel::new(proxy.uri().clone(), tcp);
+                let tunnel = match proxy.basic_auth() {
+                    Some(basic) => tunnel.with_auth(basic.clone()),
+                    None => tunnel,
+                };
+                Self::Proxy(client.build(https.wrap_connector(tunnel)))
             }
         })
     }
+}
+
+/// Where the proxy is, and what says to it who comes.
+fn way_out(proxy: &Url) -> Result<Intercept, TransportSetupError> {
+    // User and password stay out of what is said of it.
+    let refused = || TransportSetupError::Proxy(proxy.host_str().unwrap_or_default().to_owned());
+    if proxy.scheme() != "http" || !proxy.has_host() {
+        return Err(refused());
+    }
+    let matcher = Matcher::builder().all(proxy.as_str()).build();
+    let anywhere = http::Uri::from_static("https://localhost");
+    matcher.intercept(&anywhere).ok_or_else(refused)
 }
 
 #[cfg(feature = "aws_lc_rs")]

@@ -137,6 +137,55 @@ fn a_token_that_was_changed_is_refused() {
     });
 }
 
+/// Seconds since 1970, and these more.
+fn in_seconds(more: i64) -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp() + more
+}
+
+#[test]
+fn what_is_wrong_with_a_token_of_pro_sante_connect_is_said_and_on_record() {
+    run(async {
+        let network = network().await;
+        for (claims, reason) in [
+            (
+                json!({"iat": in_seconds(-130), "exp": in_seconds(-10)}),
+                "token_expired",
+            ),
+            (
+                json!({"iat": in_seconds(90), "exp": in_seconds(210)}),
+                "token_in_future",
+            ),
+            (
+                json!({"iss": "https://auth.esw.esante.gouv.fr/auth/realms/esante-wallet"}),
+                "token_of_other_issuer",
+            ),
+            (
+                json!({"cnf": {"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}}),
+                "token_of_other_certificate",
+            ),
+            (json!({"acr": "eidas0"}), "token_level"),
+        ] {
+            let knobs = json!({ "accessToken": claims });
+            network.provider.set(knobs).await.unwrap();
+            let asking = network.request().await;
+            let answer = network.refused(&asking, 401, reason).await;
+            assert!(answer.header("www-authenticate").starts_with("Bearer"));
+        }
+    });
+}
+
+#[test]
+fn a_token_that_a_faster_clock_issued_twenty_seconds_ahead_is_accepted() {
+    run(async {
+        let network = network().await;
+        let ahead = json!({"iat": in_seconds(20), "exp": in_seconds(140)});
+        let knobs = json!({ "accessToken": ahead });
+        network.provider.set(knobs).await.unwrap();
+        let asking = network.request().await;
+        assert_eq!(network.ask(&asking).await.status(), 200);
+    });
+}
+
 #[test]
 fn a_token_of_a_session_that_ended_is_refused() {
     run(async {

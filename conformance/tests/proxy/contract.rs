@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::{Value as Json, json};
 use toml::Value;
 
+use super::support::until;
 use super::world::{EDITOR, OTHER, kinds, world};
 
 #[tokio::test]
@@ -20,6 +21,10 @@ async fn a_professional_connects_sends_and_disconnects_and_all_of_it_is_traced()
     let session = body["proxy_session_id"].as_str().unwrap().to_owned();
     assert_eq!(software.cookie, format!("proxy_session_id={session}"));
     let state = body["session_state"].as_str().unwrap().to_owned();
+    assert_eq!(
+        world.psc.sessions_of(RADIOLOGIST).await.unwrap(),
+        [state.clone()]
+    );
     let report = world.psc.report().await.unwrap();
     assert_eq!((report.count("ciba"), report.count("exchange")), (1, 2));
 
@@ -111,6 +116,18 @@ async fn refusals_have_the_status_and_the_body_of_the_contract_and_leave_no_cook
         (json!({"ciba": "refuse"}), 401),
         (json!({"faults": {"ciba": {"status": 502}}}), 503),
         (
+            json!({"faults": {"ciba": {"status": 500, "body": {"error": "unknown_error"}}}}),
+            503,
+        ),
+        (
+            json!({"faults": {"exchange": {"status": 429, "body": {"error": "slow_down"}}}}),
+            503,
+        ),
+        (
+            json!({"idToken": {"SubjectNameID": PHYSICIAN, "preferred_username": PHYSICIAN}}),
+            401,
+        ),
+        (
             json!({"faults": {"ciba": {"status": 401, "body": {"error": "invalid_client"}}}}),
             401,
         ),
@@ -129,7 +146,7 @@ async fn refusals_have_the_status_and_the_body_of_the_contract_and_leave_no_cook
     }
     // What was opened at Pro Santé Connect before an exchange failed is closed again.
     assert_eq!(world.psc.report().await.unwrap().count("logout"), 1);
-    assert_eq!(kinds(&world.traces().await), ["CONNECT_FAILURE"; 6]);
+    assert_eq!(kinds(&world.traces().await), ["CONNECT_FAILURE"; 9]);
     let stranger = Pki::new(&world.folder.path().join("other"), "Other CA").unwrap();
     let stranger = stranger.client("logiciel").unwrap();
     let refused = world.software_with(&stranger);
@@ -265,4 +282,92 @@ async fn each_client_has_its_own_certificate_and_a_session_serves_one_software()
     let traces = world.traces().await;
     let last = &kinds(&traces)[traces.len() - 2..];
     assert_eq!(last, ["DISCONNECT", "CONNECT_SUCCESS"]);
+}
+
+#[tokio::test]
+async fn the_session_state_is_the_one_that_comes_beside_the_tokens() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.start().await;
+    for (knobs, expected) in [
+        (
+            json!({"tokenAnswer": {"session_state": "beside"}, "idToken": {"session_state": "in", "sid": "sid"}}),
+            "beside",
+        ),
+        (
+            json!({"tokenAnswer": {"session_state": "beside"}, "idToken": {"session_state": null, "sid": null}}),
+            "beside",
+        ),
+        (
+            json!({"tokenAnswer": {"session_state": null}, "idToken": {"session_state": null, "sid": "sid"}}),
+            "sid",
+        ),
+    ] {
+        world.psc.set(knobs.clone()).await.unwrap();
+        let mut software = world.software();
+        let (status, body) = software.connect_as(EDITOR, RADIOLOGIST).await;
+        assert_eq!(
+            (status, &body["session_state"]),
+            (200, &json!(expected)),
+            "{knobs}"
+        );
+        let traces = world.traces().await;
+        assert_eq!(traces.last().unwrap()["session_state"], expected);
+    }
+}
+
+#[tokio::test]
+async fn an_api_that_keeps_its_refresh_token_is_asked_with_it_again() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world
+        .psc
+        .set(json!({"apiRefreshRotates": false}))
+        .await
+        .unwrap();
+    world.start().await;
+    let mut software = world.software();
+    let (status, body) = software.connect_as(EDITOR, RADIOLOGIST).await;
+    assert_eq!(status, 200, "{body}");
+    // Pro Santé Connect has nothing to exchange any more.
+    let sid = body["session_state"].as_str().unwrap();
+    assert!(world.psc.end_session(sid).await.unwrap());
+    for renewal in 1..=3 {
+        let fault = json!({"faults": {"api": {"status": 401, "times": 1}}});
+        world.psc.set(fault).await.unwrap();
+        let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
+        assert_eq!(answer.status(), 200, "renewal {renewal}");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_pro_sante_connect_ends_no_session() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    // Its tokens are taken for old at once, and the API renews nothing: another try needs Pro Santé Connect.
+    world
+        .psc
+        .set(json!({"tokenAnswer": {"expires_in": 1}, "apiRefreshSeconds": 0}))
+        .await
+        .unwrap();
+    world.start().await;
+    let mut software = world.software();
+    let (status, body) = software.connect_as(EDITOR, RADIOLOGIST).await;
+    assert_eq!(status, 200, "{body}");
+    let fault = json!({"status": 500, "body": {"error": "unknown_error"}});
+    until("the token at hand is over", async || {
+        let once = json!({"status": 401, "times": 1});
+        let faults = json!({"faults": {"token": fault, "api": once}});
+        world.psc.set(faults).await.unwrap();
+        let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
+        assert_ne!(answer.status(), 401, "the session is over");
+        answer.status() == 503
+    })
+    .await;
+    world.psc.set(json!({"faults": {}})).await.unwrap();
+    let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
+    assert_eq!(answer.status(), 200);
 }

@@ -77,7 +77,9 @@ async fn the_way_out_is_the_proxy_of_the_hospital() {
         return;
     };
     let way_out = ConnectProxy::start().await.unwrap();
-    world.set("psc", "http_proxy", way_out.url());
+    way_out.require("drimbox", "mot de passe");
+    let address = way_out.url().replace("//", "//drimbox:mot%20de%20passe@");
+    world.set("psc", "http_proxy", address);
     world.start().await;
     let mut software = world.software();
     let (status, body) = software.connect_as(EDITOR, RADIOLOGIST).await;
@@ -89,6 +91,9 @@ async fn the_way_out_is_the_proxy_of_the_hospital() {
         let host = origin.split('/').nth(2).unwrap();
         assert!(tunnels.iter().any(|tunnel| tunnel == host), "{tunnels:?}");
     }
+    world.stop().await;
+    let log = std::fs::read_to_string(world.folder.path().join("proxy.log")).unwrap();
+    assert!(!log.contains("passe"), "{log}");
 }
 
 #[tokio::test]

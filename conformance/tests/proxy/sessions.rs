@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::{Value as Json, json};
 
 use super::support::until;
-use super::world::{EDITOR, kinds, text, world};
+use super::world::{EDITOR, OTHER, kinds, text, world};
 
 #[tokio::test]
 async fn a_stop_ends_the_sessions_and_leaves_nothing_of_them() {
@@ -270,4 +270,70 @@ async fn a_session_that_its_software_did_not_wait_for_ends() {
         (report.count("logout"), report.count("apiRevocation")) == (1, 4)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_session_in_use_is_kept_alive_at_pro_sante_connect_and_one_that_is_not_is_left_alone() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.set("session", "keep_alive_seconds", 1);
+    // Due at once; the APIs' own tokens are good for hours.
+    world
+        .psc
+        .set(json!({"tokenAnswer": {"expires_in": 1}}))
+        .await
+        .unwrap();
+    world.start().await;
+    let mut idle = world.software();
+    idle.connect_as(OTHER, PHYSICIAN).await;
+    let mut busy = world.software();
+    busy.connect_as(EDITOR, RADIOLOGIST).await;
+    let asked = async || {
+        let seen = world.psc.report().await.unwrap().seen;
+        let by = |client: &str| {
+            let asked = seen.iter().filter(|one| {
+                one.endpoint == "token" && one.certificate.as_deref() == Some(client)
+            });
+            asked.count()
+        };
+        [by(EDITOR), by(OTHER)]
+    };
+    let before = asked().await;
+    until("its tokens are renewed twice", async || {
+        let answer = busy.ask(Method::GET, "/send/dmp/x", "").await;
+        assert_eq!(answer.status(), 200);
+        asked().await[0] >= before[0] + 2
+    })
+    .await;
+    assert_eq!(asked().await[1], before[1], "nobody uses it");
+    // Nobody was asked to confirm, and nothing was exchanged again.
+    let report = world.psc.report().await.unwrap();
+    assert_eq!((report.count("ciba"), report.count("exchange")), (2, 4));
+}
+
+#[tokio::test]
+async fn tokens_are_revoked_after_a_fault_of_pro_sante_connect_that_names_an_error() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.start().await;
+    let mut software = world.software();
+    software.connect_as(EDITOR, RADIOLOGIST).await;
+    let fault = json!({"status": 502, "body": {"error": "bad_gateway"}});
+    let away = json!({"faults": {"logout": fault, "revocation": fault}});
+    world.psc.set(away).await.unwrap();
+    let answer = software.ask(Method::DELETE, "/disconnect", "").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(
+        world.kept().len(),
+        1,
+        "Pro Santé Connect is still to be told"
+    );
+    world.process.as_mut().unwrap().kill();
+    world.psc.reset().await.unwrap();
+    world.start().await;
+    until("nothing of it is left", async || world.kept().is_empty()).await;
+    let report = world.psc.report().await.unwrap();
+    assert_eq!((report.count("logout"), report.count("revocation")), (1, 1));
 }

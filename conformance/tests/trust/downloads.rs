@@ -288,7 +288,9 @@ async fn every_download_goes_through_the_proxy_of_the_site() {
     settings.crl_sources = vec![clear.source()];
     settings.white_list.sources = vec![secret.source()];
     settings.white_list.ca_file = secret.ca_file();
-    settings.http_proxy = Some(way_out.url().parse().unwrap());
+    way_out.require("drimbox", "mot de passe");
+    let address = way_out.url().replace("//", "//drimbox:mot%20de%20passe@");
+    settings.http_proxy = Some(address.parse().unwrap());
     let trust = ready(&world, settings);
     assert_eq!(trust.refresh_list(false).await.unwrap(), Outcome::Accepted);
     let outcomes = trust.refresh_crls().await;

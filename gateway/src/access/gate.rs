@@ -97,6 +97,8 @@ pub struct Known {
     pub peer: Option<PeerIdentity>,
     /// The professional.
     pub person: Option<Arc<CheckedToken>>,
+    /// The profession that lets them in, of the several that they may have.
+    pub profession: Option<String>,
     /// The person on a `vi` name.
     pub visitor: Option<super::Visitor>,
 }
@@ -145,12 +147,13 @@ impl PeerGate {
     ) -> Result<Option<Arc<PublishedExam>>, Refusal> {
         let person = self.person(leaf, credentials.token).await?;
         known.person = Some(Arc::clone(&person));
-        let allowed = person.user.as_ref().is_some_and(|user| {
+        known.profession = person.user.as_ref().and_then(|user| {
             let situations = user.situations();
             let mut exercices = situations.iter().map(|situation| situation.exercice);
-            exercices.any(|exercice| self.professions.allows(exercice))
+            let admitted = exercices.find(|exercice| self.professions.allows(exercice))?;
+            admitted.profession.clone()
         });
-        if !allowed {
+        if known.profession.is_none() {
             return Err(Refusal::Profession);
         }
         match request {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::certs::presented::{By, Recorder};
-use crate::config::{Config, Psc, PscEnvironment, ServerIdentity};
+use crate::config::{Config, HttpProxy, Psc, PscEnvironment, ServerIdentity};
 use crate::net;
 
 /// Path of the return address on every `vi` name, as registered at PSC.
@@ -68,7 +68,7 @@ pub fn build(config: &Config, recorder: Option<&Recorder>) -> anyhow::Result<Opt
         TransportSettings {
             timeout: psc.timeout,
             connect_timeout: psc.connect_timeout,
-            proxy: psc.http_proxy.clone(),
+            proxy: psc.http_proxy.as_ref().map(HttpProxy::url),
             verifier,
             ..TransportSettings::default()
         },
@@ -154,11 +154,7 @@ pub fn settings(psc: &Psc, redirect_uri: &Url) -> anyhow::Result<Settings> {
         settings.discovery_url = url.clone();
     }
     settings.scopes.clone_from(&psc.scopes);
-    settings.acr = AcrPolicy {
-        requested: psc.acr_values.clone(),
-        accepted: psc.accepted_acr.clone(),
-        missing_is_eidas1: psc.accept_missing_acr,
-    };
+    settings.acr = acr(psc);
     settings
         .identity_provider_hint
         .clone_from(&psc.identity_provider_hint);
@@ -166,8 +162,18 @@ pub fn settings(psc: &Psc, redirect_uri: &Url) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
+fn acr(psc: &Psc) -> AcrPolicy {
+    AcrPolicy {
+        requested: psc.acr_values.clone(),
+        accepted: psc.accepted_acr.clone(),
+        missing_is_eidas1: psc.accept_missing_acr,
+    }
+}
+
 fn gate_settings(psc: &Psc) -> GateSettings {
     let mut settings = GateSettings::default();
+    settings.clock_leeway = psc.clock_leeway;
+    settings.acr = Some(acr(psc));
     settings.scopes.clone_from(&psc.scopes);
     settings.clients.clone_from(&psc.peer_client_ids);
     settings.refuse_other_clients = psc.refuse_other_clients;

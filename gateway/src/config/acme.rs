@@ -4,8 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use url::Url;
-
+use super::http_proxy::{HttpProxy, http_proxy};
 use super::section::Section;
 use super::value::{Fault, Value};
 use super::{files, psc};
@@ -32,7 +31,7 @@ pub struct Acme {
     /// Authorities that the TLS certificate of a directory must chain to.
     pub ca_file: PathBuf,
     /// Outgoing proxy, asked with CONNECT.
-    pub http_proxy: Option<Url>,
+    pub http_proxy: Option<HttpProxy>,
     /// DNS servers that see the names as the Internet does; empty: those of the machine.
     pub dns_servers: Vec<SocketAddr>,
     /// The addresses at which the `vi` names should point; empty: not compared.
@@ -65,7 +64,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Acme> {
     let staging = section.or("staging", false, |v| v.boolean());
     let authorities = PathBuf::from(psc::SYSTEM_AUTHORITIES);
     let ca_file = section.or("ca_file", authorities, files::certificates);
-    let http_proxy = section.optional("http_proxy", psc::proxy);
+    let http_proxy = section.optional("http_proxy", http_proxy);
     let dns_servers = section.or("dns_servers", Vec::new(), |v| v.list(dns_server));
     let public_addresses = section.or("public_addresses", Vec::new(), |v| v.list(address));
     let accepted = section.optional("accept_terms", |v| v.boolean());

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use url::Url;
-
+use super::http_proxy::{HttpProxy, http_proxy};
 use super::section::Section;
 use super::value::{Fault, Value};
 use super::{files, names, psc};
@@ -66,7 +65,7 @@ pub struct Webhook {
     /// File with the bearer token to send.
     pub token_file: Option<PathBuf>,
     /// Outgoing proxy, asked with CONNECT.
-    pub http_proxy: Option<Url>,
+    pub http_proxy: Option<HttpProxy>,
 }
 
 /// Reads the table; `None` when it is absent, or wrong, which is then reported. `vi_url` is where the
@@ -191,7 +190,7 @@ fn webhook(section: Section<'_>) -> Option<Webhook> {
     let authorities = PathBuf::from(psc::SYSTEM_AUTHORITIES);
     let ca_file = section.or("ca_file", authorities, files::certificates);
     let token_file = section.optional("token_file", files::secret);
-    let http_proxy = section.optional("http_proxy", psc::proxy);
+    let http_proxy = section.optional("http_proxy", http_proxy);
     section.finish();
     Some(Webhook {
         name: name?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::error::ConfigError;
+use super::http_proxy::{HttpProxy, http_proxy};
 use super::keys::{self, Keys};
 use super::model::{Limits, Log, ServerIdentity};
 use super::psc::{PscEnvironment, SYSTEM_AUTHORITIES};
@@ -40,6 +41,8 @@ pub struct ProxyConfig {
     pub max_body_bytes: usize,
     /// Life of a session.
     pub session_lifetime: Duration,
+    /// While a session is in use, its tokens of Pro Santé Connect are renewed this often.
+    pub keep_alive: Duration,
     /// Sessions at once.
     pub max_sessions: usize,
     /// Logins that wait for their user at once.
@@ -68,7 +71,7 @@ pub struct ProxyPsc {
     /// Authorities that the servers of PSC and of the APIs must chain to.
     pub ca_file: PathBuf,
     /// Outgoing HTTP proxy, asked with CONNECT.
-    pub http_proxy: Option<Url>,
+    pub http_proxy: Option<HttpProxy>,
     /// From a request to the last byte of its answer.
     pub timeout: Duration,
     /// To open a connection.
@@ -173,6 +176,10 @@ fn config(root: Section<'_>) -> Option<ProxyConfig> {
     let session_lifetime = session.or("lifetime_seconds", Duration::from_secs(14_400), |v| {
         v.seconds(1.0..=14_400.0)
     });
+    // 30 minutes without a question ended a session in 2023: the value of today is not published.
+    let keep_alive = session.or("keep_alive_seconds", Duration::from_secs(300), |v| {
+        v.seconds(1.0..=1_500.0)
+    });
     let max_sessions = session.or("max_sessions", 1_000, |v| v.integer(1..=100_000));
     let max_pending = session.or("max_pending", 64, |v| v.integer(1..=10_000));
     let state = Path::new("/var/lib/drimbox-proxy");
@@ -208,6 +215,7 @@ fn config(root: Section<'_>) -> Option<ProxyConfig> {
         admin,
         max_body_bytes: usize::try_from(max_body_bytes).unwrap_or(usize::MAX),
         session_lifetime,
+        keep_alive,
         max_sessions,
         max_pending,
         sessions_dir,
@@ -286,7 +294,7 @@ fn shared(section: Section<'_>) -> Option<ProxyPsc> {
         PathBuf::from(SYSTEM_AUTHORITIES),
         files::certificates,
     );
-    let http_proxy = section.optional("http_proxy", psc::proxy);
+    let http_proxy = section.optional("http_proxy", http_proxy);
     let seconds = |key, default: u64, low: f64, high: f64| {
         section.or(key, Duration::from_secs(default), |v| v.seconds(low..=high))
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::files;
+use super::http_proxy::{HttpProxy, http_proxy};
 use super::model::ServerIdentity;
 use super::section::Section;
 use super::value::{Fault, Value};
@@ -26,7 +27,7 @@ pub struct Psc {
     /// Authorities that the servers of PSC must chain to.
     pub ca_file: PathBuf,
     /// Outgoing HTTP proxy, asked with CONNECT.
-    pub http_proxy: Option<Url>,
+    pub http_proxy: Option<HttpProxy>,
     /// From a request to the last byte of its answer.
     pub timeout: Duration,
     /// To open a connection.
@@ -90,7 +91,7 @@ pub(super) fn read(section: Section<'_>) -> Option<Psc> {
         PathBuf::from(SYSTEM_AUTHORITIES),
         files::certificates,
     );
-    let http_proxy = section.optional("http_proxy", proxy);
+    let http_proxy = section.optional("http_proxy", http_proxy);
     let seconds = |key, default: u64, low: f64, high: f64| {
         section.or(key, Duration::from_secs(default), |v| v.seconds(low..=high))
     };
@@ -233,18 +234,6 @@ pub(super) fn https(value: &Value<'_>) -> Result<(Url, String), Fault> {
         )
     })?;
     Ok((url, text.to_owned()))
-}
-
-pub(super) fn proxy(value: &Value<'_>) -> Result<Url, Fault> {
-    let url = Url::parse(value.text()?)
-        .ok()
-        .filter(|url| url.scheme() == "http" && url.has_host() && matches!(url.path(), "" | "/"));
-    url.ok_or_else(|| {
-        Fault::new(
-            "ce n'est pas l'adresse d'un proxy HTTP",
-            "écrire \"http://nom:port\" : ce qui est chiffré le reste à travers lui",
-        )
-    })
 }
 
 pub(super) fn client_id(value: &Value<'_>) -> Result<String, Fault> {

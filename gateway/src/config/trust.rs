@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::http_proxy::http_proxy;
 use super::section::Section;
 use super::trust_model::{
     OcspUse, PeerKeyUsage, Source, Trust, TrustEnvironment, WhiteListSettings,
 };
 use super::value::{Fault, Value};
-use super::{files, names, psc};
+use super::{files, names};
 
 const DAY: u64 = 86_400;
 const PUBLISHED: &str = "http://igc-sante.esante.gouv.fr/CRL";
@@ -55,7 +56,7 @@ pub(super) fn read(section: Section<'_>, data_dir: &Path) -> Option<Trust> {
         }),
         revocation_hosts: section.or("revocation_hosts", hosts, |v| v.list(names::host)),
         ocsp: section.or("ocsp", OcspUse::Off, |v| v.choice(&uses)),
-        http_proxy: section.optional("http_proxy", psc::proxy),
+        http_proxy: section.optional("http_proxy", http_proxy),
         max_bypass: section.or("max_bypass_seconds", Duration::from_secs(3 * DAY), |v| {
             v.seconds(0.0..=604_800.0)
         }),

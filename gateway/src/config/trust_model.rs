@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use url::Url;
+use super::http_proxy::HttpProxy;
 
 /// `[trust]`
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Trust {
     /// What OCSP responders are asked for.
     pub ocsp: OcspUse,
     /// Outgoing HTTP proxy of every download.
-    pub http_proxy: Option<Url>,
+    pub http_proxy: Option<HttpProxy>,
     /// Longest bypass of missing or expired revocation lists.
     pub max_bypass: Duration,
     /// `[trust.white_list]`

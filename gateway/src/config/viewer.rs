@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use url::Url;
-
 use super::alerts::{Smtp, smtp};
+use super::http_proxy::{HttpProxy, http_proxy};
 use super::section::Section;
 use super::value::{Fault, Value};
 use super::{files, psc};
@@ -70,7 +69,7 @@ pub struct SmsGateway {
     /// File with the bearer token to send.
     pub token_file: Option<PathBuf>,
     /// Outgoing proxy, asked with CONNECT.
-    pub http_proxy: Option<Url>,
+    pub http_proxy: Option<HttpProxy>,
     /// What is sent.
     pub body: SmsBody,
 }
@@ -173,7 +172,7 @@ fn gateway(section: Section<'_>, needed: bool) -> Option<SmsGateway> {
     let authorities = PathBuf::from(psc::SYSTEM_AUTHORITIES);
     let ca_file = section.or("ca_file", authorities, files::certificates);
     let token_file = section.optional("token_file", files::secret);
-    let http_proxy = section.optional("http_proxy", psc::proxy);
+    let http_proxy = section.optional("http_proxy", http_proxy);
     section.finish();
     Some(SmsGateway {
         url: url?,

@@ -272,10 +272,11 @@ impl Trail {
             fingerprint: Some(Text::from(&peer.fingerprint)),
             host: peer.host.as_ref().map(Text::from),
         });
+        let admitted = about.known.profession.as_deref();
         let person = about.known.person.as_ref().map(|person| Person {
             national_id: Some(person.national_id.as_str().into()),
-            profession: person.user.as_ref().and_then(|user| {
-                let mut exercices = user.exercices.iter();
+            profession: admitted.map(Text::from).or_else(|| {
+                let mut exercices = person.user.as_ref()?.exercices.iter();
                 exercices.find_map(|one| one.profession.as_deref().map(Text::from))
             }),
             token: Some(Text::from(&person.jti)),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -23,6 +24,10 @@ use crate::net::{Connection, RequestId, ResourceName};
 
 /// Longest body of a form, bytes; a logout token is the largest.
 const MAX_FORM: usize = 16 * 1024;
+
+/// Time for the whole of a form. Browsers send it at once; who does not holds one of the places for requests that all
+/// listeners share.
+const FORM_TIME: Duration = Duration::from_secs(10);
 
 /// Fields read of a form.
 const MAX_FIELDS: usize = 16;
@@ -235,8 +240,9 @@ fn next_page(session: &Session) -> String {
 }
 
 async fn backchannel_logout(State(login): State<Arc<Login>>, request: Request) -> Response {
-    let Ok(form) = form(request.into_body()).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    let form = match form(request.into_body()).await {
+        Ok(form) => form,
+        Err(status) => return status.into_response(),
     };
     let token = fields(&form).find(|(name, _)| name == "logout_token");
     let Some((_, token)) = token else {
@@ -269,8 +275,9 @@ async fn choose_situation(asked: Asked, request: Request) -> Response {
     let Some((id, session)) = asked.session() else {
         return see_other("/auth/", None);
     };
-    let Ok(form) = form(request.into_body()).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    let form = match form(request.into_body()).await {
+        Ok(form) => form,
+        Err(status) => return status.into_response(),
     };
     if !is_ours(&asked, &id, &form) {
         return pages::forged(asked.login.shell(), asked.id.as_str());
@@ -305,8 +312,9 @@ async fn logout_page(asked: Asked) -> Response {
 
 async fn log_out(asked: Asked, request: Request) -> Response {
     if let Some((id, session)) = asked.session() {
-        let Ok(form) = form(request.into_body()).await else {
-            return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+        let form = match form(request.into_body()).await {
+            Ok(form) => form,
+            Err(status) => return status.into_response(),
         };
         if !is_ours(&asked, &id, &form) {
             return pages::forged(asked.login.shell(), asked.id.as_str());
@@ -365,9 +373,14 @@ pub(crate) fn fields(text: &str) -> impl Iterator<Item = (String, String)> + '_ 
         .map(|(name, value)| (name.into_owned(), value.into_owned()))
 }
 
-pub(crate) async fn form(body: Body) -> Result<zeroize::Zeroizing<String>, ()> {
-    let bytes = to_bytes(body, MAX_FORM).await.map_err(drop)?;
-    let text = String::from_utf8(bytes.to_vec()).map_err(drop)?;
+/// The text of a form, whole and in time; else 413 when it is too long, 408 when it does not come, 400 when it is no
+/// text.
+pub(crate) async fn form(body: Body) -> Result<zeroize::Zeroizing<String>, StatusCode> {
+    let whole = tokio::time::timeout(FORM_TIME, to_bytes(body, MAX_FORM)).await;
+    let bytes = whole
+        .map_err(|_| StatusCode::REQUEST_TIMEOUT)?
+        .map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+    let text = String::from_utf8(bytes.to_vec()).map_err(|_| StatusCode::BAD_REQUEST)?;
     Ok(text.into())
 }
 

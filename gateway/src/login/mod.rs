@@ -18,6 +18,7 @@ mod return_to;
 mod secret;
 mod session;
 mod sessions;
+mod tokens;
 mod vault;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use return_to::ReturnPath;
 pub use secret::SessionKey;
 pub(crate) use secret::{SessionId, is_same};
 pub use sessions::{Behind, MAX_DATA, NotKept, SessionLimits, SessionView, Sessions};
+pub use tokens::SessionTokens;
 pub(crate) use vault::random;
 pub use vault::{KeyFileError, NoRandom, Vault};
 
@@ -122,6 +124,7 @@ impl Login {
                 _ = ticks.tick() => self.sweep().await,
             }
         }
+        self.parts.sessions.remove_ended().await;
         self.parts.sessions.save_all().await;
     }
 
@@ -131,6 +134,7 @@ impl Login {
         for (session, cause) in self.parts.sessions.over() {
             self.end(&session, cause, None).await;
         }
+        self.parts.sessions.remove_ended().await;
         self.follow_psc().await;
         self.parts.sessions.save_uses().await;
     }

@@ -1,6 +1,6 @@
 //! Every session, in memory for requests and sealed on disk for the next start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +83,8 @@ pub struct Sessions {
     store: Arc<dyn SessionStore>,
     clock: Arc<dyn Clock>,
     open: Mutex<HashMap<SessionKey, Arc<Session>>>,
+    /// Those that ended and whose records may still be in the store: with the next start they would come back.
+    unremoved: Mutex<HashSet<SessionKey>>,
 }
 
 impl Sessions {
@@ -118,6 +120,7 @@ impl Sessions {
             store,
             clock,
             open: Mutex::new(open),
+            unremoved: Mutex::default(),
         })
     }
 
@@ -251,10 +254,26 @@ impl Sessions {
         let mut record = session.record.lock().await;
         if !record.removed {
             record.removed = true;
-            let (store, key) = (Arc::clone(&self.store), session.key);
-            let _ = written("a session", move || store.remove(key.as_bytes())).await;
+            self.unremoved.lock().insert(session.key);
+            self.remove(session.key).await;
         }
         was_open
+    }
+
+    /// Removes the records that could not be removed when their sessions ended.
+    pub(super) async fn remove_ended(&self) {
+        let left: Vec<_> = self.unremoved.lock().iter().copied().collect();
+        for key in left {
+            self.remove(key).await;
+        }
+    }
+
+    async fn remove(&self, key: SessionKey) {
+        let store = Arc::clone(&self.store);
+        let removed = written("the end of a session", move || store.remove(key.as_bytes())).await;
+        if removed.is_ok() {
+            self.unremoved.lock().remove(&key);
+        }
     }
 
     /// Writes the record of a session that lives.

@@ -6,9 +6,10 @@
 )]
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::body::{Body, to_bytes};
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Request, StatusCode, header};
 use psc_auth::{
     BoxFuture, Environment, PendingLogin, Provider, Settings, Transport, TransportError, UnixTime,
@@ -22,16 +23,16 @@ use super::session::{NewSession, Session};
 use super::*;
 use crate::access::professional::{Professional, Situation};
 use crate::net::{Connection, ListenerKind, RequestId};
-use crate::store::{SessionStore, SledStore};
+use crate::store::{SealedSession, SessionStore, SledStore, StoreError};
 
 const HOST: &str = "vi.example";
 const START: u64 = 1_900_000_000;
 
 #[derive(Debug)]
-struct SetClock(AtomicU64);
+pub(super) struct SetClock(AtomicU64);
 
 impl SetClock {
-    fn pass(&self, seconds: u64) {
+    pub(super) fn pass(&self, seconds: u64) {
         self.0.fetch_add(seconds, Ordering::Relaxed);
     }
 }
@@ -43,9 +44,9 @@ impl Clock for SetClock {
 }
 
 /// A data folder, which outlives the sessions opened in it.
-struct Place {
+pub(super) struct Place {
     folder: tempfile::TempDir,
-    clock: Arc<SetClock>,
+    pub(super) clock: Arc<SetClock>,
 }
 
 impl Place {
@@ -56,15 +57,22 @@ impl Place {
         }
     }
 
-    fn sessions(&self, most: usize) -> Sessions {
+    fn store(&self) -> Arc<dyn SessionStore> {
         let store = SledStore::open(self.folder.path()).unwrap();
+        Arc::new(store.sessions().unwrap())
+    }
+
+    fn sessions(&self, most: usize) -> Sessions {
+        self.sessions_on(self.store(), most)
+    }
+
+    fn sessions_on(&self, store: Arc<dyn SessionStore>, most: usize) -> Sessions {
         let vault = Vault::open(&self.folder.path().join("sessions.key")).unwrap();
         let limits = SessionLimits {
             idle: Duration::from_secs(1200),
             absolute: Duration::from_secs(14_400),
             most,
         };
-        let store = Arc::new(store.sessions().unwrap());
         Sessions::open(
             limits,
             vault,
@@ -100,7 +108,7 @@ fn situation(id: &str) -> Situation {
     }
 }
 
-fn newcomer(sub: &str, situations: &[&str]) -> NewSession {
+pub(super) fn newcomer(sub: &str, situations: &[&str]) -> NewSession {
     let psc = psc_session(sub, START + 20_000);
     NewSession {
         host: HOST.into(),
@@ -125,7 +133,7 @@ fn cookie(id: &SessionId) -> HeaderMap {
     HeaderMap::from_iter([(header::COOKIE, line.parse().unwrap())])
 }
 
-async fn begin(sessions: &Sessions, new: NewSession) -> (HeaderMap, Arc<Session>) {
+pub(super) async fn begin(sessions: &Sessions, new: NewSession) -> (HeaderMap, Arc<Session>) {
     let (id, session, _) = sessions.begin(new).await.unwrap();
     (cookie(&id), session)
 }
@@ -368,18 +376,23 @@ impl Transport for Away {
     }
 }
 
-struct Pages {
-    _place: Place,
-    login: Arc<Login>,
+pub(super) struct Pages {
+    pub(super) place: Place,
+    pub(super) login: Arc<Login>,
 }
 
 impl Pages {
     fn new() -> Self {
+        Self::at(Arc::new(Away))
+    }
+
+    /// With this way to PSC.
+    pub(super) fn at(transport: Arc<dyn Transport>) -> Self {
         let place = Place::new();
         let back = "https://vi.example/auth/psc/callback";
         let settings = Settings::new(Environment::Sandbox, "client", back).unwrap();
         let clock: Arc<dyn Clock> = Arc::clone(&place.clock) as _;
-        let provider = Provider::new(settings, Arc::new(Away), Arc::clone(&clock));
+        let provider = Provider::new(settings, transport, Arc::clone(&clock));
         let login = Login::new(Parts {
             party: RelyingParty::new(Arc::new(provider)),
             professions: ProfessionPolicy::default(),
@@ -393,13 +406,17 @@ impl Pages {
             contact: None,
         });
         Self {
-            _place: place,
+            place,
             login: Arc::new(login),
         }
     }
 
-    async fn ask(&self, request: http::request::Builder, body: &str) -> http::Response<Body> {
-        let mut request: Request<Body> = request.body(body.to_owned().into()).unwrap();
+    async fn ask(
+        &self,
+        request: http::request::Builder,
+        body: impl Into<Body>,
+    ) -> http::Response<Body> {
+        let mut request: Request<Body> = request.body(body.into()).unwrap();
         request.extensions_mut().insert(Connection {
             id: 1,
             listener: ListenerKind::Viewer,
@@ -483,7 +500,7 @@ async fn a_form_without_its_token_or_its_origin_changes_nothing() {
         let request = Request::post("/auth/logout")
             .header(header::COOKIE, headers[header::COOKIE].clone())
             .header("sec-fetch-site", site);
-        pages.ask(request, &body).await.status()
+        pages.ask(request, body).await.status()
     };
     let good = format!("csrf={}", id.csrf());
     let other = format!("csrf={}", SessionId::new().unwrap().csrf());
@@ -507,17 +524,88 @@ async fn a_form_without_its_token_or_its_origin_changes_nothing() {
     assert!(sessions.current(&headers, HOST).is_none());
 }
 
+/// Time passes by itself while everybody waits.
+#[tokio::test(start_paused = true)]
+async fn a_form_that_does_not_come_gives_its_place_back() {
+    let pages = Pages::new();
+    let (headers, _) = begin(pages.login.sessions(), newcomer("a", &["0-0", "0-1"])).await;
+    for path in [
+        "/auth/psc/backchannel-logout",
+        "/auth/situation",
+        "/auth/logout",
+    ] {
+        let first = stream::once(async { Ok::<_, std::io::Error>("l") });
+        let body = Body::from_stream(first.chain(stream::pending()));
+        let request = Request::post(path).header(header::COOKIE, headers[header::COOKIE].clone());
+        let answer = pages.ask(request, body);
+        let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
+        let answer = answer.unwrap_or_else(|_| panic!("{path}: it is waited for"));
+        assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT, "{path}");
+    }
+}
+
+/// A disk that takes nothing while it is full.
+struct Full {
+    sessions: Arc<dyn SessionStore>,
+    full: Arc<AtomicBool>,
+}
+
+impl Full {
+    fn room(&self) -> Result<(), StoreError> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(StoreError("no space left on device".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl SessionStore for Full {
+    fn put(&self, name: &[u8], record: &[u8]) -> Result<(), StoreError> {
+        self.room()?;
+        self.sessions.put(name, record)
+    }
+
+    fn remove(&self, name: &[u8]) -> Result<(), StoreError> {
+        self.room()?;
+        self.sessions.remove(name)
+    }
+
+    fn all(&self, most: usize) -> Result<Vec<SealedSession>, StoreError> {
+        self.sessions.all(most)
+    }
+}
+
+#[tokio::test]
+async fn a_logout_while_the_disk_is_full_is_not_undone_by_a_restart() {
+    let place = Place::new();
+    let full = Arc::new(AtomicBool::new(false));
+    let disk = Full {
+        sessions: place.store(),
+        full: Arc::clone(&full),
+    };
+    let sessions = place.sessions_on(Arc::new(disk), 10);
+    let (gone, session) = begin(&sessions, newcomer("a", &["0"])).await;
+    full.store(true, Ordering::Relaxed);
+    assert!(sessions.end(&session).await);
+    assert!(sessions.current(&gone, HOST).is_none());
+    sessions.remove_ended().await;
+    full.store(false, Ordering::Relaxed);
+    sessions.remove_ended().await;
+    drop((sessions, session));
+    assert!(place.sessions(10).current(&gone, HOST).is_none());
+}
+
 #[tokio::test]
 async fn a_page_learns_how_long_the_session_lives_without_keeping_it_alive() {
     let pages = Pages::new();
     let (headers, _) = begin(pages.login.sessions(), newcomer("a", &["0"])).await;
-    pages._place.clock.pass(100);
+    pages.place.clock.pass(100);
     let said = async || -> serde_json::Value {
         let page = text(pages.get("/auth/session.json", &headers).await).await;
         serde_json::from_str(&page).unwrap()
     };
     assert_eq!(said().await["idleSeconds"], 1100);
     assert_eq!(said().await["absoluteSeconds"], 14_300);
-    pages._place.clock.pass(1100);
+    pages.place.clock.pass(1100);
     assert_eq!(said().await, json!({ "loggedIn": false }));
 }

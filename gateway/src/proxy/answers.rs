@@ -55,8 +55,8 @@ impl Refusal {
         );
         let refused = |message: &str| Self::new(StatusCode::UNAUTHORIZED, message);
         match error {
+            error if error.is_temporary() => away,
             PscError::Refused { code, .. } => match code {
-                ErrorCode::ServerError | ErrorCode::TemporarilyUnavailable => away,
                 ErrorCode::AccessDenied => refused("le professionnel a refusé la connexion"),
                 ErrorCode::ExpiredToken => {
                     refused("le professionnel n'a pas confirmé dans le temps imparti")
@@ -71,12 +71,13 @@ impl Refusal {
                 ),
                 _ => refused("Pro Santé Connect refuse la connexion"),
             },
+            PscError::OtherConfirmed => {
+                refused("la connexion a été confirmée par un autre professionnel que celui demandé")
+            }
             PscError::Token { .. } | PscError::SessionEnded(_) => {
                 refused("la session à Pro Santé Connect est terminée : se connecter à nouveau")
             }
-            PscError::Status { status, .. } if *status < 500 => {
-                refused("Pro Santé Connect refuse la connexion")
-            }
+            PscError::Status { .. } => refused("Pro Santé Connect refuse la connexion"),
             _ => away,
         }
     }

@@ -12,7 +12,7 @@ use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::config::{ProxyClient, ProxyConfig, PscEnvironment, ServerIdentity};
+use crate::config::{HttpProxy, ProxyClient, ProxyConfig, PscEnvironment, ServerIdentity};
 use crate::net;
 
 /// How often the certificate's files are looked at.
@@ -43,7 +43,7 @@ impl Client {
         let towards_psc = TransportSettings {
             timeout: shared.timeout,
             connect_timeout: shared.connect_timeout,
-            proxy: shared.http_proxy.clone(),
+            proxy: shared.http_proxy.as_ref().map(HttpProxy::url),
             ..TransportSettings::default()
         };
         let longest = config.apis.iter().map(|api| api.timeout).max();

@@ -151,7 +151,9 @@ pub(super) async fn active(
     peer: Option<&Thumbprint>,
 ) -> Option<Arc<ProxySession>> {
     let session = proxy.sessions.find(answers::cookie(headers)?, peer)?;
-    if proxy.now() < session.ends_at {
+    let now = proxy.now();
+    if now < session.ends_at {
+        session.touch(now);
         return Some(session);
     }
     if let Some(taken) = proxy.sessions.take(&session) {
@@ -279,14 +281,14 @@ async fn keep(
         remote: who.remote,
         peer,
     };
-    let ends_at = now.plus(proxy.lifetime);
     let session = ProxySession::new(
         &client.id,
         national_id,
         psc.clone(),
         opened,
         tokens,
-        ends_at,
+        now,
+        proxy.lifetime,
     );
     let session = Arc::new(session);
     let kept = match proxy.sessions.insert(Arc::clone(&session)) {

@@ -24,6 +24,9 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 /// Longest life that is believed, above what any API gives.
 const LONGEST_LIFE: u64 = 24 * 3600;
 
+/// Bytes of a form with its tokens, with room to spare.
+const FORM_ROOM: usize = 32 * 1024;
+
 /// Why there is no token of an API.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExchangeError {
@@ -130,7 +133,9 @@ pub(super) async fn token_for(
             ("refresh_token", refresh.expose_secret()),
         ];
         match ask(client, api, &fields, now).await {
-            Ok(renewed) => {
+            Ok(mut renewed) => {
+                // RFC 6749 §6: without a new refresh token the old one stays.
+                renewed.refresh.get_or_insert_with(|| refresh.clone());
                 let fresh = usable(&renewed.access, true);
                 *held = Some(renewed);
                 return Ok(fresh);
@@ -167,7 +172,7 @@ pub(super) async fn revoke(client: &Client, api: &ProxyApi, token: &Revocable) -
         match post(client, url, &fields, api.timeout).await {
             Ok(answer) if answer.status.is_success() => {}
             Ok(answer) => {
-                told &= !answer.status.is_server_error();
+                told &= !is_temporary(answer.status);
                 tracing::warn!(api = api.name, status = %answer.status, "a token was not revoked");
             }
             Err(error) => {
@@ -205,7 +210,7 @@ async fn answered(
     let answer = post(client, &api.token_url, fields, api.timeout)
         .await
         .map_err(|error| away(api, error))?;
-    if answer.status.is_server_error() {
+    if is_temporary(answer.status) {
         return Err(away(api, answer.status));
     }
     if answer.status != StatusCode::OK {
@@ -245,7 +250,8 @@ async fn post(
     fields: &[(&str, &str)],
     limit: Duration,
 ) -> Result<Response, TransportError> {
-    let form = form_urlencoded::Serializer::new(String::new())
+    // The whole room at once: no copy of a token stays behind in a reallocation. hyper's own are not wiped.
+    let form = form_urlencoded::Serializer::new(String::with_capacity(FORM_ROOM))
         .extend_pairs(fields)
         .append_pair("client_id", &client.id)
         .finish();
@@ -257,6 +263,11 @@ async fn post(
         .body(Bytes::from(form))
         .map_err(|_| TransportError::NotHttps)?;
     within(limit, client.apis.send(request)).await
+}
+
+/// The server's fault, or too many requests: it says nothing of the token, whatever word comes with it.
+fn is_temporary(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// Sends within the time of this API, which may be shorter than the client's.

@@ -28,7 +28,7 @@ use axum::routing::{any, delete, get, post};
 use futures_util::StreamExt as _;
 use http::StatusCode;
 use parking_lot::Mutex;
-use psc_auth::{Clock, SystemClock, UnixTime};
+use psc_auth::{Clock, PscError, SystemClock, UnixTime};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,8 +52,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// Pause before somebody who could not be told of the end of a session is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
-/// Sessions of before that are ended at the same time.
-const FAREWELLS_AT_ONCE: usize = 8;
+/// Sessions that Pro Santé Connect is asked about, or told the end of, at the same time.
+const AT_ONCE: usize = 8;
 
 /// Time for the logouts of all sessions when the proxy stops.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -79,6 +79,7 @@ pub async fn serve(config: ProxyConfig) -> anyhow::Result<()> {
     tokio::spawn(metrics.clone().upkeep());
     let mut behind = tokio::task::JoinSet::new();
     behind.spawn(Arc::clone(&proxy).sweep(background.clone()));
+    behind.spawn(Arc::clone(&proxy).keep_alive(background.clone()));
     behind.spawn(Arc::clone(&proxy).finish(background.clone()));
     for client in proxy.clients.values() {
         let hangup = signal(SignalKind::hangup())?;
@@ -128,6 +129,7 @@ struct Proxy {
     /// Whether cookies may ask for encryption.
     secure: bool,
     lifetime: Duration,
+    keep_alive_every: Duration,
     max_body_bytes: usize,
     clock: Arc<dyn Clock>,
 }
@@ -169,6 +171,7 @@ impl Proxy {
             pending: Semaphore::new(config.max_pending),
             secure: config.tls.is_some(),
             lifetime: config.session_lifetime,
+            keep_alive_every: config.keep_alive,
             max_body_bytes: config.max_body_bytes,
             clock,
         })
@@ -271,7 +274,7 @@ impl Proxy {
     async fn finish_all(&self) {
         let left = std::mem::take(&mut *self.unfinished.lock());
         let ends = left.into_iter().map(|farewell| self.finish_one(farewell));
-        let ends = futures_util::stream::iter(ends).buffer_unordered(FAREWELLS_AT_ONCE);
+        let ends = futures_util::stream::iter(ends).buffer_unordered(AT_ONCE);
         ends.collect::<()>().await;
     }
 
@@ -327,6 +330,48 @@ impl Proxy {
             }
             for session in self.sessions.take_over(self.now()) {
                 self.end(&session, End::Expired).await;
+            }
+        }
+    }
+
+    /// Renews the tokens of Pro Santé Connect of the sessions in use, until `stop`: it ends a session about which it was
+    /// not asked for half an hour, and without it the APIs exchange nothing when their own tokens are over.
+    async fn keep_alive(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.keep_alive_every.min(SWEEP_EVERY)) => {}
+            }
+            let unheard = self.sessions.unheard(self.now(), self.keep_alive_every);
+            let renewals = unheard.into_iter().map(|session| self.renew(session));
+            let renewals = futures_util::stream::iter(renewals).buffer_unordered(AT_ONCE);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = renewals.collect::<()>() => {}
+            }
+        }
+    }
+
+    async fn renew(&self, session: Arc<ProxySession>) {
+        let Some(client) = self.clients.get(&session.client_id) else {
+            return;
+        };
+        let now = self.now();
+        match client.party.access_token(&session.psc).await {
+            Ok(_) => {
+                session.heard(now);
+                self.remember(&session).await;
+            }
+            // Tokens that the APIs gave before are good until they are over.
+            Err(PscError::SessionEnded(end)) => {
+                session.heard(now);
+                tracing::info!(
+                    %end,
+                    "Pro Santé Connect ended a session in use: it goes on until an API wants another token"
+                );
+            }
+            Err(error) => {
+                tracing::warn!(%error, remedy = error.remedy(), "a session was not kept alive at Pro Santé Connect");
             }
         }
     }

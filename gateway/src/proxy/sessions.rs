@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -55,6 +56,10 @@ pub(super) struct ProxySession {
     pub(super) opened: Opened,
     pub(super) ends_at: UnixTime,
     tokens: HashMap<String, tokio::sync::Mutex<Option<ApiToken>>>,
+    /// Last request of the software.
+    used_at: AtomicU64,
+    /// When Pro Santé Connect was last asked for a token of it, or said that it is over.
+    heard_at: AtomicU64,
     /// Whether it is being ended; held while it is written to disk.
     pub(super) over: tokio::sync::Mutex<bool>,
 }
@@ -93,16 +98,20 @@ impl ProxySession {
         psc: Session,
         opened: Opened,
         tokens: Vec<(String, ApiToken)>,
-        ends_at: UnixTime,
+        now: UnixTime,
+        lifetime: Duration,
     ) -> Self {
         let tokens = tokens.into_iter();
+        let user = psc.user();
         Self {
             // 244 random bits of the system's generator.
             id: format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()),
             client_id: client_id.to_owned(),
             national_id,
-            state: psc.user().sid.clone(),
-            ends_at: ends_at.min(psc.ends_at()),
+            state: user.session_state.clone().or_else(|| user.sid.clone()),
+            ends_at: now.plus(lifetime).min(psc.ends_at()),
+            used_at: AtomicU64::new(now.as_secs()),
+            heard_at: AtomicU64::new(now.as_secs()),
             psc,
             opened,
             tokens: tokens
@@ -110,6 +119,23 @@ impl ProxySession {
                 .collect(),
             over: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The software uses it.
+    pub(super) fn touch(&self, now: UnixTime) {
+        self.used_at.fetch_max(now.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Pro Santé Connect was asked.
+    pub(super) fn heard(&self, now: UnixTime) {
+        self.heard_at.fetch_max(now.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Whether it was used since Pro Santé Connect was asked, and that is longer ago than `every`.
+    fn is_unheard(&self, now: UnixTime, every: Duration) -> bool {
+        let [used, heard] = [&self.used_at, &self.heard_at]
+            .map(|at| UnixTime::from_secs(at.load(Ordering::Relaxed)));
+        used > heard && now.since(heard) >= every
     }
 
     /// The place of an API's token, held by one renewal at a time.
@@ -187,6 +213,13 @@ impl Sessions {
             .collect();
         gauge(&open);
         over
+    }
+
+    /// Those in use of which Pro Santé Connect has not been asked for this long.
+    pub(super) fn unheard(&self, now: UnixTime, every: Duration) -> Vec<Arc<ProxySession>> {
+        let open = self.open.lock();
+        let unheard = open.values().filter(|one| one.is_unheard(now, every));
+        unheard.cloned().collect()
     }
 
     /// Takes out all of them.

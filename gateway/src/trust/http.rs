@@ -12,11 +12,13 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Pooled;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use url::Url;
+
+use crate::config::HttpProxy;
 
 /// From the request to the last byte: a list of 20 MB over a slow line.
 const TIME: Duration = Duration::from_secs(120);
@@ -81,7 +83,7 @@ pub enum FetchError {
 #[derive(Debug, Clone)]
 pub(super) struct Downloads {
     pool: Pool,
-    proxy: Option<Url>,
+    proxy: Option<Intercept>,
 }
 
 #[derive(Debug, Clone)]
@@ -116,7 +118,10 @@ pub(super) enum Answer {
 impl Downloads {
     /// A client; servers called by `https` must have a certificate of one of these authorities. A proxy
     /// is asked for a tunnel to those (CONNECT), and for the document itself in plain HTTP.
-    pub(super) fn new(roots: RootCertStore, proxy: Option<&Url>) -> Result<Self, rustls::Error> {
+    pub(super) fn new(
+        roots: RootCertStore,
+        proxy: Option<&HttpProxy>,
+    ) -> Result<Self, rustls::Error> {
         let tls = ClientConfig::builder_with_provider(crate::net::tls::provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
@@ -130,15 +135,18 @@ impl Downloads {
             .enable_http1();
         let mut client = Pooled::builder(TokioExecutor::new());
         client.pool_max_idle_per_host(0);
-        let address = proxy.and_then(|proxy| proxy.as_str().parse::<Uri>().ok());
-        let pool = match address {
+        let proxy = proxy.and_then(way_out);
+        let pool = match &proxy {
             None => Pool::Direct(client.build(https.wrap_connector(http))),
             Some(proxy) => {
-                let tunnel = Tunnel::new(proxy, http);
+                let tunnel = Tunnel::new(proxy.uri().clone(), http);
+                let tunnel = match proxy.basic_auth() {
+                    Some(basic) => tunnel.with_auth(basic.clone()),
+                    None => tunnel,
+                };
                 Pool::Tunnel(client.build(https.wrap_connector(tunnel)))
             }
         };
-        let proxy = proxy.cloned();
         Ok(Self { pool, proxy })
     }
 
@@ -225,18 +233,26 @@ impl Downloads {
     }
 }
 
+/// Where the proxy is, and what says to it who comes.
+fn way_out(proxy: &HttpProxy) -> Option<Intercept> {
+    let matcher = Matcher::builder().all(proxy.url().as_str()).build();
+    matcher.intercept(&Uri::from_static("https://localhost"))
+}
+
 /// Has a proxy fetch a document that goes in clear (RFC 9112 §3.2.2): many open tunnels to port 443
 /// alone.
 async fn forwarded(
     url: &str,
-    proxy: &Url,
+    proxy: &Intercept,
     mut request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, FetchError> {
+    let address = proxy.uri();
+    let host = address.host().unwrap_or_default();
     let place = (
-        proxy.host_str().unwrap_or_default().to_owned(),
-        proxy.port_or_known_default().unwrap_or(80),
+        host.trim_matches(['[', ']']),
+        address.port_u16().unwrap_or(80),
     );
-    let connecting = TcpStream::connect((place.0.as_str(), place.1));
+    let connecting = TcpStream::connect(place);
     let stream = match timeout(CONNECT_TIME, connecting).await {
         Ok(stream) => stream.map_err(|error| unreachable(url, &error))?,
         Err(elapsed) => return Err(unreachable(url, &elapsed)),
@@ -245,6 +261,12 @@ async fn forwarded(
     let host = authority.and_then(|authority| HeaderValue::from_str(&authority).ok());
     let host = host.ok_or_else(|| FetchError::Address(url.to_owned()))?;
     request.headers_mut().insert(header::HOST, host);
+    if let Some(basic) = proxy.basic_auth() {
+        let basic = basic.clone();
+        request
+            .headers_mut()
+            .insert(header::PROXY_AUTHORIZATION, basic);
+    }
     let shaken = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = shaken.map_err(|error| unreachable(url, &error))?;
     // It ends when the answer is read, or nobody waits for it any more.

@@ -4,9 +4,9 @@ use psc_auth::{
     BindingMessage, Channel, CibaProgress, ErrorCode, NationalId, PendingCiba, PscError,
     RelyingParty,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::provider::{Answer, FakePsc, USER};
+use crate::provider::{Answer, Change, FakePsc, USER, user_info, with};
 
 async fn begin(party: &RelyingParty) -> Result<PendingCiba, PscError> {
     let user = NationalId::parse(USER).unwrap();
@@ -103,4 +103,85 @@ async fn an_unknown_user_and_an_answer_without_interval_are_handled() {
         )
     });
     assert_eq!(begin(&party).await.unwrap().interval().as_secs(), 5);
+}
+
+#[tokio::test]
+async fn a_fault_of_psc_does_not_end_the_wait_whatever_word_comes_with_it() {
+    let psc = FakePsc::start().await;
+    let party = psc.party();
+    let mut pending = begin(&party).await.unwrap();
+    for (status, word) in [
+        (500, "unknown_error"),
+        (502, "bad_gateway"),
+        (429, "access_denied"),
+    ] {
+        psc.answer_instead("token", move |_| {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            Answer::Json(status, json!({ "error": word }))
+        });
+        let CibaProgress::Waiting(again) = party.poll_ciba(pending).await.unwrap() else {
+            panic!("{status}");
+        };
+        pending = again;
+    }
+    psc.set(|knobs| knobs.instead.clear());
+    let done = party.poll_ciba(pending).await.unwrap();
+    assert!(matches!(done, CibaProgress::Done(_)));
+}
+
+/// An id_token that names this professional, or nobody.
+fn naming(id: Option<&'static str>) -> Option<Change> {
+    Some(Box::new(move |text| {
+        let mut claims: Value = serde_json::from_str(&text).unwrap();
+        let claims = claims.as_object_mut().unwrap();
+        for name in ["SubjectNameID", "preferred_username"] {
+            claims.remove(name);
+            claims.extend(id.map(|id| (name.to_owned(), json!(id))));
+        }
+        json!(claims).to_string()
+    }))
+}
+
+#[tokio::test]
+async fn somebody_else_than_the_one_who_was_asked_does_not_come_in() {
+    let psc = FakePsc::start().await;
+    let party = psc.party();
+    let other = "899700000099";
+    let outcome = async |id, info: Value| {
+        psc.set(|knobs| knobs.id_token = naming(id));
+        psc.answer_instead("userinfo", move |_| {
+            Answer::Json(http::StatusCode::OK, info.clone())
+        });
+        let pending = begin(&party).await.unwrap();
+        party.poll_ciba(pending).await
+    };
+    let refused = outcome(Some(other), user_info()).await.unwrap_err();
+    assert_eq!(refused, PscError::OtherConfirmed);
+    assert_eq!(psc.count("revoke"), 1);
+    // UserInfo says it where the id_token does not.
+    outcome(None, user_info()).await.unwrap();
+    for id in [json!(other), Value::Null] {
+        let mut info = user_info();
+        info["SubjectNameID"] = id.clone();
+        info["preferred_username"] = id;
+        let refused = outcome(None, info).await.unwrap_err();
+        assert_eq!(refused, PscError::OtherConfirmed);
+    }
+}
+
+#[tokio::test]
+async fn the_session_state_is_that_of_the_answer_with_the_tokens() {
+    let psc = FakePsc::start().await;
+    let party = psc.party();
+    psc.set(|knobs| knobs.id_token = with("session_state", json!("of-the-id-token")));
+    let logged_in = async || {
+        let pending = begin(&party).await.unwrap();
+        match party.poll_ciba(pending).await.unwrap() {
+            CibaProgress::Done(session) => session,
+            CibaProgress::Waiting(_) => panic!("confirmed"),
+        }
+    };
+    let session = logged_in().await;
+    // As the provider answers it beside the tokens.
+    assert_eq!(session.user().session_state.as_deref(), Some("a-session"));
 }

@@ -182,11 +182,10 @@ async fn a_key_of_another_certificate_is_refused_and_the_old_one_stays() {
     );
 }
 
-#[tokio::test]
-async fn an_outgoing_proxy_is_asked_with_connect_and_sees_no_clear_text() {
-    let psc = FakePsc::start().await;
+/// A proxy that opens one tunnel: its address with this user in it, and the head that it was asked with.
+async fn one_tunnel(user: &str) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let proxy = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let port = listener.local_addr().unwrap().port();
     let tunnel = tokio::spawn(async move {
         let (mut client, _) = listener.accept().await.unwrap();
         let mut head = Vec::new();
@@ -209,6 +208,13 @@ async fn an_outgoing_proxy_is_asked_with_connect_and_sees_no_clear_text() {
         let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
         head
     });
+    (format!("http://{user}127.0.0.1:{port}"), tunnel)
+}
+
+#[tokio::test]
+async fn an_outgoing_proxy_is_asked_with_connect_and_sees_no_clear_text() {
+    let psc = FakePsc::start().await;
+    let (proxy, tunnel) = one_tunnel("").await;
     let settings = TransportSettings {
         proxy: Some(proxy.parse().unwrap()),
         ..short_timeout()
@@ -221,4 +227,34 @@ async fn an_outgoing_proxy_is_asked_with_connect_and_sees_no_clear_text() {
     drop(transport);
     let head = tunnel.await.unwrap();
     assert!(head.starts_with("CONNECT localhost:") && !head.contains("introspect"));
+    assert!(!head.to_lowercase().contains("authorization"), "{head}");
+}
+
+#[tokio::test]
+async fn an_outgoing_proxy_is_told_user_and_password_and_nobody_else_is() {
+    let psc = FakePsc::start().await;
+    let (proxy, tunnel) = one_tunnel("Aladdin:open%20sesame@").await;
+    let settings = TransportSettings {
+        proxy: Some(proxy.parse().unwrap()),
+        ..short_timeout()
+    };
+    assert!(!format!("{settings:?}").contains("sesame"));
+    let transport = psc.transport(settings, Some(&psc.certificate));
+    assert!(!format!("{transport:?}").contains("sesame"));
+    assert_eq!(
+        transport.send(certs(&psc)).await.unwrap().status,
+        StatusCode::OK
+    );
+    drop(transport);
+    let head = tunnel.await.unwrap();
+    // RFC 7617 §2, of `Aladdin:open sesame`.
+    let expected = "Proxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n";
+    assert!(head.contains(expected), "{head}");
+    let wrong: url::Url = "https://Aladdin:sesame@127.0.0.1:1".parse().unwrap();
+    let settings = TransportSettings {
+        proxy: Some(wrong),
+        ..short_timeout()
+    };
+    let refused = psc_auth::HttpsTransport::new(settings, psc.pki.roots(), None).unwrap_err();
+    assert!(!refused.to_string().contains("sesame") && refused.to_string().contains("127.0.0.1"));
 }

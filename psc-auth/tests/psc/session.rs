@@ -6,7 +6,7 @@ use psc_auth::{PscError, Session, SessionEnd, TokenFault};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::provider::{Answer, FakePsc, with};
+use crate::provider::{Answer, FakePsc, Signer, sign, with};
 
 #[tokio::test]
 async fn a_token_with_life_left_is_used_again_and_one_that_is_due_is_renewed() {
@@ -104,16 +104,80 @@ async fn while_psc_is_away_the_token_at_hand_is_used_up_and_the_session_goes_on(
     let psc = FakePsc::start().await;
     let party = psc.party();
     let session = psc.log_in(&party).await.unwrap();
-    psc.answer_instead("token", |_| {
-        Answer::Json(http::StatusCode::BAD_GATEWAY, json!({}))
+    psc.advance(100);
+    for (status, body) in [
+        (502, json!({})),
+        (502, json!({"error": "bad_gateway"})),
+        (500, json!({"error": "unknown_error"})),
+        (429, json!({"error": "invalid_grant"})),
+    ] {
+        let said = body.clone();
+        psc.answer_instead("token", move |_| {
+            Answer::Json(http::StatusCode::from_u16(status).unwrap(), said.clone())
+        });
+        party.access_token(&session).await.unwrap();
+        psc.advance(20);
+        let error = party.access_token(&session).await.unwrap_err();
+        assert!(error.is_temporary(), "{status} {body}: {error}");
+        psc.set(|knobs| knobs.instead.clear());
+        party.access_token(&session).await.unwrap();
+        psc.advance(100);
+    }
+}
+
+#[tokio::test]
+async fn a_new_refresh_token_is_not_lost_while_the_key_of_its_id_token_cannot_be_read() {
+    let psc = FakePsc::start().await;
+    let party = psc.party();
+    let session = psc.log_in(&party).await.unwrap();
+    let first = party.access_token(&session).await.unwrap();
+    psc.set(|knobs| knobs.kid = Some("key-2".to_owned()));
+    psc.answer_instead("certs", |_| {
+        Answer::Json(http::StatusCode::SERVICE_UNAVAILABLE, json!({}))
     });
     psc.advance(100);
-    party.access_token(&session).await.unwrap();
+    // What could not be checked is not used while there is another.
+    let same = party.access_token(&session).await.unwrap();
+    assert_eq!(same.expose_secret(), first.expose_secret());
     psc.advance(20);
     let error = party.access_token(&session).await.unwrap_err();
-    assert!(error.is_temporary());
+    assert!(error.is_temporary(), "{error}");
+    assert_eq!(session.ended().await, None);
+    let session = Session::import(&session.export().await.unwrap()).unwrap();
+    assert!(party.access_token(&session).await.is_err());
     psc.set(|knobs| knobs.instead.clear());
+    psc.advance(60);
     party.access_token(&session).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_makes_up_a_kid_ends_nobody_s_session() {
+    let psc = FakePsc::start().await;
+    let party = psc.party();
+    let session = psc.log_in(&party).await.unwrap();
+    psc.advance(120);
+    // Anybody can post one: the keys are not read again for a minute.
+    let forged = sign("{}", Signer::UnknownKid, "key-1");
+    assert!(party.receive_logout(&forged).await.is_err());
+    psc.set(|knobs| knobs.kid = Some("key-2".to_owned()));
+    let error = party.access_token(&session).await.unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+    assert_eq!(session.ended().await, None);
+    psc.advance(60);
+    party.access_token(&session).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_was_refused_is_renewed_once_for_all_who_hold_it() {
+    let psc = FakePsc::start().await;
+    let party = psc.party();
+    let session = psc.log_in(&party).await.unwrap();
+    let refused = party.access_token(&session).await.unwrap();
+    let first = party.other_access_token(&session, &refused).await.unwrap();
+    let second = party.other_access_token(&session, &refused).await.unwrap();
+    assert_ne!(first.expose_secret(), refused.expose_secret());
+    assert_eq!(first.expose_secret(), second.expose_secret());
+    assert_eq!(psc.count("token"), 2);
 }
 
 #[tokio::test]

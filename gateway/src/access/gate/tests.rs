@@ -9,6 +9,7 @@ use psc_auth::{
     BoxFuture, Endpoint, GateError, NationalId, PscError, TokenFault, UnixTime, UserInfo,
 };
 use secrecy::ExposeSecret;
+use serde_json::json;
 
 use super::super::{Access, Grant};
 use super::*;
@@ -41,7 +42,7 @@ impl PeerDirectory for Directory {
 #[derive(Debug, Default)]
 struct Psc {
     answer: Option<GateError>,
-    profession: &'static str,
+    professions: &'static [&'static str],
     asked: Mutex<usize>,
 }
 
@@ -63,10 +64,11 @@ impl TokenGate for Psc {
             if token.expose_secret() != "good" {
                 return Err(GateError::Inactive);
             }
-            let user = format!(
-                "{{\"sub\":\"s\",\"SubjectRefPro\":{{\"exercices\":[{{\"codeProfession\":\"{}\"}}]}}}}",
-                self.profession
-            );
+            let exercices = self.professions.iter();
+            let exercices: Vec<_> = exercices
+                .map(|code| json!({ "codeProfession": code }))
+                .collect();
+            let user = json!({ "sub": "s", "SubjectRefPro": { "exercices": exercices } });
             Ok(Arc::new(CheckedToken {
                 sub: "s".into(),
                 jti: "j".into(),
@@ -75,7 +77,9 @@ impl TokenGate for Psc {
                 acr: None,
                 national_id: NationalId::parse("899700218896").unwrap(),
                 expires_at: UnixTime::from_secs(u64::MAX),
-                user: Some(Arc::new(UserInfo::parse(user.as_bytes()).unwrap())),
+                user: Some(Arc::new(
+                    UserInfo::parse(user.to_string().as_bytes()).unwrap(),
+                )),
             }))
         })
     }
@@ -148,7 +152,7 @@ async fn good_with(directory: Directory, psc: Psc, exam: PublishedExam) -> Case 
 
 fn physician() -> Psc {
     Psc {
-        profession: "10",
+        professions: &["10"],
         ..Psc::default()
     }
 }
@@ -171,12 +175,13 @@ impl Case {
 
     /// As a handler asks.
     async fn ask(&self) -> Result<Grant, Refusal> {
+        self.ask_and_tell(&mut Known::default()).await
+    }
+
+    /// As [`ask`](Self::ask), with what became known.
+    async fn ask_and_tell(&self, known: &mut Known) -> Result<Grant, Refusal> {
         let connection = self.connection();
-        let mut known = Known {
-            peer: self.access.recognise(&connection)?,
-            person: None,
-            visitor: None,
-        };
+        known.peer = self.access.recognise(&connection)?;
         let uid = self
             .kos
             .ok()
@@ -195,7 +200,7 @@ impl Case {
         let request = Request::Retrieve(&self.scope);
         let decided = self
             .access
-            .decide(&connection, credentials, None, request, &mut known);
+            .decide(&connection, credentials, None, request, known);
         let grant = decided.await?;
         assert!(known.peer.is_some() && known.person.is_some());
         Ok(grant)
@@ -246,6 +251,18 @@ async fn without_a_white_list_nobody_is_a_peer_for_now() {
         case.ask().await,
         Err(Refusal::PeersUnknown("no_white_list"))
     );
+}
+
+#[tokio::test]
+async fn the_profession_on_record_is_the_one_that_lets_in() {
+    let psc = Psc {
+        professions: &["60", "10", "40"],
+        ..Psc::default()
+    };
+    let case = good_with(Directory::default(), psc, exam()).await;
+    let mut known = Known::default();
+    case.ask_and_tell(&mut known).await.unwrap();
+    assert_eq!(known.profession.as_deref(), Some("10"));
 }
 
 #[tokio::test]
@@ -323,9 +340,9 @@ async fn while_pro_sante_connect_is_away_nobody_comes_in_and_is_told_when_to_try
 
 #[tokio::test]
 async fn a_profession_that_is_not_in_the_list_is_refused() {
-    for profession in ["60", "98", ""] {
+    for professions in [&["60"][..], &["98"], &["60", "98"], &[""], &[]] {
         let psc = Psc {
-            profession,
+            professions,
             ..Psc::default()
         };
         let case = good_with(Directory::default(), psc, exam()).await;

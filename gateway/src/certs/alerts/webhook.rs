@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::state::Message;
 use super::{Channel, NotSent, Recipient};
-use crate::config::Webhook;
+use crate::config::{HttpProxy, Webhook};
 use crate::net;
 
 /// Bytes of a token file that are read.
@@ -37,7 +37,7 @@ impl WebhookChannel {
         let roots = net::tls::read_authorities(&webhook.ca_file)
             .with_context(|| format!("authorities of the webhook {name:?}"))?;
         let settings = TransportSettings {
-            proxy: webhook.http_proxy.clone(),
+            proxy: webhook.http_proxy.as_ref().map(HttpProxy::url),
             ..TransportSettings::default()
         };
         let token = match &webhook.token_file {

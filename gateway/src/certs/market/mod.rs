@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
-use crate::config::{Acme, Config};
+use crate::config::{Acme, Config, HttpProxy};
 use crate::keys::{self, store::SealedStore};
 use crate::net::{self, NamedConfigs};
 use installer::MarketInstaller;
@@ -61,7 +61,7 @@ impl Means {
         let roots = net::tls::read_authorities(&acme.ca_file)
             .context("authorities of the ACME directories (`acme.ca_file`)")?;
         let settings = TransportSettings {
-            proxy: acme.http_proxy.clone(),
+            proxy: acme.http_proxy.as_ref().map(HttpProxy::url),
             ..TransportSettings::default()
         };
         Ok(Self {

@@ -16,7 +16,7 @@ use url::form_urlencoded;
 use crate::certs::alerts::mail::MailChannel;
 use crate::certs::alerts::state::Message;
 use crate::certs::alerts::{Channel, NotSent, Recipient};
-use crate::config::{PHONE, SmsBody, SmsGateway, TEXT};
+use crate::config::{HttpProxy, PHONE, SmsBody, SmsGateway, TEXT};
 use crate::net;
 
 /// Bytes of a token file that are read.
@@ -73,7 +73,7 @@ impl SmsChannel {
         let roots = net::tls::read_authorities(&gateway.ca_file)
             .context("authorities of the SMS gateway (`viewer.sms.ca_file`)")?;
         let settings = TransportSettings {
-            proxy: gateway.http_proxy.clone(),
+            proxy: gateway.http_proxy.as_ref().map(HttpProxy::url),
             ..TransportSettings::default()
         };
         let token = gateway.token_file.as_ref().map(|file| {

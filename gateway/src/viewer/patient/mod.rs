@@ -281,9 +281,7 @@ pub(super) async fn own_form(
     request: Request,
 ) -> Result<zeroize::Zeroizing<String>, Response> {
     let (parts, body) = request.into_parts();
-    let text = form(body)
-        .await
-        .map_err(|()| StatusCode::PAYLOAD_TOO_LARGE.into_response())?;
+    let text = form(body).await.map_err(|status| status.into_response())?;
     let token = fields(&text).find(|(name, _)| name == "csrf");
     let ours = is_same_origin(&parts.headers, host)
         && token.is_some_and(|(_, token)| is_same(csrf, &token));

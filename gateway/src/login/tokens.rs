@@ -1,0 +1,212 @@
+//! The tokens of someone who is logged in, for what is asked of other DRIMboxes in their name.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use psc_auth::PscError;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::Login;
+use super::secret::SessionKey;
+use super::session::Session;
+use crate::archive::peer::{AccessToken, TokenError, TokenSource};
+
+/// Access tokens of one session, each good for a request that is made now: a transfer of many series outlives several
+/// of them. They end with the session.
+pub struct SessionTokens {
+    login: Arc<Login>,
+    session: Arc<Session>,
+    /// The one that was given last. With another one the record of the session changed: a refresh token that was
+    /// used would end the session after a restart.
+    given: Mutex<Option<AccessToken>>,
+}
+
+impl Login {
+    /// The tokens of a session; `None` when it is over.
+    #[must_use]
+    pub fn tokens(self: &Arc<Self>, key: SessionKey) -> Option<SessionTokens> {
+        Some(SessionTokens {
+            session: self.parts.sessions.get(key)?,
+            login: Arc::clone(self),
+            given: Mutex::default(),
+        })
+    }
+}
+
+impl SessionTokens {
+    async fn at_hand(&self) -> Result<SecretString, TokenError> {
+        let sessions = &self.login.parts.sessions;
+        if sessions.get(self.session.key).is_none() {
+            return Err(TokenError::LoginNeeded);
+        }
+        let party = &self.login.parts.party;
+        party.access_token(&self.session.psc).await.map_err(said)
+    }
+
+    async fn give(&self, token: &SecretString) -> Result<AccessToken, TokenError> {
+        let token = AccessToken::new(token.expose_secret())?;
+        let before = self.given.lock().replace(token.clone());
+        if before.is_none_or(|before| !before.is_same(&token)) {
+            self.login.parts.sessions.save(&self.session).await;
+        }
+        Ok(token)
+    }
+}
+
+impl TokenSource for SessionTokens {
+    fn token(&self) -> BoxFuture<'_, Result<AccessToken, TokenError>> {
+        async { self.give(&self.at_hand().await?).await }.boxed()
+    }
+
+    fn renewed(&self, refused: &AccessToken) -> BoxFuture<'_, Result<AccessToken, TokenError>> {
+        let refused = refused.clone();
+        async move {
+            let at_hand = self.at_hand().await?;
+            let token = self.give(&at_hand).await?;
+            if !token.is_same(&refused) {
+                return Ok(token);
+            }
+            let party = &self.login.parts.party;
+            let other = party.other_access_token(&self.session.psc, &at_hand);
+            let token = self.give(&other.await.map_err(said)?).await?;
+            if token.is_same(&refused) {
+                let none = "Pro Santé Connect gives no other token just now";
+                return Err(TokenError::Unavailable(none.to_owned()));
+            }
+            Ok(token)
+        }
+        .boxed()
+    }
+}
+
+impl fmt::Debug for SessionTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionTokens").finish_non_exhaustive()
+    }
+}
+
+fn said(error: PscError) -> TokenError {
+    match error {
+        PscError::SessionEnded(_) => TokenError::LoginNeeded,
+        error if error.is_temporary() => TokenError::Unavailable(error.to_string()),
+        PscError::Token { .. } => TokenError::LoginNeeded,
+        error => TokenError::Unavailable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+    use psc_auth::{Request, Response, Transport, TransportError};
+    use serde_json::{Value, json};
+    use zeroize::Zeroizing;
+
+    use super::super::tests::{Pages, begin, newcomer};
+    use super::*;
+
+    /// Gives a token after the other, and no id_token; refuses when it is told to.
+    #[derive(Debug, Default)]
+    struct Provider {
+        given: AtomicUsize,
+        refuses: std::sync::atomic::AtomicBool,
+    }
+
+    impl Provider {
+        fn answer(&self, request: &http::Request<Bytes>) -> (StatusCode, Value) {
+            let issuer = "https://auth.bas.psc.esante.gouv.fr/auth/realms/esante-wallet";
+            let said = match request.uri().path().rsplit('/').next().unwrap() {
+                "wallet-openid-configuration" => json!({
+                    "issuer": issuer, "authorization_endpoint": "https://wallet.example/auth",
+                    "token_endpoint": format!("{issuer}/token"), "jwks_uri": format!("{issuer}/certs"),
+                }),
+                "certs" => {
+                    let modulus = base64::Engine::encode(
+                        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+                        [0xC5_u8; 256],
+                    );
+                    json!({"keys": [{"kty": "RSA", "kid": "k", "use": "sig", "n": modulus, "e": "AQAB"}]})
+                }
+                _ if self.refuses.load(Ordering::Relaxed) => {
+                    return (StatusCode::BAD_REQUEST, json!({"error": "invalid_grant"}));
+                }
+                _ => {
+                    let number = self.given.fetch_add(1, Ordering::Relaxed);
+                    json!({
+                        "access_token": format!("token-{number}"), "token_type": "Bearer", "expires_in": 120,
+                        "refresh_token": format!("refresh-{number}"),
+                    })
+                }
+            };
+            (StatusCode::OK, said)
+        }
+    }
+
+    impl Transport for Provider {
+        fn send(
+            &self,
+            request: Request,
+        ) -> psc_auth::BoxFuture<'_, Result<Response, TransportError>> {
+            let (status, said) = self.answer(&request);
+            Box::pin(async move {
+                Ok(Response {
+                    status,
+                    headers: HeaderMap::new(),
+                    body: Zeroizing::new(said.to_string().into_bytes()),
+                })
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transfer_in_somebody_s_name_has_a_good_token_for_every_series() {
+        let provider = Arc::new(Provider::default());
+        let pages = Pages::at(Arc::clone(&provider) as Arc<dyn Transport>);
+        let (_, session) = begin(pages.login.sessions(), newcomer("a", &["0"])).await;
+        let source = pages.login.tokens(session.key).unwrap();
+        let of_the_login = AccessToken::new("secret-access").unwrap();
+        for _ in 0..3 {
+            assert!(source.token().await.unwrap().is_same(&of_the_login));
+        }
+        // The token is good for two minutes, the transfer takes ten.
+        let mut before = of_the_login;
+        for _ in 0..5 {
+            pages.place.clock.pass(120);
+            let token = source.token().await.unwrap();
+            assert!(!token.is_same(&before));
+            before = token;
+        }
+        assert_eq!(provider.given.load(Ordering::Relaxed), 5);
+        // A source does not take it: once for all who were refused it.
+        let other = source.renewed(&before).await.unwrap();
+        assert!(source.renewed(&before).await.unwrap().is_same(&other));
+        assert_eq!(provider.given.load(Ordering::Relaxed), 6);
+    }
+
+    #[tokio::test]
+    async fn the_tokens_end_with_the_session_here_or_at_pro_sante_connect() {
+        let provider = Arc::new(Provider::default());
+        let pages = Pages::at(Arc::clone(&provider) as Arc<dyn Transport>);
+        let sessions = pages.login.sessions();
+        let (_, left) = begin(sessions, newcomer("a", &["0"])).await;
+        let source = pages.login.tokens(left.key).unwrap();
+        source.token().await.unwrap();
+        sessions.end(&left).await;
+        assert_eq!(source.token().await.unwrap_err(), TokenError::LoginNeeded);
+        assert!(pages.login.tokens(left.key).is_none());
+
+        let (_, ended) = begin(sessions, newcomer("b", &["0"])).await;
+        let source = pages.login.tokens(ended.key).unwrap();
+        provider.refuses.store(true, Ordering::Relaxed);
+        let token = source.token().await.unwrap();
+        let refused = source.renewed(&token).await.unwrap_err();
+        assert_eq!(refused, TokenError::LoginNeeded);
+    }
+}
