@@ -156,6 +156,7 @@ impl Attempt<'_> {
         withdraw(self.parts, record).await?;
         *record = Record {
             blocked: std::mem::take(&mut record.blocked),
+            installed: Some(self.parts.clock.now()),
             ..Record::default()
         };
         self.records.save(record).await?;

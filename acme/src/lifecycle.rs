@@ -344,10 +344,25 @@ impl Lifecycle {
         if record.forced {
             return Ok((now, Reason::Asked));
         }
-        let validity = current
-            .and_then(|current| current.validity().ok())
-            .filter(|validity| !validity.left(now).is_zero());
-        let (Some(current), Some(validity)) = (current, validity) else {
+        let validity = current.and_then(|current| current.validity().ok());
+        // A moment that the clock has not reached was noted by a clock that was set back since.
+        let rest = record
+            .installed
+            .zip(validity)
+            .and_then(|(at, validity)| (at <= now).then(|| at.plus(validity.rest())));
+        let (at, reason) = self.due(record, current.zip(validity)).await?;
+        Ok((rest.map_or(at, |rest| rest.max(at)), reason))
+    }
+
+    /// When the certificate in use is to be replaced. What is drawn or learnt for it is kept.
+    async fn due(
+        &self,
+        record: &mut Record,
+        current: Option<(&Issued, Validity)>,
+    ) -> Result<(UnixTime, Reason), Failure> {
+        let now = self.parts.clock.now();
+        let alive = current.filter(|(_, validity)| !validity.left(now).is_zero());
+        let Some((current, validity)) = alive else {
             return Ok((now, Reason::Missing));
         };
         let before = (record.window.clone(), record.look_at, record.due);

@@ -25,6 +25,8 @@ pub(crate) struct Record {
     pub(crate) look_at: Option<UnixTime>,
     /// When the certificate in use is due without such a suggestion.
     pub(crate) due: Option<UnixTime>,
+    /// When the certificate in use was put in service.
+    pub(crate) installed: Option<UnixTime>,
     /// Renew now: revoked, or asked for.
     pub(crate) forced: bool,
     /// Failed attempts in a row.

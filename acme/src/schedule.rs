@@ -9,6 +9,8 @@ use crate::clock::{Random, UnixTime, times};
 /// First and last wait between failed attempts.
 const FIRST_RETRY: Duration = Duration::from_secs(60);
 const LAST_RETRY: Duration = Duration::from_secs(6 * 3_600);
+/// Longest time that a new certificate is left alone whatever happens.
+const LEAST_REST: Duration = Duration::from_secs(3_600);
 
 /// When a certificate is valid (RFC 5280 §4.1.2.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +77,12 @@ impl Validity {
         self.not_before
             .plus(life * 2 / 3)
             .plus(times(life / 20, random.fraction()))
+    }
+
+    /// The least time between two certificates: an hour, or a twentieth of a life that is shorter than a day. An authority
+    /// whose suggestion always lies in the past, or a clock that is wrong, is not asked again and again.
+    pub(crate) fn rest(&self) -> Duration {
+        (self.life() / 20).min(LEAST_REST)
     }
 
     /// From then on nothing else counts.

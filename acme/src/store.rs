@@ -31,7 +31,8 @@ pub struct StoreError {
 /// Keeps records under names of the form `folder/record`, with letters, digits and `.-_`.
 ///
 /// Records hold private keys. When a call returns, what it did outlives a power cut; a record is the old one or the
-/// new one, never a part of it. Several nodes that share a store share accounts, orders and challenges.
+/// new one, never a part of it. Several nodes that share a store share accounts, orders and challenges; one of them
+/// alone renews a name, as nothing here keeps two from ordering at once.
 pub trait Store: Send + Sync + fmt::Debug {
     /// The record, or `None` when there is none.
     fn read<'a>(

@@ -107,6 +107,44 @@ async fn the_authority_s_window_comes_before_two_thirds_and_the_order_says_what_
 }
 
 #[tokio::test]
+async fn a_new_certificate_is_left_alone_for_a_while_whatever_the_authority_suggests() {
+    // The suggestion lies in the past for each new certificate too.
+    let bench = Bench::new(1);
+    bench
+        .authority()
+        .behave(|b| b.window = Some((0.0, 0.000_001)));
+    let start = bench.clock.now();
+    let mut status = bench.start().tick().await;
+    while bench.clock.now() < start.plus(DAY) {
+        assert!(status.wake > bench.clock.now(), "{status:?}");
+        bench.clock.set(status.wake);
+        status = bench.start().tick().await;
+    }
+    assert!(
+        (20..=25).contains(&bench.authority().issued()),
+        "{}",
+        bench.authority().issued()
+    );
+
+    // A life of months, and one of an hour.
+    for (life, least) in [(DAY * 90, 3_600), (DAY / 24, 180)] {
+        let bench = Bench::new(1);
+        bench.authority().behave(|b| {
+            b.life = life;
+            b.window = Some((0.0, 0.000_001));
+        });
+        let first = bench.start().tick().await;
+        assert_eq!(first.next.0.since(bench.clock.now()).as_secs(), least);
+        bench.clock.advance(Duration::from_secs(least - 1));
+        assert!(!bench.start().tick().await.renewed);
+        // Whoever asks does not wait.
+        let life = bench.start();
+        life.renew_now().await.unwrap();
+        assert!(life.tick().await.renewed);
+    }
+}
+
+#[tokio::test]
 async fn an_order_with_replaces_that_is_not_repeated_serves_all_the_same() {
     let bench = Bench::new(1);
     bench.authority().behave(|b| {

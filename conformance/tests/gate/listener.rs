@@ -2,12 +2,21 @@
 
 use std::io::Read as _;
 use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use conformance::testkit::igc::{Authority, Igc, LeafSpec};
 use conformance::testkit::{Client, Gateway, GatewayConfig, PacsConfig, Pki};
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use time::OffsetDateTime;
+use tokio_rustls::TlsConnector;
 
-use crate::network::{SOURCE, VIEWER, network};
+use crate::network::{Network, REVOKED_SERIAL, SOURCE, VIEWER, network, serving, write_identity};
 use crate::support::{ask, folder, metric, run, trail, until};
 
 #[test]
@@ -210,4 +219,104 @@ fn handshakes_that_never_end_are_on_record_by_address_and_counted_by_the_minute(
         // The first of a minute and the rest of it; a second minute may have begun.
         assert!(refused().len() <= 4);
     });
+}
+
+fn hangup(gateway: &Gateway) {
+    let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap()).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+}
+
+#[test]
+fn a_certificate_that_other_drimboxes_would_refuse_does_not_take_the_place_of_one_that_serves() {
+    run(async {
+        let network = network().await;
+        let reloads = async |outcome| {
+            let labels = [("outcome", outcome)];
+            metric(&network.gateway, "drimbox_tls_reloads_total", &labels).await
+        };
+        let production = Igc::new(false, OffsetDateTime::now_utc()).unwrap();
+        let revoked = LeafSpec {
+            serial: REVOKED_SERIAL,
+            ..serving(SOURCE)
+        };
+        let of = |igc: &Igc, spec: &LeafSpec| {
+            let above = igc.certificate(Authority::Organisations).pem();
+            (igc.leaf(spec).unwrap(), above)
+        };
+        for (what, (leaf, above)) in [
+            ("of production", of(&production, &serving(SOURCE))),
+            ("revoked", of(&network.igc, &revoked)),
+        ] {
+            let before = reloads("refused").await;
+            write_identity(&network.home, "source", &leaf, &above);
+            hangup(&network.gateway);
+            until(what, async || reloads("refused").await > before).await;
+            let asking = network.request().await;
+            assert_eq!(network.ask(&asking).await.status(), 200, "{what}");
+        }
+        let before = reloads("refused").await;
+        let (leaf, above) = of(&network.igc, &serving(SOURCE));
+        write_identity(&network.home, "source", &leaf, &above);
+        let loaded = reloads("loaded").await;
+        hangup(&network.gateway);
+        until("a good one", async || reloads("loaded").await >= loaded + 2).await;
+        assert_eq!(reloads("refused").await, before);
+        let asking = network.request().await;
+        assert_eq!(network.ask(&asking).await.status(), 200);
+    });
+}
+
+#[test]
+fn authorities_that_are_added_are_named_to_peers_without_a_restart() {
+    run(async {
+        let network = network().await;
+        let file = network.home.join("igc/Root.cer");
+        let before = std::fs::read(&file).unwrap();
+        assert_eq!(named(&network).await, 2);
+        let more = [Authority::Root, Authority::Persons];
+        let more = more.map(|one| network.igc.certificate(one).pem()).concat();
+        std::fs::write(&file, more).unwrap();
+        hangup(&network.gateway);
+        until("the third is named", async || named(&network).await == 3).await;
+        std::fs::write(&file, before).unwrap();
+        hangup(&network.gateway);
+        until("it is no longer", async || named(&network).await == 2).await;
+    });
+}
+
+/// How many authorities a handshake on the `db` name says it believes.
+async fn named(network: &Network) -> usize {
+    #[derive(Debug, Default)]
+    struct Noted(Mutex<usize>);
+
+    impl ResolvesClientCert for Noted {
+        fn resolve(&self, named: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            *self.0.lock().unwrap() = named.len();
+            None
+        }
+
+        fn has_certs(&self) -> bool {
+            true
+        }
+    }
+
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_file_iter(&network.ca_file).unwrap() {
+        roots.add(root.unwrap()).unwrap();
+    }
+    let noted = Arc::<Noted>::default();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(Arc::clone(&noted) as Arc<dyn ResolvesClientCert>);
+    let stream = tokio::net::TcpStream::connect(network.gateway.address("peer"));
+    let host = ServerName::try_from(SOURCE).unwrap();
+    TlsConnector::from(Arc::new(config))
+        .connect(host, stream.await.unwrap())
+        .await
+        .unwrap();
+    let named = noted.0.lock().unwrap();
+    *named
 }

@@ -35,7 +35,7 @@ pub const INS: &str = "279035121518989";
 /// Client ids at the provider: of the source, and of a consumer.
 const SOURCE_CLIENT: &str = "drimbox-source";
 pub const CONSUMER_CLIENT: &str = "drimbox-consumer";
-const REVOKED_SERIAL: u64 = 0x7777;
+pub const REVOKED_SERIAL: u64 = 0x7777;
 
 pub struct Network {
     pub home: PathBuf,

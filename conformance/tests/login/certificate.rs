@@ -4,11 +4,14 @@ use std::fs;
 
 use conformance::testkit::Identity;
 use conformance::testkit::psc::{PHYSICIAN, left_out};
+use drimbox::certs::facts::Facts;
 use rustix::process::Signal;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use crate::site::Site;
-use crate::support::{run, until};
+use crate::support::{metric, run, until};
 use crate::thousand::attempt;
 
 #[test]
@@ -22,29 +25,45 @@ fn a_certificate_towards_the_provider_is_renewed_without_a_restart() {
         site.provider.set(knobs).await.unwrap();
         assert_eq!(attempt(&site).await.status(), 303);
         let good = contents(&site.identity);
+        let name = Facts::of(&CertificateDer::from_pem_slice(&good[0]).unwrap()).unwrap();
+        let name = name.common_name.unwrap();
         let other = site.pki.client("someone-else").unwrap();
-
-        write(&site.identity, &contents(&other));
-        site.gateway.process().signal(Signal::HUP);
-        until("the provider refuses another's certificate", async || {
-            attempt(&site).await.status() == 502
-        })
-        .await;
-        // A key that is of no certificate here is not presented.
-        let [certificate, _] = &good;
         let [_, key] = contents(&other);
-        write(&site.identity, &[certificate.clone(), key]);
-        site.gateway.process().signal(Signal::HUP);
-        assert_eq!(attempt(&site).await.status(), 502);
+        let mixed = [good[0].clone(), key];
+        // Another Client ID's; a key that is of no certificate here.
+        for refused in [contents(&other), mixed] {
+            let before = reloads(&site, "refused").await;
+            write(&site.identity, &refused);
+            site.gateway.process().signal(Signal::HUP);
+            until("it is refused", async || {
+                reloads(&site, "refused").await > before
+            })
+            .await;
+            assert_eq!(attempt(&site).await.status(), 303, "logins go on");
+        }
 
-        write(&site.identity, &good);
+        let renewed = contents(&site.pki.client(&name).unwrap());
+        assert_ne!(renewed[0], good[0]);
+        let before = reloads(&site, "loaded").await;
+        write(&site.identity, &renewed);
         site.gateway.process().signal(Signal::HUP);
         until("the renewed certificate is presented", async || {
-            attempt(&site).await.status() == 303
+            reloads(&site, "loaded").await > before
         })
         .await;
+        assert_eq!(attempt(&site).await.status(), 303);
         site.provider.reset().await.unwrap();
     });
+}
+
+async fn reloads(site: &Site, outcome: &str) -> u64 {
+    let labels = [("outcome", outcome)];
+    metric(
+        &site.gateway,
+        "drimbox_psc_certificate_reloads_total",
+        &labels,
+    )
+    .await
 }
 
 fn contents(identity: &Identity) -> [Vec<u8>; 2] {

@@ -46,7 +46,7 @@ async fn list(State(api): State<CertificatesApi>, headers: HeaderMap) -> Respons
         let now = OffsetDateTime::now_utc();
         json!({
             "certificates": report::json(&api.inventory.examine(now), now),
-            "presented": report::presented_json(&api.inventory.presented(), now),
+            "presented": report::presented_json(&api.inventory.presented(now), now),
         })
     });
     let Ok(certificates) = examined.await else {

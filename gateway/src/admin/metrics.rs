@@ -168,6 +168,11 @@ pub const METRICS: &[Metric] = &[
         help: "Certificates and authorities read again, by outcome.",
     },
     Metric {
+        name: "drimbox_psc_certificate_reloads_total",
+        kind: Kind::Counter,
+        help: "Readings of a new certificate towards Pro Santé Connect, by outcome.",
+    },
+    Metric {
         name: "drimbox_alerts_waiting",
         kind: Kind::Gauge,
         help: "Alerts on certificates that are written and not delivered yet.",

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::certificates::Certificates;
 use crate::archive::dimse::{Moves, StorageScp};
 use crate::archive::{
     Archive, ArchiveError, FindRequest, Identifier, IncomingInstance, InstanceSink, InstanceWriter,
@@ -36,7 +37,7 @@ pub(super) async fn pacs(config: &Config, name: &str) -> Vec<Verdict> {
 /// Ends early, with `Err`, when the next steps would mean nothing.
 async fn steps(config: &Config, pacs: &Pacs, verdicts: &mut Vec<Verdict>) -> Result<(), ()> {
     let moves = Moves::new(config.dimse.ae_title.clone());
-    let archive = match super::archive(pacs, &moves) {
+    let archive = match super::archive(pacs, &moves, &mut Vec::new()) {
         Ok(archive) => archive,
         Err(error) => {
             verdicts.push(Verdict::failed(
@@ -234,8 +235,8 @@ async fn listen(
     let listener = super::storage_listener(address)
         .await
         .map_err(|error| format!("{error:#}"))?;
-    let scp: StorageScp =
-        super::storage_scp(config, moves).map_err(|error| format!("{error:#}"))?;
+    let scp: StorageScp = super::storage_scp(config, moves, &mut Certificates::default())
+        .map_err(|error| format!("{error:#}"))?;
     Ok(tokio::spawn(scp.run(listener, stop.clone())))
 }
 

@@ -2,6 +2,7 @@
 
 mod acme;
 mod alerts;
+mod certificates;
 mod check;
 mod check_dmp;
 mod check_psc;
@@ -42,6 +43,7 @@ use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::audit::{Audit, Kind};
 use crate::cache::{Bounds, Cache};
+use crate::certs::place::Role;
 use crate::certs::presented::{self, Recorder};
 use crate::certs::{self, inventory::Inventory};
 use crate::cli::{
@@ -68,8 +70,8 @@ use crate::store::{AttemptStore, ListingStore, SledStore};
 use crate::studies::{self, Studies};
 use crate::trust::Trust;
 use crate::{notify, telemetry};
+use certificates::{Certificates, Watched};
 use health::Health;
-use names::Names;
 
 /// The gateway itself.
 #[derive(Debug, Clone, Copy)]
@@ -87,14 +89,23 @@ impl Service for App {
         for place in certs::place::places(&config) {
             certs::install::recover(&place)?;
         }
-        let parts = Parts::build(&config).await?;
+        let mut watched = Vec::new();
+        let parts = Parts::build(&config, &mut watched).await?;
+        let mut certificates = Certificates::new(parts.trust.as_ref());
         let stop = CancellationToken::new();
         let background = CancellationToken::new();
-        let mut listeners = Listeners::bind(&config, &parts).await?;
+        let mut listeners = Listeners::bind(&config, &parts, &mut certificates).await?;
         trail::service(&parts.audit, Kind::ServiceStarted).await?;
 
         let mut behind = JoinSet::new();
-        trail::forward(&config.audit, &parts.audit, &background, &mut behind)?;
+        trail::forward(
+            &config.audit,
+            &parts.audit,
+            &background,
+            &mut behind,
+            &mut watched,
+        )?;
+        certificates.add(watched);
         tokio::spawn(metrics.clone().upkeep());
         tokio::spawn(notify::watchdog());
         if let Some(trust) = parts.trust.clone() {
@@ -131,10 +142,7 @@ impl Service for App {
             behind.spawn(alerts::run(alerts, inventory, background.clone()));
         }
         listeners.start_background(&config, &health, metrics, api, &background, &mut behind);
-        if let Some(names) = listeners.names.take() {
-            let audit = parts.audit.clone();
-            behind.spawn(names.watch(audit, hangup, background.clone()));
-        }
+        behind.spawn(certificates.watch(parts.audit.clone(), hangup, background.clone()));
         let routers = routers(&config, &parts, &health)?;
         let refusals = refusals::recorder(&parts.audit, &background, &mut behind);
         behind.spawn(Arc::clone(&parts.trail).keep(background.clone()));
@@ -232,7 +240,7 @@ struct Parts {
 }
 
 impl Parts {
-    async fn build(config: &Config) -> anyhow::Result<Self> {
+    async fn build(config: &Config, watched: &mut Vec<Watched>) -> anyhow::Result<Self> {
         let audit = trail::open(&config.audit).await?;
         let bounds = Bounds {
             max_bytes: config.cache.max_bytes,
@@ -278,7 +286,7 @@ impl Parts {
         let mut fronts = HashMap::new();
         let mut served = HashMap::new();
         for pacs in &config.pacs {
-            let archive = archive(pacs, &moves)?;
+            let archive = archive(pacs, &moves, watched)?;
             let name: Arc<str> = pacs.name.as_str().into();
             let settings = studies::Settings {
                 pacs: pacs.name.clone(),
@@ -370,15 +378,22 @@ fn pool(config: &Pixels) -> Pool {
     Pool::new(limits).with(pixels, Codecs::Workers(workers))
 }
 
-/// The archive of a PACS.
-fn archive(pacs: &Pacs, moves: &Arc<Moves>) -> anyhow::Result<Arc<dyn Archive>> {
-    let tls =
-        match pacs.tls() {
-            Some(settings) => Some(tls::connector(settings).with_context(|| {
+/// The archive of a PACS; the gateway's certificate towards it is added to those that are read again.
+fn archive(
+    pacs: &Pacs,
+    moves: &Arc<Moves>,
+    watched: &mut Vec<Watched>,
+) -> anyhow::Result<Arc<dyn Archive>> {
+    let tls = match pacs.tls() {
+        Some(settings) => {
+            let place = format!("pacs:{}", pacs.name);
+            let tls = tls::connector(settings, place, Role::PacsClient, watched);
+            Some(tls.with_context(|| {
                 format!("TLS towards the PACS {:?} cannot be set up", pacs.name)
-            })?),
-            None => None,
-        };
+            })?)
+        }
+        None => None,
+    };
     Ok(match &pacs.upstream {
         Upstream::Dimse(dimse) => Arc::new(DimseArchive::new(
             &pacs.name,
@@ -521,41 +536,47 @@ fn routers(
 struct Listeners {
     admin: Option<Listener>,
     http: Vec<Listener>,
-    names: Option<Names>,
     market: Option<market::MarketParts>,
     dimse: Option<(TcpListener, StorageScp)>,
 }
 
 impl Listeners {
-    async fn bind(config: &Config, parts: &Parts) -> anyhow::Result<Self> {
+    async fn bind(
+        config: &Config,
+        parts: &Parts,
+        certificates: &mut Certificates,
+    ) -> anyhow::Result<Self> {
         let admin =
             Listener::bind(ListenerKind::Admin, config.admin.listen, Security::Plain).await?;
-        let (mut http, mut names, mut market) = (Vec::new(), None, None);
+        let (mut http, mut market) = (Vec::new(), None);
         if let Some(local) = &config.local {
             let security = match &local.tls {
-                Some(identity) => Security::Tls(net::tls::server_config(identity)?),
+                Some(identity) => {
+                    let (own, key) = Watched::alone("local".into(), Role::Local, identity)?;
+                    certificates.add([own]);
+                    Security::Tls(net::tls::server_config_with(key))
+                }
                 None => Security::Plain,
             };
             http.push(Listener::bind(ListenerKind::Local, local.listen, security).await?);
         }
         if let Some(peer) = &config.peer {
-            let loaded = Names::load(config, peer, parts.trust.as_ref(), &parts.recorder)?;
-            let security = Security::Named(Arc::clone(&loaded.configs));
-            market = market::bind(config, &loaded.configs, &parts.audit).await?;
-            names = Some(loaded);
+            let trust = parts.trust.as_ref();
+            let names = names::load(config, peer, trust, &parts.recorder, certificates)?;
+            market = market::bind(config, &names, &parts.audit).await?;
+            let security = Security::Named(names);
             http.push(Listener::bind(ListenerKind::Peer, peer.listen, security).await?);
         }
         let dimse = match config.dimse.listen {
             Some(address) => Some((
                 storage_listener(address).await?,
-                storage_scp(config, &parts.moves)?,
+                storage_scp(config, &parts.moves, certificates)?,
             )),
             None => None,
         };
         Ok(Self {
             admin: Some(admin),
             http,
-            names,
             market,
             dimse,
         })
@@ -631,7 +652,14 @@ async fn storage_listener(address: std::net::SocketAddr) -> anyhow::Result<TcpLi
     })
 }
 
-fn storage_scp(config: &Config, moves: &Arc<Moves>) -> anyhow::Result<StorageScp> {
+fn storage_scp(
+    config: &Config,
+    moves: &Arc<Moves>,
+    certificates: &mut Certificates,
+) -> anyhow::Result<StorageScp> {
+    let mut watched = Vec::new();
+    let tls = tls::storage_acceptor(&config.dimse, &mut watched)?;
+    certificates.add(watched);
     let dimse = || config.pacs.iter().filter_map(Pacs::dimse);
     let title = |pacs: &PacsDimse| pacs.ae_title.to_string();
     let callers: HashSet<String> = dimse().map(title).collect();
@@ -640,7 +668,7 @@ fn storage_scp(config: &Config, moves: &Arc<Moves>) -> anyhow::Result<StorageScp
     Ok(StorageScp {
         moves: Arc::clone(moves),
         callers: Arc::new(callers),
-        tls: tls::storage_acceptor(&config.dimse)?,
+        tls,
         max_associations: config.dimse.max_associations,
         max_pdu: widest.unwrap_or(131_072),
         idle_timeout: longest.unwrap_or(std::time::Duration::from_secs(60)),

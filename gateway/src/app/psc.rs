@@ -12,10 +12,12 @@ use psc_auth::{
 };
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls_pki_types::CertificateDer;
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::certs::facts::Facts;
 use crate::certs::presented::{By, Recorder};
 use crate::config::{Config, HttpProxy, Psc, PscEnvironment, ServerIdentity};
 use crate::net;
@@ -40,6 +42,7 @@ pub struct PscParts {
     /// Who may see images.
     pub professions: ProfessionPolicy,
     identity: ServerIdentity,
+    client_id: String,
 }
 
 /// Builds them; `None` without `[psc]`. Nothing is asked of PSC yet. What its servers present is noted.
@@ -87,6 +90,7 @@ pub fn build(config: &Config, recorder: Option<&Recorder>) -> anyhow::Result<Opt
         gate: Arc::new(PscTokenGate::new(Arc::clone(&provider), gate_settings(psc))),
         professions: professions(psc),
         identity: psc.identity.clone(),
+        client_id: psc.client_id.clone(),
         transport,
         provider,
     }))
@@ -114,11 +118,15 @@ impl PscParts {
                 Ok(()) => {
                     tracing::info!("the certificate towards Pro Santé Connect was renewed");
                     seen = now;
+                    counted("loaded");
                 }
                 // Perhaps only one of the two files is there yet: looked at again.
-                Err(error) => tracing::warn!(
-                    "the new certificate towards Pro Santé Connect is not used: {error:#}"
-                ),
+                Err(error) => {
+                    tracing::warn!(
+                        "the new certificate towards Pro Santé Connect is not used: {error:#}"
+                    );
+                    counted("refused");
+                }
             }
         }
     }
@@ -126,9 +134,11 @@ impl PscParts {
     /// Presents what the certificate's files hold now.
     ///
     /// # Errors
-    /// When they cannot be used; the certificate in use stays.
+    /// When they cannot be used, or the certificate is another Client ID's; the certificate in use stays.
     pub fn reload_certificate(&self) -> anyhow::Result<()> {
-        let identity = client_identity(&self.identity)?;
+        let (chain, key) = net::tls::read_identity(&self.identity)?;
+        is_of_client(&chain, &self.client_id)?;
+        let identity = ClientIdentity::new(chain, key);
         self.transport.replace_identity(identity)?;
         Ok(())
     }
@@ -216,6 +226,24 @@ pub fn public_port(config: &Config) -> u16 {
     }
 }
 
+fn counted(outcome: &'static str) {
+    metrics::counter!("drimbox_psc_certificate_reloads_total", "outcome" => outcome).increment(1);
+}
+
+/// Whether the CN of a certificate is a Client ID, as PSC demands of the ORG_AUTH_CLI of a client.
+///
+/// # Errors
+/// When it is another, with both.
+pub(crate) fn is_of_client(chain: &[CertificateDer<'_>], client_id: &str) -> anyhow::Result<()> {
+    let leaf = chain.first().context("no certificate")?;
+    let found = Facts::of(leaf)?.common_name.unwrap_or_default();
+    anyhow::ensure!(
+        found == client_id,
+        "its CN is {found:?}, and not the Client ID {client_id:?}: install the certificate issued for this Client ID"
+    );
+    Ok(())
+}
+
 fn client_identity(identity: &ServerIdentity) -> anyhow::Result<ClientIdentity> {
     let (chain, key) = net::tls::read_identity(identity)?;
     Ok(ClientIdentity::new(chain, key))
@@ -224,4 +252,24 @@ fn client_identity(identity: &ServerIdentity) -> anyhow::Result<ClientIdentity> 
 fn changed_at(identity: &ServerIdentity) -> [Option<SystemTime>; 2] {
     let of = |file: &Path| fs::metadata(file).and_then(|data| data.modified()).ok();
     [&identity.certificate_file, &identity.key_file].map(|file| of(file))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::certs::testdata::{Profile, certificate};
+
+    #[test]
+    fn a_certificate_of_another_client_id_is_not_taken() {
+        let profile = Profile {
+            common_name: "drimbox-centre",
+            ..Profile::default()
+        };
+        let chain = [certificate(&profile).0];
+        is_of_client(&chain, "drimbox-centre").unwrap();
+        let refused = is_of_client(&chain, "drimbox-autre").unwrap_err();
+        assert!(refused.to_string().contains("drimbox-centre"), "{refused}");
+    }
 }

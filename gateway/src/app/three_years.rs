@@ -26,18 +26,20 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
 use rustls::client::Resumption;
+use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
-use super::names::Names;
+use super::certificates::{Certificates, Stamps};
+use super::names;
 use crate::certs::alerts::state::Message;
 use crate::certs::alerts::{Alerts, Channel, NotSent, Recipient, Settings, acknowledge};
 use crate::certs::container;
@@ -48,7 +50,7 @@ use crate::certs::place::{Place, all_places, places};
 use crate::certs::presented::Recorder;
 use crate::certs::request::{self, KeyKind, Subject, pending_key};
 use crate::config::{self, Config};
-use crate::net::tls::provider;
+use crate::net::tls::{provider, read_identity};
 use crate::net::{Capacity, Listener, ListenerKind, Routers, Security};
 use support::authority::Internet;
 use support::{MockAuthority, MovingClock, START, Told, Walk};
@@ -64,6 +66,8 @@ struct Kept {
     place: &'static str,
     file: &'static str,
     name: &'static str,
+    /// The structure that it is given to.
+    unit: Option<&'static str>,
     /// Days before the start at which the first one begins.
     age: i64,
     /// Its life in days, and that of those that follow.
@@ -74,11 +78,14 @@ struct Kept {
     told: &'static [&'static str],
 }
 
-const KEPT: [Kept; 4] = [
+const FINESS: &str = "5750000001";
+
+const KEPT: [Kept; 6] = [
     Kept {
         place: "db:ct",
         file: "db1",
         name: "db1.centre.example",
+        unit: None,
         age: 1_000,
         days: 1_095,
         acts_at: "J-30",
@@ -88,6 +95,7 @@ const KEPT: [Kept; 4] = [
         place: "db:mr",
         file: "db2",
         name: "db2.centre.example",
+        unit: None,
         age: 700,
         days: 1_095,
         acts_at: "J-7",
@@ -97,16 +105,38 @@ const KEPT: [Kept; 4] = [
         place: "psc",
         file: "psc",
         name: "drimbox-centre",
+        unit: None,
         age: 400,
         days: 1_095,
         acts_at: "J-60",
         told: &["J-90", "J-60"],
+    },
+    Kept {
+        place: "dmp-auth:centre",
+        file: "auth",
+        name: "CENTRE",
+        unit: Some(FINESS),
+        age: 500,
+        days: 1_095,
+        acts_at: "J-15",
+        told: &["J-90", "J-60", "J-30", "J-15"],
+    },
+    Kept {
+        place: "dmp-sign:centre",
+        file: "sign",
+        name: "CENTRE",
+        unit: Some(FINESS),
+        age: 600,
+        days: 1_095,
+        acts_at: "J-30",
+        told: &["J-90", "J-60", "J-30"],
     },
     // A market certificate that is bought.
     Kept {
         place: "vi:mr",
         file: "vi2",
         name: "vi2.centre.example",
+        unit: None,
         age: 0,
         days: 397,
         acts_at: "9/10 de sa vie",
@@ -130,6 +160,7 @@ async fn for_three_years_no_client_is_refused_and_each_alert_comes_once() {
     let mut running = world.start().await;
     let mut swaps = 0;
     let mut served: HashSet<Vec<u8>> = HashSet::new();
+    let mut presented: HashSet<Vec<u8>> = HashSet::new();
     for day in 0..DAYS {
         world.weather(day);
         for quarter in 0..4 {
@@ -147,7 +178,7 @@ async fn for_three_years_no_client_is_refused_and_each_alert_comes_once() {
         world.acknowledge(&running.alerts, now);
         swaps += world.people_act(now);
         let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(world.clock.now().as_secs());
-        for read in running.names.look(&mut running.seen, false, moment) {
+        for read in running.certificates.look(&mut running.seen, false, moment) {
             assert!(read.outcome.is_ok(), "day {day}: {:?}", read.outcome);
         }
         for name in ["db1", "db2", "vi1", "vi2"] {
@@ -156,6 +187,11 @@ async fn for_three_years_no_client_is_refused_and_each_alert_comes_once() {
             let leaf = leaf.unwrap_or_else(|error| panic!("day {day}, {name}: {error}"));
             served.insert(leaf);
         }
+        for place in ["psc", "dmp-auth:centre", "dmp-sign:centre"] {
+            let shown = world.present(place).await;
+            let leaf = shown.unwrap_or_else(|error| panic!("day {day}, {place}: {error}"));
+            presented.insert(leaf);
+        }
         if day % 97 == 96 {
             running.end().await;
             running = world.start().await;
@@ -163,7 +199,7 @@ async fn for_three_years_no_client_is_refused_and_each_alert_comes_once() {
     }
     running.end().await;
 
-    assert_eq!(swaps, 6, "people acted on every alert that was theirs");
+    assert_eq!(swaps, 8, "people acted on every alert that was theirs");
     let obtained: usize = world.authorities.iter().map(|ca| ca.issued()).sum();
     assert!(
         (25..=45).contains(&obtained),
@@ -171,6 +207,7 @@ async fn for_three_years_no_client_is_refused_and_each_alert_comes_once() {
     );
     // Two of each `db` name, four that were bought, and every one that was obtained.
     assert_eq!(served.len(), 2 + 2 + 4 + obtained);
+    assert_eq!(presented.len(), 3 * 2, "each was renewed once");
     world.told_once();
 }
 
@@ -189,8 +226,8 @@ struct World {
 struct Running {
     market: Market,
     alerts: Alerts,
-    names: Names,
-    seen: super::names::Stamps,
+    certificates: Certificates,
+    seen: Stamps,
     address: SocketAddr,
     stop: CancellationToken,
     serving: JoinHandle<()>,
@@ -251,7 +288,8 @@ impl World {
         }
         let peer = self.config.peer.as_ref().unwrap();
         let recorder = Recorder::new(&self.config.data_dir.join("presented")).unwrap();
-        let names = Names::load(&self.config, peer, None, &recorder).unwrap();
+        let mut certificates = Certificates::new(None);
+        let names = names::load(&self.config, peer, None, &recorder, &mut certificates).unwrap();
         let means = Means {
             transport: Arc::new(Internet(self.authorities.clone())),
             probe: Arc::new(Told::default()),
@@ -259,7 +297,7 @@ impl World {
             random: Arc::new(Walk::default()),
         };
         let acme = self.config.acme.as_ref().unwrap();
-        let market = Market::with(means, &self.config, acme, &names.configs, None).unwrap();
+        let market = Market::with(means, &self.config, acme, &names, None).unwrap();
         let way = |recipient| {
             let channel = Arc::clone(&self.mailbox) as Arc<dyn Channel>;
             (recipient, channel)
@@ -272,7 +310,7 @@ impl World {
             link_url: "https://vi1.centre.example".into(),
         };
         let alerts = Alerts::open(settings, &self.folder.path().join("alerts")).unwrap();
-        let security = Security::Named(Arc::clone(&names.configs));
+        let security = Security::Named(names);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = Listener::bind(ListenerKind::Peer, any, security)
             .await
@@ -288,8 +326,8 @@ impl World {
         Running {
             market,
             alerts,
-            seen: names.stamps(),
-            names,
+            seen: certificates.stamps(),
+            certificates,
             address,
             stop,
             serving,
@@ -334,6 +372,7 @@ impl World {
         let place: &Place = all.iter().find(|place| place.id == kept.place).unwrap();
         let subject = Subject {
             common_name: kept.name.into(),
+            organizational_unit: kept.unit.map(str::to_owned),
             ..Subject::default()
         };
         let key_file = &place.identity.key_file;
@@ -372,6 +411,42 @@ impl World {
         stream.read_exact(&mut answer).await?;
         assert_eq!(&answer, b"HTTP/1.1 200");
         let (_, session) = stream.get_ref();
+        Ok(session.peer_certificates().unwrap()[0].to_vec())
+    }
+
+    /// Shows the certificate of a place to a server that verifies it by the clock of the box, as it is on the disk: the
+    /// one that was seen.
+    async fn present(&self, place: &str) -> std::io::Result<Vec<u8>> {
+        let all = places(&self.config);
+        let identity = |id: &str| &all.iter().find(|place| place.id == id).unwrap().identity;
+        let time = || Arc::new(Simulated(Arc::clone(&self.clock)));
+        let mut roots = RootCertStore::empty();
+        let igc = CertificateDer::from_pem_slice(self.igc.pem.as_bytes()).unwrap();
+        roots.add(igc).unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider());
+        let (chain, key) = read_identity(identity("db:ct")).unwrap();
+        let server = ServerConfig::builder_with_details(provider(), time())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(chain, key)
+            .unwrap();
+        let (chain, key) = read_identity(identity(place)).unwrap();
+        let client = ClientConfig::builder_with_details(provider(), time())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(std::io::Error::other)?;
+        let (client, server) = (Arc::new(client), Arc::new(server));
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let host = ServerName::try_from("db1.centre.example").unwrap();
+        let (_near, far) = tokio::try_join!(
+            TlsConnector::from(client).connect(host, near),
+            TlsAcceptor::from(server).accept(far),
+        )?;
+        let (_, session) = far.get_ref();
         Ok(session.peer_certificates().unwrap()[0].to_vec())
     }
 
@@ -432,7 +507,7 @@ impl Authority {
     /// A certificate with its issuer, PEM.
     fn issue(&self, kept: &Kept, key: &KeyPair, begins: OffsetDateTime) -> String {
         let names = match kept.place {
-            "psc" => Vec::new(),
+            "psc" | "dmp-auth:centre" | "dmp-sign:centre" => Vec::new(),
             _ => vec![kept.name.to_owned()],
         };
         let mut params = CertificateParams::new(names).unwrap();
@@ -440,6 +515,10 @@ impl Authority {
         params
             .distinguished_name
             .push(DnType::CommonName, kept.name);
+        if let Some(unit) = kept.unit {
+            let name = &mut params.distinguished_name;
+            name.push(DnType::OrganizationalUnitName, unit);
+        }
         params.not_before = begins;
         params.not_after = begins + time::Duration::days(kept.days);
         let leaf = params.signed_by(key, &self.issuer).unwrap();
@@ -531,6 +610,11 @@ fn configuration(folder: &Path) -> Config {
         certificate_file = "psc.pem"
         key_file = "psc.key"
         ca_file = "ca.pem"
+        [[dmp.structures]]
+        name = "centre"
+        structure = "5750000001"
+        auth = { certificate_file = "auth.pem", key_file = "auth.key" }
+        sign = { certificate_file = "sign.pem", key_file = "sign.key" }
         "#,
     );
     for (pacs, number) in [("ct", 1), ("mr", 2)] {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::certificates::Watched;
 use crate::archive::socket::Tls;
+use crate::certs::place::Role;
 use crate::config::{ClientTls, Dimse};
 use crate::net;
 
@@ -23,8 +25,13 @@ pub(super) fn install_provider() {
     let _ = provider.as_ref().clone().install_default();
 }
 
-/// What associations with a PACS over TLS need.
-pub(super) fn connector(settings: &ClientTls) -> anyhow::Result<Tls> {
+/// What connections over TLS need, for `place`; a client certificate is added to those that are read again.
+pub(super) fn connector(
+    settings: &ClientTls,
+    place: String,
+    role: Role,
+    watched: &mut Vec<Watched>,
+) -> anyhow::Result<Tls> {
     let roots = Arc::new(net::tls::read_authorities(&settings.ca_file)?);
     let provider = net::tls::provider();
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
@@ -35,8 +42,12 @@ pub(super) fn connector(settings: &ClientTls) -> anyhow::Result<Tls> {
         .with_webpki_verifier(verifier);
     let config = match &settings.identity {
         Some(identity) => {
-            let (chain, key) = net::tls::read_identity(identity)?;
-            builder.with_client_auth_cert(chain, key)?
+            let (own, key) = Watched::alone(place, role, identity)?;
+            watched.push(own);
+            let mut config = builder.with_client_cert_resolver(key);
+            // The other side of a resumed session goes by the certificate of its first handshake.
+            config.resumption = Resumption::disabled();
+            config
         }
         None => builder.with_no_client_auth(),
     };
@@ -46,7 +57,10 @@ pub(super) fn connector(settings: &ClientTls) -> anyhow::Result<Tls> {
 }
 
 /// TLS of the storage SCP, if it has it.
-pub(super) fn storage_acceptor(dimse: &Dimse) -> anyhow::Result<Option<TlsAcceptor>> {
+pub(super) fn storage_acceptor(
+    dimse: &Dimse,
+    watched: &mut Vec<Watched>,
+) -> anyhow::Result<Option<TlsAcceptor>> {
     let Some(identity) = &dimse.tls else {
         return Ok(None);
     };
@@ -61,8 +75,8 @@ pub(super) fn storage_acceptor(dimse: &Dimse) -> anyhow::Result<Option<TlsAccept
         }
         None => builder.with_no_client_auth(),
     };
-    let (chain, key) = net::tls::read_identity(identity)?;
-    Ok(Some(TlsAcceptor::from(Arc::new(
-        builder.with_single_cert(chain, key)?,
-    ))))
+    let (own, key) = Watched::alone("dicom".into(), Role::Dicom, identity)?;
+    watched.push(own);
+    let config = builder.with_cert_resolver(key);
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }

@@ -9,10 +9,12 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::certificates::Watched;
 use super::tls;
 use crate::audit::atna::Source;
 use crate::audit::forward::{self, Target, Timing};
 use crate::audit::{Actor, Audit, Event, Kind, Object, Outcome, Peer, Settings, system_clock};
+use crate::certs::place::Role;
 use crate::config::AuditTrail;
 use crate::trust::{TrustAudit, TrustEvent};
 
@@ -30,17 +32,24 @@ pub(super) async fn open(config: &AuditTrail) -> anyhow::Result<Audit> {
         .with_context(|| format!("the audit trail {} cannot be opened", config.dir.display()))
 }
 
-/// Starts what sends the trail to the syslog servers of the configuration.
+/// Starts what sends the trail to the syslog servers of the configuration. Certificates towards them are added to those
+/// that are read again.
 pub(super) fn forward(
     config: &AuditTrail,
     audit: &Audit,
     background: &CancellationToken,
     behind: &mut JoinSet<()>,
+    watched: &mut Vec<Watched>,
 ) -> anyhow::Result<()> {
     let mut targets = Vec::new();
     for server in &config.syslog {
-        let (connector, server_name) = tls::connector(&server.tls)
-            .with_context(|| format!("TLS towards the syslog server {:?}", server.name))?;
+        let (connector, server_name) = tls::connector(
+            &server.tls,
+            format!("syslog:{}", server.name),
+            Role::Syslog,
+            watched,
+        )
+        .with_context(|| format!("TLS towards the syslog server {:?}", server.name))?;
         targets.push(Target {
             name: server.name.as_str().into(),
             host: server.host.clone(),

@@ -60,6 +60,8 @@ pub enum Finding {
     SeveralNames,
     /// A later certificate of the file did not issue the one before it.
     ChainBroken,
+    /// A market certificate without that of its issuer: not every browser finds its way to an authority it knows.
+    NoIssuer,
     /// An intermediate authority ends before the certificate does.
     ChainExpiresFirst(OffsetDateTime),
     /// RSA below 2048 bits.
@@ -99,6 +101,7 @@ impl Finding {
             | Self::KeyInClear
             | Self::SeveralNames
             | Self::ChainBroken
+            | Self::NoIssuer
             | Self::ChainExpiresFirst(_)
             | Self::WeakKey
             | Self::Expiring { urgent: false, .. }
@@ -119,6 +122,10 @@ impl Finding {
             Self::SeveralNames => "le certificat porte plusieurs noms, ou un joker".into(),
             Self::ChainBroken => {
                 "les certificats qui suivent dans le fichier ne sont pas ses émetteurs".into()
+            }
+            Self::NoIssuer => {
+                "aucun certificat intermédiaire ne le suit dans son fichier : des navigateurs le refusent"
+                    .into()
             }
             Self::ChainExpiresFirst(at) => {
                 format!(
@@ -188,6 +195,9 @@ impl Finding {
             Self::ChainBroken => {
                 "ne laisser après le certificat que ses autorités intermédiaires, dans l'ordre"
                     .into()
+            }
+            Self::NoIssuer => {
+                "ajouter à son fichier les certificats intermédiaires de l'autorité".into()
             }
             Self::ChainExpiresFirst(_) => {
                 "demander à l'autorité ses certificats intermédiaires en vigueur".into()

@@ -245,6 +245,13 @@ pub enum Difference {
     },
     /// In the list and active, not on the box.
     OnlyListed(Row),
+    /// On the box, and in the list as no longer in force.
+    OtherState {
+        /// The place.
+        place: String,
+        /// The line of the list.
+        listed: Row,
+    },
     /// The same certificate with different ends.
     OtherDate {
         /// The place.
@@ -256,7 +263,8 @@ pub enum Difference {
     },
 }
 
-/// Compares what IGC Santé issued with what is here: by name, usage and end of validity.
+/// Compares what IGC Santé issued with what is here: by name, usage and end of validity; by usage and end where the list
+/// has no name, as for organisations.
 #[must_use]
 pub fn compare(entries: &[Entry], list: &FollowUp) -> Vec<Difference> {
     let mut differences = Vec::new();
@@ -270,29 +278,42 @@ pub fn compare(entries: &[Entry], list: &FollowUp) -> Vec<Difference> {
             .or_else(|| facts.common_name.clone())
             .unwrap_or_default();
         let here = facts.not_after.date();
-        let named = list
-            .rows
-            .iter()
-            .filter(|row| row.name.eq_ignore_ascii_case(&name) && serves(&row.usage, entry));
         let mut other = None;
-        let mut found = false;
-        for row in named {
+        let (mut found, mut ended) = (false, None);
+        for row in list.rows.iter().filter(|row| serves(&row.usage, entry)) {
+            let same_end = row.not_after == here;
+            // Without a name one line stands for one certificate.
+            let nameless =
+                row.name.is_empty() && same_end && !found && !explained.contains(&row.line);
+            if !nameless && !row.name.eq_ignore_ascii_case(&name) {
+                continue;
+            }
             explained.insert(row.line);
-            if row.not_after == here {
-                found = true;
-            } else if row.is_active() {
-                other = Some(row.clone());
+            match (same_end, row.is_active()) {
+                (true, true) => found = true,
+                (true, false) => ended = Some(row.clone()),
+                (false, true) => other = Some(row.clone()),
+                (false, false) => {}
             }
         }
         let place = entry.place.id.clone();
-        match (found, other) {
-            (true, _) => {}
-            (false, Some(listed)) => differences.push(Difference::OtherDate {
+        if found {
+            continue;
+        }
+        if ended.is_none() && other.is_none() {
+            let place = place.clone();
+            differences.push(Difference::OnlyHere { place, name });
+        }
+        if let Some(listed) = ended {
+            let place = place.clone();
+            differences.push(Difference::OtherState { place, listed });
+        }
+        if let Some(listed) = other {
+            differences.push(Difference::OtherDate {
                 place,
                 here,
                 listed,
-            }),
-            (false, None) => differences.push(Difference::OnlyHere { place, name }),
+            });
         }
     }
     let listed = list
@@ -445,5 +466,45 @@ mod tests {
                 Difference::OnlyListed(list.rows[2].clone()),
             ]
         );
+    }
+
+    #[test]
+    fn a_certificate_in_use_that_the_list_has_as_revoked_is_a_difference() {
+        let list = "FQDN;Usage;Fin de validité;Etat\n\
+             db.ici.fr;SSL_SERV;31/12/2028;Révoqué\n";
+        let list = parse(list.as_bytes()).unwrap();
+        let found = compare(&[entry("db.ici.fr")], &list);
+        let wanted = Difference::OtherState {
+            place: "db:db.ici.fr".into(),
+            listed: list.rows[0].clone(),
+        };
+        assert_eq!(found, [wanted]);
+        // Revoked and issued again for the same days.
+        let again = "FQDN;Usage;Fin de validité;Etat\n\
+             db.ici.fr;SSL_SERV;31/12/2028;Révoqué\n\
+             db.ici.fr;SSL_SERV;31/12/2028;Actif\n";
+        let again = parse(again.as_bytes()).unwrap();
+        assert_eq!(compare(&[entry("db.ici.fr")], &again), []);
+    }
+
+    #[test]
+    fn lines_without_a_name_are_compared_by_usage_and_end() {
+        let list = "FQDN;Usage;Fin de validité;Etat\n\
+             ;AUTH_CLI;31/12/2028;Actif\n\
+             ;AUTH_CLI;31/12/2029;Actif\n\
+             ;SIGN;31/12/2028;Actif\n";
+        let list = parse(list.as_bytes()).unwrap();
+        let of = |role| {
+            let mut entry = entry("CENTRE");
+            entry.place.role = role;
+            entry.place.host = None;
+            entry
+        };
+        let client = of(Role::OrgAuthCliPsc);
+        let found = compare(&[client.clone(), of(Role::OrgSign)], &list);
+        assert_eq!(found, [Difference::OnlyListed(list.rows[1].clone())]);
+        // One line is one certificate.
+        let both = compare(&[client, of(Role::OrgAuthCliDmp)], &list);
+        assert!(matches!(both[0], Difference::OnlyHere { .. }), "{both:?}");
     }
 }

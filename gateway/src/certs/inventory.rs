@@ -10,14 +10,14 @@ use time::OffsetDateTime;
 
 use super::facts::Facts;
 pub use super::finding::{Finding, Severity};
-use super::place::{Holder, Kept, Place, Role, all_places};
+use super::place::{Kept, Place, Role, all_places};
 use super::presented::{self, Presented};
 use super::request::pending_key;
 use crate::config::{Config, ServerIdentity};
 use crate::keys::pem::{KeyError, Secret};
 use crate::keys::{self, files};
 use crate::net;
-use crate::trust::{Standing, Trust, TrustRefusal};
+use crate::trust::{Standing, Trust, TrustRefusal, is_issued_by};
 
 /// Days before the end from which IGC Santé renews a certificate (guide de commande, §renouvellement):
 /// the time to act.
@@ -87,10 +87,10 @@ impl Inventory {
         examine_all(self.places.clone(), self.trust.as_ref(), now)
     }
 
-    /// What others presented. Reads files: blocks.
+    /// What others presented, as it stands at `now`. Reads files: blocks.
     #[must_use]
-    pub fn presented(&self) -> Vec<Presented> {
-        presented::all(&self.presented, self.trust.as_ref())
+    pub fn presented(&self, now: OffsetDateTime) -> Vec<Presented> {
+        presented::all(&self.presented, self.trust.as_ref(), now)
     }
 }
 
@@ -162,14 +162,19 @@ pub fn examine(place: Place, trust: Option<&Trust>, now: OffsetDateTime) -> Entr
         entry.findings.push(Finding::KeyMismatch);
     }
     let (role, host) = (entry.place.role, entry.place.host.clone());
-    entry.findings.extend(names(&own, role, host));
-    entry.findings.extend(holder(&own, &entry.place.holder));
+    let misnamed = names(&own, role, host);
+    if !matches!(misnamed, Some(Finding::WrongHost(_))) {
+        entry.findings.extend(holder(&own, &entry.place));
+    }
+    entry.findings.extend(misnamed);
     if let (true, Some(trust), Some(leaf)) = (role.is_igc(), trust, certificates.first()) {
         let standing = trust.standing(leaf, now);
         entry.findings.extend(stands(&standing));
         entry.standing = Some(standing);
     }
-    entry.findings.extend(chain(&own, &entry.chain));
+    entry
+        .findings
+        .extend(chain(role, &certificates, &own, &entry.chain));
     if matches!(own.key.as_str(), "RSA-1024" | "RSA-768" | "RSA-512") {
         entry.findings.push(Finding::WeakKey);
     }
@@ -191,14 +196,22 @@ fn names(own: &Facts, role: Role, host: Option<String>) -> Option<Finding> {
     (single && several).then_some(Finding::SeveralNames)
 }
 
-/// What of the subject is not as it should be.
+/// What of the subject is not as it should be. Other DRIMboxes compare the subject of a SERV_SSL with the white list,
+/// and its CN with the name they call: its alternative names do not make up for another CN.
 #[must_use]
-pub fn holder(own: &Facts, wanted: &Holder) -> Option<Finding> {
+pub fn holder(own: &Facts, place: &Place) -> Option<Finding> {
+    let wanted = &place.holder;
     let wrong = |attribute, found: String, wanted: &String| Finding::WrongHolder {
         attribute,
         found,
         wanted: wanted.clone(),
     };
+    if let (Role::ServSsl, Some(host)) = (place.role, &place.host) {
+        let found = own.common_name.clone().unwrap_or_default();
+        if !found.eq_ignore_ascii_case(host) {
+            return Some(wrong("CN", found, host));
+        }
+    }
     if let Some(name) = &wanted.common_name {
         let found = own.common_name.clone().unwrap_or_default();
         if found != *name {
@@ -220,19 +233,24 @@ fn stands(standing: &Standing) -> Option<Finding> {
     }
 }
 
-fn chain(own: &Facts, chain: &[Facts]) -> Option<Finding> {
-    let mut issued = own;
-    for issuer in chain {
-        let name = issuer.common_name.as_deref().unwrap_or(&issuer.subject);
-        if name != issued.issuer {
-            return Some(Finding::ChainBroken);
-        }
-        if issuer.not_after < own.not_after {
-            return Some(Finding::ChainExpiresFirst(issuer.not_after));
-        }
-        issued = issuer;
+/// `certificates` as they stand in the file; `chain`: what those after the first say.
+fn chain(
+    role: Role,
+    certificates: &[CertificateDer<'_>],
+    own: &Facts,
+    chain: &[Facts],
+) -> Option<Finding> {
+    if role == Role::Market && certificates.len() < 2 {
+        return Some(Finding::NoIssuer);
     }
-    None
+    let mut pairs = certificates.iter().zip(certificates.iter().skip(1));
+    if !pairs.all(|(issued, issuer)| is_issued_by(issued, issuer)) {
+        return Some(Finding::ChainBroken);
+    }
+    let ends = chain.iter().map(|issuer| issuer.not_after);
+    ends.min()
+        .filter(|end| *end < own.not_after)
+        .map(Finding::ChainExpiresFirst)
 }
 
 /// What the dates of a certificate mean for who must act, at `now`.
@@ -476,6 +494,33 @@ mod tests {
         let mixed = [chain[0].clone(), foreign[1].clone()];
         let found = examine(place_of(&dir, &mixed, &key, Role::ServSsl), None, at(1)).findings;
         assert_eq!(found, [Finding::ChainBroken]);
+
+        // The same name with another key.
+        let namesake = chain_for(&Profile::default(), &key);
+        let mixed = [chain[0].clone(), namesake[1].clone()];
+        let found = examine(place_of(&dir, &mixed, &key, Role::ServSsl), None, at(1)).findings;
+        assert_eq!(found, [Finding::ChainBroken]);
+
+        let alone = &chain[..1];
+        let found = |role| examine(place_of(&dir, alone, &key, role), None, at(1)).findings;
+        assert_eq!(found(Role::Market), [Finding::NoIssuer]);
+        assert_eq!(found(Role::ServSsl), []);
+
+        // An alternative name that fits, under a CN that no other DRIMbox looks for.
+        let hidden = Profile {
+            common_name: "box.exemple.fr",
+            names: &[HOST],
+            ..Profile::default()
+        };
+        let found = |role| examine(place(&dir, &hidden, role), None, at(1)).findings;
+        assert!(matches!(
+            found(Role::ServSsl)[..],
+            [Finding::WrongHolder {
+                attribute: "CN",
+                ..
+            }]
+        ));
+        assert_eq!(found(Role::Market), []);
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn steps(place: &Place) -> Vec<String> {
         Role::ServSsl => ("SERV", "SSL_SERV"),
         Role::OrgAuthCliPsc | Role::OrgAuthCliDmp => ("ORG", "AUTH_CLI"),
         Role::OrgSign => ("ORG", "SIGN"),
-        Role::Market | Role::Local | Role::Dicom | Role::PacsClient => {
+        Role::Market | Role::Local | Role::Dicom | Role::PacsClient | Role::Syslog => {
             return vec![
                 "Faire signer cette demande par l'autorité.".to_owned(),
                 bring_back(place),

@@ -24,6 +24,8 @@ pub enum Role {
     Dicom,
     /// The gateway as a client of a PACS.
     PacsClient,
+    /// The gateway as a client of a syslog server.
+    Syslog,
 }
 
 impl Role {
@@ -38,6 +40,7 @@ impl Role {
             Self::Local => "LOCAL",
             Self::Dicom => "DICOM",
             Self::PacsClient => "PACS",
+            Self::Syslog => "SYSLOG",
         }
     }
 
@@ -69,6 +72,9 @@ impl Role {
             Self::Local => "les visionneuses et le RIS du centre n'auront plus d'images",
             Self::Dicom => "les PACS ne pourront plus envoyer d'images à la passerelle",
             Self::PacsClient => "la passerelle n'aura plus accès à ce PACS",
+            Self::Syslog => {
+                "la trace d'audit ne partira plus vers ce serveur syslog, et s'accumulera sur la passerelle"
+            }
         }
     }
 }
@@ -251,6 +257,37 @@ pub fn places(config: &Config) -> Vec<Place> {
                 kept: Kept::Files,
             });
         }
+    }
+    if let Some(consumer) = &config.consumer {
+        // Unless chosen it is that of a `db` name, which has its place.
+        let has_place = places
+            .iter()
+            .any(|place| place.identity == consumer.identity);
+        if !has_place {
+            places.push(Place {
+                id: "consumer".into(),
+                role: Role::ServSsl,
+                user: "[consumer]".into(),
+                host: None,
+                holder: Holder::default(),
+                identity: consumer.identity.clone(),
+                kept: Kept::Files,
+            });
+        }
+    }
+    for server in &config.audit.syslog {
+        let Some(identity) = &server.tls.identity else {
+            continue;
+        };
+        places.push(Place {
+            id: format!("syslog:{}", server.name),
+            role: Role::Syslog,
+            user: format!("serveur syslog {}", server.name),
+            host: None,
+            holder: Holder::default(),
+            identity: identity.clone(),
+            kept: Kept::Files,
+        });
     }
     places
 }

@@ -26,8 +26,9 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
 use super::facts::{Facts, hex};
+use super::finding::Finding;
 use crate::keys::files;
-use crate::trust::Trust;
+use crate::trust::{Standing, Trust};
 
 /// Files kept.
 pub const MAX_FILES: usize = 2_000;
@@ -37,6 +38,10 @@ const MAX_CERTIFICATE: usize = 64 << 10;
 const AGAIN_AFTER: i64 = 3_600;
 /// What waits to be written; beyond, it is left out until it comes again.
 const QUEUE: usize = 256;
+/// Days before its end from which a certificate that the gateway depends on is spoken of.
+const SOON_DAYS: i64 = 15;
+/// Days after which a party that was not seen again is no longer one that the gateway depends on.
+const RECENT_DAYS: i64 = 30;
 /// Certificates remembered in memory as noted.
 const REMEMBERED: usize = 4_096;
 
@@ -93,6 +98,9 @@ pub struct Presented {
     pub first_seen: OffsetDateTime,
     /// Last time, to the hour.
     pub last_seen: OffsetDateTime,
+    /// How it stands with the authorities of IGC Santé; `None` when that is not asked: another authority issues it, or
+    /// `[trust]` is not configured.
+    pub standing: Option<Standing>,
 }
 
 impl Presented {
@@ -101,6 +109,32 @@ impl Presented {
     pub fn name(&self) -> &str {
         let facts = &self.facts;
         facts.common_name.as_deref().unwrap_or(&facts.subject)
+    }
+
+    /// What of it may stop this gateway at `now`. What other DRIMboxes present stops nobody but them.
+    #[must_use]
+    pub fn findings(&self, now: OffsetDateTime) -> Vec<Finding> {
+        let is_in_use = match self.by {
+            By::Caller | By::Called => false,
+            By::Psc | By::Dmp => (now - self.last_seen).whole_days() < RECENT_DAYS,
+            By::WhiteListSigner => true,
+        };
+        let mut findings = Vec::new();
+        if !is_in_use {
+            return findings;
+        }
+        if self.standing == Some(Standing::Revoked) {
+            findings.push(Finding::Revoked);
+        }
+        let days = self.facts.days_left(now);
+        if now > self.facts.not_after {
+            findings.push(Finding::Expired(self.facts.not_after));
+        } else if days < SOON_DAYS {
+            // Nobody here can renew it.
+            let urgent = false;
+            findings.push(Finding::Expiring { days, urgent });
+        }
+        findings
     }
 }
 
@@ -112,13 +146,17 @@ pub fn folder(data_dir: &Path) -> PathBuf {
 
 /// What is kept, and who signed the white list in use; the latest seen first. Reads files: blocks.
 #[must_use]
-pub fn all(folder: &Path, trust: Option<&Trust>) -> Vec<Presented> {
+pub fn all(folder: &Path, trust: Option<&Trust>, now: OffsetDateTime) -> Vec<Presented> {
+    let standing = |by: By, certificate: &CertificateDer<'_>| {
+        let is_igc = matches!(by, By::Caller | By::Called | By::WhiteListSigner);
+        Some(trust.filter(|_| is_igc)?.standing(certificate, now))
+    };
     let mut all: Vec<Presented> = fs::read_dir(folder)
         .into_iter()
         .flatten()
         .flatten()
         .take(2 * MAX_FILES)
-        .filter_map(|entry| Kept::read(&entry.path())?.presented())
+        .filter_map(|entry| Kept::read(&entry.path())?.presented(&standing))
         .collect();
     if let Some(status) = trust.and_then(Trust::list_status)
         && let Ok(facts) = Facts::of(&status.list.signer_certificate)
@@ -129,6 +167,7 @@ pub fn all(folder: &Path, trust: Option<&Trust>) -> Vec<Presented> {
             facts,
             first_seen: status.list.signing_time,
             last_seen: moment(confirmed).unwrap_or(status.list.signing_time),
+            standing: standing(By::WhiteListSigner, &status.list.signer_certificate),
         });
     }
     all.sort_by(|a, b| (b.last_seen, a.by, a.name()).cmp(&(a.last_seen, b.by, b.name())));
@@ -158,11 +197,15 @@ impl Kept {
         serde_json::from_slice(&files::read(path).ok()?).ok()
     }
 
-    fn presented(&self) -> Option<Presented> {
-        let der = STANDARD.decode(&self.certificate).ok()?;
+    fn presented(
+        &self,
+        standing: &impl Fn(By, &CertificateDer<'_>) -> Option<Standing>,
+    ) -> Option<Presented> {
+        let certificate = CertificateDer::from(STANDARD.decode(&self.certificate).ok()?);
         Some(Presented {
             by: self.by,
-            facts: Facts::of(&CertificateDer::from(der)).ok()?,
+            facts: Facts::of(&certificate).ok()?,
+            standing: standing(self.by, &certificate),
             first_seen: moment(self.first_seen)?,
             last_seen: moment(self.last_seen)?,
         })
@@ -466,7 +509,7 @@ mod tests {
         let after = Recorder::new(folder.path()).unwrap();
         after.note(By::Caller, &peer, START + Duration::DAY);
         drop(after);
-        let seen = all(folder.path(), None);
+        let seen = all(folder.path(), None, START);
         let names: Vec<&str> = seen.iter().map(Presented::name).collect();
         assert_eq!(names, ["db.autre.fr", "auth.psc.fr"], "the latest first");
         assert_eq!(
@@ -477,7 +520,7 @@ mod tests {
         let again = Recorder::new(folder.path()).unwrap();
         again.note(By::Caller, &renewed, START + Duration::DAY * 2);
         drop(again);
-        let seen = all(folder.path(), None);
+        let seen = all(folder.path(), None, START);
         assert_eq!(seen.len(), 2, "one for each party");
         assert_eq!(seen[0].facts, Facts::of(&renewed).unwrap());
         assert_eq!(seen[0].first_seen, START + Duration::DAY * 2);
@@ -498,7 +541,7 @@ mod tests {
         drop(recorder);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), MAX_FILES);
         assert!(!folder.path().join(format!("{:064}.json", 0)).exists());
-        assert_eq!(all(folder.path(), None).len(), 1);
+        assert_eq!(all(folder.path(), None, START).len(), 1);
     }
 
     #[test]
@@ -506,6 +549,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.json"), "{").unwrap();
         fs::write(folder.path().join("b.json"), [0xff; 10]).unwrap();
-        assert_eq!(all(folder.path(), None), []);
+        assert_eq!(all(folder.path(), None, START), []);
     }
 }

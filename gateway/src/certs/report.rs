@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::facts::Facts;
 use super::follow_up::{Difference, FollowUp};
-use super::inventory::{Entry, Severity};
+use super::inventory::{Entry, Finding, Severity};
 use super::presented::Presented;
 use crate::trust::Standing;
 
@@ -116,10 +116,7 @@ fn columns(rows: &[[String; 6]], out: &mut impl Write) -> io::Result<()> {
 /// Those of `out`.
 pub fn details(entry: &Entry, now: OffsetDateTime, out: &mut impl Write) -> io::Result<()> {
     let place = &entry.place;
-    let mut line = |name: &str, value: &str| {
-        let padding = " ".repeat(14usize.saturating_sub(name.chars().count()));
-        writeln!(out, "{name}{padding}: {value}")
-    };
+    let mut line = lines(out);
     line("Emplacement", &place.id)?;
     line("Rôle", place.role.code())?;
     line("Utilisé par", &place.user)?;
@@ -132,26 +129,7 @@ pub fn details(entry: &Entry, now: OffsetDateTime, out: &mut impl Write) -> io::
     )?;
     line("Clé", &place.identity.key_file.to_string_lossy())?;
     if let Some(facts) = &entry.facts {
-        line("Sujet", &facts.subject)?;
-        if let Some(structure) = facts.structure() {
-            line("Structure", &structure.to_string())?;
-        }
-        if !facts.dns_names.is_empty() {
-            line("Noms", &facts.dns_names.join(", "))?;
-        }
-        line("Émetteur", &facts.issuer)?;
-        line("N° de série", &facts.serial)?;
-        line("SHA-256", &facts.fingerprint)?;
-        line("Type de clé", &facts.key)?;
-        let usages = facts.usages.join(", ");
-        line("Usages", if usages.is_empty() { "tous" } else { &usages })?;
-        let left = facts.days_left(now);
-        let validity = format!(
-            "du {} au {} ({left} jours restants)",
-            facts.not_before.date(),
-            facts.not_after.date()
-        );
-        line("Validité", &validity)?;
+        said(facts, now, &mut line)?;
         let chain: Vec<&str> = entry
             .chain
             .iter()
@@ -161,14 +139,7 @@ pub fn details(entry: &Entry, now: OffsetDateTime, out: &mut impl Write) -> io::
         line("Chaîne", if chain.is_empty() { "seul" } else { &chain })?;
     }
     if let Some(standing) = &entry.standing {
-        let text = match standing {
-            Standing::Good => "non révoqué".to_owned(),
-            Standing::Revoked => "RÉVOQUÉ".to_owned(),
-            Standing::Unknown(why) | Standing::Refused(why) => {
-                format!("inconnue ({})", why.in_french())
-            }
-        };
-        line("Révocation", &text)?;
+        line("Révocation", &revocation(standing))?;
     }
     line("S'il expire", place.role.effect())?;
     if entry.findings.is_empty() {
@@ -179,6 +150,83 @@ pub fn details(entry: &Entry, now: OffsetDateTime, out: &mut impl Write) -> io::
         line("  Remède", &finding.remedy(place.role))?;
     }
     Ok(())
+}
+
+/// All that is known of what somebody presented.
+///
+/// # Errors
+/// Those of `out`.
+pub fn presented_details(
+    one: &Presented,
+    now: OffsetDateTime,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut line = lines(out);
+    line("Présenté par", one.by.text())?;
+    said(&one.facts, now, &mut line)?;
+    let seen = format!("du {} au {}", one.first_seen.date(), one.last_seen.date());
+    line("Vu", &seen)?;
+    if let Some(standing) = &one.standing {
+        line("Révocation", &revocation(standing))?;
+    }
+    let findings = one.findings(now);
+    if findings.is_empty() {
+        line("État", "rien à signaler")?;
+    }
+    for finding in &findings {
+        line("État", &finding.text())?;
+        line("  Remède", NOT_OURS)?;
+    }
+    Ok(())
+}
+
+/// What can be done about a certificate of somebody else.
+const NOT_OURS: &str =
+    "prévenir son titulaire : la passerelle en dépend et ne peut pas le renouveler";
+
+fn lines(out: &mut impl Write) -> impl FnMut(&str, &str) -> io::Result<()> {
+    |name, value| {
+        let padding = " ".repeat(14usize.saturating_sub(name.chars().count()));
+        writeln!(out, "{name}{padding}: {value}")
+    }
+}
+
+fn said(
+    facts: &Facts,
+    now: OffsetDateTime,
+    line: &mut impl FnMut(&str, &str) -> io::Result<()>,
+) -> io::Result<()> {
+    line("Sujet", &facts.subject)?;
+    if let Some(structure) = facts.structure() {
+        line("Structure", &structure.to_string())?;
+    }
+    if !facts.dns_names.is_empty() {
+        line("Noms", &facts.dns_names.join(", "))?;
+    }
+    line("Émetteur", &facts.issuer)?;
+    line("N° de série", &facts.serial)?;
+    line("SHA-256", &facts.fingerprint)?;
+    line("Type de clé", &facts.key)?;
+    let usages = facts.usages.join(", ");
+    line("Usages", if usages.is_empty() { "tous" } else { &usages })?;
+    let left = facts.days_left(now);
+    let validity = format!(
+        "du {} au {} ({left} jours restants)",
+        facts.not_before.date(),
+        facts.not_after.date()
+    );
+    line("Validité", &validity)?;
+    Ok(())
+}
+
+fn revocation(standing: &Standing) -> String {
+    match standing {
+        Standing::Good => "non révoqué".to_owned(),
+        Standing::Revoked => "RÉVOQUÉ".to_owned(),
+        Standing::Unknown(why) | Standing::Refused(why) => {
+            format!("inconnue ({})", why.in_french())
+        }
+    }
 }
 
 /// The inventory as one JSON array.
@@ -197,18 +245,25 @@ pub fn presented_json(presented: &[Presented], now: OffsetDateTime) -> Value {
             "certificate": certificate(&one.facts, now),
             "first_seen": instant(one.first_seen),
             "last_seen": instant(one.last_seen),
+            "revocation": one.standing.as_ref().map(standing),
+            "status": severity(one.findings(now).iter().map(Finding::severity).max()),
+            "findings": one.findings(now).iter().map(|finding| json!({
+                "severity": severity(Some(finding.severity())),
+                "text": finding.text(),
+                "remedy": NOT_OURS,
+            })).collect::<Value>(),
         })
     };
     presented.iter().map(object).collect()
 }
 
-fn standing(entry: &Entry) -> Option<&'static str> {
-    Some(match entry.standing.as_ref()? {
+fn standing(standing: &Standing) -> &'static str {
+    match standing {
         Standing::Good => "good",
         Standing::Revoked => "revoked",
         Standing::Unknown(_) => "unknown",
         Standing::Refused(_) => "not_of_authority",
-    })
+    }
 }
 
 fn object(entry: &Entry, now: OffsetDateTime) -> Value {
@@ -231,7 +286,7 @@ fn object(entry: &Entry, now: OffsetDateTime) -> Value {
         "certificate_file": entry.place.identity.certificate_file,
         "certificate": entry.facts.as_ref().map(|facts| certificate(facts, now)),
         "chain": entry.chain.iter().map(|facts| certificate(facts, now)).collect::<Value>(),
-        "revocation": standing(entry),
+        "revocation": entry.standing.as_ref().map(standing),
         "status": severity(entry.severity()),
         "findings": findings,
     })
@@ -302,7 +357,6 @@ pub fn csv(
     for entry in entries {
         let facts = entry.facts.as_ref();
         let of = |text: fn(&Facts) -> String| facts.map(text).unwrap_or_default();
-        let findings: Vec<String> = entry.findings.iter().map(|f| f.text()).collect();
         table.write_record([
             entry.place.id.clone(),
             entry.place.role.code().to_owned(),
@@ -324,8 +378,8 @@ pub fn csv(
                 .map(|facts| facts.days_left(now).to_string())
                 .unwrap_or_default(),
             severity(entry.severity()).to_owned(),
-            findings.join(" ; "),
-            standing(entry).unwrap_or_default().to_owned(),
+            texts(&entry.findings),
+            revocation_code(entry.standing.as_ref()),
             String::new(),
         ])?;
     }
@@ -345,13 +399,22 @@ pub fn csv(
             instant(facts.not_before).unwrap_or_default(),
             instant(facts.not_after).unwrap_or_default(),
             facts.days_left(now).to_string(),
-            String::new(),
-            String::new(),
-            String::new(),
+            severity(one.findings(now).iter().map(Finding::severity).max()).to_owned(),
+            texts(&one.findings(now)),
+            revocation_code(one.standing.as_ref()),
             instant(one.last_seen).unwrap_or_default(),
         ])?;
     }
     table.flush()
+}
+
+fn texts(findings: &[Finding]) -> String {
+    let texts: Vec<String> = findings.iter().map(Finding::text).collect();
+    texts.join(" ; ")
+}
+
+fn revocation_code(of: Option<&Standing>) -> String {
+    of.map(standing).unwrap_or_default().to_owned()
 }
 
 /// One line for a Nagios-compatible supervisor, with the days left as performance data, and the exit
@@ -359,17 +422,45 @@ pub fn csv(
 ///
 /// # Errors
 /// Those of `out`.
-pub fn nagios(entries: &[Entry], now: OffsetDateTime, out: &mut impl Write) -> io::Result<u8> {
-    let worst = entries.iter().filter_map(Entry::severity).max();
+pub fn nagios(
+    entries: &[Entry],
+    presented: &[Presented],
+    now: OffsetDateTime,
+    out: &mut impl Write,
+) -> io::Result<u8> {
+    let own = entries.iter().flat_map(|entry| {
+        let of = |finding: &Finding| {
+            let remedy = finding.remedy(entry.place.role);
+            (
+                finding.severity(),
+                entry.place.id.clone(),
+                finding.text(),
+                remedy,
+            )
+        };
+        entry.findings.iter().map(of).collect::<Vec<_>>()
+    });
+    let of_others = presented.iter().flat_map(|one| {
+        let of = |finding: Finding| {
+            let who = format!("{} ({})", one.name(), one.by.text());
+            (finding.severity(), who, finding.text(), NOT_OURS.to_owned())
+        };
+        one.findings(now).into_iter().map(of).collect::<Vec<_>>()
+    });
+    let all: Vec<_> = own.chain(of_others).collect();
+    let worst = all.iter().map(|(severity, ..)| *severity).max();
     let (word, code) = match worst {
         None => ("OK", nagios::OK),
         Some(Severity::Warning) => ("WARNING", nagios::WARNING),
         Some(Severity::Critical) => ("CRITICAL", nagios::CRITICAL),
     };
     let mut wrong: Vec<String> = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.severity() == worst) {
-        if let Some(finding) = entry.findings.first() {
-            wrong.push(format!("{} {}", entry.place.id, finding.text()));
+    let mut named: Vec<&str> = Vec::new();
+    for (severity, who, text, _) in &all {
+        // Of each the gravest, which comes first.
+        if Some(*severity) == worst && !named.contains(&who.as_str()) {
+            named.push(who);
+            wrong.push(format!("{who} {text}"));
         }
     }
     let said = if wrong.is_empty() {
@@ -385,11 +476,8 @@ pub fn nagios(entries: &[Entry], now: OffsetDateTime, out: &mut impl Write) -> i
     // A vertical bar would start the performance data.
     let said = said.replace('|', "/");
     writeln!(out, "CERTIFICATS {word} - {said} | {}", days.join(" "))?;
-    for entry in entries {
-        for finding in &entry.findings {
-            let remedy = finding.remedy(entry.place.role);
-            writeln!(out, "{} : {} ; {remedy}", entry.place.id, finding.text())?;
-        }
+    for (_, who, text, remedy) in &all {
+        writeln!(out, "{who} : {text} ; {remedy}")?;
     }
     Ok(code)
 }
@@ -419,6 +507,13 @@ pub fn comparison(
                 "  ligne {} : {} {} jusqu'au {} n'est pas sur cette machine ; le retirer de l'autre \
                  serveur, ou l'installer",
                 row.line, row.usage, row.name, row.not_after
+            )?,
+            Difference::OtherState { place, listed } => writeln!(
+                out,
+                "  {place} : dans la liste comme « {} » (ligne {}) alors qu'il est en service ici ; le \
+                 remplacer s'il est révoqué",
+                listed.state.as_deref().unwrap_or("-"),
+                listed.line
             )?,
             Difference::OtherDate {
                 place,
@@ -523,7 +618,7 @@ mod tests {
         for (days, word, code) in [(0, "OK", 0), (1050, "WARNING", 1), (1090, "CRITICAL", 2)] {
             let now = START + Duration::days(days);
             let mut out = Vec::new();
-            assert_eq!(nagios(&[entry(now)], now, &mut out).unwrap(), code);
+            assert_eq!(nagios(&[entry(now)], &[], now, &mut out).unwrap(), code);
             let out = String::from_utf8(out).unwrap();
             assert!(out.starts_with(&format!("CERTIFICATS {word} - ")), "{out}");
             let left = 1095 - days;
@@ -534,6 +629,40 @@ mod tests {
                     .ends_with(&format!("| 'db:scanner'={left}"))
             );
         }
+    }
+
+    #[test]
+    fn a_check_speaks_of_the_certificates_of_others_that_the_gateway_depends_on() {
+        let facts = entry(START).facts.unwrap();
+        let presented = |by, seen_before| {
+            let last_seen = facts.not_after - Duration::days(seen_before);
+            [Presented {
+                by,
+                facts: facts.clone(),
+                first_seen: START,
+                last_seen,
+                standing: None,
+            }]
+        };
+        let check = |by, seen_before, after| {
+            let now = facts.not_after + Duration::days(after);
+            let mut out = Vec::new();
+            let code = nagios(&[], &presented(by, seen_before), now, &mut out).unwrap();
+            (code, String::from_utf8(out).unwrap())
+        };
+        let (code, said) = check(By::WhiteListSigner, 300, 1);
+        assert_eq!(code, nagios::CRITICAL);
+        assert!(said.contains("signataire de la liste blanche"), "{said}");
+        assert!(said.contains("prévenir son titulaire"), "{said}");
+        assert_eq!(check(By::Psc, 3, -3).0, nagios::WARNING);
+        assert_eq!(check(By::Psc, 300, -3).0, nagios::OK, "no longer in use");
+        assert_eq!(check(By::Dmp, 20, -20).0, nagios::OK);
+        for peer in [By::Caller, By::Called] {
+            assert_eq!(check(peer, 0, 1).0, nagios::OK, "it stops nobody but them");
+        }
+        let [signer] = presented(By::WhiteListSigner, 0);
+        let shown = text(|out| presented_details(&signer, facts.not_after + Duration::DAY, out));
+        assert!(shown.contains("expiré depuis"), "{shown}");
     }
 
     #[test]
@@ -566,11 +695,14 @@ mod tests {
             facts: entries[0].facts.clone().unwrap(),
             first_seen: now,
             last_seen: now + Duration::DAY,
+            standing: None,
         }];
         let value = presented_json(&presented, now);
         assert_eq!(value[0]["presented_by"], "PEER_CALLED");
         assert_eq!(value[0]["last_seen"], "2026-01-02T00:00:00Z");
         assert_eq!(value[0]["certificate"], *certificate);
+        assert_eq!(value[0]["status"], "ok");
+        assert_eq!(value[0]["revocation"], Value::Null);
         let shown = text(|out| presented_table(&presented, now, out));
         assert!(shown.contains("DRIMbox appelée"), "{shown}");
         let table = text(|out| csv(&entries, &presented, now, out));

@@ -18,7 +18,7 @@ pub async fn run(inventory: Inventory, stop: CancellationToken) {
     loop {
         let inventory = inventory.clone();
         let now = OffsetDateTime::now_utc();
-        let examine = move || (inventory.examine(now), inventory.presented());
+        let examine = move || (inventory.examine(now), inventory.presented(now));
         if let Ok((entries, presented)) = tokio::task::spawn_blocking(examine).await {
             report::record(&entries);
             report::record_presented(&presented);

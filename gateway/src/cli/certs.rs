@@ -28,7 +28,11 @@ pub(super) enum Certs {
         about = "Lister tous les certificats : ceux de la passerelle, et ceux que d'autres lui présentent"
     )]
     List(List),
-    #[command(about = "Montrer un certificat en détail")]
+    #[command(
+        about = "Montrer un certificat en détail",
+        after_help = "À la place de l'emplacement : le nom de celui qui présente un certificat à la passerelle, comme \
+                      dans la liste."
+    )]
     Show(Target),
     #[command(
         about = "Contrôler tous les certificats, pour un superviseur (codes de sortie Nagios)",
@@ -210,7 +214,10 @@ pub(super) fn execute(
     match command {
         Certs::List(asked) => own.list(asked.format, out),
         Certs::Show(target) => own.show(&target.place, out, err),
-        Certs::Check(_) => report::nagios(&own.inventory().examine(now), now, out),
+        Certs::Check(_) => {
+            let inventory = own.inventory();
+            report::nagios(&inventory.examine(now), &inventory.presented(now), now, out)
+        }
         Certs::Request(asked) => own.request(asked, out, err),
         Certs::Import(asked) => own.import(&asked, out, err),
         Certs::Rollback(target) => own.rollback(&target.place, out, err),
@@ -238,7 +245,7 @@ impl Own {
 
     fn list(&self, format: Format, out: &mut impl Write) -> std::io::Result<u8> {
         let (inventory, now) = (self.inventory(), self.now);
-        let (entries, presented) = (inventory.examine(now), inventory.presented());
+        let (entries, presented) = (inventory.examine(now), inventory.presented(now));
         match format {
             Format::Table => {
                 report::table(&entries, now, out)?;
@@ -258,12 +265,21 @@ impl Own {
     }
 
     fn show(&self, place: &str, out: &mut impl Write, err: &mut impl Write) -> std::io::Result<u8> {
-        let entries = self.inventory().examine(self.now);
-        let Some(entry) = entries.iter().find(|entry| entry.place.id == place) else {
+        let inventory = self.inventory();
+        let entries = inventory.examine(self.now);
+        if let Some(entry) = entries.iter().find(|entry| entry.place.id == place) {
+            report::details(entry, self.now, out)?;
+            return Ok(0);
+        }
+        let mut presented = inventory.presented(self.now);
+        presented.retain(|one| one.name().eq_ignore_ascii_case(place));
+        for one in &presented {
+            report::presented_details(one, self.now, out)?;
+        }
+        if presented.is_empty() {
             unknown(&all_places(&self.config), place, err)?;
             return Ok(USAGE);
-        };
-        report::details(entry, self.now, out)?;
+        }
         Ok(0)
     }
 

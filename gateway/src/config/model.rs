@@ -117,7 +117,7 @@ pub struct LocalListener {
 }
 
 /// A certificate chain and its private key, PEM files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerIdentity {
     /// Certificate first, then its intermediates.
     pub certificate_file: PathBuf,

@@ -85,10 +85,7 @@ pub fn all(config: &Config) -> Vec<KeyFile> {
     let places = all_places(config);
     let own = places.iter().filter(|place| place.kept == Kept::Files);
     let of_places = own.map(|place| &place.identity.key_file);
-    let consumer = config.consumer.iter().map(|c| &c.identity.key_file);
-    let syslog = config.audit.syslog.iter();
-    let syslog = syslog.filter_map(|server| Some(&server.tls.identity.as_ref()?.key_file));
-    for key in of_places.chain(consumer).chain(syslog) {
+    for key in of_places {
         let companions = BESIDE.iter().map(|suffix| files::beside(key, suffix));
         found.extend(companions.chain([key.clone()]).map(|path| KeyFile {
             path,

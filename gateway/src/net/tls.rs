@@ -16,6 +16,7 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::replaceable::ReplaceableKey;
 use crate::config::ServerIdentity;
 use crate::keys::{self, pem::KeyError};
 
@@ -140,14 +141,20 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`] when a file cannot be used.
 pub fn server_config(identity: &ServerIdentity) -> Result<Arc<ServerConfig>, TlsError> {
-    let (chain, key) = read_identity(identity)?;
+    Ok(server_config_with(ReplaceableKey::new(certified_key(
+        identity,
+    )?)))
+}
+
+/// The same with a certificate that can be replaced while connections are open.
+#[must_use]
+pub fn server_config_with(certificate: Arc<ReplaceableKey>) -> Arc<ServerConfig> {
     let mut config = builder()
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|source| mismatch(identity, source))?;
+        .with_cert_resolver(certificate);
     config.alpn_protocols = alpn();
     config.ignore_client_order = true;
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 /// The certificate of a host name from its files, for [`NamedConfigs`](super::NamedConfigs).

@@ -12,6 +12,7 @@ use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::app::psc::is_of_client;
 use crate::config::{HttpProxy, ProxyClient, ProxyConfig, PscEnvironment, ServerIdentity};
 use crate::net;
 
@@ -114,6 +115,8 @@ impl Client {
     }
 
     fn reload_certificate(&self) -> anyhow::Result<()> {
+        let (chain, _) = net::tls::read_identity(&self.identity)?;
+        is_of_client(&chain, &self.id)?;
         let (first, subject) = identity(&self.identity)?;
         let (second, _) = identity(&self.identity)?;
         self.psc.replace_identity(first)?;

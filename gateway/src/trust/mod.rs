@@ -42,7 +42,7 @@ pub use dn::{DistinguishedName, DnError};
 pub use http::FetchError;
 pub use maintain::RefreshError;
 use ocsp::Ocsp;
-pub use own::Standing;
+pub use own::{Standing, is_issued_by};
 use points::Points;
 pub use refusal::TrustRefusal;
 pub use whitelist::Domain;

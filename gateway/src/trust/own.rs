@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::chain::Purpose;
+use super::der::Signed;
 use super::{Trust, TrustRefusal};
 
 /// How a certificate stands with the authorities of the configuration.
@@ -19,6 +21,23 @@ pub enum Standing {
     Unknown(TrustRefusal),
     /// Not one that peers believe.
     Refused(TrustRefusal),
+}
+
+/// Whether `issuer` is an authority of the name that `certificate` gives, and signed it. Dates and usages are not
+/// looked at.
+#[must_use]
+pub fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
+    let known = crate::net::tls::provider().signature_verification_algorithms;
+    let (Ok((_, issued)), Ok((_, above))) = (
+        X509Certificate::from_der(certificate),
+        X509Certificate::from_der(issuer),
+    ) else {
+        return false;
+    };
+    above.is_ca()
+        && issued.issuer().as_raw() == above.subject().as_raw()
+        && Signed::parse(certificate)
+            .is_some_and(|signed| signed.is_signed_by(above.public_key().raw, &known))
 }
 
 impl Trust {

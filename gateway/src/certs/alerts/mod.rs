@@ -56,7 +56,7 @@ const TEST_EVERY: i64 = 30 * DAY;
 /// Time to acknowledge one, from its delivery.
 const ACKNOWLEDGE_WITHIN: i64 = 7 * DAY;
 /// How long a message to an address that the server refuses is tried (RFC 5321 §4.5.4.1: four to five
-/// days).
+/// days), and longer while nobody else is told.
 const GIVE_UP_REFUSED: i64 = 5 * DAY;
 /// What is known of a certificate is kept this long after its end.
 const FORGET: i64 = 60 * DAY;
@@ -189,6 +189,7 @@ impl Alerts {
         let keys: Vec<String> = settings.recipients.iter().map(|(r, _)| r.key()).collect();
         state.waiting.retain(|m| keys.contains(&m.recipient));
         state.tests.retain(|key, _| keys.contains(key));
+        state.delivered.retain(|key, _| keys.contains(key));
         Ok(Self(Arc::new(Shared {
             settings,
             file,
@@ -313,9 +314,12 @@ impl Alerts {
             let alerts = self.clone();
             let report = move || alerts.refused(&key, now);
             let _ = tokio::task::spawn_blocking(report).await;
-            if seconds.saturating_sub(message.written) > GIVE_UP_REFUSED {
+            // A server that refuses everybody says nothing about one mailbox: then nobody would have been told.
+            if seconds.saturating_sub(message.written) > GIVE_UP_REFUSED
+                && shared.another_was_told(recipient, message.written)
+            {
                 tracing::error!(
-                    "an alert is given up: its recipient has been refused for five days"
+                    "an alert is given up: its recipient has been refused for five days, and others were told"
                 );
                 self.settle(message, recipient.key(), None).await;
             }
@@ -329,6 +333,9 @@ impl Alerts {
         let note = move || {
             alerts.0.change(|state| {
                 state.waiting.retain(|other| other.id != message.id);
+                if let Some(at) = delivered {
+                    state.delivered.insert(key.clone(), at);
+                }
                 if let Some(test) = state.tests.get_mut(&key)
                     && test.message == message.id
                 {
@@ -436,8 +443,18 @@ impl Shared {
             }
             said.steps.insert(key.clone(), order);
             let id = hash(&[subject, &order.to_string(), &key]);
-            self.queue(state, id, key, draft.clone(), now);
+            self.queue(state, id, key, subject, draft.clone(), now);
         }
+    }
+
+    /// Whether another person or program got a message since that moment.
+    fn another_was_told(&self, than: &Recipient, since: i64) -> bool {
+        let state = self.state.lock();
+        let others = self.settings.recipients.iter().map(|(other, _)| other);
+        others
+            .filter(|other| *other != than && **other != Recipient::Log)
+            .filter_map(|other| state.delivered.get(&other.key()))
+            .any(|at| *at >= since)
     }
 
     fn tests(&self, state: &mut State, now: OffsetDateTime) {
@@ -474,7 +491,7 @@ impl Shared {
                     reported: false,
                 },
             );
-            self.queue(state, id, key, draft, now);
+            self.queue(state, id, key, "", draft, now);
         }
     }
 
@@ -510,7 +527,7 @@ impl Shared {
         let test = test.unwrap_or_default();
         for (other, _) in recipients.iter().filter(|(other, _)| other.key() != silent) {
             let id = hash(&["silent", silent, &test, &other.key()]);
-            self.queue(state, id, other.key(), draft.clone(), now);
+            self.queue(state, id, other.key(), "", draft.clone(), now);
         }
     }
 
@@ -519,6 +536,7 @@ impl Shared {
         state: &mut State,
         id: String,
         recipient: String,
+        about: &str,
         draft: Draft,
         now: OffsetDateTime,
     ) {
@@ -529,6 +547,7 @@ impl Shared {
             text: draft.text,
             data: draft.data,
             written: now.unix_timestamp(),
+            about: about.to_owned(),
         });
         if dropped > 0 {
             tracing::error!(dropped, "too many alerts wait: the oldest are dropped");

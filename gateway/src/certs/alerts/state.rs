@@ -1,6 +1,6 @@
 //! What was said to whom, and what is still to be said: one file, replaced in one step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::keys::files;
 
-/// Messages that wait at most: months of a mail server that is down. Beyond, the oldest are dropped.
+/// Messages that wait at most: months of a mail server that is down. Beyond, those that a later one about the same
+/// certificate has overtaken are dropped, then the oldest.
 const MAX_WAITING: usize = 2_000;
 /// Bytes of the file that are read.
 const MAX_BYTES: u64 = 64 << 20;
@@ -30,6 +31,9 @@ pub struct Message {
     pub data: serde_json::Value,
     /// When it was written, Unix seconds.
     pub written: i64,
+    /// What it is about: a later message about the same to the same recipient says more. Empty: nothing like that.
+    #[serde(default)]
+    pub about: String,
 }
 
 /// The monthly test of one recipient.
@@ -67,6 +71,9 @@ pub struct State {
     pub waiting: Vec<Message>,
     /// By recipient.
     pub tests: BTreeMap<String, Test>,
+    /// When each recipient last got a message, Unix seconds.
+    #[serde(default)]
+    pub delivered: BTreeMap<String, i64>,
 }
 
 impl State {
@@ -108,14 +115,65 @@ impl State {
         Ok(hash)
     }
 
-    /// Adds a message, unless it is there already. Returns how many were dropped for it.
+    /// Adds a message, unless it is there already. Returns how many were dropped for it that nothing later makes up for.
     pub fn queue(&mut self, message: Message) -> usize {
         if self.waiting.iter().any(|other| other.id == message.id) {
             return 0;
         }
         self.waiting.push(message);
+        if self.waiting.len() > MAX_WAITING {
+            self.drop_overtaken();
+        }
         let excess = self.waiting.len().saturating_sub(MAX_WAITING);
         self.waiting.drain(..excess);
         excess
+    }
+
+    fn drop_overtaken(&mut self) {
+        let mut later = BTreeSet::new();
+        let latest_first = self.waiting.drain(..).rev();
+        let mut kept: Vec<Message> = latest_first
+            .filter(|message| {
+                message.about.is_empty()
+                    || later.insert((message.recipient.clone(), message.about.clone()))
+            })
+            .collect();
+        kept.reverse();
+        self.waiting = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    fn message(id: usize, about: &str) -> Message {
+        Message {
+            id: id.to_string(),
+            recipient: "mail:anne@centre.example".into(),
+            subject: String::new(),
+            text: String::new(),
+            data: serde_json::Value::Null,
+            written: 0,
+            about: about.into(),
+        }
+    }
+
+    #[test]
+    fn where_too_much_waits_what_was_overtaken_goes_before_the_only_word_about_something() {
+        let mut state = State::default();
+        assert_eq!(state.queue(message(0, "db|1")), 0);
+        for day in 1..=MAX_WAITING {
+            assert_eq!(state.queue(message(day, "psc|1")), 0, "{day}");
+        }
+        let ids: Vec<&str> = state.waiting.iter().map(|m| m.id.as_str()).collect();
+        assert_eq!(ids, ["0", &MAX_WAITING.to_string()]);
+        for test in 1..=MAX_WAITING {
+            state.queue(message(10_000 + test, ""));
+        }
+        assert_eq!(state.waiting.len(), MAX_WAITING);
+        assert_eq!(state.waiting[0].id, "10001", "then the oldest");
     }
 }

@@ -326,6 +326,29 @@ async fn an_address_that_the_server_refuses_is_reported_at_once_and_given_up_aft
 }
 
 #[tokio::test]
+async fn a_relay_that_refuses_everybody_delays_an_alert_and_loses_none() {
+    let mut gateway = Gateway::new();
+    let place = place("db:scanner", Role::ServSsl);
+    let entries = [entry(&place, "db1", START, 60)];
+    *gateway.mailbox.always.lock() = Some(Next::Refuse);
+    for hour in (0..9 * 24).step_by(2) {
+        gateway
+            .look(&entries, START + time::Duration::hours(hour))
+            .await;
+        gateway.restart();
+    }
+    *gateway.mailbox.always.lock() = None;
+    gateway
+        .look(&entries, START + time::Duration::days(9))
+        .await;
+    for key in [ANNE, PAUL, HOOK] {
+        let subjects = gateway.mailbox.subjects(key);
+        let told = subjects.iter().filter(|text| text.contains("(J-60)"));
+        assert_eq!(told.count(), 1, "{key}: {subjects:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_state_is_put_aside_and_what_is_due_is_said_again() {
     let mut gateway = Gateway::new();
     gateway.look(&[], START).await;

@@ -1,6 +1,8 @@
 //! Whether a certificate that arrived fits its place: each thing that does not has a refusal of its own.
 
-use rustls_pki_types::CertificateDer;
+use acme::UnixTime;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -9,10 +11,12 @@ use super::{Allowed, Candidate, InstallError, belongs, current, key_of};
 use crate::certs::container::Content;
 use crate::certs::facts::Facts;
 use crate::certs::inventory::{Finding, Severity, dates, holder};
+use crate::certs::market;
 use crate::certs::place::{Place, Role};
 use crate::certs::request::pending_key;
 use crate::keys::pem::Secret;
-use crate::trust::{Standing, Trust};
+use crate::net;
+use crate::trust::{Standing, Trust, is_issued_by};
 
 /// What a certificate is judged against, besides its place.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +54,7 @@ pub fn check(
         })
         .ok_or(InstallError::NoKey)?;
     let facts = Facts::of(&leaf).map_err(|_| InstallError::NoKey)?;
-    let chain = ordered(leaf, &facts, &content.certificates);
+    let chain = ordered(leaf, &content.certificates)?;
     judge(place, &facts, &chain, context.now)?;
     if let Some(before) = current(identity) {
         compare(&facts, &before, context.allowed)?;
@@ -68,39 +72,55 @@ pub fn check(
         }
     }
     trial(&chain, &key, place.host.as_deref()).map_err(InstallError::Trial)?;
+    if let (Role::Market, Some(host)) = (place.role, &place.host) {
+        as_a_browser(host, &chain, &key, context.now)?;
+    }
     Ok(Candidate { chain, key, facts })
 }
 
-/// The leaf, then its issuers as far as the file has them.
+/// The leaf, then its issuers as far as the file has them, each of which signed the one before it.
+///
+/// # Errors
+/// [`InstallError::Chain`] when the file has one of the issuer's name that did not.
 fn ordered(
     leaf: CertificateDer<'static>,
-    facts: &Facts,
     all: &[CertificateDer<'static>],
-) -> Vec<CertificateDer<'static>> {
-    let known: Vec<(Facts, &CertificateDer<'static>)> = all
-        .iter()
-        .filter(|certificate| **certificate != leaf)
-        .filter_map(|certificate| Some((Facts::of(certificate).ok()?, certificate)))
-        .collect();
+) -> Result<Vec<CertificateDer<'static>>, InstallError> {
     let mut chain = vec![leaf];
-    let mut issuer = facts.issuer.clone();
-    while chain.len() <= known.len() {
-        let found = known
-            .iter()
-            .find(|(facts, _)| facts.common_name.as_deref() == Some(issuer.as_str()));
-        let Some((facts, certificate)) = found else {
-            break;
+    while let Some(last) = chain.last() {
+        let others = || all.iter().filter(|one| !chain.contains(one));
+        if let Some(issuer) = others().find(|one| is_issued_by(last, one)) {
+            let issuer = issuer.clone();
+            chain.push(issuer);
+            continue;
+        }
+        let name = Facts::of(last).ok().map(|facts| facts.issuer);
+        let is_named = |one: &CertificateDer<'_>| {
+            Facts::of(one).ok().map(|f| f.common_name) == Some(name.clone())
         };
-        if chain.contains(certificate) {
-            break;
+        if !is_issued_by(last, last) && others().any(is_named) {
+            return Err(InstallError::Chain);
         }
-        chain.push((*certificate).clone());
-        if facts.issuer == issuer {
-            break;
-        }
-        issuer.clone_from(&facts.issuer);
+        break;
     }
-    chain
+    Ok(chain)
+}
+
+/// A handshake whose client believes the topmost certificate of the chain alone, and verifies the others.
+fn as_a_browser(
+    host: &str,
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+    now: OffsetDateTime,
+) -> Result<(), InstallError> {
+    if chain.len() < 2 {
+        return Err(InstallError::NoIssuer);
+    }
+    let failed = |error: &dyn std::fmt::Display| InstallError::Trial(error.to_string());
+    let certified = CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &net::tls::provider());
+    let certified = certified.map_err(|error| failed(&error))?;
+    let now = UnixTime::from_timestamp(now.unix_timestamp());
+    market::installer::handshake(host, &certified, now).map_err(|error| failed(&error))
 }
 
 fn judge(
@@ -118,7 +138,7 @@ fn judge(
             wanted: host.clone(),
         });
     }
-    if let Some(wrong) = holder(facts, &place.holder) {
+    if let Some(wrong) = holder(facts, place) {
         return Err(InstallError::WrongHolder(wrong.text()));
     }
     let one_name = matches!(place.role, Role::ServSsl | Role::Market);
@@ -128,7 +148,7 @@ fn judge(
         return Err(InstallError::SeveralNames);
     }
     let wanted = match place.role {
-        Role::PacsClient | Role::OrgAuthCliPsc | Role::OrgAuthCliDmp => "clientAuth",
+        Role::PacsClient | Role::Syslog | Role::OrgAuthCliPsc | Role::OrgAuthCliDmp => "clientAuth",
         // As the ORG_SIGN certificates that are known.
         Role::OrgSign => "emailProtection",
         // What a SERV_SSL certificate carries is not known: one of the two will do.

@@ -1,8 +1,8 @@
 //! A new certificate takes the place of the old one: checked, tried, swapped, and back again.
 //!
 //! Beside the files of a place stand `.nouvelle` (the key of a request), `.arrivant` (what is being
-//! installed) and `.ancien` (what was replaced). The swap is two renames, the key first: after a crash
-//! between them [`recover`] makes the second. At no time is the pair in use lost.
+//! installed) and `.ancien` (what was replaced). At no time is the pair in use lost, nor the one before it: after a
+//! crash at any step of a swap [`recover`] finishes or undoes it.
 
 mod check;
 mod swap;
@@ -86,6 +86,12 @@ pub enum InstallError {
     /// Its issuers in the file do not belong to it.
     #[error("les certificats qui l'accompagnent ne sont pas ses émetteurs, ou expirent avant lui")]
     Chain,
+    /// Browsers could not follow it to an authority that they know.
+    #[error(
+        "aucun certificat de son émetteur ne l'accompagne : ajouter au fichier les certificats intermédiaires de \
+         l'autorité"
+    )]
+    NoIssuer,
     /// No authority of `[trust]` issued it.
     #[error("le certificat n'est pas d'une autorité de la section [trust] : {0}")]
     NotOfAuthority(String),
@@ -101,6 +107,11 @@ pub enum InstallError {
     /// Nothing to go back to.
     #[error("aucun ancien certificat à reprendre : {0} n'existe pas")]
     NothingBefore(PathBuf),
+    /// What was replaced is not a certificate with its key.
+    #[error(
+        "{0} : ce certificat et la clé gardée avec lui ne vont pas ensemble ; il ne peut pas être repris"
+    )]
+    NotAPair(PathBuf),
     /// The key cannot be read or written.
     #[error("{path} : {source}")]
     Key {

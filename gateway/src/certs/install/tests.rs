@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use time::Duration;
 use time::OffsetDateTime;
 
-use super::swap::arriving;
+use super::swap::{Disk, arriving, previous, recover_on, rollback_on, swap_on};
 use super::*;
 use crate::certs::container::{Content, to_pem};
 use crate::certs::place::{Kept, Place, Role};
@@ -214,44 +214,170 @@ fn a_key_or_certificate_of_another_place_is_refused() {
     assert!(matches!(refused, Err(InstallError::InUse(id)) if id == "db:irm"));
 }
 
+/// A box that had one certificate, then another; both.
+fn with_one_before() -> (Box, Facts, Facts) {
+    let on = a_box(&profile());
+    let first = in_use(&on);
+    let candidate = check(&on.place, content(&longer()), &against(&[])).unwrap();
+    swap(&on.place, &candidate).unwrap();
+    (on, first, candidate.facts)
+}
+
+/// The certificate of files whose key is there with it.
+fn pair(identity: &ServerIdentity) -> Facts {
+    let leaf = CertificateDer::from_pem_file(&identity.certificate_file).unwrap();
+    assert!(belongs(&leaf, &key_of(&identity.key_file).unwrap()));
+    Facts::of(&leaf).unwrap()
+}
+
+/// Does `change` with a power cut before each of its steps, then starts, with a power cut before each step of that too.
+/// What is in use and what was before it are whole: both as they were, or both as they should be.
+fn cut_anywhere(change: impl Fn(&Disk<'_>, &Place, &Candidate) -> bool, swaps: bool) {
+    let (mut at, mut cuts) = (0, 0);
+    loop {
+        let mut restart_at = 0;
+        let done = loop {
+            let (on, first, second) = with_one_before();
+            let third = Profile {
+                days: 3000,
+                ..profile()
+            };
+            let candidate = check(&on.place, content(&third), &against(&[])).unwrap();
+            let until = |left: usize| {
+                let left = std::cell::Cell::new(left);
+                move || match left.get() {
+                    0 => Err(std::io::Error::other("power cut")),
+                    more => {
+                        left.set(more - 1);
+                        Ok(())
+                    }
+                }
+            };
+            let done = change(&Disk(&until(at)), &on.place, &candidate);
+            let started = recover_on(&Disk(&until(restart_at)), &on.place).is_ok();
+            recover(&on.place).unwrap();
+            let now = (
+                pair(&on.place.identity),
+                pair(&previous(&on.place.identity)),
+            );
+            let after = match swaps {
+                true => (candidate.facts, second.clone()),
+                false => (first.clone(), second.clone()),
+            };
+            let before = (second, first);
+            assert!(now == before || now == after, "cut at {at}, {restart_at}");
+            assert!(!done || now == after);
+            let left = std::fs::read_dir(on.dir.path()).unwrap().count();
+            assert_eq!(left, 4, "nothing waits after a start");
+            if started {
+                break done;
+            }
+            cuts += 1;
+            restart_at += 1;
+        };
+        if done {
+            break;
+        }
+        at += 1;
+    }
+    assert_eq!(at, 8, "four files written and renamed");
+    assert!(cuts > 10, "{cuts}");
+}
+
 #[test]
 fn a_swap_is_whole_after_a_crash_at_any_step() {
-    let profile = profile();
-    // What is on disk at each step of a swap, and who is in use after recovery.
-    for (key_renamed, certificate_renamed, new_in_use) in [
-        (false, false, false),
-        (true, false, true),
-        (true, true, true),
-    ] {
-        let on = a_box(&profile);
-        let before = in_use(&on);
-        let content = content(&longer());
-        let candidate = check(&on.place, content, &against(&[])).unwrap();
+    cut_anywhere(
+        |disk, place, candidate| swap_on(disk, place, candidate).is_ok(),
+        true,
+    );
+}
+
+#[test]
+fn a_rollback_is_whole_after_a_crash_at_any_step() {
+    cut_anywhere(
+        |disk, place, _| rollback_on(disk, place, None, now()).is_ok(),
+        false,
+    );
+}
+
+#[test]
+fn a_first_certificate_is_whole_or_absent_after_a_crash_at_any_step() {
+    for at in 0..4 {
+        let on = a_box(&profile());
         let identity = &on.place.identity;
-        let (certificate, key) = (&identity.certificate_file, &identity.key_file);
-        files::write_new(&arriving(certificate), to_pem(&candidate.chain).as_bytes()).unwrap();
-        files::write_new(
-            &arriving(key),
-            keys::pem::write(&candidate.key, None).unwrap().as_bytes(),
-        )
-        .unwrap();
-        if key_renamed {
-            files::rename(&arriving(key), key).unwrap();
-        }
-        if certificate_renamed {
-            files::rename(&arriving(certificate), certificate).unwrap();
-        }
-        recover(&on.place).unwrap();
-        let expected = if new_in_use {
-            &candidate.facts
-        } else {
-            &before
+        std::fs::remove_file(&identity.certificate_file).unwrap();
+        std::fs::remove_file(&identity.key_file).unwrap();
+        let candidate = check(&on.place, content(&longer()), &against(&[])).unwrap();
+        let left = std::cell::Cell::new(at);
+        let cut = || match left.replace(left.get() - 1) {
+            0 => Err(std::io::Error::other("power cut")),
+            _ => Ok(()),
         };
-        assert_eq!(&in_use(&on), expected);
-        let certificate = CertificateDer::from_pem_file(certificate).unwrap();
-        assert!(belongs(&certificate, &key_of(key).unwrap()), "a whole pair");
-        assert!(!arriving(&identity.certificate_file).exists());
-        assert!(!arriving(key).exists());
+        swap_on(&Disk(&cut), &on.place, &candidate).unwrap_err();
         recover(&on.place).unwrap();
+        if at == 3 {
+            assert_eq!(pair(identity), candidate.facts);
+        } else {
+            assert_eq!(std::fs::read_dir(on.dir.path()).unwrap().count(), 0);
+        }
     }
+}
+
+#[test]
+fn a_certificate_that_waits_without_its_key_does_not_take_the_place_of_a_pair() {
+    // As a swap of an earlier version left it, which wrote the certificate first.
+    let on = a_box(&profile());
+    let before = in_use(&on);
+    let waits = arriving(&on.place.identity.certificate_file);
+    files::write_new(&waits, to_pem(&content(&longer()).certificates).as_bytes()).unwrap();
+    recover(&on.place).unwrap();
+    assert_eq!(pair(&on.place.identity), before);
+    assert!(!waits.exists());
+}
+
+#[test]
+fn what_was_kept_is_not_gone_back_to_when_its_key_is_another() {
+    let (on, _, in_service) = with_one_before();
+    let old = previous(&on.place.identity);
+    let stranger = KeyPair::generate().unwrap().serialize_pem();
+    files::write_new(&old.key_file, stranger.as_bytes()).unwrap();
+    let refused = rollback(&on.place, None, now());
+    assert!(
+        matches!(refused, Err(InstallError::NotAPair(_))),
+        "{refused:?}"
+    );
+    assert_eq!(pair(&on.place.identity), in_service);
+}
+
+#[test]
+fn a_bought_certificate_comes_with_issuers_that_signed_it() {
+    let mut on = a_box(&profile());
+    on.place.role = Role::Market;
+    let profile = Profile {
+        names: &[HOST],
+        ..longer()
+    };
+    let import = |content| check(&on.place, content, &against(&[]));
+    let mut alone = content(&profile);
+    alone.certificates.truncate(1);
+    assert!(matches!(import(alone), Err(InstallError::NoIssuer)));
+    let mut namesake = content(&profile);
+    namesake.certificates[1] = content(&profile).certificates[1].clone();
+    assert!(matches!(import(namesake), Err(InstallError::Chain)));
+    // Whatever their order in the file.
+    let mut whole = content(&profile);
+    whole.certificates.reverse();
+    assert_eq!(import(whole).unwrap().chain.len(), 2);
+}
+
+#[test]
+fn a_certificate_for_peers_has_its_name_as_common_name() {
+    let on = a_box(&profile());
+    let hidden = Profile {
+        common_name: "box.exemple.fr",
+        names: &[HOST],
+        ..longer()
+    };
+    let text = refusal(&on, &hidden);
+    assert!(text.contains("son CN est « box.exemple.fr »"), "{text}");
 }

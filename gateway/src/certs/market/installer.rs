@@ -121,7 +121,14 @@ fn tried(host: &str, issued: &Issued, now: UnixTime) -> Result<CertifiedKey, Ins
 }
 
 /// A handshake in memory, whose client trusts the topmost certificate of the chain and nothing else.
-fn handshake(host: &str, certificate: &CertifiedKey, now: UnixTime) -> Result<(), io::Error> {
+///
+/// # Errors
+/// What that client found.
+pub(crate) fn handshake(
+    host: &str,
+    certificate: &CertifiedKey,
+    now: UnixTime,
+) -> Result<(), io::Error> {
     let invalid = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut roots = RootCertStore::empty();
     // A single certificate is its own issuer or that of an authority that clients have: nothing to verify it with.

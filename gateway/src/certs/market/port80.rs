@@ -9,11 +9,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, LOCATION, REFERRER_POLICY};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::dicomweb::problem::Problem;
 use crate::net::ResourceName;
+
+const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 
 /// What port 80 knows.
 #[derive(Debug)]
@@ -67,7 +69,16 @@ fn to_https(name: &str, port: Option<u16>, uri: &Uri) -> Response {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let path = if path.starts_with('/') { path } else { "/" };
     match HeaderValue::from_str(&format!("https://{name}{port}{path}")) {
-        Ok(location) => (StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)]).into_response(),
+        Ok(location) => {
+            // The address may be the link of a report: nobody keeps it, repeats it or lists it.
+            let headers = [
+                (LOCATION, location),
+                (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+                (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+                (ROBOTS, HeaderValue::from_static("noindex")),
+            ];
+            (StatusCode::PERMANENT_REDIRECT, headers).into_response()
+        }
         Err(_) => Problem::bad_request("unreadable path", "send another").into_response(),
     }
 }
@@ -113,7 +124,13 @@ mod tests {
             .body(Body::empty())
             .unwrap();
         let answer = router.oneshot(request).await.unwrap();
-        let location = answer.headers().get(LOCATION);
+        let headers = answer.headers();
+        let location = headers.get(LOCATION);
+        if location.is_some() {
+            assert_eq!(headers[CACHE_CONTROL], "no-store");
+            assert_eq!(headers[REFERRER_POLICY], "no-referrer");
+            assert_eq!(headers[ROBOTS], "noindex");
+        }
         let location = location
             .map_or("", |value| value.to_str().unwrap())
             .to_owned();

@@ -50,6 +50,7 @@ impl CodeChannel for MailChannel {
                 text: letter.text.clone(),
                 data: Value::Null,
                 written: 0,
+                about: String::new(),
             };
             Channel::send(self, &to, &message).await
         })
