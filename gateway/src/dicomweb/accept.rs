@@ -518,11 +518,11 @@ mod tests {
                 format!("application/dicom+json, {broken}"),
                 format!("{broken}, application/dicom+json"),
             ] {
-                assert_eq!(parsed(&line), [json.clone()], "{line}");
+                assert_eq!(parsed(&line), std::slice::from_ref(&json), "{line}");
             }
         }
         let unclosed = "application/dicom+json, a/b; type=\"x, text/html";
-        assert_eq!(parsed(unclosed), [json.clone()]);
+        assert_eq!(parsed(unclosed), std::slice::from_ref(&json));
         let mut headers = HeaderMap::new();
         let latin = HeaderValue::from_bytes(b"text/\xE9, application/dicom+json").unwrap();
         headers.append(ACCEPT, latin);

@@ -153,7 +153,7 @@ fn alone_of(image: &Image) -> Alone {
     match image.index().frames() {
         0 | 1 => Alone::Frame,
         // Frames of single bits that end within a byte are not one after the other in a value.
-        _ if image.shape().frame_bits() % 8 != 0 => Alone::No,
+        _ if !image.shape().frame_bits().is_multiple_of(8) => Alone::No,
         _ => Alone::Value,
     }
 }

@@ -90,7 +90,7 @@ fn a_list_admits_the_syntaxes_it_names_and_no_other() {
     );
     assert_eq!(
         part(&list, JPEG),
-        transcoded(&[EXPLICIT_VR_LITTLE_ENDIAN, JPEG_LS])
+        transcoded(&[JPEG_LS, EXPLICIT_VR_LITTLE_ENDIAN])
     );
     assert_eq!(part(&list, VIDEO), None);
 }
