@@ -301,9 +301,8 @@ impl Sender {
     }
 }
 
-/// Ends the connection and waits until the server does, with its own `close_notify`: an end without
-/// one (RFC 8446 §6.1) can come from anybody on the way, or from a server that died with something
-/// unread.
+/// Ends the connection and waits until the server does. A server that goes with something unread
+/// resets the connection instead (RFC 9293 §3.10.7.4 leaves it to the system; Linux does).
 async fn confirm(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -314,6 +313,9 @@ async fn confirm(
         match from.read(&mut bytes).await {
             Ok(0) => return Ok(()),
             Ok(_) => {}
+            // A server that leaves out close_notify (RFC 5246 §7.2.1), as rsyslog does with GnuTLS, has ended
+            // it all the same.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(Failure::Broken(error)),
         }
     }

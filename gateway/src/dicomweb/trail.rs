@@ -170,7 +170,8 @@ impl Trail {
         let status = answer.status().as_u16();
         let resource = answer.extensions().get::<ResourceName>();
         let head_only = *method == Method::HEAD;
-        let is_instance = !head_only && resource.is_some_and(|ResourceName(name)| *name == "instance");
+        let is_instance =
+            !head_only && resource.is_some_and(|ResourceName(name)| *name == "instance");
         event.outcome = Outcome {
             status: Some(status),
             ..Outcome::of(Ending::Begun)

@@ -280,38 +280,6 @@ async fn what_a_server_took_without_reading_it_does_not_count_as_delivered() {
 }
 
 #[tokio::test]
-async fn an_end_that_the_server_does_not_sign_does_not_count_as_delivery() {
-    let dir = tempfile::tempdir().unwrap();
-    let audit = Audit::open(small(dir.path()), Hands::new().clock()).unwrap();
-    record(&audit, "1.2").await;
-    let server = Server::new();
-    let listener = server.bind();
-    let acceptor = server.acceptor.clone();
-    let _cutting = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = acceptor.accept(stream).await.unwrap();
-        // All of it is read, and TCP ended in order: nothing is reset.
-        while read_frame(&mut stream).await.is_some() {}
-        drop(stream);
-    });
-    let sender = Sender {
-        audit: audit.clone(),
-        dir: dir.path().to_owned(),
-        source: source(),
-        target: server.target(),
-        at: 0,
-        places: Arc::default(),
-    };
-    let exchanged = sender
-        .exchange(Sequence(0), &CancellationToken::new())
-        .await;
-    assert!(
-        matches!(exchanged, Err(Failure::Broken(_))),
-        "{exchanged:?}"
-    );
-}
-
-#[tokio::test]
 async fn records_are_read_across_segments_and_never_beyond_what_is_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let audit = Audit::open(small(dir.path()), Hands::new().clock()).unwrap();
