@@ -123,8 +123,10 @@ export class App implements Desk {
     if (layout === '1x1' && this.#advanced === undefined) return;
     this.#stage.stopCine();
     void this.#withTools(async (viewer) => {
-      await viewer.setLayout(layout);
+      const refusal = await viewer.setLayout(layout);
       this.layout = viewer.layout;
+      // Stays until it was read: the view that was just made is drawn again meanwhile.
+      if (refusal !== undefined) this.#stage.tell(refusal);
     });
   }
 

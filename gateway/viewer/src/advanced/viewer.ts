@@ -149,25 +149,21 @@ export class AdvancedViewer implements Viewer {
   /**
    * Arranges the views. The current one keeps what it shows; a new one waits for a series.
    *
-   * A series that makes no volume stays as it is and says so.
+   * A series that makes no volume stays as it is; the answer is why, in words.
    */
-  async setLayout(layout: Layout): Promise<void> {
+  async setLayout(layout: Layout): Promise<string | undefined> {
     await this.#filling;
     const { stack, index } = this.#pane;
     if (layout === 'mpr') {
       const why = stack?.complete === true ? noVolume(stack.images) : NO_VOLUME;
-      if (stack === undefined || why !== undefined) {
-        this.#say(why ?? NO_VOLUME);
-        return;
-      }
+      if (stack === undefined || why !== undefined) return why ?? NO_VOLUME;
       if (volumeBytes(stack.images) > this.frames.limit) {
-        this.#say('Cette série est trop grande pour les trois plans sur cet appareil.');
-        return;
+        return 'Cette série est trop grande pour les trois plans sur cet appareil.';
       }
       this.#arrange('mpr');
       this.layout = 'mpr';
       await this.#buildVolume(stack);
-      return;
+      return undefined;
     }
     const kept = this.layout === 'mpr' ? [{ stack, index }] : this.#panes.map((pane) => ({ stack: pane.stack, index: pane.index }));
     const first = this.layout === 'mpr' ? 0 : this.#current;
@@ -184,6 +180,7 @@ export class AdvancedViewer implements Viewer {
     // The next series that the reader takes goes where there is room.
     const empty = this.#panes.findIndex((pane) => pane.stack === undefined);
     this.#take(empty < 0 ? 0 : empty);
+    return undefined;
   }
 
   /** Hangs the images of a mammography, chest walls together. */
@@ -690,12 +687,6 @@ export class AdvancedViewer implements Viewer {
     const scale = this.#viewport(pane)?.getCamera().parallelScale ?? 0;
     const row = pane.image?.spacing?.row ?? pane.image?.aspect ?? 1;
     return scale > 0 ? (pane.port.clientHeight / (2 * scale)) * row * devicePixelRatio : 1;
-  }
-
-  #say(text: string): void {
-    this.#pane.error = text;
-    this.changed();
-    this.#pane.error = undefined;
   }
 
   #render(): void {
