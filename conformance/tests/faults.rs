@@ -140,9 +140,9 @@ stories! {
     a_refused_calling_title_is_502: Get, None,
         |b| b.reject = Some(Rejection::CallingAeTitle)
         => Seen::Status(502), errors(&[("cause", "rejected")]);
-    a_congested_pacs_is_502: Get, None,
+    a_congested_pacs_is_503: Get, None,
         |b| b.reject = Some(Rejection::LocalLimit)
-        => Seen::Status(502), errors(&[("cause", "rejected")]);
+        => Seen::Status(503), errors(&[("cause", "rejected")]);
     garbage_in_place_of_an_association_is_502: Get, None,
         |b| b.garbage = true
         => Seen::Status(502), errors(&[]);
@@ -151,7 +151,7 @@ stories! {
         => Seen::Status(502), errors(&[("cause", "not_offered")]);
     a_pacs_that_takes_no_storage_context_is_502: Get, None,
         |b| b.without_storage = true
-        => Seen::Status(502), INCOMPLETE;
+        => Seen::Status(502), errors(&[("cause", "failed")]);
     a_pacs_that_hangs_up_after_each_service_is_served_from: Get, None,
         |b| b.closes_after_service = true
         => Seen::Whole, RECEIVED;
@@ -179,7 +179,7 @@ stories! {
     // C-GET, before anything could be sent.
     a_refused_retrieval_is_502: Get, None,
         |b| b.retrieve_status = Some(0xA702)
-        => Seen::Status(502), INCOMPLETE;
+        => Seen::Status(502), errors(&[("cause", "failed")]);
     death_in_the_first_image_is_502: Get, None,
         |b| store(b, 1, StoreFault::Die)
         => Seen::Status(502), errors(&[("cause", "closed")]);
@@ -263,7 +263,7 @@ stories! {
     // C-MOVE.
     a_refused_move_is_502: Move, None,
         |b| b.retrieve_status = Some(0xA801)
-        => Seen::Status(502), INCOMPLETE;
+        => Seen::Status(502), errors(&[("cause", "failed")]);
     death_in_the_first_image_of_a_move_is_502: Move, Some(PATIENCE),
         |b| store(b, 1, StoreFault::Die)
         => Seen::Status(502), errors(&[]);
@@ -298,6 +298,24 @@ stories! {
     an_image_that_a_move_was_not_asked_for_is_not_sent_on: Move, None,
         |b| b.unasked = 1
         => Seen::Whole, refused(&[("cause", "not_asked_for")]);
+}
+
+#[test]
+fn images_lost_by_a_pacs_that_counts_nothing_cut_the_answer() {
+    run(async {
+        let pair = pair(Way::Get, "no-counters", |pacs| {
+            pacs.set("quirks.related_counts", false)
+        })
+        .await;
+        let into = folder("no-counters-parts");
+        pair.pacs.behave(|b| {
+            b.without_counters = true;
+            b.loses = 1;
+        });
+        assert_eq!(pair.look(STUDY, &into).await, Seen::Cut);
+        pair.pacs.behave(|b| b.loses = 0);
+        assert_eq!(pair.look(STUDY, &into).await, Seen::Whole);
+    });
 }
 
 #[test]

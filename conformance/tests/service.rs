@@ -382,6 +382,11 @@ fn the_centre_s_own_systems_show_a_token_over_tls() {
                 .await
                 .unwrap();
             assert_study(exam(STUDY), &body, &into);
+            let call = client.get(&format!("{root}/studies"));
+            let call = call.header("authorization", &format!("Bearer {TOKEN}"));
+            let found = call.send().await.unwrap().json().await.unwrap();
+            let retrieve_url = found[0]["00081190"]["Value"][0].as_str().unwrap();
+            assert!(retrieve_url.starts_with(&root), "{retrieve_url}");
         }
         let plain = format!("http://{address}/dicom-web/studies");
         let answer = Client::plain().unwrap().get(&plain).send().await;

@@ -6,12 +6,12 @@ use super::dcmtk::Tool;
 use super::fetch::{self, Server};
 use super::machine;
 use super::report::{Bar, Row, Unit};
-use super::rows::{Bench, REQUESTS, in_a_row, in_a_row_note, instance, none, seconds, series};
+use super::rows::{Bench, REQUESTS, in_a_row, instance, none, seconds, series, with_recorded};
 use super::stage::{AS_STORED, EXPLICIT, FRAMES, address, dicomweb};
 
 impl Bench {
     /// The frame of an instance whose series is in the cache.
-    pub(super) fn warm_frame(&self) -> Result<Row, KitError> {
+    pub(super) fn warm_frame(&self) -> Result<Vec<Row>, KitError> {
         let (at, chosen) = self.first_series()?;
         let ct = &self.stage.ct;
         let drimbox = self.stage.drimbox();
@@ -27,7 +27,7 @@ impl Bench {
     }
 
     /// One frame in the middle of a large object, which is in the cache.
-    pub(super) fn frame_of_120(&self) -> Result<Row, KitError> {
+    pub(super) fn frame_of_120(&self) -> Result<Vec<Row>, KitError> {
         let exam = &self.stage.frames;
         let chosen = exam.series.first().ok_or_else(none)?;
         let object = instance(exam, (0, chosen), 0)?;
@@ -43,7 +43,7 @@ impl Bench {
     }
 
     /// Beside the same bytes from nginx.
-    fn frame(&self, mut row: Row, path: &str) -> Result<Row, KitError> {
+    fn frame(&self, mut row: Row, path: &str) -> Result<Vec<Row>, KitError> {
         let stage = &self.stage;
         let (drimbox, local) = (stage.drimbox(), stage.local());
         let orthanc = dicomweb(&stage.pacs)?;
@@ -57,8 +57,7 @@ impl Bench {
             row.peer.push(in_a_row(&stage.nginx, &file, FRAMES)?);
             row.orthanc.extend(others(in_a_row(&orthanc, path, FRAMES)));
         }
-        row.note = in_a_row_note(&recorded);
-        Ok(row)
+        Ok(with_recorded(row, recorded))
     }
 
     /// The frame of an instance that is not in the cache.

@@ -186,12 +186,29 @@ impl Stage {
         }
     }
 
-    /// Restarts the gateway with an empty cache and waits until it is ready.
+    /// Restarts the gateway without cache, and without anything it knew of the PACS, and waits until it
+    /// is ready.
     ///
     /// # Errors
     /// When it does not come back.
     pub async fn cold(&mut self) -> Result<(), KitError> {
-        restart_empty(&mut self.gateway, &self.folder.join("gateway/data/cache")).await
+        let data = self.folder.join("gateway/data");
+        restart_without(
+            &mut self.gateway,
+            &[&data.join("cache"), &data.join("store")],
+        )
+        .await
+    }
+
+    /// As [`Self::cold`]; then another study is retrieved, so that the gateway has been at work.
+    ///
+    /// # Errors
+    /// When it does not come back, or that study does not come.
+    pub async fn cold_at_work(&mut self) -> Result<(), KitError> {
+        self.cold().await?;
+        let path = format!("/studies/{}", self.ct300.study_instance_uid);
+        super::fetch::fetch(&self.drimbox(), &path, AS_STORED)?;
+        Ok(())
     }
 
     /// Has nginx serve these bytes; their path there.
@@ -301,14 +318,19 @@ fn configuration(
     })
 }
 
-/// Restarts a gateway without its cache and waits until it is ready.
-pub(super) async fn restart_empty(gateway: &mut Gateway, cache: &Path) -> Result<(), KitError> {
+/// Restarts a gateway without these folders of its own and waits until it is ready.
+pub(super) async fn restart_without(
+    gateway: &mut Gateway,
+    folders: &[&Path],
+) -> Result<(), KitError> {
     gateway.kill();
-    match std::fs::remove_dir_all(cache) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(KitError::io("empty", cache)(error));
+    for folder in folders {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(KitError::io("empty", folder)(error));
+            }
+            _ => {}
         }
-        _ => {}
     }
     gateway.restart().await?;
     ready(gateway).await

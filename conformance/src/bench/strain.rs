@@ -25,6 +25,8 @@ impl Bench {
         let mut row = Row::new(key, measure, Unit::Memory, Bar::AtMost(MEMORY));
         let mut idle = Vec::new();
         for _ in 0..self.runs.min(FEW) {
+            // Of a process that has worked before, the idle memory is what it never gave back.
+            self.stage.pacs.restart().await?;
             self.stage.cold().await?;
             let drimbox = self.stage.drimbox();
             let pid = self.stage.gateway.pid();

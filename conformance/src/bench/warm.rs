@@ -6,7 +6,7 @@ use super::fetch;
 use super::load::CLIENTS;
 use super::report::{Bar, Row, Unit};
 use super::rows::{
-    Bench, elements, in_a_row, in_a_row_note, instance, none, seconds, series, study, together,
+    Bench, elements, in_a_row, instance, none, seconds, series, study, together, with_recorded,
 };
 use super::stage::{AS_STORED, JSON, dicomweb};
 
@@ -72,7 +72,7 @@ impl Bench {
     }
 
     /// An instance of a series that is in the cache as a whole, as when a study is being read.
-    pub(super) async fn warm_instance(&mut self) -> Result<Row, KitError> {
+    pub(super) async fn warm_instance(&mut self) -> Result<Vec<Row>, KitError> {
         self.stage.cold().await?;
         let stage = &self.stage;
         let (at, chosen) = self.first_series()?;
@@ -96,8 +96,7 @@ impl Bench {
             row.peer.push(in_a_row(&stage.nginx, &file, AS_STORED)?);
             row.orthanc.push(in_a_row(&orthanc, &path, AS_STORED)?);
         }
-        row.note = in_a_row_note(&recorded);
-        Ok(row)
+        Ok(with_recorded(row, recorded))
     }
 
     pub(super) fn metadata(&self) -> Result<Row, KitError> {

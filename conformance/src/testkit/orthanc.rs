@@ -153,30 +153,21 @@ impl OrthancBuilder {
         } else {
             program.without_env("TCP_NODELAY")
         };
-        let client = Client::plain()?;
-        let http_url = format!("http://127.0.0.1:{http_port}");
-        let system = format!("{http_url}/system");
-        let mut process = program.start()?;
-        process
-            .ready(Duration::from_secs(60), async || {
-                client.get(&system).send().await.is_ok()
-                    && tokio::net::TcpStream::connect(("127.0.0.1", dicom_port))
-                        .await
-                        .is_ok()
-            })
-            .await?;
         let authorization = self.account.map(|(user, password)| {
             let pair = STANDARD.encode(format!("{user}:{password}"));
             format!("Basic {pair}")
         });
-        Ok(Orthanc {
-            process,
-            client,
+        let mut orthanc = Orthanc {
+            process: program.start()?,
+            program: Box::new(program),
+            client: Client::plain()?,
             authorization,
             ae_title: self.ae_title,
             dicom_port,
-            http_url,
-        })
+            http_url: format!("http://127.0.0.1:{http_port}"),
+        };
+        orthanc.answers().await?;
+        Ok(orthanc)
     }
 }
 
@@ -184,6 +175,7 @@ impl OrthancBuilder {
 #[derive(Debug)]
 pub struct Orthanc {
     process: Process,
+    program: Box<Program>,
     client: Client,
     /// `Authorization` of the kit's own requests.
     authorization: Option<String>,
@@ -232,6 +224,29 @@ impl Orthanc {
     #[must_use]
     pub fn dicomweb_url(&self) -> String {
         format!("{}/dicom-web", self.http_url)
+    }
+
+    /// Ends it and starts it again with what it holds.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn restart(&mut self) -> Result<(), KitError> {
+        self.process.kill();
+        self.process = self.program.start()?;
+        self.answers().await
+    }
+
+    /// Waits until both of its servers answer.
+    async fn answers(&mut self) -> Result<(), KitError> {
+        let system = format!("{}/system", self.http_url);
+        let address = (std::net::Ipv4Addr::LOCALHOST, self.dicom_port);
+        let client = &self.client;
+        self.process
+            .ready(Duration::from_secs(60), async || {
+                client.get(&system).send().await.is_ok()
+                    && tokio::net::TcpStream::connect(address).await.is_ok()
+            })
+            .await
     }
 
     /// The process, to look at its log or to kill it.

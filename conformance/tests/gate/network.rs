@@ -236,6 +236,7 @@ impl Network {
             token: Some(self.token().await),
             kos: Some(KOS.to_owned()),
             identity: Some(self.peer.clone()),
+            accept: AS_STORED,
         }
     }
 
@@ -244,7 +245,7 @@ impl Network {
         let mut call = self
             .client(asking.identity.as_ref())
             .get(&asking.url)
-            .accept(AS_STORED);
+            .accept(asking.accept);
         if let Some(token) = &asking.token {
             call = call.header("authorization", &format!("Bearer {token}"));
         }
@@ -286,6 +287,7 @@ pub struct Asking {
     pub token: Option<String>,
     pub kos: Option<String>,
     pub identity: Option<Identity>,
+    pub accept: &'static str,
 }
 
 /// The first series of the study, with its INS; the others are not in the KOS.

@@ -4,7 +4,7 @@ use conformance::testkit::psc::{MANIPULATOR, NURSE, STUDENT};
 use serde_json::json;
 
 use crate::network::{CONSUMER_CLIENT, INS, KOS, SOURCE, STUDY, network, published};
-use crate::support::{exam, folder, instance_path, run, series_path, study_path, until};
+use crate::support::{AS_STORED, exam, folder, instance_path, run, series_path, study_path, until};
 
 #[test]
 fn a_series_of_the_kos_arrives_whole_with_the_ins_and_on_record() {
@@ -302,11 +302,48 @@ fn an_instance_and_the_metadata_of_a_named_series_are_served() {
         ] {
             let mut asking = network.request().await;
             asking.url = format!("{root}{path}");
+            if path.ends_with("metadata") {
+                asking.accept = "application/dicom+json";
+            }
             let status = network.ask(&asking).await.status();
-            // Metadata are not the media type that is asked for here.
-            let expected = if path.ends_with("metadata") { 406 } else { 200 };
-            assert_eq!(status, expected, "{path}");
+            assert_eq!(status, 200, "{path}");
         }
+    });
+}
+
+#[test]
+fn of_a_series_a_peer_gets_what_the_kos_names_and_no_more() {
+    run(async {
+        let network = network().await;
+        let mut shorter = published();
+        let instances = shorter["series"][0]["instances"].as_array_mut().unwrap();
+        let hidden = instances.remove(1);
+        let named = instances.len();
+        network.publish(&shorter).await;
+        let mut asking = network.request().await;
+        let series = asking.url.clone();
+        for (below, accept) in [
+            ("", AS_STORED),
+            ("/pixeldata", "*/*"),
+            ("/bulkdata", "*/*"),
+            ("/metadata", "application/dicom+json"),
+        ] {
+            asking.url = format!("{series}{below}");
+            asking.accept = accept;
+            let answer = network.ask(&asking).await;
+            assert_eq!(answer.status(), 200, "{below}");
+            if below == "/metadata" {
+                let metadata = answer.json().await.unwrap();
+                assert_eq!(metadata.as_array().unwrap().len(), named);
+                assert!(!metadata.to_string().contains(hidden.as_str().unwrap()));
+            } else {
+                let into = folder("named-parts");
+                let body = answer.multipart_to(&into).await.unwrap();
+                assert!(body.is_complete(), "{below}");
+                assert_eq!(body.parts.len(), named, "{below}");
+            }
+        }
+        network.publish(&published()).await;
     });
 }
 

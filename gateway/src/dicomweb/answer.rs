@@ -11,7 +11,7 @@ use crate::archive::Scope;
 
 /// Opens one instance and waits for it.
 pub async fn open_one(call: &Call<'_>, scope: &Scope) -> Result<Batches, Problem> {
-    let reader = call.pacs.studies.open(scope).await.map_err(failed)?;
+    let reader = call.open(scope).await?;
     Batches::open(reader).await.map_err(failed)
 }
 

@@ -44,7 +44,7 @@ const DESCRIBED: usize = 64;
 /// A problem, before the first byte.
 pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> {
     let model = negotiate_model(&call.accept)?;
-    let reader = call.pacs.studies.open(&scope).await.map_err(failed)?;
+    let reader = call.open(&scope).await?;
     let variant = Variant::of(reader.known_items().map_err(failed)?.as_deref())
         .map(|variant| variant.with(&[model.as_str(), &call.root]));
     if let Some(unchanged) = call.unchanged(variant.as_ref()) {

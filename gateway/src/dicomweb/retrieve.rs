@@ -30,7 +30,7 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
         Scope::Study(_) | Scope::Series(..) => Retrieved::Several,
     };
     let encoding = negotiate_instances(&call.accept, resource, call.service.unnamed)?;
-    let reader = call.pacs.studies.open(&scope).await.map_err(failed)?;
+    let reader = call.open(&scope).await?;
     let known = reader.known_items().map_err(failed)?;
     let variant =
         Variant::of(known.as_deref()).map(|variant| variant.with(&[&format!("{encoding:?}")]));

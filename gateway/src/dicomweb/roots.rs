@@ -48,18 +48,14 @@ impl Roots {
 
     /// Whether a request in clear text names this machine: a web page that makes a browser resolve
     /// its own name to loopback (DNS rebinding) does not. With TLS the certificate tells.
-    pub fn is_addressed_to_us(&self, headers: &HeaderMap) -> bool {
+    pub fn is_addressed_to_us(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         if self.local_tls {
             return true;
         }
-        let Some(field) = headers.get(HOST) else {
-            return true;
+        let Some(host) = host_of(uri, headers) else {
+            return !headers.contains_key(HOST);
         };
-        let Some(authority) = field
-            .to_str()
-            .ok()
-            .and_then(|text| text.parse::<Authority>().ok())
-        else {
+        let Ok(authority) = host.parse::<Authority>() else {
             return false;
         };
         let host = authority.host();
@@ -77,13 +73,18 @@ impl Roots {
     }
 
     /// The root of the service as the client reaches it.
-    pub fn of(&self, connection: &Connection, headers: &HeaderMap, named: Option<&str>) -> String {
+    pub fn of(
+        &self,
+        connection: &Connection,
+        (uri, headers): (&Uri, &HeaderMap),
+        named: Option<&str>,
+    ) -> String {
         match connection.listener {
             ListenerKind::Local => {
                 let origin = self.local_public.clone().unwrap_or_else(|| {
                     let scheme = if self.local_tls { "https" } else { "http" };
-                    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-                    format!("{scheme}://{}", host.unwrap_or("localhost"))
+                    let host = host_of(uri, headers).unwrap_or("localhost");
+                    format!("{scheme}://{host}")
                 });
                 let pacs = named
                     .map(|name| format!("/pacs/{name}"))
@@ -106,6 +107,14 @@ impl Roots {
                 format!("https://{host}{port}{path}")
             }
         }
+    }
+}
+
+/// Whom a request is addressed to: `Host`, or the authority of HTTP/2 (RFC 9113 §8.3.1).
+fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    match headers.get(HOST) {
+        Some(field) => field.to_str().ok(),
+        None => uri.authority().map(Authority::as_str),
     }
 }
 

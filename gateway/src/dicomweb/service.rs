@@ -1,6 +1,6 @@
 //! Requests of the studies service: from a path to an answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::problem::Problem;
 use super::query;
 use super::roots::Roots;
 use super::several::What;
-use super::status::{no_resource, nothing_known, refused};
+use super::status::{failed, no_resource, nothing_known, refused};
 use super::trail::{About, Look, Trail};
 use super::transcoded::Transcoding;
 use super::{bulk, capabilities, frames, metadata, rendered, retrieve, search, several};
@@ -34,7 +34,7 @@ use crate::dicom::uid::InstanceUid;
 use crate::net::{Connection, ListenerKind, RequestId, ResourceName};
 use crate::pixels::pool::Pool;
 use crate::source::PublishedExam;
-use crate::studies::Studies;
+use crate::studies::{Reader, Studies};
 
 /// The DICOMweb service of all PACS of the gateway, as every listener offers it.
 pub struct Service {
@@ -132,6 +132,27 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Opens what a scope names; of a granted exam, what its KOS names.
+    ///
+    /// # Errors
+    /// A problem: what is not there, or cannot be had.
+    pub async fn open(&self, scope: &Scope) -> Result<Reader, Problem> {
+        let reader = self.pacs.studies.open(scope).await.map_err(failed)?;
+        let Some(exam) = &self.exam else {
+            return Ok(reader);
+        };
+        if scope.instance().is_some() {
+            // Granted by its own name.
+            return Ok(reader);
+        }
+        let series = exam.series.iter();
+        let series = series.filter(|one| scope.series().is_none_or(|asked| one.series == *asked));
+        let named: HashSet<InstanceUid> = series
+            .flat_map(|one| one.instances.iter().cloned())
+            .collect();
+        Ok(reader.only(move |instance| named.contains(instance)))
+    }
+
     /// The answer for a client that has this form already.
     #[must_use]
     pub fn unchanged(&self, variant: Option<&Variant>) -> Option<Response> {
@@ -184,10 +205,6 @@ async fn handle(
         answer.unwrap_or_else(|problem| problem.response(id.as_ref().map(RequestId::as_str)));
     if let Some(origin) = origin {
         cors::allow(origin, answer.headers_mut());
-    }
-    if parts.method == Method::HEAD {
-        // What was opened for it is closed at once.
-        *answer.body_mut() = Body::empty();
     }
     answer
 }
@@ -281,7 +298,9 @@ impl Service {
             uri,
             headers,
         } = *asked;
-        if connection.listener == ListenerKind::Local && !self.roots.is_addressed_to_us(headers) {
+        if connection.listener == ListenerKind::Local
+            && !self.roots.is_addressed_to_us(uri, headers)
+        {
             return Err(Problem::misdirected());
         }
         let (named, rest) = self
@@ -294,7 +313,7 @@ impl Service {
                 .offered(connection, bearer(headers), named)
                 .map_err(|refusal| about.refused(refusal))?;
             let accept = Accept::of_request(headers, accept_parameter(uri)?.as_deref())?;
-            let root = self.roots.of(connection, headers, named);
+            let root = self.roots.of(connection, (uri, headers), named);
             let mut answer = capabilities::answer(&accept, offered, &root)?;
             answer.extensions_mut().insert(ResourceName("capabilities"));
             return Ok(answer);
@@ -354,7 +373,7 @@ impl Service {
         about.exam = grant.exam.as_ref().map(|exam| exam.study.clone());
         let pacs = self.pacs.get(&grant.pacs).ok_or_else(no_resource)?;
         let accept = Accept::of_request(headers, accept_parameter(uri)?.as_deref())?;
-        let root = self.roots.of(connection, headers, named);
+        let root = self.roots.of(connection, (uri, headers), named);
         let call = Call {
             service: self,
             pacs,

@@ -52,7 +52,7 @@ pub enum What {
 /// # Errors
 /// A problem, before the first byte: 404 when no instance has any.
 pub async fn answer(call: &Call<'_>, scope: Scope, what: What) -> Result<Response, Problem> {
-    let reader = call.pacs.studies.open(&scope).await.map_err(failed)?;
+    let reader = call.open(&scope).await?;
     let known = reader.known_items().map_err(failed)?;
     let variant = Variant::of(known.as_deref()).map(|variant| {
         let asked = format!("{what:?} {:?}", call.accept);

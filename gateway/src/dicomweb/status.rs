@@ -68,6 +68,9 @@ pub fn failed(error: StudiesError) -> Problem {
             tracing::warn!(cause = error.cause(), "{error}");
             match error {
                 ArchiveError::Busy { .. }
+                | ArchiveError::Rejected {
+                    transient: true, ..
+                }
                 | ArchiveError::Status {
                     status: 429 | 503, ..
                 } => Problem::unavailable("the PACS is busy", BUSY),

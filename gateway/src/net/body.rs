@@ -117,26 +117,33 @@ pub(super) struct Counted {
     inner: Body,
     record: Record,
     length: Option<u64>,
+    head_only: bool,
+    /// Nothing is sent, and no length but the announced one may be told (RFC 9110 §8.6).
+    of_unknown_length: bool,
     progress: Option<Arc<Progress>>,
 }
 
 impl Counted {
     /// `length`: the announced `Content-Length`. `without_body`: the answer has none to send,
-    /// whatever it announces (HEAD, 204, 304).
+    /// whatever it announces (HEAD, 204, 304); `head_only`: what it would have sent may be of any
+    /// length.
     pub(super) fn new(
         inner: Body,
         mut record: Record,
         length: Option<u64>,
-        without_body: bool,
+        (without_body, head_only): (bool, bool),
     ) -> Self {
         if without_body || inner.is_end_stream() {
             record.end = End::Reached;
         }
+        let of_unknown_length = head_only && length.is_none() && inner.is_end_stream();
         let length = length.or_else(|| inner.size_hint().exact());
         Self {
             inner,
             record,
             length,
+            head_only,
+            of_unknown_length,
             progress: Progress::current(),
         }
     }
@@ -151,6 +158,9 @@ impl HttpBody for Counted {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
+        if this.head_only {
+            return Poll::Ready(None);
+        }
         if let Some(progress) = &this.progress {
             progress.asked();
         }
@@ -186,10 +196,13 @@ impl HttpBody for Counted {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        !self.of_unknown_length && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.of_unknown_length {
+            return SizeHint::default();
+        }
         self.inner.size_hint()
     }
 }

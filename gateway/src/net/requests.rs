@@ -172,10 +172,14 @@ pub(super) async fn answer(
         "status" => status.as_str().to_owned()
     )
     .increment(1);
+    if status == StatusCode::NOT_MODIFIED {
+        // It would be the length of what the client has.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     let without_body =
         head_only || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     let length = announced_length(&response);
-    response.map(|body| Counted::new(body, record, length, without_body))
+    response.map(|body| Counted::new(body, record, length, (without_body, head_only)))
 }
 
 /// Calls the handler; a panic in it ends this request alone.

@@ -7,7 +7,7 @@ use dicom_core::{Tag, VR};
 use moka::future::Cache as Remembered;
 
 use super::{Studies, StudiesError};
-use crate::archive::{FindRequest, Identifier, Level, Scope};
+use crate::archive::{FindRequest, Identifier, Level, Matches, Scope};
 use crate::dicom::uid::{SeriesUid, StudyUid};
 use crate::store::{ListingStore, StoredListing, StoredSeries};
 
@@ -169,17 +169,17 @@ impl Studies {
             }
             counts.instances += match summary.instances {
                 Some(instances) => instances,
-                None => self.count_instances(study, &summary.series).await?,
+                None => self.instances_of(study, &summary.series).await?.items.len() as u64,
             };
         }
         Ok(counts)
     }
 
-    async fn count_instances(
+    async fn instances_of(
         &self,
         study: &StudyUid,
         series: &SeriesUid,
-    ) -> Result<u64, StudiesError> {
+    ) -> Result<Matches, StudiesError> {
         let identifier = Identifier::default()
             .with(Tag(0x0020, 0x000D), VR::UI, study.as_str())
             .with(Tag(0x0020, 0x000E), VR::UI, series.as_str())
@@ -189,7 +189,24 @@ impl Studies {
             identifier,
             max_matches: MAX_COUNTED,
         };
-        Ok(self.archive.find(request).await?.items.len() as u64)
+        Ok(self.archive.find(request).await?)
+    }
+
+    /// Counts the cached series of a listing that the archive did not count: one that changed since
+    /// must not be served as whole. What the archive cannot list to the end stays uncounted.
+    async fn count_cached(
+        &self,
+        study: &StudyUid,
+        listing: &mut StudyListing,
+    ) -> Result<(), StudiesError> {
+        for summary in &mut listing.series {
+            let is_cached = || self.cache.contains(&self.key(study, &summary.series));
+            if summary.instances.is_none() && is_cached() {
+                let found = self.instances_of(study, &summary.series).await?;
+                summary.instances = (!found.truncated).then_some(found.items.len() as u64);
+            }
+        }
+        Ok(())
     }
 
     /// The series of a study, asked of the archive unless it was asked a short while ago.
@@ -199,7 +216,10 @@ impl Studies {
     pub async fn listing(&self, study: &StudyUid) -> Result<Arc<StudyListing>, StudiesError> {
         let asked = self.listings.fresh.try_get_with(study.clone(), async {
             let listing = match self.ask(study).await {
-                Ok(listing) => Arc::new(listing),
+                Ok(mut listing) => {
+                    self.count_cached(study, &mut listing).await?;
+                    Arc::new(listing)
+                }
                 // What it held stays known, so that this answer stays the same.
                 Err(StudiesError::NotFound) if self.listings.last_known(study).await.is_some() => {
                     return Err(StudiesError::Gone);

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::flight::{Group, Item, SeriesFlight};
 use super::{Flights, Registry, StudiesError};
 use crate::cache::Bundle;
+use crate::dicom::uid::InstanceUid;
 
 /// Items handed out at a time.
 const BATCH: usize = 256;
@@ -17,7 +18,11 @@ pub struct Reader {
     sources: Vec<Source>,
     groups: Vec<Joined>,
     registry: Arc<Registry>,
+    only: Option<Filter>,
 }
+
+/// Which instances are handed out.
+type Filter = Box<dyn Fn(&InstanceUid) -> bool + Send + Sync>;
 
 enum Source {
     Bundle {
@@ -44,7 +49,23 @@ impl Reader {
             sources: Vec::new(),
             groups: Vec::new(),
             registry,
+            only: None,
         }
+    }
+
+    /// Hands out nothing but what a filter admits.
+    #[must_use]
+    pub fn only(mut self, filter: impl Fn(&InstanceUid) -> bool + Send + Sync + 'static) -> Self {
+        self.only = Some(Box::new(filter));
+        self
+    }
+
+    /// Leaves out what the filter does not admit.
+    fn admitted(&self, mut items: Vec<Item>) -> Vec<Item> {
+        if let Some(admits) = &self.only {
+            items.retain(|item| admits(&item.entry().instance));
+        }
+        items
     }
 
     pub(super) fn add_bundle(&mut self, bundle: Arc<Bundle>) {
@@ -108,7 +129,7 @@ impl Reader {
                 Source::Flight { .. } => return Ok(None),
             }
         }
-        Ok(Some(items))
+        Ok(Some(self.admitted(items)))
     }
 
     /// The next items; `None` when all were handed out and nothing is missing.
@@ -127,8 +148,11 @@ impl Reader {
                 .map(|joined| joined.group.outcome())
                 .collect();
             self.add_unlisted()?;
-            if let Some(items) = self.take()? {
-                return Ok(Some(items));
+            while let Some(items) = self.take()? {
+                let items = self.admitted(items);
+                if !items.is_empty() {
+                    return Ok(Some(items));
+                }
             }
             if let Some(error) = ended
                 .iter()

@@ -310,6 +310,38 @@ async fn a_series_that_grew_is_retrieved_again() {
 }
 
 #[tokio::test]
+async fn a_series_that_grew_is_retrieved_again_from_an_archive_that_does_not_count() {
+    let pacs = FakePacs::with(&[("1.1", 2)]);
+    pacs.counts.store(false, Ordering::SeqCst);
+    pacs.send.add_permits(5);
+    let bench = Bench::over(&pacs);
+    for expected in [2, 2, 3] {
+        pacs.series.lock()[0].1 = expected;
+        let reader = bench.studies.open(&series("1.1")).await.unwrap();
+        assert_eq!(all(reader).await.unwrap().len(), expected);
+        bench.settle().await;
+    }
+    assert_eq!(pacs.retrievals(), 2);
+}
+
+#[tokio::test]
+async fn nothing_is_handed_out_but_what_a_filter_admits() {
+    let pacs = FakePacs::with(&[("1.1", 4)]);
+    pacs.send.add_permits(4);
+    let bench = Bench::over(&pacs);
+    // While it is retrieved, and from the cache.
+    for _ in 0..2 {
+        let reader = bench.studies.open(&series("1.1")).await.unwrap();
+        let reader = reader.only(|instance| *instance != instance_uid("1.1", 1));
+        let known = reader.known_items().unwrap();
+        assert!(known.is_none_or(|items| items.len() == 3));
+        assert_eq!(all(reader).await.unwrap().len(), 3);
+        bench.settle().await;
+    }
+    assert_eq!(pacs.retrievals(), 1);
+}
+
+#[tokio::test]
 async fn a_retrieval_is_anticipated_for_what_is_known_and_not_cached() {
     let pacs = FakePacs::with(&[("1.1", 1), ("1.2", 1)]);
     pacs.send.add_permits(2);

@@ -15,7 +15,7 @@ use crate::testkit::{
     PscProvider, binary,
 };
 
-use super::super::stage::{orthanc, restart_empty};
+use super::super::stage::{orthanc, restart_without};
 use super::browser::Browser;
 use super::line::{Line, Shape};
 use super::ohif::Ohif;
@@ -181,7 +181,8 @@ impl Stage {
         };
         let (side, path, press) = match who {
             Who::Drimbox => {
-                restart_empty(&mut self.gateway, &self.folder.join("gateway/data/cache")).await?;
+                let cache = self.folder.join("gateway/data/cache");
+                restart_without(&mut self.gateway, &[&cache]).await?;
                 // The page offers the planes when it knows every image.
                 let button = json!({"text": "Coupes 3 plans", "after": format!("/ {IMAGES}")});
                 let press = if planes { vec![button] } else { vec![] };

@@ -160,6 +160,10 @@ impl Scene {
             .peer(&pki)?
             .set("admin.listen", at(ports.admin))
             .set("local.listen", at(ports.local))
+            .set(
+                "local.public_url",
+                format!("http://127.0.0.1:{}", ports.local),
+            )
             .set("peer.listen", at(ports.peer))
             .set("dimse.ae_title", GATEWAY_TITLE)
             .set("dimse.listen", at(ports.dimse))

@@ -54,6 +54,8 @@ pub struct Behaviour {
     pub final_response_early: bool,
     /// Does not send the pending responses of a retrieval.
     pub without_pending: bool,
+    /// Does not count the sub-operations of a retrieval in its responses.
+    pub without_counters: bool,
     /// Goes on after a C-CANCEL.
     pub ignores_cancel: bool,
     /// Leaves out (0000,1030) and (0000,1031) in the C-STORE of a C-MOVE.
@@ -93,6 +95,7 @@ impl Default for Behaviour {
             unasked: 0,
             final_response_early: false,
             without_pending: false,
+            without_counters: false,
             ignores_cancel: false,
             without_move_originator: false,
             move_associations: 1,

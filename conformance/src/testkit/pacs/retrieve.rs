@@ -84,11 +84,13 @@ pub(super) async fn run(
     } else {
         Route::Get
     };
+    let untold = association.shared.behaviour().without_counters;
     let mut retrieval = Retrieval {
         association,
         request,
         counts: Counts {
             remaining: plan.len(),
+            untold,
             ..Counts::default()
         },
         next_message_id: 0,
@@ -124,6 +126,8 @@ struct Counts {
     completed: usize,
     failed: Vec<String>,
     warning: usize,
+    /// Not told.
+    untold: bool,
 }
 
 impl Counts {
@@ -362,7 +366,11 @@ impl Retrieval<'_> {
 
 fn counted(request: &Message, status: u16, counts: &Counts, has_data_set: bool) -> Command {
     let number = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
-    let mut response = Command::response(&request.command, status, has_data_set)
+    let response = Command::response(&request.command, status, has_data_set);
+    if counts.untold {
+        return response;
+    }
+    let mut response = response
         .number(element::COMPLETED, number(counts.completed))
         .number(element::FAILED, number(counts.failed.len()))
         .number(element::WARNING, number(counts.warning));

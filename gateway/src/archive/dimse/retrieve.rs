@@ -45,6 +45,24 @@ struct Pass {
     failed: u64,
     /// Failure status of the service.
     failure: Option<u16>,
+    /// Some sub-operation did not go well (PS3.4 tables C.4-2 and C.4-3, B000), and the PACS does not
+    /// say how many failed.
+    partial: bool,
+}
+
+impl Pass {
+    /// Whether what was delivered is the whole of what was asked for: the PACS, or who asks, must
+    /// have said how much that is.
+    fn is_whole(&self, delivered: u64, expected: Option<u64>) -> bool {
+        let counted = self.announced.is_some() || expected.is_some();
+        counted
+            && self.failure.is_none()
+            && self.failed == 0
+            && !self.partial
+            // The counters on the wire have 16 bits.
+            && self.announced.is_none_or(|announced| announced == delivered & 0xFFFF)
+            && expected.is_none_or(|expected| delivered >= expected)
+    }
 }
 
 /// Runs a retrieval to its end; see the module.
@@ -62,20 +80,14 @@ pub async fn retrieve(
         sink,
         cancel,
         delivered: HashSet::new(),
+        failure: None,
     };
     let first = match dimse.first_contexts(&request.modalities) {
         Some(contexts) => Some(run.pass(&contexts, &identifier_of(&request.scope)).await?),
         None => None,
     };
-    let complete = first.is_some_and(|pass| {
-        let delivered = run.delivered.len() as u64;
-        pass.failure.is_none()
-            && pass.failed == 0
-            // The counters on the wire have 16 bits.
-            && pass.announced.is_none_or(|announced| announced == delivered & 0xFFFF)
-            && request.expected.is_none_or(|expected| delivered >= expected)
-    });
-    if !complete {
+    let delivered = run.delivered.len() as u64;
+    if !first.is_some_and(|pass| pass.is_whole(delivered, request.expected)) {
         run.fetch_what_is_missing(&request.scope).await?;
     }
     Ok(RetrieveReport {
@@ -88,6 +100,8 @@ struct Run<'a> {
     sink: Arc<dyn InstanceSink>,
     cancel: CancellationToken,
     delivered: HashSet<InstanceUid>,
+    /// Failure status that the PACS answered last, with its service.
+    failure: Option<(&'static str, u16)>,
 }
 
 impl Run<'_> {
@@ -137,10 +151,15 @@ impl Run<'_> {
             .iter()
             .filter(|entry| !self.delivered.contains(&entry.instance))
             .count() as u64;
-        if missing > 0 {
-            Err(ArchiveError::Incomplete { missing, expected })
-        } else {
-            Ok(())
+        match self.failure {
+            _ if missing == 0 => Ok(()),
+            // Nothing came at all: the PACS said why.
+            Some((service, status)) if self.delivered.is_empty() => Err(ArchiveError::Failed {
+                service,
+                status,
+                meaning: status::meaning(status),
+            }),
+            _ => Err(ArchiveError::Incomplete { missing, expected }),
         }
     }
 
@@ -177,10 +196,14 @@ impl Run<'_> {
         contexts: &Arc<[ProposedContext]>,
         identifier: &(Level, Identifier),
     ) -> Result<Pass, ArchiveError> {
-        match self.dimse.pool.settings().retrieve {
-            RetrieveMethod::Get => self.get(contexts, identifier).await,
-            RetrieveMethod::Move => self.move_to_us(contexts, identifier).await,
+        let (service, pass) = match self.dimse.pool.settings().retrieve {
+            RetrieveMethod::Get => ("C-GET", self.get(contexts, identifier).await?),
+            RetrieveMethod::Move => ("C-MOVE", self.move_to_us(contexts, identifier).await?),
+        };
+        if let Some(status) = pass.failure {
+            self.failure = Some((service, status));
         }
+        Ok(pass)
     }
 
     async fn get(
@@ -390,6 +413,7 @@ impl Exchange {
             announced: announced.map(|count| count & 0xFFFF),
             failed: u64::from(command.failed.unwrap_or(0)),
             failure: (!success).then_some(status),
+            partial: status == status::SUB_OPERATIONS_WARNING && command.failed.is_none(),
         }))
     }
 }

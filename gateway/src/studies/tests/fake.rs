@@ -1,7 +1,7 @@
 //! An archive that a test steers, and the front over it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::bytes::ItemBytes;
 use super::super::{Item, Reader, Settings, Studies, StudiesError};
 use crate::archive::{
-    Archive, ArchiveError, FindRequest, IncomingInstance, InstanceSink, Matches, OutgoingInstance,
-    RetrieveReport, RetrieveRequest, Scope, SinkError, StoreOutcome,
+    Archive, ArchiveError, FindRequest, IncomingInstance, InstanceSink, Level, Matches,
+    OutgoingInstance, RetrieveReport, RetrieveRequest, Scope, SinkError, StoreOutcome,
 };
 use crate::cache::{Bounds, Cache};
 use crate::dicom::reader::Limits;
@@ -136,6 +136,8 @@ pub(super) struct FakePacs {
     /// Fails in the middle of an instance.
     pub(super) breaks_off: Mutex<bool>,
     pub(super) away: Mutex<bool>,
+    /// Says how many instances a series has.
+    pub(super) counts: AtomicBool,
     /// Panics in the middle of an instance, once.
     pub(super) panics: Mutex<bool>,
     /// Retrievals at once; one more is told that the archive is busy.
@@ -161,6 +163,7 @@ impl FakePacs {
             pixels: AtomicUsize::new(64),
             breaks_off: Mutex::new(false),
             away: Mutex::new(false),
+            counts: AtomicBool::new(true),
             panics: Mutex::new(false),
             places: AtomicUsize::new(usize::MAX),
             refused: Mutex::default(),
@@ -271,18 +274,30 @@ impl Archive for FakePacs {
         async { Ok(()) }.boxed()
     }
 
-    fn find(&self, _: FindRequest) -> BoxFuture<'_, Result<Matches, ArchiveError>> {
+    fn find(&self, request: FindRequest) -> BoxFuture<'_, Result<Matches, ArchiveError>> {
         async move {
             self.asked.lock().push("find");
             self.is_there()?;
             let series = self.series.lock().clone();
-            let items = series.iter().map(|(uid, count)| {
+            let rows: Vec<(&str, usize)> = match request.level {
+                // Every test that counts has one series.
+                Level::Image => series
+                    .iter()
+                    .flat_map(|(uid, count)| vec![(*uid, 1); *count])
+                    .collect(),
+                _ => series,
+            };
+            let items = rows.iter().map(|(uid, count)| {
                 let data = Writer::new(Encoding::ExplicitLittle)
                     .put((0x0008, 0x0060), VR::CS, b"CT")
                     .put((0x0020, 0x000D), VR::UI, study_uid().as_str().as_bytes())
-                    .put((0x0020, 0x000E), VR::UI, uid.as_bytes())
-                    .put((0x0020, 0x1209), VR::IS, count.to_string().as_bytes())
-                    .bytes;
+                    .put((0x0020, 0x000E), VR::UI, uid.as_bytes());
+                let count = count.to_string();
+                let data = match self.counts.load(Ordering::SeqCst) {
+                    true => data.put((0x0020, 0x1209), VR::IS, count.as_bytes()),
+                    false => data,
+                };
+                let data = data.bytes;
                 crate::archive::Match {
                     data: data.into(),
                     transfer_syntax: TransferSyntaxUid::parse(EXPLICIT_LE).unwrap(),
