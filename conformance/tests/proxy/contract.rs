@@ -21,10 +21,8 @@ async fn a_professional_connects_sends_and_disconnects_and_all_of_it_is_traced()
     let session = body["proxy_session_id"].as_str().unwrap().to_owned();
     assert_eq!(software.cookie, format!("proxy_session_id={session}"));
     let state = body["session_state"].as_str().unwrap().to_owned();
-    assert_eq!(
-        world.psc.sessions_of(RADIOLOGIST).await.unwrap(),
-        [state.clone()]
-    );
+    let known = world.psc.sessions_of(RADIOLOGIST).await.unwrap();
+    assert_eq!(known, [state.as_str()]);
     let report = world.psc.report().await.unwrap();
     assert_eq!((report.count("ciba"), report.count("exchange")), (1, 2));
 
