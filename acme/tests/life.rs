@@ -131,7 +131,7 @@ async fn a_new_certificate_is_left_alone_for_a_while_whatever_the_authority_sugg
         let bench = Bench::new(1);
         bench.authority().behave(|b| {
             b.life = life;
-            b.window = Some((0.0, 0.000_001));
+            b.window = Some((0.0, 4.0 / life.as_secs_f64()));
         });
         let first = bench.start().tick().await;
         assert_eq!(first.next.0.since(bench.clock.now()).as_secs(), least);

@@ -269,8 +269,8 @@ impl Certificates {
                 });
             }
         }
-        match &self.peers {
-            Some(peers) => match &peers.authorities {
+        if let Some(peers) = &self.peers {
+            match &peers.authorities {
                 Authorities::File(file) if all || is_new(file) => reads.push(Read {
                     what: "client_ca_file",
                     is_new: false,
@@ -280,8 +280,7 @@ impl Certificates {
                 }),
                 Authorities::File(_) => {}
                 Authorities::Trust(trust) => self.name_authorities(peers, trust),
-            },
-            None => {}
+            }
         }
         *seen = stamps;
         reads

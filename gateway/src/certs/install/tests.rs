@@ -260,9 +260,10 @@ fn cut_anywhere(change: impl Fn(&Disk<'_>, &Place, &Candidate) -> bool, swaps: b
                 pair(&on.place.identity),
                 pair(&previous(&on.place.identity)),
             );
-            let after = match swaps {
-                true => (candidate.facts, second.clone()),
-                false => (first.clone(), second.clone()),
+            let after = if swaps {
+                (candidate.facts, second.clone())
+            } else {
+                (first.clone(), second.clone())
             };
             let before = (second, first);
             assert!(now == before || now == after, "cut at {at}, {restart_at}");
