@@ -109,7 +109,7 @@ pub(super) fn read(section: Section<'_>) -> Option<ViewerSettings> {
     });
     let download = section.or("download", false, |v| v.boolean());
     let weasis = section.or("weasis", false, |v| v.boolean());
-    let report_root_alone = section.or("report_root_alone", false, |v| v.boolean());
+    let report_root_alone = section.or("report_root_alone", true, |v| v.boolean());
     let shared_dir = section.optional("shared_dir", |v| v.path());
     for (needed, table, name) in [
         (word == Word::Mail, &mail, "smtp"),
@@ -236,7 +236,7 @@ mod tests {
     fn patients_are_not_let_in_unless_the_centre_says_how() {
         let viewer = read("").unwrap().viewer;
         assert!(matches!(viewer.patient_gate, PatientGate::Closed));
-        assert!(!viewer.download && !viewer.weasis && !viewer.report_root_alone);
+        assert!(!viewer.download && !viewer.weasis && viewer.report_root_alone);
         let viewer = read("[viewer]\npatient_gate = \"birth-date-and-ins\"\n")
             .unwrap()
             .viewer;
