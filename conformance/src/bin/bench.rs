@@ -201,8 +201,8 @@ fn render(facts: &[String], rows: &[Row], failures: &[String]) -> String {
         "\nMedians of runs that alternate: gateway, peer, Orthanc's DICOMweb. drimbox over TLS with a \
          client certificate, nginx over TLS, Orthanc's DICOMweb over plain HTTP; a connection of its \
          own for every request, opened within the measured time, unless the row says otherwise. Cold: \
-         the gateway restarted with an empty cache. One client program reads and throws away for all; \
-         it, the servers and the PACS share the machine.\n\n",
+         the gateway restarted without cache and without what it knew of the PACS. One client program \
+         reads and throws away for all; it, the servers and the PACS share the machine.\n\n",
     );
     for row in rows.iter().filter(|row| !row.note.is_empty()) {
         let _ = writeln!(text, "- {}: {}", row.measure, row.note);
