@@ -200,7 +200,12 @@ fn every_key_matches_over_orthanc_by_dicomweb() {
             .set("quirks.decodes_queries", false);
         let gateway = gateway("web-gateway", pacs).await;
         // Keys of sequences are searched by, and not answered: that is told.
-        let is_in_sequence = |case: &Case| case.query.contains("Sequence.");
+        let is_in_sequence = |case: &Case| {
+            case.query
+                .split('=')
+                .next()
+                .is_some_and(|key| key.contains('.'))
+        };
         assert_cases(&gateway, |case| !is_in_sequence(case)).await;
         let (_, warnings) = search(
             &gateway,
