@@ -375,6 +375,10 @@ fn http_statuses() -> String {
             "nothing the client accepts can be made; the body lists what can",
         ),
         (
+            Problem::request_timeout().status(),
+            "the body of a request did not come in time",
+        ),
+        (
             Problem::gone("").status(),
             "the PACS had the study when it was last asked, and has it no more",
         ),
