@@ -16,6 +16,7 @@ use crate::testkit::{
 
 use super::dcmtk::{Pacs, Tool};
 use super::fetch::{self, Server};
+use super::rows::{instance, none};
 
 /// `Accept` of every retrieval: the objects as the PACS stores them.
 pub const AS_STORED: &str = "multipart/related; type=\"application/dicom\"; transfer-syntax=*";
@@ -200,14 +201,16 @@ impl Stage {
         .await
     }
 
-    /// As [`Self::cold`]; then another study is retrieved, so that the gateway has been at work.
+    /// As [`Self::cold`]; then an image of another study is retrieved, so that the gateway has been at
+    /// work. One image, because the disk would be busy with a whole study for a while.
     ///
     /// # Errors
-    /// When it does not come back, or that study does not come.
+    /// When it does not come back, or that image does not come.
     pub async fn cold_at_work(&mut self) -> Result<(), KitError> {
         self.cold().await?;
-        let path = format!("/studies/{}", self.ct300.study_instance_uid);
-        super::fetch::fetch(&self.drimbox(), &path, AS_STORED)?;
+        let chosen = self.ct300.series.first().ok_or_else(none)?;
+        let path = instance(&self.ct300, (0, chosen), 0)?;
+        fetch::fetch(&self.drimbox(), &path, AS_STORED)?;
         Ok(())
     }
 

@@ -131,6 +131,23 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_was_kept_is_on_disk_at_once() {
+        let dir = TempDir::new().unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        store.sessions().unwrap().put(b"name", b"kept").unwrap();
+        // As a process that is killed leaves it.
+        let left = TempDir::new().unwrap();
+        let folder = left.path().join("store");
+        fs::create_dir(&folder).unwrap();
+        for name in ["conf", "db"] {
+            fs::copy(dir.path().join("store").join(name), folder.join(name)).unwrap();
+        }
+        let found = SledStore::open(left.path()).unwrap();
+        assert_eq!(found.sessions().unwrap().all(9).unwrap().len(), 1);
+        drop(store);
+    }
+
+    #[test]
     fn what_another_version_wrote_is_dropped() {
         let dir = TempDir::new().unwrap();
         let store = SledStore::open(dir.path()).unwrap();

@@ -8,7 +8,8 @@ pub type SealedSession = (Vec<u8>, Vec<u8>);
 
 /// Records of sessions, encrypted by who writes them.
 pub trait SessionStore: Send + Sync + 'static {
-    /// Keeps a record in place of an older one.
+    /// Keeps a record in place of an older one, on disk before returning: whoever was let in stays in after
+    /// a crash.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -34,6 +35,7 @@ pub struct SledSessions(pub(super) sled::Tree);
 impl SessionStore for SledSessions {
     fn put(&self, name: &[u8], record: &[u8]) -> Result<(), StoreError> {
         self.0.insert(name, record).map_err(failed)?;
+        self.0.flush().map_err(failed)?;
         Ok(())
     }
 
