@@ -201,7 +201,7 @@ impl Peers {
 /// All certificates that are read again.
 #[derive(Debug, Default)]
 pub(super) struct Certificates {
-    watched: Vec<Watched>,
+    watched: Vec<Arc<Watched>>,
     peers: Option<Peers>,
     /// Authorities that are named to peers, in handshakes, DER.
     named: Mutex<Option<Vec<Vec<u8>>>>,
@@ -218,7 +218,7 @@ impl Certificates {
     }
 
     pub(super) fn add(&mut self, watched: impl IntoIterator<Item = Watched>) {
-        self.watched.extend(watched);
+        self.watched.extend(watched.into_iter().map(Arc::new));
     }
 
     pub(super) fn add_peers(&mut self, peers: Peers) {
@@ -228,7 +228,8 @@ impl Certificates {
     /// Reads files again when they change, and all of them at `hangup`, until `stop`. What cannot
     /// be used is told and changes nothing; another certificate in use is in the audit trail.
     pub(super) async fn watch(self, audit: Audit, mut hangup: Signal, stop: CancellationToken) {
-        let mut seen = self.stamps();
+        let this = Arc::new(self);
+        let mut seen = None;
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
             let all = tokio::select! {
@@ -239,17 +240,29 @@ impl Certificates {
                 },
                 _ = looks.tick() => false,
             };
-            for read in self.look(&mut seen, all, SystemTime::now()) {
+            let (certificates, before) = (Arc::clone(&this), seen.take());
+            // Opening a key that is encrypted takes a second.
+            let looked = tokio::task::spawn_blocking(move || {
+                let mut stamps = before.unwrap_or_else(|| certificates.stamps());
+                let reads = certificates.look(&mut stamps, all, SystemTime::now());
+                (stamps, reads)
+            });
+            let Ok((stamps, reads)) = looked.await else {
+                tracing::error!("looking at the TLS files failed: they are looked at again");
+                continue;
+            };
+            seen = Some(stamps);
+            for read in reads {
                 if read.is_new && read.outcome.is_ok() {
                     record(&audit, &read).await;
                 }
-                told(read.what, read.outcome);
+                told(&read.what, read.outcome);
             }
         }
     }
 
     /// Reads what changed since `seen`, or all of it, and uses from `now` on what can be used.
-    pub(super) fn look(&self, seen: &mut Stamps, all: bool, now: SystemTime) -> Vec<Read<'_>> {
+    pub(super) fn look(&self, seen: &mut Stamps, all: bool, now: SystemTime) -> Vec<Read> {
         let stamps = self.stamps();
         let is_new = |file: &Path| stamps.get(file) != seen.get(file);
         let mut reads = Vec::new();
@@ -261,18 +274,18 @@ impl Certificates {
             let is_new = files.iter().any(|file| is_new(file));
             if all || is_new {
                 reads.push(Read {
-                    what: &watched.what,
+                    what: watched.what.clone(),
                     is_new,
                     before: watched.in_use(),
                     outcome: watched.read_again(self.trust.as_ref(), now),
-                    certificate: Some(watched),
+                    certificate: Some(Arc::clone(watched)),
                 });
             }
         }
         if let Some(peers) = &self.peers {
             match &peers.authorities {
                 Authorities::File(file) if all || is_new(file) => reads.push(Read {
-                    what: "client_ca_file",
+                    what: "client_ca_file".into(),
                     is_new: false,
                     certificate: None,
                     before: None,
@@ -325,26 +338,29 @@ impl Certificates {
 
 /// One reading of files.
 #[derive(Debug)]
-pub(super) struct Read<'c> {
+pub(super) struct Read {
     /// The name or place of the certificate, or the key of the configuration.
-    pub(super) what: &'c str,
+    pub(super) what: String,
     /// Whether it is another than before.
     is_new: bool,
     /// `None`: not a certificate of the gateway.
-    certificate: Option<&'c Watched>,
+    certificate: Option<Arc<Watched>>,
     /// The certificate before.
     before: Option<CertificateDer<'static>>,
     /// Why what was there before stays, if it does.
     pub(super) outcome: Result<(), Refused>,
 }
 
-async fn record(audit: &Audit, read: &Read<'_>) {
-    let in_use = read.certificate.and_then(Watched::in_use);
-    let (Some(watched), Some(now)) = (read.certificate, &in_use) else {
+async fn record(audit: &Audit, read: &Read) {
+    let in_use = read
+        .certificate
+        .as_ref()
+        .and_then(|watched| watched.in_use());
+    let (Some(watched), Some(now)) = (&read.certificate, &in_use) else {
         return;
     };
     let replaced = Replaced {
-        host: read.what,
+        host: &read.what,
         role: watched.role,
         before: read.before.as_ref(),
         now,

@@ -1,6 +1,6 @@
 //! Every session, in memory for requests and sealed on disk for the next start.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,10 @@ use super::secret::{SessionId, SessionKey};
 use super::session::{NewSession, Session};
 use super::vault::{NoRandom, Vault};
 use crate::access::professional::{Professional, Situation};
-use crate::store::{SessionStore, StoreError, written};
+use crate::store::{Removals, SessionStore, StoreError, written};
 
+/// What is on disk when a session ends, in words.
+const ENDED: &str = "the end of a session";
 /// Largest text of the viewer in a session, bytes.
 pub const MAX_DATA: usize = 64 * 1024;
 
@@ -84,7 +86,7 @@ pub struct Sessions {
     clock: Arc<dyn Clock>,
     open: Mutex<HashMap<SessionKey, Arc<Session>>>,
     /// Those that ended and whose records may still be in the store: with the next start they would come back.
-    unremoved: Mutex<HashSet<SessionKey>>,
+    removals: Removals,
 }
 
 impl Sessions {
@@ -120,7 +122,7 @@ impl Sessions {
             store,
             clock,
             open: Mutex::new(open),
-            unremoved: Mutex::default(),
+            removals: Removals::default(),
         })
     }
 
@@ -254,26 +256,15 @@ impl Sessions {
         let mut record = session.record.lock().await;
         if !record.removed {
             record.removed = true;
-            self.unremoved.lock().insert(session.key);
-            self.remove(session.key).await;
+            let name = session.key.as_bytes();
+            self.removals.remove(&self.store, ENDED, name).await;
         }
         was_open
     }
 
     /// Removes the records that could not be removed when their sessions ended.
     pub(super) async fn remove_ended(&self) {
-        let left: Vec<_> = self.unremoved.lock().iter().copied().collect();
-        for key in left {
-            self.remove(key).await;
-        }
-    }
-
-    async fn remove(&self, key: SessionKey) {
-        let store = Arc::clone(&self.store);
-        let removed = written("the end of a session", move || store.remove(key.as_bytes())).await;
-        if removed.is_ok() {
-            self.unremoved.lock().remove(&key);
-        }
+        self.removals.again(&self.store, ENDED).await;
     }
 
     /// Writes the record of a session that lives.

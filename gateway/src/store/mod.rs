@@ -9,7 +9,7 @@ mod shared;
 mod sled;
 
 pub use self::attempts::{AttemptStore, Attempts, SledAttempts};
-pub use self::sessions::{SealedSession, SessionStore, SledSessions};
+pub use self::sessions::{Removals, SealedSession, SessionStore, SledSessions};
 pub use self::shared::SharedAttempts;
 pub use self::sled::SledStore;
 

@@ -169,13 +169,17 @@ impl Studies {
             }
             counts.instances += match summary.instances {
                 Some(instances) => instances,
-                None => self.instances_of(study, &summary.series).await?.items.len() as u64,
+                None => self
+                    .list_instances(study, &summary.series)
+                    .await?
+                    .items
+                    .len() as u64,
             };
         }
         Ok(counts)
     }
 
-    async fn instances_of(
+    async fn list_instances(
         &self,
         study: &StudyUid,
         series: &SeriesUid,
@@ -202,7 +206,7 @@ impl Studies {
         for summary in &mut listing.series {
             let is_cached = || self.cache.contains(&self.key(study, &summary.series));
             if summary.instances.is_none() && is_cached() {
-                let found = self.instances_of(study, &summary.series).await?;
+                let found = self.list_instances(study, &summary.series).await?;
                 summary.instances = (!found.truncated).then_some(found.items.len() as u64);
             }
         }

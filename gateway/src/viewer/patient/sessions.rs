@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Comer, Granted, Through, Visitor};
 use crate::login::{NoRandom, SessionId, SessionKey, Vault, cookies};
-use crate::store::{SessionStore, StoreError, written};
+use crate::store::{Removals, SessionStore, StoreError, written};
 
 /// Session of a patient. The prefix `__Host-` keeps it to its own host (RFC 6265bis §4.1.3.2).
 pub(in crate::viewer) const COOKIE: &str = "__Host-drimbox-patient";
+/// What is on disk when a session ends, in words.
+const ENDED: &str = "the end of a patient's session";
 /// A use is written down when the record is older than this.
 const SEEN_EVERY: u64 = 60;
 
@@ -36,6 +38,7 @@ pub struct PatientSessions {
     limits: PatientLimits,
     vault: Vault,
     store: Arc<dyn SessionStore>,
+    removals: Removals,
     open: Mutex<HashMap<SessionKey, Arc<Session>>>,
 }
 
@@ -111,6 +114,7 @@ impl PatientSessions {
             limits,
             vault,
             store,
+            removals: Removals::default(),
             open: Mutex::new(open),
         })
     }
@@ -197,6 +201,7 @@ impl PatientSessions {
 
     /// Ends what is over and writes uses down.
     pub(in crate::viewer) async fn sweep(&self, now: UnixTime) {
+        self.removals.again(&self.store, ENDED).await;
         let all: Vec<_> = {
             let open = self.open.lock();
             let all = open.iter();
@@ -238,8 +243,8 @@ impl PatientSessions {
     }
 
     async fn forget(&self, key: SessionKey) {
-        let store = Arc::clone(&self.store);
-        let _ = written("a patient's session", move || store.remove(key.as_bytes())).await;
+        let name = key.as_bytes();
+        self.removals.remove(&self.store, ENDED, name).await;
     }
 }
 
