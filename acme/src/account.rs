@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::clock::Clock;
-use crate::failure::{Cause, Failure, kind};
+use crate::failure::{Cause, Failure, NonceRounds, kind};
 use crate::store::Store;
 use crate::transport::{Exchange, Transport};
 
@@ -127,6 +127,16 @@ impl Accounts {
     /// # Errors
     /// When the authority refuses or cannot be reached; the old key then stays.
     pub async fn roll_over(&self, authority: &Authority) -> Result<(), Failure> {
+        let mut rounds = NonceRounds::new();
+        loop {
+            match self.change_key(authority).await {
+                Err(failure) if rounds.again(&failure) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn change_key(&self, authority: &Authority) -> Result<(), Failure> {
         let Open {
             mut account,
             exchange,
@@ -151,6 +161,16 @@ impl Accounts {
     /// # Errors
     /// When the authority refuses or cannot be reached; the account then stays.
     pub async fn deactivate(&self, authority: &Authority) -> Result<(), Failure> {
+        let mut rounds = NonceRounds::new();
+        loop {
+            match self.close(authority).await {
+                Err(failure) if rounds.again(&failure) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn close(&self, authority: &Authority) -> Result<(), Failure> {
         let Open { account, exchange } = self.open(authority).await?;
         exchange.take();
         let outcome = account.deactivate().await;
@@ -161,11 +181,13 @@ impl Accounts {
             Err(error) => {
                 Err(Failure::of(&error, &noticed, self.clock.now()).by(&authority.directory))
             }
-            Ok(()) if refused => Err(Failure::new(
-                Cause::Account,
-                "the authority did not deactivate the account",
-            )
-            .by(&authority.directory)),
+            Ok(()) if refused => {
+                let said = "the authority did not deactivate the account";
+                let mut failure = Failure::new(Cause::Account, said).by(&authority.directory);
+                // Why is not told: a refused nonce has this status (RFC 8555 §6.5).
+                failure.nonce_refused = noticed.status == Some(http::StatusCode::BAD_REQUEST);
+                Err(failure)
+            }
             Ok(()) => self.forget(authority).await,
         }
     }
@@ -206,8 +228,13 @@ impl Accounts {
             return Ok(AccountStanding::None);
         };
         let exchange = Exchange::new(Arc::clone(&self.transport));
-        let known = self.known(&kept, authority, &exchange).await?;
-        Ok(known.map_or(AccountStanding::Lost, AccountStanding::Open))
+        let mut rounds = NonceRounds::new();
+        loop {
+            match self.known(&kept, authority, &exchange).await {
+                Err(failure) if rounds.again(&failure) => {}
+                known => return Ok(known?.map_or(AccountStanding::Lost, AccountStanding::Open)),
+            }
+        }
     }
 
     /// Asks the authority whether it knows the account, and forgets it when it does not (RFC 8555 §7.3.1): its data were

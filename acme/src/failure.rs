@@ -126,6 +126,32 @@ pub struct Failure {
     pub authority: Option<String>,
     /// When it asked to be left alone until.
     pub retry_at: Option<UnixTime>,
+    /// The authority refused the nonce, again and again: the request itself was not looked at.
+    #[serde(skip)]
+    pub(crate) nonce_refused: bool,
+}
+
+/// How often a step is begun again because of refused nonces (RFC 8555 §6.5).
+///
+/// They say nothing of the request, and the client signs it anew with the nonce of the refusal. instant-acme does so
+/// three times per request; an authority behind several nodes may need more, and putting the whole attempt off for
+/// that would be a pity. The step must go on from wherever it stands.
+pub(crate) struct NonceRounds(usize);
+
+impl NonceRounds {
+    pub(crate) const fn new() -> Self {
+        Self(5)
+    }
+
+    /// Whether the step is to be begun again after this failure.
+    pub(crate) fn again(&mut self, failure: &Failure) -> bool {
+        let again = failure.nonce_refused && self.0 > 0;
+        if again {
+            tracing::debug!("nonces refused; the step is begun again");
+            self.0 -= 1;
+        }
+        again
+    }
 }
 
 impl fmt::Display for Failure {
@@ -149,6 +175,7 @@ impl Failure {
             detail: bounded(detail),
             authority: None,
             retry_at: None,
+            nonce_refused: false,
         }
     }
 
@@ -206,7 +233,9 @@ impl Failure {
             "badCSR" => Cause::RequestRefused,
             _ => Cause::AuthorityFault,
         };
-        Self::new(cause, &said(problem))
+        let mut failure = Self::new(cause, &said(problem));
+        failure.nonce_refused = kind(problem) == "badNonce";
+        failure
     }
 
     pub(crate) fn by(mut self, directory: &str) -> Self {

@@ -16,7 +16,7 @@ use crate::account::{Accounts, Authority, Open};
 use crate::attempt::Attempt;
 use crate::certificate::{Issued, KeyType};
 use crate::clock::{Clock, Random, UnixTime};
-use crate::failure::{Cause, Failure};
+use crate::failure::{Cause, Failure, NonceRounds};
 use crate::name::DnsName;
 use crate::probe::Probe;
 use crate::record::{Record, Records, Slot};
@@ -250,7 +250,6 @@ impl Lifecycle {
             return Ok(false);
         };
         self.force().await?;
-        let Open { account, exchange } = self.parts.accounts.open(authority).await?;
         let reason = if key_compromised {
             RevocationReason::KeyCompromise
         } else {
@@ -260,10 +259,25 @@ impl Lifecycle {
             certificate: leaf,
             reason: Some(reason),
         };
-        account.revoke(&request).await.map_err(|error| {
+        let mut rounds = NonceRounds::new();
+        loop {
+            let revoked = self.revoke_by(authority, &request).await;
+            match revoked {
+                Err(failure) if rounds.again(&failure) => {}
+                outcome => return outcome.map(|()| true),
+            }
+        }
+    }
+
+    async fn revoke_by(
+        &self,
+        authority: &Authority,
+        request: &RevocationRequest<'_>,
+    ) -> Result<(), Failure> {
+        let Open { account, exchange } = self.parts.accounts.open(authority).await?;
+        account.revoke(request).await.map_err(|error| {
             Failure::of(&error, &exchange.take(), self.parts.clock.now()).by(&authority.directory)
-        })?;
-        Ok(true)
+        })
     }
 
     async fn force(&self) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use instant_acme::{
 
 use crate::account::{Authority, Open};
 use crate::certificate::{self, Issued};
-use crate::failure::{Cause, Failure, kind, said};
+use crate::failure::{Cause, Failure, NonceRounds, kind, said};
 use crate::lifecycle::{Parts, Settings};
 use crate::probe::{Port80, Seen};
 use crate::record::{Pending, Record, Records, Slot};
@@ -37,8 +37,15 @@ impl Ordering<'_> {
         record: &mut Record,
         current: Option<&Issued>,
     ) -> Result<Issued, Failure> {
-        let outcome = self.follow(record, current).await;
-        outcome.map_err(|failure| failure.by(&self.authority.directory))
+        let mut rounds = NonceRounds::new();
+        loop {
+            match self.follow(record, current).await {
+                Err(failure) if rounds.again(&failure) => {}
+                outcome => {
+                    return outcome.map_err(|failure| failure.by(&self.authority.directory));
+                }
+            }
+        }
     }
 
     async fn follow(
@@ -146,7 +153,8 @@ impl Ordering<'_> {
                 );
                 let broken =
                     matches!(&error, AcmeError::Api(problem) if kind(problem) == "serverInternal");
-                if passing || broken || !matches!(error, AcmeError::Api(_)) {
+                if passing || broken || failure.nonce_refused || !matches!(error, AcmeError::Api(_))
+                {
                     return Err(failure);
                 }
                 self.parts.accounts.confirm(self.authority).await?;

@@ -203,6 +203,18 @@ async fn refused_nonces_and_an_authority_that_takes_its_time_change_nothing() {
 }
 
 #[tokio::test]
+async fn many_nonces_refused_in_a_row_do_not_put_an_attempt_off() {
+    let bench = Bench::new(1);
+    bench.authority().behave(|b| {
+        b.bad_nonce_every = Some(9);
+        b.bad_nonce_run = 4;
+    });
+    let status = bench.start().tick().await;
+    assert!(status.renewed, "{status:?}");
+    assert_eq!(bench.authority().issued(), 1);
+}
+
+#[tokio::test]
 async fn an_order_that_is_not_decided_goes_on_at_the_next_attempt() {
     let bench = Bench::new(1);
     bench.authority().behave(|b| b.processing = usize::MAX);

@@ -74,7 +74,7 @@ pub fn strict(http_port: u16) -> PebbleSettings {
     }
 }
 
-/// One that refuses no good nonce: with many orders, one in a hundred would be put off for a minute.
+/// One that refuses no good nonce: with many orders, refusals only cost time.
 pub fn even(http_port: u16) -> PebbleSettings {
     PebbleSettings {
         refused_nonces: 0,

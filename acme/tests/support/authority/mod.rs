@@ -49,8 +49,10 @@ pub struct Behaviour {
     /// No new order before this moment.
     pub limited_until: Option<UnixTime>,
     pub unreachable: bool,
-    /// Every so many nonces are refused.
+    /// Every so many nonces are refused,
     pub bad_nonce_every: Option<usize>,
+    /// and so many that follow each other.
+    pub bad_nonce_run: usize,
     /// Looks at an order that find it still processing.
     pub processing: usize,
     pub external_key: Option<Vec<u8>>,
@@ -171,6 +173,7 @@ impl MockAuthority {
                 limited_until: None,
                 unreachable: false,
                 bad_nonce_every: None,
+                bad_nonce_run: 1,
                 processing: 0,
                 external_key: None,
                 adds_name: None,
@@ -355,8 +358,13 @@ impl MockAuthority {
             return Err(malformed("url of another request"));
         }
         let nonce_is_good = books.nonces.remove(jws.text("nonce"));
-        let every = self.behaviour.lock().unwrap().bad_nonce_every;
-        let refused = every.is_some_and(|every| books.given.is_multiple_of(every));
+        let refused = {
+            let behaviour = self.behaviour.lock().unwrap();
+            let run = behaviour.bad_nonce_run;
+            behaviour
+                .bad_nonce_every
+                .is_some_and(|every| books.given % every < run)
+        };
         if !nonce_is_good || refused {
             return Err(Problem(
                 StatusCode::BAD_REQUEST,
