@@ -28,7 +28,7 @@ use crate::dicom::kos::{Kos, KosLimits, KosSeries};
 use crate::dicom::part10::{self, file_meta};
 use crate::dicom::scan::{HeadScanner, Limits};
 use crate::dicom::uid::{InstanceUid, StudyUid};
-use crate::trust::{Bypass, Clock, Trust, TrustAudit};
+use crate::trust::{Bypass, Clock, Stamps, Trust, TrustAudit};
 
 /// How often the trust folder is looked at, besides before each series.
 const LOOK: Duration = Duration::from_secs(30);
@@ -113,6 +113,8 @@ pub(super) async fn fetch(
 struct Watch {
     trust: Option<Trust>,
     peers: Arc<Peers>,
+    /// The folder when it was last read; held over each look, so that one of several reads it.
+    read: tokio::sync::Mutex<Option<Stamps>>,
     seen: Mutex<Option<Believed>>,
 }
 
@@ -127,7 +129,12 @@ struct Believed {
 impl Watch {
     fn new(trust: Option<Trust>, peers: Arc<Peers>) -> Self {
         let seen = Mutex::new(trust.as_ref().map(Believed::of));
-        Self { trust, peers, seen }
+        Self {
+            trust,
+            peers,
+            read: tokio::sync::Mutex::new(None),
+            seen,
+        }
     }
 
     async fn keep_looking(&self) -> Infallible {
@@ -137,17 +144,23 @@ impl Watch {
         }
     }
 
-    /// Reads the folder again. After a change a DRIMbox has to prove itself on a new connection: the one
-    /// that is open was believed before.
+    /// Reads the folder again if a file of it changed since. After a change a DRIMbox has to prove itself on a
+    /// new connection: the one that is open was believed before.
     async fn look(&self) {
         let Some(trust) = self.trust.clone() else {
             return;
         };
+        let mut last = self.read.lock().await;
+        let stamps = trust.stamps().await;
+        if last.as_ref() == Some(&stamps) {
+            return;
+        }
         let read = tokio::task::spawn_blocking(move || {
             trust.read_again();
             Believed::of(&trust)
         });
         let Ok(now) = read.await else { return };
+        *last = Some(stamps);
         let now = Some(now);
         let mut seen = self.seen.lock();
         if *seen != now {

@@ -71,6 +71,8 @@ pub struct Studies {
     listings: Listings,
     searches: Searches,
     registry: Arc<Registry>,
+    /// Modalities of the last retrieval: the likeliest of a study that nothing is known of.
+    last_modalities: Mutex<Vec<String>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -176,6 +178,7 @@ impl Studies {
             archive,
             cache,
             registry: Arc::default(),
+            last_modalities: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -325,13 +328,17 @@ impl Studies {
         }
     }
 
-    /// Lets the archive make ready for a retrieval while it is asked what there is, when a series
-    /// that the study had before is not cached any more.
+    /// Lets the archive make ready for a retrieval while it is asked what there is: of what the study
+    /// had before and is not cached any more, else of what was retrieved last.
     async fn anticipate(&self, scope: &Scope) {
         if self.listings.is_fresh(scope.study()) {
             return;
         }
         let Some(last) = self.listings.last_known(scope.study()).await else {
+            let modalities = self.last_modalities.lock().clone();
+            if !modalities.is_empty() {
+                self.archive.anticipate(&modalities);
+            }
             return;
         };
         let absent = last.series.into_iter().filter(|summary| {

@@ -87,6 +87,9 @@ impl Studies {
         if !all_known {
             modalities.clear();
         }
+        if !modalities.is_empty() {
+            self.last_modalities.lock().clone_from(&modalities);
+        }
         let (group, work) = Group::new(
             &self.settings.pacs,
             scope.clone(),

@@ -14,6 +14,7 @@ use super::bytes::ItemBytes;
 use super::{Item, StudiesError};
 use crate::archive::{ArchiveError, Scope, SinkError};
 use crate::cache::{Bounds, WRITING};
+use crate::dicom::uid::StudyUid;
 use fake::{Bench, FakePacs, all, contents, instance_uid, series, series_uid, study, study_uid};
 
 const NO_ROOM: Bounds = Bounds {
@@ -362,6 +363,20 @@ async fn a_retrieval_is_anticipated_for_what_is_known_and_not_cached() {
     all(bench.studies.open(&study()).await.unwrap())
         .await
         .unwrap();
+    assert_eq!(*pacs.anticipated.lock(), [["CT"]]);
+}
+
+#[tokio::test]
+async fn for_a_study_never_asked_for_the_last_retrieval_is_anticipated() {
+    let pacs = FakePacs::with(&[("1.1", 1)]);
+    pacs.send.add_permits(1);
+    let bench = Bench::over(&pacs);
+    all(bench.studies.open(&study()).await.unwrap())
+        .await
+        .unwrap();
+    assert!(pacs.anticipated.lock().is_empty());
+    let other = Scope::Study(StudyUid::parse("1.9").unwrap());
+    let _ = bench.studies.open(&other).await;
     assert_eq!(*pacs.anticipated.lock(), [["CT"]]);
 }
 

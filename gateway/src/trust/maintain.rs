@@ -19,6 +19,10 @@ use super::whitelist::{self, ListError, Outcome};
 use super::{Trust, disk};
 use crate::config::Source;
 
+/// Which files the trust folder has, how long they are and from when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stamps(BTreeSet<(PathBuf, u64, Option<SystemTime>)>);
+
 /// First pause after a failure; it doubles.
 const RETRY: Duration = Duration::from_secs(300);
 /// How often the folder is looked at, and gauges are set.
@@ -381,7 +385,7 @@ impl Trust {
     }
 
     /// Which files the folder has, from when: what changes when another process writes.
-    async fn stamps(&self) -> BTreeSet<(PathBuf, u64, Option<SystemTime>)> {
+    pub async fn stamps(&self) -> Stamps {
         let folders = [
             self.0.settings.folder.clone(),
             self.0.crls.folder().to_owned(),
@@ -389,7 +393,7 @@ impl Trust {
         ];
         let stamped = blocking(move || {
             let entries = folders.iter().flat_map(|folder| files(folder));
-            entries.collect()
+            Stamps(entries.collect())
         });
         stamped.await.unwrap_or_default()
     }

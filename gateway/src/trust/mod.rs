@@ -40,7 +40,7 @@ pub use clock::Clock;
 use crl::{Crls, TakeError, Taken};
 pub use dn::{DistinguishedName, DnError};
 pub use http::FetchError;
-pub use maintain::RefreshError;
+pub use maintain::{RefreshError, Stamps};
 use ocsp::Ocsp;
 pub use own::{Standing, is_issued_by};
 use points::Points;

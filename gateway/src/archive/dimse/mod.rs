@@ -207,6 +207,8 @@ impl Archive for DimseArchive {
 
     fn maintain(&self, stop: CancellationToken) -> BoxFuture<'_, ()> {
         async move {
+            // So that the first request finds an association, and the log tells at once that the PACS is away.
+            self.pool.anticipate(Arc::clone(&self.query_contexts));
             let mut tick = tokio::time::interval(Duration::from_secs(5));
             loop {
                 tokio::select! {
