@@ -38,6 +38,11 @@ pub trait Archive: Send + Sync + 'static {
     /// Searches; at most `request.max_matches` answers are kept.
     fn find(&self, request: FindRequest) -> BoxFuture<'_, Result<Matches, ArchiveError>>;
 
+    /// Whether a search takes longer when it asks for the number of instances too.
+    fn counts_slowly(&self) -> bool {
+        false
+    }
+
     /// Says that series of these modalities are likely to be retrieved in a moment: what a retrieval
     /// needs may be made ready. Nothing depends on it.
     fn anticipate(&self, modalities: &[String]) {

@@ -15,6 +15,8 @@ use crate::store::{ListingStore, StoredListing, StoredSeries};
 const MAX_SERIES: usize = 10_000;
 /// Instances of one series counted at most.
 const MAX_COUNTED: usize = 100_000;
+/// Requests within this time come together.
+const TOGETHER: Duration = Duration::from_secs(1);
 /// Studies remembered.
 const REMEMBERED: u64 = 10_000;
 
@@ -47,6 +49,8 @@ impl SeriesSummary {
 /// The listings known.
 pub(super) struct Listings {
     fresh: Remembered<StudyUid, Arc<StudyListing>>,
+    /// Without counts, for requests that come together.
+    uncounted: Remembered<StudyUid, Arc<StudyListing>>,
     last: Arc<dyn ListingStore>,
     pacs: String,
 }
@@ -58,6 +62,10 @@ impl Listings {
                 .max_capacity(REMEMBERED)
                 .time_to_live(fresh_for)
                 .build(),
+            uncounted: Remembered::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_live(TOGETHER)
+                .build(),
             last,
             pacs: pacs.to_owned(),
         }
@@ -66,6 +74,17 @@ impl Listings {
     /// Whether the archive need not be asked about the study now.
     pub(super) fn is_fresh(&self, study: &StudyUid) -> bool {
         self.fresh.contains_key(study)
+    }
+
+    /// What `ask` says of the series of a study, for all who want to know at this moment.
+    pub(super) async fn alone(
+        &self,
+        study: &StudyUid,
+        ask: impl Future<Output = Result<StudyListing, StudiesError>>,
+    ) -> Result<Arc<StudyListing>, StudiesError> {
+        let asked = async { ask.await.map(Arc::new) };
+        let listing = self.uncounted.try_get_with(study.clone(), asked).await;
+        listing.map_err(|error: Arc<StudiesError>| error.as_ref().clone())
     }
 
     /// What the archive said when it was last asked, however long ago.
@@ -219,7 +238,7 @@ impl Studies {
     /// [`StudiesError::NotFound`]; [`StudiesError::Gone`] when it had the study before; the archive's.
     pub async fn listing(&self, study: &StudyUid) -> Result<Arc<StudyListing>, StudiesError> {
         let asked = self.listings.fresh.try_get_with(study.clone(), async {
-            let listing = match self.ask(study).await {
+            let listing = match self.ask(study, true).await {
                 Ok(mut listing) => {
                     self.count_cached(study, &mut listing).await?;
                     Arc::new(listing)
@@ -238,12 +257,18 @@ impl Studies {
             .map_err(|error: Arc<StudiesError>| error.as_ref().clone())
     }
 
-    async fn ask(&self, study: &StudyUid) -> Result<StudyListing, StudiesError> {
-        let identifier = Identifier::default()
+    pub(super) async fn ask(
+        &self,
+        study: &StudyUid,
+        counted: bool,
+    ) -> Result<StudyListing, StudiesError> {
+        let mut identifier = Identifier::default()
             .with(Tag(0x0008, 0x0060), VR::CS, "")
             .with(Tag(0x0020, 0x000D), VR::UI, study.as_str())
-            .with(Tag(0x0020, 0x000E), VR::UI, "")
-            .with(Tag(0x0020, 0x1209), VR::IS, "");
+            .with(Tag(0x0020, 0x000E), VR::UI, "");
+        if counted {
+            identifier = identifier.with(Tag(0x0020, 0x1209), VR::IS, "");
+        }
         let request = FindRequest {
             level: Level::Series,
             identifier,

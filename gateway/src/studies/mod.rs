@@ -220,7 +220,7 @@ impl Studies {
                 self.open_instance(study, series, instance).await
             }
             Scope::Study(_) | Scope::Series(..) => {
-                if let Some(reader) = self.open_as_last_known(scope).await {
+                if let Some(reader) = self.open_at_once(scope).await? {
                     return Ok(reader);
                 }
                 let wanted = self.wanted(scope).await?;
@@ -229,16 +229,21 @@ impl Studies {
         }
     }
 
-    /// Starts to retrieve what the archive said before that the scope holds, when nothing of it is
-    /// cached or on its way: the archive sends the first instance while it would still be asked what
-    /// there is. What it says now is compared with what it sent before the retrieval counts as
-    /// complete.
-    async fn open_as_last_known(self: &Arc<Self>, scope: &Scope) -> Option<Reader> {
+    /// Starts to retrieve what the scope holds as far as is known, when nothing of it is cached or on
+    /// its way: the archive sends the first instance while it would still be asked what there is. What
+    /// it says then is compared with what it sent before the retrieval counts as complete.
+    async fn open_at_once(self: &Arc<Self>, scope: &Scope) -> Result<Option<Reader>, StudiesError> {
         let by_series = self.settings.by_series && matches!(scope, Scope::Study(_));
         if by_series || self.listings.is_fresh(scope.study()) {
-            return None;
+            return Ok(None);
         }
-        let last = self.listings.last_known(scope.study()).await?;
+        let last = match self.listings.last_known(scope.study()).await {
+            Some(last) => last,
+            None => match self.series_alone(scope).await? {
+                Some(listing) => StudyListing::clone(&listing),
+                None => return Ok(None),
+            },
+        };
         let wanted: Vec<Wanted> = last
             .series
             .iter()
@@ -256,7 +261,7 @@ impl Studies {
             self.cache.contains(&series.key) || flights.by_key.contains_key(&series.key)
         };
         if wanted.is_empty() || wanted.iter().any(is_at_hand) {
-            return None;
+            return Ok(None);
         }
         metrics::counter!("drimbox_cache_misses_total").increment(wanted.len() as u64);
         let whole = matches!(scope, Scope::Study(_));
@@ -269,7 +274,21 @@ impl Studies {
         };
         self.start(&mut flights, &mut reader, retrieval);
         drop(flights);
-        Some(reader)
+        Ok(Some(reader))
+    }
+
+    /// The series of a study that nothing is known of, uncounted: some PACS take as long again to
+    /// count. `None` when counting costs nothing, or a cache may have to stand in for the archive.
+    async fn series_alone(&self, scope: &Scope) -> Result<Option<Arc<StudyListing>>, StudiesError> {
+        let is_cached = |series| self.cache.contains(&self.key(scope.study(), series));
+        if !self.archive.counts_slowly() || scope.series().is_some_and(is_cached) {
+            return Ok(None);
+        }
+        let listing = self
+            .listings
+            .alone(scope.study(), self.ask(scope.study(), false));
+        let ((), listing) = tokio::join!(self.anticipate(scope), listing);
+        listing.map(Some)
     }
 
     fn key(&self, study: &StudyUid, series: &SeriesUid) -> Key {

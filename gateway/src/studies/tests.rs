@@ -488,6 +488,36 @@ async fn what_was_known_before_is_retrieved_first_and_asked_about_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_study_never_asked_for_is_counted_while_it_comes() {
+    let pacs = FakePacs::with(&[("1.1", 2), ("1.2", 1)]);
+    pacs.slow_counts.store(true, Ordering::SeqCst);
+    let bench = Bench::over(&pacs);
+    let (one, scope) = (bench.studies.open(&study()).await.unwrap(), study());
+    let other = tokio::spawn({
+        let studies = std::sync::Arc::clone(&bench.studies);
+        async move { all(studies.open(&scope).await.unwrap()).await }
+    });
+    pacs.send.add_permits(3);
+    assert_eq!(all(one).await.unwrap().len(), 3);
+    assert_eq!(other.await.unwrap().unwrap().len(), 3);
+    assert_eq!(pacs.asked.lock()[..3], ["find", "retrieve", "find"]);
+    bench.settle().await;
+    let found = all(bench.studies.open(&study()).await.unwrap()).await;
+    assert_eq!(found.unwrap().len(), 3);
+    assert_eq!(pacs.retrievals(), 1);
+}
+
+#[tokio::test]
+async fn a_study_that_is_not_there_is_asked_for_once() {
+    let pacs = FakePacs::with(&[]);
+    pacs.slow_counts.store(true, Ordering::SeqCst);
+    let bench = Bench::over(&pacs);
+    let error = bench.studies.open(&study()).await.err();
+    assert!(matches!(error, Some(StudiesError::NotFound)), "{error:?}");
+    assert_eq!(*pacs.asked.lock(), ["find"]);
+}
+
+#[tokio::test]
 async fn a_series_that_came_since_is_retrieved_with_those_that_were_known() {
     let pacs = FakePacs::with(&[("1.1", 1)]);
     let bench = known(&pacs).await;
@@ -501,9 +531,13 @@ async fn a_series_that_came_since_is_retrieved_with_those_that_were_known() {
 #[tokio::test]
 async fn what_the_archive_says_now_and_does_not_send_is_missing() {
     // An instance less than it says, and a series that it does not send at all.
-    for (count, withheld) in [(2, 1), (1, 1)] {
+    for (count, withheld, seen_before) in [(2, 1, true), (1, 1, true), (2, 1, false)] {
         let pacs = FakePacs::with(&[("1.1", 3), ("1.2", 2)]);
-        let bench = known(&pacs).await;
+        let bench = match seen_before {
+            true => known(&pacs).await,
+            false => Bench::over(&pacs),
+        };
+        pacs.slow_counts.store(true, Ordering::SeqCst);
         pacs.series.lock()[1].1 = count;
         pacs.withheld.store(withheld, Ordering::SeqCst);
         pacs.send.add_permits(10);

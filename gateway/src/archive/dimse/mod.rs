@@ -221,6 +221,11 @@ impl Archive for DimseArchive {
         .boxed()
     }
 
+    // Orthanc goes through the instances of each series for it.
+    fn counts_slowly(&self) -> bool {
+        true
+    }
+
     fn anticipate(&self, modalities: &[String]) {
         if let Some(contexts) = self.first_contexts(modalities) {
             self.pool.anticipate(contexts);

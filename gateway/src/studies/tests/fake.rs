@@ -126,6 +126,8 @@ pub(super) struct FakePacs {
     pub(super) series: Mutex<Vec<(&'static str, usize)>>,
     pub(super) send: Semaphore,
     pub(super) started: AtomicUsize,
+    /// Whether it takes long to count.
+    pub(super) slow_counts: AtomicBool,
     pub(super) cancelled: AtomicUsize,
     /// Instances announced but not sent.
     pub(super) withheld: AtomicUsize,
@@ -156,6 +158,7 @@ impl FakePacs {
         Arc::new(Self {
             series: Mutex::new(series.to_vec()),
             send: Semaphore::new(0),
+            slow_counts: AtomicBool::new(false),
             started: AtomicUsize::new(0),
             cancelled: AtomicUsize::new(0),
             withheld: AtomicUsize::new(0),
@@ -309,6 +312,10 @@ impl Archive for FakePacs {
             })
         }
         .boxed()
+    }
+
+    fn counts_slowly(&self) -> bool {
+        self.slow_counts.load(Ordering::SeqCst)
     }
 
     fn anticipate(&self, modalities: &[String]) {
