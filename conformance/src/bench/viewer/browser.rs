@@ -18,7 +18,8 @@ const SCRIPTS: [&str; 3] = ["bench.mjs", "browser.mjs", "watch.mjs"];
 #[derive(Debug)]
 pub(super) struct Browser {
     child: Child,
-    orders: ChildStdin,
+    /// Nothing once the driver is to end.
+    orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
@@ -64,7 +65,7 @@ impl Browser {
         };
         Ok(Self {
             child,
-            orders,
+            orders: Some(orders),
             answers: BufReader::new(answers),
         })
     }
@@ -78,7 +79,9 @@ impl Browser {
             what: format!("drive the browser: {order}"),
             source,
         };
-        writeln!(self.orders, "{order}").map_err(failed)?;
+        let orders = self.orders.as_mut();
+        let orders = orders.ok_or_else(|| KitError::http("drive the browser")("it was closed"))?;
+        writeln!(orders, "{order}").map_err(failed)?;
         let mut line = String::new();
         self.answers.read_line(&mut line).map_err(failed)?;
         let answer: Value =
@@ -92,13 +95,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver closes its browser when it is killed by a signal that it can handle.
-        if let Some(pid) = i32::try_from(self.child.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-        {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
+        // The driver closes its browser and ends when there are no more orders.
+        self.orders = None;
         let _ = self.child.wait();
     }
 }
