@@ -239,6 +239,14 @@ fn a_client_that_leaves_near_the_end_leaves_the_rest_to_the_cache() {
             pair.pacs.hold_before(6);
             let client = pair.begin(exam(STUDY)).await;
             pair.pacs.until_held(5, &pair.gateway).await;
+            if !is_web() {
+                // For its series, then for their number: before, nobody knows how near the end is.
+                let finds = [("service", "find"), ("outcome", "ok")];
+                until("the number of instances", async || {
+                    metric(&pair.gateway, "drimbox_dimse_operations_total", &finds).await >= 2
+                })
+                .await;
+            }
             drop(client);
             let in_progress = "drimbox_http_requests_in_progress";
             until("the end of the request", async || {

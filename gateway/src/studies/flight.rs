@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::StudiesError;
 use super::flowing::{FLOW_BUDGET, Flow, FlowingItem, Opening, Sender, flowing};
+use super::{StudiesError, StudyListing};
 use crate::archive::{Scope, SinkError};
 use crate::cache::{Bundle, Cache, Entry, Key, LargeObject, Object, Staging};
 use crate::dicom::uid::{InstanceUid, SeriesUid};
@@ -97,7 +97,7 @@ pub struct HeldItem {
 pub struct Group {
     pub(super) scope: Scope,
     pub(super) pacs: String,
-    pub(super) expected: Option<u64>,
+    expected: Mutex<Option<u64>>,
     pub(super) cancel: CancellationToken,
     pub(super) series: Mutex<Vec<Arc<SeriesFlight>>>,
     pub(super) changed: watch::Sender<u64>,
@@ -184,7 +184,7 @@ impl Group {
         let group = Arc::new(Self {
             scope,
             pacs: pacs.to_owned(),
-            expected,
+            expected: Mutex::new(expected),
             cancel: CancellationToken::new(),
             series: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -197,6 +197,15 @@ impl Group {
             cache,
         });
         (group, work)
+    }
+
+    /// Notes how many instances the archive says there are.
+    pub fn expect(&self, listing: &StudyListing) {
+        let series = listing.series.iter();
+        let series = series.filter(|summary| summary.is_in(&self.scope));
+        if let Some(said) = series.map(|summary| summary.instances).sum() {
+            *self.expected.lock() = Some(said);
+        }
     }
 
     /// Adds a series.
@@ -261,8 +270,8 @@ impl Group {
     pub fn is_worth_finishing(&self) -> bool {
         let received = self.received.load(Ordering::Acquire);
         let (part, whole) = WORTH_FINISHING;
-        self.expected
-            .is_some_and(|expected| received * whole >= expected * part)
+        let expected = *self.expected.lock();
+        expected.is_some_and(|expected| received * whole >= expected * part)
             && !self
                 .series
                 .lock()

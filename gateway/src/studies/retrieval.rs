@@ -161,7 +161,11 @@ impl Studies {
                 () = group.first_arrival() => {}
                 () = ended.cancelled() => {}
             }
-            Some(self.listing(&study).await)
+            let listing = self.listing(&study).await;
+            if let Ok(listing) = &listing {
+                group.expect(listing);
+            }
+            Some(listing)
         };
         let (outcome, listing) = tokio::join!(retrieve, confirm);
         let (done, flushed) = oneshot::channel();
