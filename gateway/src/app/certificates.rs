@@ -240,7 +240,7 @@ impl Certificates {
                 },
                 _ = looks.tick() => false,
             };
-            let (certificates, before) = (Arc::clone(&this), seen.take());
+            let (certificates, before) = (Arc::clone(&this), seen.clone());
             // Opening a key that is encrypted takes a second.
             let looked = tokio::task::spawn_blocking(move || {
                 let mut stamps = before.unwrap_or_else(|| certificates.stamps());

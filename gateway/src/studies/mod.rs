@@ -284,11 +284,9 @@ impl Studies {
         if !self.archive.counts_slowly() || scope.series().is_some_and(is_cached) {
             return Ok(None);
         }
-        let listing = self
-            .listings
-            .alone(scope.study(), self.ask(scope.study(), false));
-        let ((), listing) = tokio::join!(self.anticipate(scope), listing);
-        listing.map(Some)
+        self.anticipate_as_last_time();
+        let asked = self.ask(scope.study(), false);
+        self.listings.alone(scope.study(), asked).await.map(Some)
     }
 
     fn key(&self, study: &StudyUid, series: &SeriesUid) -> Key {
@@ -354,10 +352,7 @@ impl Studies {
             return;
         }
         let Some(last) = self.listings.last_known(scope.study()).await else {
-            let modalities = self.last_modalities.lock().clone();
-            if !modalities.is_empty() {
-                self.archive.anticipate(&modalities);
-            }
+            self.anticipate_as_last_time();
             return;
         };
         let absent = last.series.into_iter().filter(|summary| {
@@ -368,6 +363,13 @@ impl Studies {
         if let Some(modalities) = modalities
             && !modalities.is_empty()
         {
+            self.archive.anticipate(&modalities);
+        }
+    }
+
+    fn anticipate_as_last_time(&self) {
+        let modalities = self.last_modalities.lock().clone();
+        if !modalities.is_empty() {
             self.archive.anticipate(&modalities);
         }
     }
