@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::site;
 use crate::support::compare::assert_same;
-use crate::support::{AS_STORED, exam, folder, run};
+use crate::support::{AS_STORED, exam, folder, run, until};
 
 /// The name of the gateway in Orthanc.
 const SERVER: &str = "drimbox";
@@ -60,6 +60,16 @@ fn orthanc_searches_the_gateway_and_fetches_studies_from_it() {
             .start()
             .await
             .unwrap();
+        // The plugin reads its servers after Orthanc began to answer.
+        until("the plugin knows the gateway", async || {
+            let servers = orthanc.rest("/dicom-web/servers").await;
+            servers.is_ok_and(|known| {
+                known
+                    .as_array()
+                    .is_some_and(|known| known.contains(&json!(SERVER)))
+            })
+        })
+        .await;
 
         let exam = exam("ct");
         let asked = json!({

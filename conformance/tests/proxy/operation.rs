@@ -43,7 +43,7 @@ async fn private_keys_of_the_proxy_are_encrypted_at_rest_with_its_own_passphrase
     let file = world.folder.path().join("proxy.toml");
     let convert = |word: &str| {
         let mut command = Command::new(binary().unwrap());
-        command.args(["keys", word, "--proxy", &text(&file)]);
+        command.args(["keys", word, &format!("--proxy={}", text(&file))]);
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         (output.status.code(), said)

@@ -10,10 +10,10 @@ use time::OffsetDateTime;
 
 use super::facts::Facts;
 pub use super::finding::{Finding, Severity};
-use super::place::{Kept, Place, Role, all_places};
+use super::place::{Kept, Place, Role, all_places, places_of_proxy};
 use super::presented::{self, Presented};
 use super::request::pending_key;
-use crate::config::{Config, ServerIdentity};
+use crate::config::{Config, ProxyConfig, ServerIdentity};
 use crate::keys::pem::{KeyError, Secret};
 use crate::keys::{self, files};
 use crate::net;
@@ -60,7 +60,8 @@ impl Entry {
 pub struct Inventory {
     places: Vec<Place>,
     trust: Option<Trust>,
-    presented: PathBuf,
+    /// Where what others present is noted; the proxy e-santé notes none.
+    presented: Option<PathBuf>,
 }
 
 impl Inventory {
@@ -77,8 +78,24 @@ impl Inventory {
         Self {
             places,
             trust,
-            presented: presented::folder(data_dir),
+            presented: Some(presented::folder(data_dir)),
         }
+    }
+
+    /// Of a proxy e-santé. It has no authorities and revocation lists of IGC Santé.
+    #[must_use]
+    pub fn of_proxy(config: &ProxyConfig) -> Self {
+        Self {
+            places: places_of_proxy(config),
+            trust: None,
+            presented: None,
+        }
+    }
+
+    /// Every place it knows.
+    #[must_use]
+    pub fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// Examines every place at `now`. Reads files: blocks.
@@ -90,7 +107,10 @@ impl Inventory {
     /// What others presented, as it stands at `now`. Reads files: blocks.
     #[must_use]
     pub fn presented(&self, now: OffsetDateTime) -> Vec<Presented> {
-        presented::all(&self.presented, self.trust.as_ref(), now)
+        let folder = self.presented.as_ref();
+        folder.map_or_else(Vec::new, |folder| {
+            presented::all(folder, self.trust.as_ref(), now)
+        })
     }
 }
 
@@ -148,18 +168,10 @@ pub fn examine(place: Place, trust: Option<&Trust>, now: OffsetDateTime) -> Entr
         return entry;
     };
     entry.chain = facts.filter_map(Result::ok).collect();
-    let key_file = &entry.place.identity.key_file;
-    if files::exposed(key_file).is_some() {
-        entry.findings.push(Finding::KeyExposed {
-            file: key_file.clone(),
-        });
-    }
-    if keys::passphrase().is_some() && !is_encrypted(&entry.place) {
-        entry.findings.push(Finding::KeyInClear);
-    }
-    if CertifiedKey::from_der(certificates.clone(), key.clone_key(), &net::tls::provider()).is_err()
-    {
-        entry.findings.push(Finding::KeyMismatch);
+    if let Some(key) = key {
+        entry
+            .findings
+            .extend(of_key(&entry.place, &certificates, &key));
     }
     let (role, host) = (entry.place.role, entry.place.host.clone());
     let misnamed = names(&own, role, host);
@@ -184,6 +196,25 @@ pub fn examine(place: Place, trust: Option<&Trust>, now: OffsetDateTime) -> Entr
         .sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
     entry.facts = Some(own);
     entry
+}
+
+/// What is wrong with the key of a certificate.
+fn of_key(place: &Place, certificates: &[CertificateDer<'static>], key: &Secret) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let key_file = &place.identity.key_file;
+    if files::exposed(key_file).is_some() {
+        findings.push(Finding::KeyExposed {
+            file: key_file.clone(),
+        });
+    }
+    if keys::passphrase().is_some() && !is_encrypted(place) {
+        findings.push(Finding::KeyInClear);
+    }
+    let (chain, provider) = (certificates.to_vec(), net::tls::provider());
+    if CertifiedKey::from_der(chain, key.clone_key(), &provider).is_err() {
+        findings.push(Finding::KeyMismatch);
+    }
+    findings
 }
 
 fn names(own: &Facts, role: Role, host: Option<String>) -> Option<Finding> {
@@ -272,7 +303,8 @@ pub fn dates(own: &Facts, role: Role, now: OffsetDateTime) -> Option<Finding> {
     late.then_some(Finding::Expiring { days, urgent })
 }
 
-type Identity = (Vec<CertificateDer<'static>>, Secret);
+/// A certificate with its chain, and its key where that is the gateway's.
+type Identity = (Vec<CertificateDer<'static>>, Option<Secret>);
 
 fn read(place: &Place) -> Result<Identity, Finding> {
     match place.kept {
@@ -281,15 +313,21 @@ fn read(place: &Place) -> Result<Identity, Finding> {
         }),
         Kept::Files => read_files(&place.identity),
         Kept::Record => read_record(&place.identity.certificate_file),
+        Kept::Elsewhere => read_certificates(&place.identity.certificate_file)
+            .map(|certificates| (certificates, None)),
+    }
+}
+
+fn unreadable(file: &Path, why: String) -> Finding {
+    Finding::Unreadable {
+        file: file.to_owned(),
+        why,
     }
 }
 
 /// The certificate that the gateway obtained, and its key.
 fn read_record(file: &Path) -> Result<Identity, Finding> {
-    let unreadable = |why: String| Finding::Unreadable {
-        file: file.to_owned(),
-        why,
-    };
+    let unreadable = |why: String| unreadable(file, why);
     let text = files::read(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Finding::NotObtained,
         _ => unreadable(error.to_string()),
@@ -300,20 +338,11 @@ fn read_record(file: &Path) -> Result<Identity, Finding> {
         .map_err(|_| unreadable("n'est pas un certificat obtenu par la passerelle".into()))?;
     let chain = issued.chain().map_err(|e| unreadable(e.to_string()))?;
     let key = issued.key().map_err(|e| unreadable(e.to_string()))?;
-    Ok((chain.into_iter().take(MAX_CHAIN).collect(), key))
+    Ok((chain.into_iter().take(MAX_CHAIN).collect(), Some(key)))
 }
 
 fn read_files(identity: &ServerIdentity) -> Result<Identity, Finding> {
-    let unreadable = |file: &Path, why: String| Finding::Unreadable {
-        file: file.to_owned(),
-        why,
-    };
-    let file = &identity.certificate_file;
-    let text = files::read(file).map_err(|error| unreadable(file, error.to_string()))?;
-    let certificates = CertificateDer::pem_slice_iter(&text)
-        .take(MAX_CHAIN)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unreadable(file, format!("n'est pas en forme PEM ({error})")))?;
+    let certificates = read_certificates(&identity.certificate_file)?;
     let file = &identity.key_file;
     let text = files::read(file).map_err(|error| unreadable(file, error.to_string()))?;
     let key = keys::pem::read(&text, keys::passphrase().as_ref()).map_err(|error| {
@@ -325,7 +354,15 @@ fn read_files(identity: &ServerIdentity) -> Result<Identity, Finding> {
         };
         unreadable(file, why.into())
     })?;
-    Ok((certificates, key))
+    Ok((certificates, Some(key)))
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Finding> {
+    let text = files::read(file).map_err(|error| unreadable(file, error.to_string()))?;
+    CertificateDer::pem_slice_iter(&text)
+        .take(MAX_CHAIN)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unreadable(file, format!("n'est pas en forme PEM ({error})")))
 }
 
 /// Whether nothing is there yet where something may come later.
@@ -341,6 +378,7 @@ fn is_encrypted(place: &Place) -> bool {
     match place.kept {
         Kept::Files => keys::pem::is_encrypted(&content),
         Kept::Record => keys::record::is_sealed(&content),
+        Kept::Elsewhere => false,
     }
 }
 
@@ -555,6 +593,21 @@ mod tests {
         fs::remove_file(&place.identity.certificate_file).unwrap();
         let entry = examine(place, None, at(1));
         assert!(matches!(entry.findings[..], [Finding::Unreadable { .. }]));
+    }
+
+    #[test]
+    fn the_certificate_of_another_program_is_examined_without_its_key() {
+        let dir = TempDir::new().unwrap();
+        let mut place = place(&dir, &Profile::default(), Role::OrgAuthCliProxy);
+        fs::remove_file(&place.identity.key_file).unwrap();
+        place.identity.key_file = place.identity.certificate_file.clone();
+        // Anybody may read a certificate.
+        let anybody = Permissions::from_mode(0o644);
+        fs::set_permissions(&place.identity.certificate_file, anybody).unwrap();
+        place.kept = Kept::Elsewhere;
+        assert_eq!(examine(place.clone(), None, at(1)).findings, []);
+        let late = examine(place, None, at(1096)).findings;
+        assert!(matches!(late[..], [Finding::Expired(_)]), "{late:?}");
     }
 
     #[test]

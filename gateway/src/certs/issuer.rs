@@ -86,9 +86,14 @@ impl IssuerBackend for ByHand {
 fn steps(place: &Place) -> Vec<String> {
     let (offer, usage) = match place.role {
         Role::ServSsl => ("SERV", "SSL_SERV"),
-        Role::OrgAuthCliPsc | Role::OrgAuthCliDmp => ("ORG", "AUTH_CLI"),
+        Role::OrgAuthCliPsc | Role::OrgAuthCliProxy | Role::OrgAuthCliDmp => ("ORG", "AUTH_CLI"),
         Role::OrgSign => ("ORG", "SIGN"),
-        Role::Market | Role::Local | Role::Dicom | Role::PacsClient | Role::Syslog => {
+        Role::Market
+        | Role::Local
+        | Role::Dicom
+        | Role::PacsClient
+        | Role::Syslog
+        | Role::Other => {
             return vec![
                 "Faire signer cette demande par l'autorité.".to_owned(),
                 bring_back(place),
@@ -107,8 +112,9 @@ fn steps(place: &Place) -> Vec<String> {
 }
 
 fn bring_back(place: &Place) -> String {
+    let whose = if place.is_of_proxy() { " --proxy" } else { "" };
     format!(
-        "Sur cette machine : drimbox certs import {} FICHIER.",
+        "Sur cette machine : drimbox certs import {} FICHIER{whose}.",
         place.id
     )
 }

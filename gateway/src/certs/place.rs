@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::market;
-use crate::config::{Config, ServerIdentity};
+use crate::config::{Acme, Config, ProxyConfig, ServerIdentity};
 
 /// What a certificate is for (certificate set of a DRIMbox, IGC Santé guide).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,6 +12,8 @@ pub enum Role {
     ServSsl,
     /// ORG_AUTH_CLI: the gateway as a client of Pro Santé Connect.
     OrgAuthCliPsc,
+    /// ORG_AUTH_CLI: a proxy e-santé, for one Client ID, as a client of Pro Santé Connect and of the APIs.
+    OrgAuthCliProxy,
     /// ORG_AUTH_CLI: a legal structure as a client of the DMP.
     OrgAuthCliDmp,
     /// ORG_SIGN: what a legal structure signs for the DMP.
@@ -26,6 +28,8 @@ pub enum Role {
     PacsClient,
     /// The gateway as a client of a syslog server.
     Syslog,
+    /// What another program presents to those that reach it.
+    Other,
 }
 
 impl Role {
@@ -34,13 +38,14 @@ impl Role {
     pub fn code(self) -> &'static str {
         match self {
             Self::ServSsl => "SERV_SSL",
-            Self::OrgAuthCliPsc | Self::OrgAuthCliDmp => "ORG_AUTH_CLI",
+            Self::OrgAuthCliPsc | Self::OrgAuthCliProxy | Self::OrgAuthCliDmp => "ORG_AUTH_CLI",
             Self::OrgSign => "ORG_SIGN",
             Self::Market => "MARKET",
             Self::Local => "LOCAL",
             Self::Dicom => "DICOM",
             Self::PacsClient => "PACS",
             Self::Syslog => "SYSLOG",
+            Self::Other => "OTHER",
         }
     }
 
@@ -49,7 +54,11 @@ impl Role {
     pub fn is_igc(self) -> bool {
         matches!(
             self,
-            Self::ServSsl | Self::OrgAuthCliPsc | Self::OrgAuthCliDmp | Self::OrgSign
+            Self::ServSsl
+                | Self::OrgAuthCliPsc
+                | Self::OrgAuthCliProxy
+                | Self::OrgAuthCliDmp
+                | Self::OrgSign
         )
     }
 
@@ -65,6 +74,9 @@ impl Role {
                 "les professionnels ne pourront plus se connecter, et les autres DRIMbox n'auront \
                  plus d'images"
             }
+            Self::OrgAuthCliProxy => {
+                "les logiciels qui passent par le proxy e-santé n'auront plus accès aux API Pro Santé Connectées"
+            }
             Self::OrgAuthCliDmp | Self::OrgSign => {
                 "l'alimentation du DMP s'arrête pour toute cette structure"
             }
@@ -75,6 +87,7 @@ impl Role {
             Self::Syslog => {
                 "la trace d'audit ne partira plus vers ce serveur syslog, et s'accumulera sur la passerelle"
             }
+            Self::Other => "ceux qui joignent le programme qui le présente le refuseront",
         }
     }
 }
@@ -120,6 +133,9 @@ pub enum Kept {
     Files,
     /// The record of [`super::market`], which the gateway obtained itself: both names are that file.
     Record,
+    /// The PEM file of another program's certificate. Its key is that program's alone; both names are the
+    /// certificate.
+    Elsewhere,
 }
 
 impl Place {
@@ -128,13 +144,75 @@ impl Place {
     pub fn is_from_acme(&self) -> bool {
         self.kept == Kept::Record
     }
+
+    /// Whether it is one of `drimbox proxy`, whose commands are those of the gateway with `--proxy`.
+    #[must_use]
+    pub fn is_of_proxy(&self) -> bool {
+        self.kept == Kept::Files && matches!(self.role, Role::OrgAuthCliProxy | Role::Other)
+    }
+
+    /// Whether another program uses it, and has its key.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.kept == Kept::Elsewhere
+    }
 }
 
-/// The places of a configuration, and those whose certificates the gateway obtains itself.
+/// The places of a configuration, those whose certificates the gateway obtains itself, and those of other
+/// programs that it watches.
 #[must_use]
 pub fn all_places(config: &Config) -> Vec<Place> {
     let mut all = places(config);
-    let Some(acme) = &config.acme else { return all };
+    if let Some(acme) = &config.acme {
+        all.extend(obtained(config, acme));
+    }
+    all.extend(config.watched.iter().map(|watched| Place {
+        id: format!("watched:{}", watched.name),
+        role: match watched.of_igc_sante {
+            true => Role::OrgAuthCliProxy,
+            false => Role::Other,
+        },
+        user: format!("autre programme, {}", watched.name),
+        host: None,
+        holder: Holder::default(),
+        identity: ServerIdentity {
+            certificate_file: watched.certificate_file.clone(),
+            key_file: watched.certificate_file.clone(),
+        },
+        kept: Kept::Elsewhere,
+    }));
+    all
+}
+
+/// The places of a proxy e-santé.
+#[must_use]
+pub fn places_of_proxy(config: &ProxyConfig) -> Vec<Place> {
+    let listener = config.tls.iter().map(|identity| Place {
+        id: "listen".into(),
+        role: Role::Other,
+        user: "[listen]".into(),
+        host: None,
+        holder: Holder::default(),
+        identity: identity.clone(),
+        kept: Kept::Files,
+    });
+    let clients = config.clients.iter().map(|client| Place {
+        id: format!("client:{}", client.client_id),
+        role: Role::OrgAuthCliProxy,
+        user: format!("client {}", client.client_id),
+        host: None,
+        holder: Holder {
+            common_name: Some(client.client_id.clone()),
+            unit: None,
+        },
+        identity: client.identity.clone(),
+        kept: Kept::Files,
+    });
+    listener.chain(clients).collect()
+}
+
+fn obtained(config: &Config, acme: &Acme) -> Vec<Place> {
+    let mut all = Vec::new();
     for pacs in &config.pacs {
         let (Some(host), None) = (&pacs.vi_host, &pacs.vi_tls) else {
             continue;

@@ -106,7 +106,7 @@ fn structures_of(role: Role) -> Option<&'static [StructureKind]> {
     use StructureKind::{Finess, FinessGeographique, FinessJuridique, RppsRang, Siret};
     match role {
         Role::ServSsl => Some(&[Siret]),
-        Role::OrgAuthCliPsc => {
+        Role::OrgAuthCliPsc | Role::OrgAuthCliProxy => {
             Some(&[Siret, Finess, FinessJuridique, FinessGeographique, RppsRang])
         }
         Role::OrgAuthCliDmp | Role::OrgSign => Some(&[FinessJuridique, Siret, RppsRang]),

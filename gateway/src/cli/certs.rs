@@ -9,14 +9,15 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{ConfigFile, FAILURE, USAGE, refuse, unlocked};
+use super::whose::{OfWhom, Whose};
+use super::{FAILURE, USAGE, refuse, unlock, unlocked};
 use crate::certs::install::{self, Allowed, Context};
 use crate::certs::inventory::{Inventory, examine};
 use crate::certs::issuer::{ByHand, CertificateRequest, IssuerBackend as _, Received, Submitted};
-use crate::certs::place::{Place, all_places, places};
+use crate::certs::place::{Place, places, places_of_proxy};
 use crate::certs::request::{KeyKind, RequestError, Subject};
 use crate::certs::{container, follow_up, report};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
 use crate::trust::{Clock, Trust};
 
 /// Bytes of a list of IGC Santé that are read.
@@ -40,7 +41,7 @@ pub(super) enum Certs {
                       un certificat ne fonctionne pas, est révoqué ou expire dans moins de 15 jours ; 3 le \
                       contrôle n'a pas pu se faire."
     )]
-    Check(ConfigFile),
+    Check(Whose),
     #[command(
         about = "Fabriquer une clé et la demande de certificat (CSR) à déposer à l'autorité",
         after_help = "La clé reste sur cette machine, à côté de la clé en service, jusqu'à `certs \
@@ -67,7 +68,7 @@ pub(super) struct List {
     #[arg(long, value_enum, default_value_t = Format::Table, help = "Forme de la liste")]
     format: Format,
     #[command(flatten)]
-    config: ConfigFile,
+    config: Whose,
 }
 
 #[derive(Debug, clap::Args)]
@@ -130,7 +131,7 @@ pub(super) struct Compare {
     #[arg(value_name = "FICHIER", help = "Liste exportée, en CSV")]
     list: PathBuf,
     #[command(flatten)]
-    config: ConfigFile,
+    config: Whose,
 }
 
 /// Whose certificate a command is about.
@@ -142,7 +143,7 @@ pub(super) struct Target {
     )]
     place: String,
     #[command(flatten)]
-    config: ConfigFile,
+    config: Whose,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -164,8 +165,8 @@ pub(super) enum Format {
 }
 
 impl Certs {
-    fn config(&self) -> &Path {
-        let file = match self {
+    fn config(&self) -> &Whose {
+        match self {
             Self::List(List { config, .. })
             | Self::Compare(Compare { config, .. })
             | Self::Check(config)
@@ -179,14 +180,15 @@ impl Certs {
                 target: Target { config, .. },
                 ..
             }) => config,
-        };
-        &file.path
+        }
     }
 }
 
 /// What the commands look at.
 struct Own {
-    config: Config,
+    inventory: Inventory,
+    /// Those that people replace.
+    replaced_here: Vec<Place>,
     trust: Option<Trust>,
     now: OffsetDateTime,
 }
@@ -198,8 +200,8 @@ pub(super) fn execute(
 ) -> std::io::Result<u8> {
     let now = OffsetDateTime::from(SystemTime::now());
     // Certificates that are asked for now are not there yet.
-    let config = match config::load_awaiting_certificates(command.config()) {
-        Ok(config) => unlocked(config),
+    let own = match Own::read(command.config(), now) {
+        Ok(own) => own,
         Err(error) => {
             refuse(&error, err)?;
             return Ok(if matches!(command, Certs::Check(_)) {
@@ -209,13 +211,11 @@ pub(super) fn execute(
             });
         }
     };
-    let trust = authorities(&config);
-    let own = Own { config, trust, now };
     match command {
         Certs::List(asked) => own.list(asked.format, out),
         Certs::Show(target) => own.show(&target.place, out, err),
         Certs::Check(_) => {
-            let inventory = own.inventory();
+            let inventory = &own.inventory;
             report::nagios(&inventory.examine(now), &inventory.presented(now), now, out)
         }
         Certs::Request(asked) => own.request(asked, out, err),
@@ -239,12 +239,56 @@ fn authorities(config: &Config) -> Option<Trust> {
 }
 
 impl Own {
-    fn inventory(&self) -> Inventory {
-        Inventory::of(&self.config, self.trust.clone())
+    fn read(whose: &Whose, now: OffsetDateTime) -> Result<Self, ConfigError> {
+        Ok(match whose.of_whom() {
+            OfWhom::Gateway(file) => {
+                let config = unlocked(config::load_awaiting_certificates(file)?);
+                let trust = authorities(&config);
+                Self {
+                    inventory: Inventory::of(&config, trust.clone()),
+                    replaced_here: places(&config),
+                    trust,
+                    now,
+                }
+            }
+            OfWhom::Proxy(file) => {
+                let config = config::load_proxy_awaiting_certificates(file)?;
+                unlock(&config.keys);
+                Self {
+                    inventory: Inventory::of_proxy(&config),
+                    replaced_here: places_of_proxy(&config),
+                    trust: None,
+                    now,
+                }
+            }
+        })
+    }
+
+    /// The place of this name, if people replace its certificate here.
+    fn find(&self, id: &str, err: &mut impl Write) -> std::io::Result<Option<Place>> {
+        if let Some(place) = self.replaced_here.iter().find(|place| place.id == id) {
+            return Ok(Some(place.clone()));
+        }
+        let all = self.inventory.places();
+        match all.iter().find(|place| place.id == id) {
+            Some(place) if place.is_elsewhere() => writeln!(
+                err,
+                "Le certificat de « {id} » est celui d'un autre programme : la passerelle ne fait que le surveiller.\n  \
+                 Remède : le remplacer chez lui ; pour le proxy e-santé, ajouter --proxy et prendre l'emplacement de \
+                 drimbox certs list --proxy."
+            )?,
+            Some(_) => writeln!(
+                err,
+                "La passerelle obtient et renouvelle elle-même le certificat de « {id} » (ACME).\n  \
+                 Remède : drimbox check acme ; pour en installer un autre, ajouter vi_tls."
+            )?,
+            None => unknown(&self.replaced_here, id, err)?,
+        }
+        Ok(None)
     }
 
     fn list(&self, format: Format, out: &mut impl Write) -> std::io::Result<u8> {
-        let (inventory, now) = (self.inventory(), self.now);
+        let (inventory, now) = (&self.inventory, self.now);
         let (entries, presented) = (inventory.examine(now), inventory.presented(now));
         match format {
             Format::Table => {
@@ -265,7 +309,7 @@ impl Own {
     }
 
     fn show(&self, place: &str, out: &mut impl Write, err: &mut impl Write) -> std::io::Result<u8> {
-        let inventory = self.inventory();
+        let inventory = &self.inventory;
         let entries = inventory.examine(self.now);
         if let Some(entry) = entries.iter().find(|entry| entry.place.id == place) {
             report::details(entry, self.now, out)?;
@@ -277,7 +321,7 @@ impl Own {
             report::presented_details(one, self.now, out)?;
         }
         if presented.is_empty() {
-            unknown(&all_places(&self.config), place, err)?;
+            unknown(inventory.places(), place, err)?;
             return Ok(USAGE);
         }
         Ok(0)
@@ -289,7 +333,7 @@ impl Own {
         out: &mut impl Write,
         err: &mut impl Write,
     ) -> std::io::Result<u8> {
-        let Some(place) = find(&self.config, &asked.target.place, err)? else {
+        let Some(place) = self.find(&asked.target.place, err)? else {
             return Ok(USAGE);
         };
         let subject = Subject {
@@ -333,7 +377,7 @@ impl Own {
         out: &mut impl Write,
         err: &mut impl Write,
     ) -> std::io::Result<u8> {
-        let Some(place) = find(&self.config, &asked.target.place, err)? else {
+        let Some(place) = self.find(&asked.target.place, err)? else {
             return Ok(USAGE);
         };
         let file = asked.file.display();
@@ -363,7 +407,7 @@ impl Own {
             Err(error) => return writeln!(err, "{file} : {error}").map(|()| FAILURE),
         };
         let context = Context {
-            places: &places(&self.config),
+            places: &self.replaced_here,
             trust: self.trust.as_ref(),
             allowed: Allowed {
                 other_structure: asked.other_structure,
@@ -403,7 +447,7 @@ impl Own {
         out: &mut impl Write,
         err: &mut impl Write,
     ) -> std::io::Result<u8> {
-        let Some(place) = find(&self.config, place, err)? else {
+        let Some(place) = self.find(place, err)? else {
             return Ok(USAGE);
         };
         match install::rollback(&place, self.trust.as_ref(), self.now) {
@@ -434,7 +478,7 @@ impl Own {
         };
         match follow_up::parse(&content) {
             Ok(list) => {
-                let entries = self.inventory().examine(self.now);
+                let entries = self.inventory.examine(self.now);
                 let differences = follow_up::compare(&entries, &list);
                 report::comparison(&differences, &list, out)?;
                 let agrees = differences.is_empty() && list.unread.is_empty();
@@ -443,23 +487,6 @@ impl Own {
             Err(error) => writeln!(err, "{shown} : {error}").map(|()| USAGE),
         }
     }
-}
-
-fn find(config: &Config, id: &str, err: &mut impl Write) -> std::io::Result<Option<Place>> {
-    let all = places(config);
-    if let Some(place) = all.iter().find(|place| place.id == id) {
-        return Ok(Some(place.clone()));
-    }
-    if all_places(config).iter().any(|place| place.id == id) {
-        writeln!(
-            err,
-            "La passerelle obtient et renouvelle elle-même le certificat de « {id} » (ACME).\n  \
-             Remède : drimbox check acme ; pour en installer un autre, ajouter vi_tls."
-        )?;
-        return Ok(None);
-    }
-    unknown(&all, id, err)?;
-    Ok(None)
 }
 
 fn unknown(all: &[Place], id: &str, err: &mut impl Write) -> std::io::Result<()> {

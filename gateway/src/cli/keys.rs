@@ -1,11 +1,10 @@
 //! `drimbox keys`: private keys at rest.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-
 use clap::Subcommand;
+use std::io::Write;
 
-use super::{ConfigFile, FAILURE, USAGE, load, refuse};
+use super::whose::{OfWhom, Whose};
+use super::{FAILURE, USAGE, load, refuse};
 use crate::config::{self, ConfigError};
 use crate::keys::Passphrase;
 use crate::keys::convert::{AtRest, KeyFile, all, all_of_proxy};
@@ -26,37 +25,16 @@ pub(super) enum Keys {
     Decrypt(Whose),
 }
 
-/// Whose keys.
-#[derive(Debug, clap::Args)]
-pub(super) struct Whose {
-    #[command(flatten)]
-    gateway: ConfigFile,
-    #[arg(
-        long,
-        value_name = "FICHIER",
-        num_args = 0..=1,
-        default_missing_value = config::DEFAULT_PROXY_FILE,
-        help = "Celles du proxy e-santé (drimbox proxy), et son fichier de configuration s'il est ailleurs"
-    )]
-    proxy: Option<PathBuf>,
-}
-
-impl Whose {
-    fn file(&self) -> &Path {
-        self.proxy.as_deref().unwrap_or(&self.gateway.path)
-    }
-
-    /// Every key there is, and the passphrase of `[keys]`.
-    fn keys(&self) -> Result<(Vec<KeyFile>, Option<Passphrase>), ConfigError> {
-        match &self.proxy {
-            Some(path) => {
-                let config = config::load_proxy(path)?;
-                Ok((all_of_proxy(&config), config.keys.passphrase))
-            }
-            None => {
-                let config = load(&self.gateway.path)?;
-                Ok((all(&config), config.keys.passphrase))
-            }
+/// Every key there is, and the passphrase of `[keys]`.
+fn keys_of(whose: &Whose) -> Result<(Vec<KeyFile>, Option<Passphrase>), ConfigError> {
+    match whose.of_whom() {
+        OfWhom::Proxy(path) => {
+            let config = config::load_proxy(path)?;
+            Ok((all_of_proxy(&config), config.keys.passphrase))
+        }
+        OfWhom::Gateway(path) => {
+            let config = load(path)?;
+            Ok((all(&config), config.keys.passphrase))
         }
     }
 }
@@ -67,7 +45,7 @@ pub(super) fn execute(
     err: &mut impl Write,
 ) -> std::io::Result<u8> {
     let (Keys::Status(whose) | Keys::Encrypt(whose) | Keys::Decrypt(whose)) = command;
-    let (keys, passphrase) = match whose.keys() {
+    let (keys, passphrase) = match keys_of(whose) {
         Ok(found) => found,
         Err(error) => return refuse(&error, err),
     };

@@ -15,6 +15,7 @@ mod manual;
 mod trust;
 mod verdict;
 mod whitelist;
+mod whose;
 
 use std::ffi::OsString;
 use std::future::Future;

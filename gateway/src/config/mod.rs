@@ -28,6 +28,7 @@ mod trust_model;
 mod units;
 mod value;
 mod viewer;
+mod watched;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -44,10 +45,12 @@ pub use login::Login;
 pub use model::*;
 pub use proxy::{
     DEFAULT_PROXY_FILE, ProxyApi, ProxyClient, ProxyConfig, ProxyPsc, ProxyTraces, load_proxy,
+    load_proxy_awaiting_certificates,
 };
 pub use psc::{Psc, PscEnvironment};
 pub use trust_model::*;
 pub use viewer::{PHONE, PatientGate, SmsBody, SmsGateway, TEXT, ViewerSettings};
+pub use watched::WatchedCertificate;
 
 /// Where the service reads its configuration unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/drimbox/drimbox.toml";

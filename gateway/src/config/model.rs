@@ -47,6 +47,8 @@ pub struct Config {
     pub alerts: Option<super::Alerts>,
     /// `[keys]`
     pub keys: super::Keys,
+    /// `[[watched]]`, with distinct names.
+    pub watched: Vec<super::WatchedCertificate>,
     /// `[dmp]`: where the DMP is.
     pub dmp_server: Option<super::DmpServer>,
     /// `[[dmp.structures]]`, with distinct names.

@@ -129,18 +129,38 @@ pub struct ProxyApi {
 /// As [`load`](super::load).
 pub fn load_proxy(path: &Path) -> Result<ProxyConfig, ConfigError> {
     let (text, base) = read_file(path)?;
-    parse(&text, &base).map_err(|problems| ConfigError::Invalid {
+    parse_with(&text, &base, false).map_err(|problems| ConfigError::Invalid {
         file: PathBuf::from(path),
         problems,
     })
 }
 
+/// The same for commands that obtain certificates: those of the proxy, and their keys, need not be there yet.
+///
+/// # Errors
+/// Those of [`load_proxy`].
+pub fn load_proxy_awaiting_certificates(path: &Path) -> Result<ProxyConfig, ConfigError> {
+    let (text, base) = read_file(path)?;
+    parse_with(&text, &base, true).map_err(|problems| ConfigError::Invalid {
+        file: PathBuf::from(path),
+        problems,
+    })
+}
+
+#[cfg(test)]
 fn parse(text: &str, base: &Path) -> Result<ProxyConfig, Vec<Problem>> {
+    parse_with(text, base, false)
+}
+
+fn parse_with(text: &str, base: &Path, awaiting: bool) -> Result<ProxyConfig, Vec<Problem>> {
     let (document, faults) = toml::de::DeTable::parse_recoverable(text);
     if !faults.is_empty() {
         return Err(faults.iter().map(|f| error::syntax(text, f)).collect());
     }
     let source = Source::new(text, base);
+    if awaiting {
+        source.await_identities();
+    }
     let config = config(Section::root(&source, document.get_ref()));
     match (config, source.into_problems()) {
         (Some(config), problems) if problems.is_empty() => Ok(config),
@@ -159,7 +179,7 @@ fn config(root: Section<'_>) -> Option<ProxyConfig> {
         SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
         |v| v.address(),
     );
-    let certificate_file = listen.optional("certificate_file", files::certificates);
+    let certificate_file = listen.optional("certificate_file", files::own_certificates);
     let key_file = listen.optional("key_file", files::private_key);
     let client_ca_file = listen.optional("client_ca_file", files::certificates);
     let max_body_bytes = listen.or("max_body_bytes", 10 * MIB, |v| v.bytes(1024..=256 * MIB));
@@ -333,7 +353,7 @@ fn client(section: Section<'_>) -> Option<ProxyClient> {
     let certificate_file = section.required(
         "certificate_file",
         "indiquer le fichier PEM du certificat ORG_AUTH_CLI, suivi de ses intermédiaires",
-        files::certificates,
+        files::own_certificates,
     );
     let key_file = section.required(
         "key_file",

@@ -14,7 +14,7 @@ use super::model::{
 use super::section::Section;
 use super::{
     acme, alerts, audit, consumer, dmp, files, keys, login, names, pacs_dicomweb, peer, psc, rules,
-    trust, viewer,
+    trust, viewer, watched,
 };
 
 const KIB: u64 = 1 << 10;
@@ -66,6 +66,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
     let consumer_is_there = root.section("consumer").is_present();
     let has_trust = root.section("trust").is_present();
     let (dmp_server, dmp) = dmp::read(root.section("dmp"));
+    let watched = watched::read(&root);
     let consumer = consumer::read(root.section("consumer"), &pacs, has_trust);
 
     let parts = rules::Parts {
@@ -105,6 +106,7 @@ pub(super) fn config(root: Section<'_>) -> Option<Config> {
         acme,
         alerts,
         keys,
+        watched,
         dmp_server,
         dmp,
         login,

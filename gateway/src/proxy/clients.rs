@@ -1,23 +1,19 @@
 //! A Client ID of the proxy: its certificate, its way to Pro Santé Connect and to the APIs.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use psc_auth::{
     ClientIdentity, Clock, Environment, HttpsTransport, Provider, RelyingParty, Settings,
     Transport, TransportSettings,
 };
-use tokio::signal::unix::Signal;
-use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::app::psc::is_of_client;
 use crate::config::{HttpProxy, ProxyClient, ProxyConfig, PscEnvironment, ServerIdentity};
 use crate::net;
 
-/// How often the certificate's files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+use super::follow::Followed;
 
 /// One client of the proxy.
 #[derive(Debug)]
@@ -76,45 +72,18 @@ impl Client {
     pub(super) fn subject(&self) -> String {
         self.subject.load().as_ref().clone()
     }
+}
 
-    /// Looks at the certificate's files every minute and at `hangup` until `stop`, and presents what they hold when they
-    /// changed.
-    pub(super) async fn follow_certificate(
-        self: Arc<Self>,
-        mut hangup: Signal,
-        stop: CancellationToken,
-    ) {
-        let mut seen = self.changed_at();
-        loop {
-            let asked = tokio::select! {
-                () = stop.cancelled() => return,
-                came = hangup.recv() => match came {
-                    Some(()) => true,
-                    None => return,
-                },
-                () = tokio::time::sleep(LOOK_EVERY) => false,
-            };
-            let now = self.changed_at();
-            if now == seen && !asked {
-                continue;
-            }
-            match self.reload_certificate() {
-                Ok(()) => {
-                    tracing::info!(client = self.id, "the certificate was renewed");
-                    seen = now;
-                }
-                // Perhaps only one of the two files is there yet: looked at again.
-                Err(error) => {
-                    tracing::warn!(
-                        client = self.id,
-                        "the new certificate is not used: {error:#}"
-                    );
-                }
-            }
-        }
+impl Followed for Client {
+    fn name(&self) -> &str {
+        &self.id
     }
 
-    fn reload_certificate(&self) -> anyhow::Result<()> {
+    fn identity(&self) -> &ServerIdentity {
+        &self.identity
+    }
+
+    fn reload(&self) -> anyhow::Result<()> {
         let (chain, _) = net::tls::read_identity(&self.identity)?;
         is_of_client(&chain, &self.id)?;
         let (first, subject) = identity(&self.identity)?;
@@ -123,13 +92,6 @@ impl Client {
         self.apis.replace_identity(second)?;
         self.subject.store(Arc::new(subject));
         Ok(())
-    }
-
-    fn changed_at(&self) -> [Option<SystemTime>; 2] {
-        [&self.identity.certificate_file, &self.identity.key_file].map(|file| {
-            let data = std::fs::metadata(file);
-            data.and_then(|data| data.modified()).ok()
-        })
     }
 }
 

@@ -11,6 +11,7 @@ mod clients;
 mod connect;
 mod exchange;
 mod farewells;
+mod follow;
 mod health;
 mod send;
 mod sessions;
@@ -36,6 +37,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Metrics;
+use crate::certs::{self, inventory::Inventory};
 use crate::config::{ProxyApi, ProxyConfig};
 use crate::net::{self, Capacity, Listener, ListenerKind, Security};
 use crate::{notify, telemetry};
@@ -43,6 +45,7 @@ use crate::{notify, telemetry};
 use answers::Refusal;
 use clients::Client;
 use farewells::{Farewell, Folder};
+use follow::OfListener;
 use sessions::{End, ProxySession, Sessions};
 use traces::{Traces, TracesError};
 
@@ -70,8 +73,13 @@ pub async fn serve(config: ProxyConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
+    for place in certs::place::places_of_proxy(&config) {
+        certs::install::recover(&place)?;
+    }
     let proxy = Arc::new(Proxy::build(&config).await?);
-    let listener = Listener::bind(ListenerKind::Local, config.listen, security(&config)?).await?;
+    let own = config.tls.as_ref().map(OfListener::new).transpose()?;
+    let security = security(&config, own.as_ref())?;
+    let listener = Listener::bind(ListenerKind::Local, config.listen, security).await?;
     let admin = Listener::bind(ListenerKind::Admin, config.admin, Security::Plain).await?;
     let stop = CancellationToken::new();
     let background = CancellationToken::new();
@@ -81,10 +89,17 @@ pub async fn serve(config: ProxyConfig) -> anyhow::Result<()> {
     behind.spawn(Arc::clone(&proxy).sweep(background.clone()));
     behind.spawn(Arc::clone(&proxy).keep_alive(background.clone()));
     behind.spawn(Arc::clone(&proxy).finish(background.clone()));
-    for client in proxy.clients.values() {
+    let clients = proxy.clients.values().cloned();
+    let clients = clients.map(|client| client as Arc<dyn follow::Followed>);
+    let own = own.map(|own| Arc::new(own) as Arc<dyn follow::Followed>);
+    for followed in clients.chain(own) {
         let hangup = signal(SignalKind::hangup())?;
-        behind.spawn(Arc::clone(client).follow_certificate(hangup, background.clone()));
+        behind.spawn(follow::follow(followed, hangup, background.clone()));
     }
+    behind.spawn(certs::watch::run(
+        Inventory::of_proxy(&config),
+        background.clone(),
+    ));
     let vitals = health::router(&proxy, metrics, stop.clone());
     // Places of its own: health answers however many are served.
     let places = Capacity::new(&config.limits);
@@ -427,8 +442,8 @@ async fn served_traces(State(proxy): State<Arc<Proxy>>, uri: http::Uri) -> Respo
 }
 
 /// TLS of the listener: software shows a certificate wherever `client_ca_file` is set.
-fn security(config: &ProxyConfig) -> anyhow::Result<Security> {
-    let Some(identity) = &config.tls else {
+fn security(config: &ProxyConfig, own: Option<&OfListener>) -> anyhow::Result<Security> {
+    let Some(own) = own else {
         return Ok(Security::Plain);
     };
     let provider = net::tls::provider();
@@ -442,8 +457,7 @@ fn security(config: &ProxyConfig) -> anyhow::Result<Security> {
         }
         None => builder.with_no_client_auth(),
     };
-    let (chain, key) = net::tls::read_identity(identity)?;
-    let mut tls = builder.with_single_cert(chain, key)?;
+    let mut tls = builder.with_cert_resolver(own.key());
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // A session of TLS that is taken up again would skip the check of the certificate.
     tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});

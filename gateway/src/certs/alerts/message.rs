@@ -97,16 +97,28 @@ pub fn revoked(place: &Place, facts: &Facts, centre: Option<&str>, now: OffsetDa
     let (role, id) = (place.role, &place.id);
     let name = place.host.as_deref().or(facts.common_name.as_deref());
     let name = name.unwrap_or(id);
+    let (request, import) = match place.is_elsewhere() {
+        true => (
+            "Chez le programme qui s'en sert : fabriquer une nouvelle clé et sa demande (proxy e-santé : drimbox \
+             certs request EMPLACEMENT --proxy)."
+                .to_owned(),
+            "L'installer chez lui, puis sur la passerelle : drimbox certs check.".to_owned(),
+        ),
+        false => (
+            format!("Sur la passerelle : drimbox certs request {id}. Une nouvelle clé est fabriquée."),
+            format!("Sur la passerelle : drimbox certs import {id} FICHIER, puis drimbox certs check."),
+        ),
+    };
     let text = format!(
         "{}Le certificat {role} de {name} (emplacement {id}, {}) est révoqué par son autorité.\n\n\
          Ce qui est arrêté, ou le sera dès que les autres l'apprendront : {}.\n\n\
          À faire :\n\
          1. Chercher qui l'a révoqué et pourquoi (plateforme IGC Santé, « Suivre ») ; si sa clé a pu être \
          volée, mettre la passerelle à l'abri.\n\
-         2. Sur la passerelle : drimbox certs request {id}. Une nouvelle clé est fabriquée.\n\
+         2. {request}\n\
          3. Sur la plateforme IGC Santé : faire une nouvelle demande (« Demander ») ; un certificat révoqué ne \
          se renouvelle pas.\n\
-         4. Sur la passerelle : drimbox certs import {id} FICHIER, puis drimbox certs check.\n\n\
+         4. {import}\n\n\
          Numéro de série : {}\nÉmetteur : {}\nMessage écrit le {}.\n",
         heading(centre),
         place.user,
@@ -141,24 +153,15 @@ fn steps(place: &Place, facts: &Facts, now: OffsetDateTime) -> Vec<String> {
             "À défaut, acheter un certificat et l'installer par vi_tls.".into(),
         ];
     }
+    if place.is_elsewhere() {
+        return steps_elsewhere(place, facts, now);
+    }
     let mut steps = vec![format!(
         "Sur la passerelle : drimbox certs request {id}. La clé est fabriquée sur place, la demande \
          (CSR) s'affiche."
     )];
     if place.role.is_igc() {
-        let opens = facts.not_after - time::Duration::days(RENEWAL_OPENS_DAYS);
-        steps.push(if now > facts.not_after {
-            "Sur la plateforme IGC Santé : faire une nouvelle demande (« Demander »), y déposer la \
-             demande affichée, puis retirer le certificat."
-                .into()
-        } else {
-            format!(
-                "Sur la plateforme IGC Santé, avec la carte CPS de la personne habilitée : \
-                 renouveler (possible à partir du {}), déposer la demande affichée, retirer le \
-                 certificat.",
-                opens.date()
-            )
-        });
+        steps.push(at_igc_sante(facts, now));
     } else {
         let authority = match place.role {
             Role::Market => "l'autorité qui l'a vendu",
@@ -172,6 +175,40 @@ fn steps(place: &Place, facts: &Facts, now: OffsetDateTime) -> Vec<String> {
     ));
     steps.push("Vérifier : drimbox certs check.".into());
     steps
+}
+
+/// The same for the certificate of another program: its key is there.
+fn steps_elsewhere(place: &Place, facts: &Facts, now: OffsetDateTime) -> Vec<String> {
+    let file = place.identity.certificate_file.display();
+    vec![
+        format!(
+            "Ce certificat ({file}) est celui d'un autre programme : la demande se fait chez lui. Pour le proxy \
+             e-santé, sur son serveur : « drimbox certs list --proxy » donne l'emplacement, « drimbox certs request \
+             EMPLACEMENT --proxy » fabrique la clé et la demande (CSR)."
+        ),
+        match place.role.is_igc() {
+            true => at_igc_sante(facts, now),
+            false => "Faire signer la demande par l'autorité du centre.".into(),
+        },
+        "L'installer chez lui. Pour le proxy e-santé : drimbox certs import EMPLACEMENT FICHIER --proxy ; le \
+         certificat est contrôlé, puis mis en service sans arrêt."
+            .into(),
+        "Vérifier, sur la passerelle : drimbox certs check.".into(),
+    ]
+}
+
+fn at_igc_sante(facts: &Facts, now: OffsetDateTime) -> String {
+    if now > facts.not_after {
+        return "Sur la plateforme IGC Santé : faire une nouvelle demande (« Demander »), y déposer la \
+                demande affichée, puis retirer le certificat."
+            .into();
+    }
+    let opens = facts.not_after - time::Duration::days(RENEWAL_OPENS_DAYS);
+    format!(
+        "Sur la plateforme IGC Santé, avec la carte CPS de la personne habilitée : renouveler (possible à partir \
+         du {}), déposer la demande affichée, retirer le certificat.",
+        opens.date()
+    )
 }
 
 /// The monthly test: `link` is where the recipient acknowledges it.
@@ -283,6 +320,32 @@ mod tests {
             draft.subject
         );
         assert!(draft.text.contains("faire une nouvelle demande"));
+    }
+
+    #[test]
+    fn what_another_program_has_is_renewed_there() {
+        let mut place = place("watched:proxy", Role::OrgAuthCliProxy);
+        place.kept = crate::certs::place::Kept::Elsewhere;
+        let facts = facts("f", 1095);
+        let step = Step {
+            order: 0,
+            name: "J-30".into(),
+        };
+        let now = START + time::Duration::days(1065);
+        let text = expiry(&place, &facts, &step, None, now).text;
+        for part in [
+            Role::OrgAuthCliProxy.effect(),
+            "drimbox certs request EMPLACEMENT --proxy",
+            "possible à partir du 2028-11-01",
+            "drimbox certs import EMPLACEMENT FICHIER --proxy",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let revoked = revoked(&place, &facts, None, now).text;
+        for text in [text, revoked] {
+            assert!(!text.contains("drimbox certs request watched"), "{text}");
+            assert!(!text.contains("drimbox certs import watched"), "{text}");
+        }
     }
 
     #[test]

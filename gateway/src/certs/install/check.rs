@@ -148,7 +148,11 @@ fn judge(
         return Err(InstallError::SeveralNames);
     }
     let wanted = match place.role {
-        Role::PacsClient | Role::Syslog | Role::OrgAuthCliPsc | Role::OrgAuthCliDmp => "clientAuth",
+        Role::PacsClient
+        | Role::Syslog
+        | Role::OrgAuthCliPsc
+        | Role::OrgAuthCliProxy
+        | Role::OrgAuthCliDmp => "clientAuth",
         // As the ORG_SIGN certificates that are known.
         Role::OrgSign => "emailProtection",
         // What a SERV_SSL certificate carries is not known: one of the two will do.
