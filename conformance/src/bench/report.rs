@@ -47,6 +47,9 @@ pub struct Row {
     pub peer: Vec<f64>,
     /// Runs of Orthanc's DICOMweb, over plain HTTP.
     pub orthanc: Vec<f64>,
+    /// Whether each run stands beside the peer's of the same rank: the ratio is the median of those of the pairs. A
+    /// machine that is slower for a while then slows both sides of a pair.
+    pub paired: bool,
     /// What is asked.
     pub bar: Bar,
     /// A second condition, and whether it held.
@@ -67,6 +70,7 @@ impl Row {
             peer_name: String::new(),
             peer: Vec::new(),
             orthanc: Vec::new(),
+            paired: false,
             bar,
             also: None,
             note: String::new(),
@@ -76,11 +80,16 @@ impl Row {
     /// What the bar is about: the ratio with the peer, in the sense of the bar.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
-        let (ours, peer) = (median(&self.ours)?, median(&self.peer)?);
-        Some(match self.bar {
+        let ratio = |ours: f64, peer: f64| match self.bar {
             Bar::ThroughputOfPeer(_) => peer / ours,
             _ => ours / peer,
-        })
+        };
+        if self.paired {
+            let pairs = self.ours.iter().zip(&self.peer);
+            let ratios: Vec<_> = pairs.map(|(ours, peer)| ratio(*ours, *peer)).collect();
+            return median(&ratios);
+        }
+        Some(ratio(median(&self.ours)?, median(&self.peer)?))
     }
 
     /// Whether the bar is met; `None` without bar or figures.
@@ -236,6 +245,16 @@ mod tests {
         assert_eq!(row(Unit::Time, time, &[1.04], &[1.0]).met(), Some(true));
         assert_eq!(row(Unit::Time, time, &[1.06], &[1.0]).met(), Some(false));
         assert_eq!(row(Unit::Time, time, &[1.0], &[]).met(), None);
+    }
+
+    #[test]
+    fn a_slow_while_of_the_machine_does_not_move_the_ratio_of_pairs() {
+        let unit = Unit::Throughput(1_000_000);
+        let bar = Bar::ThroughputOfPeer(0.95);
+        let mut row = row(unit, bar, &[1.0, 4.0, 4.0], &[1.0, 1.0, 4.0]);
+        assert_eq!(row.ratio(), Some(0.25));
+        row.paired = true;
+        assert_eq!(row.ratio(), Some(1.0));
     }
 
     #[test]

@@ -3,20 +3,15 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 use conformance::testkit::gateway::binary;
 use conformance::testkit::{
     Client, Gateway, GatewayConfig, PacsConfig, Pebble, PebbleSettings, Pki, free_port,
 };
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use rustls_pki_types::CertificateDer;
 use toml::{Table, Value};
 
+use crate::support::handshake::presented;
 use crate::support::until;
 
 pub const VI: &str = "vi1.market.example";
@@ -131,21 +126,7 @@ pub fn drimbox(root: &Path, words: &[&str]) -> (Option<i32>, String) {
 
 /// The certificate that a browser gets for a `vi` name, DER; `None` when it gets none, or one it does not trust.
 pub async fn served(gateway: &Gateway, root: &Path, name: &str) -> Option<CertificateDer<'static>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(root).unwrap() {
-        roots.add(certificate.unwrap()).unwrap();
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let tcp = TcpStream::connect(gateway.address("peer")).await.ok()?;
-    let host = ServerName::try_from(name.to_owned()).unwrap();
-    let connector = TlsConnector::from(Arc::new(config));
-    let stream = connector.connect(host, tcp).await.ok()?;
-    let chain = stream.get_ref().1.peer_certificates()?;
-    chain.first().map(|leaf| leaf.clone().into_owned())
+    presented(gateway.address("peer"), root, name).await
 }
 
 /// Waits for another certificate than `before` of a `vi` name.

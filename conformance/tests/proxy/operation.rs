@@ -9,9 +9,10 @@ use conformance::testkit::psc::RADIOLOGIST;
 use conformance::testkit::{ConnectProxy, binary};
 use http::Method;
 use rustix::process::Signal;
+use rustls_pki_types::CertificateDer;
 
-use super::support::until;
-use super::world::{EDITOR, text, world};
+use super::support::{handshake, until};
+use super::world::{EDITOR, World, text, world};
 
 #[tokio::test]
 async fn private_keys_of_the_proxy_are_encrypted_at_rest_with_its_own_passphrase() {
@@ -118,6 +119,97 @@ async fn a_renewed_certificate_of_a_client_is_presented_without_a_restart() {
     let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.json().await.unwrap()["certificate"], EDITOR);
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_of_the_proxy_is_presented_without_a_restart() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.start().await;
+    let before = presented(&world).await;
+    // Sessions and connections go on: only new handshakes see it.
+    let mut software = world.software();
+    software.connect_as(EDITOR, RADIOLOGIST).await;
+    world.pki.server(&["proxy.test"]).unwrap();
+    world.process.as_mut().unwrap().signal(Signal::HUP);
+    until("another certificate is presented", async || {
+        presented(&world).await != before
+    })
+    .await;
+    let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
+    assert_eq!(answer.status(), 200);
+    // One whose key is another's changes nothing.
+    let now = presented(&world).await;
+    let key_file: PathBuf = world.config["listen"]["key_file"].as_str().unwrap().into();
+    let other = world.pki.server(&["autre.test"]).unwrap();
+    std::fs::copy(&other.key_file, &key_file).unwrap();
+    world.process.as_mut().unwrap().signal(Signal::HUP);
+    let log = world.folder.path().join("proxy.log");
+    until("the log says why", async || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("is not used"))
+    })
+    .await;
+    assert_eq!(presented(&world).await, now);
+}
+
+/// The certificate that the proxy presents.
+async fn presented(world: &World) -> CertificateDer<'static> {
+    let address = ([127, 0, 0, 1], world.port).into();
+    let shown = handshake::presented(address, world.pki.ca_file(), "proxy.test").await;
+    shown.expect("a certificate")
+}
+
+#[tokio::test]
+async fn the_certificates_of_the_proxy_have_an_inventory_of_their_own() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.start().await;
+    let until_the_end = "drimbox_certificate_not_after_seconds";
+    until("the gauges are there", async || {
+        let (_, text) = world.vital("/metrics").await;
+        let metrics = Metrics::parse(&text);
+        ["listen", "client:editeur-un", "client:editeur-deux"]
+            .iter()
+            .all(|place| metrics.sum(until_the_end, &[("place", place)]) > 0.0)
+    })
+    .await;
+    world.stop().await;
+
+    let file = format!("--proxy={}", text(&world.folder.path().join("proxy.toml")));
+    let certs = |arguments: &[&str]| {
+        let mut command = Command::new(binary().unwrap());
+        command.arg("certs").args(arguments).arg(&file);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = certs(&["list"]);
+    assert_eq!(code, Some(0), "{said}");
+    for place in ["listen", "client:editeur-un", "client:editeur-deux"] {
+        assert!(said.contains(place), "{said}");
+    }
+    let (code, said) = certs(&["request", "client:editeur-un"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("BEGIN CERTIFICATE REQUEST"), "{said}");
+    assert!(
+        said.contains("drimbox certs import client:editeur-un FICHIER --proxy"),
+        "{said}"
+    );
+    // A certificate of another Client ID is refused, with the reason.
+    let other = world.config["client"][1]["certificate_file"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let (code, said) = certs(&["import", "client:editeur-un", &other]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("editeur-deux"), "{said}");
+    // One that lacks its key is a finding for a supervisor.
+    std::fs::remove_file(world.config["client"][0]["key_file"].as_str().unwrap()).unwrap();
+    let (code, said) = certs(&["check"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("client:editeur-un"), "{said}");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@
 pub mod browser;
 pub mod compare;
 pub mod foreign;
+pub mod handshake;
 pub mod json;
 pub mod objects;
 pub mod pair;
