@@ -9,7 +9,7 @@ export PATH := $(TOOLS)/bin:$(PATH)
 PROFILE ?= release
 STATE ?= demo.state
 PORT_BASE ?=
-SAMPLES ?= small
+SAMPLES ?= demo
 ONCE ?=
 
 # make fuzz
@@ -24,7 +24,7 @@ BENCH ?=
 
 help:
 	@echo 'make demo    a PACS, a test PKI, exams and the gateway, with a short tour'
-	@echo '             ONCE=1 ends after the tour; STATE=folder PORT_BASE=port SAMPLES=large'
+	@echo '             ONCE=1 ends after the tour; STATE=folder PORT_BASE=port SAMPLES=small'
 	@echo 'make test    every test, against real Orthanc and DCMTK'
 	@echo 'make viewer  the exam page, with Node; the others do it when its source changed'
 	@echo 'make lint    format, clippy, licences of the dependencies'

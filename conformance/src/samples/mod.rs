@@ -38,8 +38,10 @@ pub const GENERATOR_VERSION: u32 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// Every kind of exam with a few images each: for tests and the demonstration.
+    /// Every kind of exam with a few images each: for tests.
     Small,
+    /// The same, and one CT exam of 1 300 images at the size of a real one: for the demonstration.
+    Demo,
     /// Every kind of exam at the size of a real one.
     Large,
     /// The exams that the benchmark measures, at full size.
@@ -50,6 +52,7 @@ impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Profile::Small => "small",
+            Profile::Demo => "demo",
             Profile::Large => "large",
             Profile::Bench => "bench",
         })

@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(long)]
     once: bool,
     /// Which sample exams to make.
-    #[arg(long, value_enum, default_value_t = Profile::Small)]
+    #[arg(long, value_enum, default_value_t = Profile::Demo)]
     samples: Profile,
 }
 

@@ -1,11 +1,12 @@
-//! Another DRIMbox, with every gate closed: the white list, the token of a professional, the KOS. And the
-//! door of the demonstration's own hospital for it: a gateway in front of the same PACS, closed alike.
+//! Another DRIMbox in front of a PACS of its own, with every gate closed: the white list, the token of a
+//! professional, the KOS. And the door of the demonstration's own hospital for it: a gateway in front of the PACS of
+//! the demonstration, closed alike.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use conformance::samples::Exam;
 use conformance::samples::kos::Kos;
+use conformance::samples::{Exam, Manifest};
 use conformance::testkit::gateway::binary;
 use conformance::testkit::igc::LeafSpec;
 use conformance::testkit::network::addresses;
@@ -30,6 +31,7 @@ pub struct Neighbour {
     network: Network,
     /// Where the neighbour listens, and the door.
     listen: [String; 2],
+    pub pacs: Option<Orthanc>,
     pub gateway: Option<Gateway>,
     pub door: Option<Gateway>,
 }
@@ -56,6 +58,7 @@ impl Neighbour {
                 format!("127.0.0.1:{}", free_port()?),
                 format!("127.0.0.1:{}", free_port()?),
             ],
+            pacs: None,
             gateway: None,
             door: None,
         })
@@ -77,11 +80,21 @@ impl Neighbour {
             .set("consumer.identity.key_file", path(&identity.key_file)))
     }
 
-    /// Starts it and the door, both in front of this PACS, and opens one exam on each.
-    pub async fn open(&mut self, pacs: &Orthanc, exam: &Exam) -> Result<(), SceneError> {
+    /// Starts it with an exam in its own PACS, and the door in front of `pacs`, which has the exam too, and opens the
+    /// exam on both.
+    pub async fn open(
+        &mut self,
+        pacs: &Orthanc,
+        manifest: &Manifest,
+        exam: &Exam,
+    ) -> Result<(), SceneError> {
+        let own = Orthanc::builder(&self.folder.join("pacs")).start().await?;
+        let files = exam.instances().map(|one| manifest.path(one));
+        own.upload(files.collect()).await?;
         let [neighbour, door] = [Way::Here, Way::There];
-        self.gateway = Some(self.start(neighbour, pacs, exam).await?);
+        self.gateway = Some(self.start(neighbour, &own, exam).await?);
         self.door = Some(self.start(door, pacs, exam).await?);
+        self.pacs = Some(own);
         Ok(())
     }
 

@@ -176,8 +176,10 @@ impl Scene {
         let gateway = Gateway::start(config).await?;
         println!("Gateway         drimbox, process {}", gateway.pid());
         let shared = manifest.exam("ct").ok_or(SceneError::NoExam("ct"))?;
-        neighbour.open(&orthanc, shared).await?;
-        println!("Neighbour       another DRIMbox, behind the white list, tokens and a KOS");
+        neighbour.open(&orthanc, &manifest, shared).await?;
+        println!(
+            "Neighbour       another DRIMbox and its Orthanc, behind the white list, tokens and a KOS"
+        );
 
         let scene = Self {
             folder,
@@ -288,6 +290,9 @@ impl Scene {
         let both = [&mut neighbour.gateway, &mut neighbour.door];
         for gateway in both.into_iter().flatten() {
             gateway.stop(STOP).await?;
+        }
+        if let Some(pacs) = &mut neighbour.pacs {
+            pacs.process().stop(STOP).await?;
         }
         self.orthanc.process().stop(STOP).await?;
         Ok(())

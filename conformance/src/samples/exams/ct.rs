@@ -16,6 +16,7 @@ use crate::samples::plan::{ExamPlan, InstancePlan, Name};
 pub(super) fn exams(profile: Profile) -> Vec<ExamPlan> {
     let (counts, single) = match profile {
         Profile::Small => ([8, 3, 1], 6),
+        Profile::Demo => ([800, 450, 50], 6),
         Profile::Large | Profile::Bench => ([800, 450, 50], 300),
     };
     let noise = Arc::new(NoiseTile::new(512, 1 << 20, 11.5));

@@ -14,7 +14,7 @@ use crate::samples::plan::{ExamPlan, InstancePlan, Name, Place};
 pub(super) fn exams(profile: Profile) -> Vec<ExamPlan> {
     let (sections, points) = match profile {
         Profile::Large => (60, 120),
-        Profile::Small | Profile::Bench => (4, 16),
+        Profile::Small | Profile::Demo | Profile::Bench => (4, 16),
     };
     let images = (0..sections).map(planning_image).collect();
     vec![

@@ -17,7 +17,7 @@ const SIDE: u16 = 256;
 pub(super) fn exams(profile: Profile) -> Vec<ExamPlan> {
     let (sections, frames) = match profile {
         Profile::Large => (24, 60),
-        Profile::Small | Profile::Bench => (2, 4),
+        Profile::Small | Profile::Demo | Profile::Bench => (2, 4),
     };
     let noise = Arc::new(NoiseTile::new(256, 1 << 17, 9.0));
     let echoes = (0..sections)

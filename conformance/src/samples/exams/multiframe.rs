@@ -15,7 +15,7 @@ use crate::samples::plan::{ExamPlan, InstancePlan, Layout, Name};
 /// `enhanced-ct` (JPEG-LS), `multiframe` (uncompressed, over 300 MB in the larger profiles), `fragments`.
 pub(super) fn exams(profile: Profile) -> Vec<ExamPlan> {
     let (sections, side, frames) = match profile {
-        Profile::Small => (4, 128, 20),
+        Profile::Small | Profile::Demo => (4, 128, 20),
         Profile::Bench => (120, 512, 1200),
         Profile::Large => (60, 512, 1200),
     };

@@ -15,12 +15,12 @@ use crate::samples::plan::{ExamPlan, InstancePlan, Name};
 pub(super) fn exams(profile: Profile) -> Vec<ExamPlan> {
     let radiographs = match profile {
         Profile::Large => 4,
-        Profile::Small | Profile::Bench => 1,
+        Profile::Small | Profile::Demo | Profile::Bench => 1,
     };
     let noise = Arc::new(NoiseTile::new(2140, 1 << 18, 25.0));
     let (rows, columns) = match profile {
         Profile::Large => (600, 800),
-        Profile::Small | Profile::Bench => (120, 160),
+        Profile::Small | Profile::Demo | Profile::Bench => (120, 160),
     };
     vec![
         ExamPlan::new(

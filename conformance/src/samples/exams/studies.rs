@@ -45,7 +45,7 @@ const KINDS: [(&str, &str, &str); 5] = [
 /// 1 000 studies (30 in the small profile) of one image each; 80 patients.
 pub(super) fn exams(profile: Profile) -> Vec<ExamPlan> {
     let count = match profile {
-        Profile::Small => 30,
+        Profile::Small | Profile::Demo => 30,
         Profile::Large | Profile::Bench => 1000,
     };
     (0..count).map(study).collect()
