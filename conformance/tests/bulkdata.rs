@@ -538,6 +538,28 @@ fn head_gives_the_fields_of_get_and_no_body() {
             assert!(head.bytes().await.unwrap().is_empty(), "{url}");
             get.bytes().await.unwrap();
         }
+        // Parts have a boundary of their own in each answer.
+        let kind = |answer: &Response| {
+            let kind = answer.header("content-type");
+            kind.split("boundary").next().unwrap_or_default().to_owned()
+        };
+        let octets = "multipart/related; type=\"application/octet-stream\"";
+        for (url, accept) in [
+            (instance.clone(), support::AS_STORED),
+            (format!("{instance}/frames/1"), octets),
+            (format!("{instance}/rendered"), "image/png"),
+            (format!("{instance}/thumbnail"), "image/jpeg"),
+            (root.clone() + &study_path(exam), support::AS_STORED),
+            (format!("{instance}/frames/2"), octets),
+        ] {
+            let get = get(&pair.client, &url, accept).await;
+            let call = pair.client.request(Method::HEAD, &url).accept(accept);
+            let head = call.send().await.unwrap();
+            assert_eq!(head.status(), get.status(), "{url}");
+            assert_eq!(kind(&head), kind(&get), "{url}");
+            assert!(head.bytes().await.unwrap().is_empty(), "{url}");
+            get.bytes().await.unwrap();
+        }
         // A request for the fields alone is not a client that went away.
         let aborted = "drimbox_http_aborted_responses_total";
         assert_eq!(support::metric(&pair.gateway, aborted, &[]).await, 0);
@@ -578,9 +600,22 @@ fn texts_are_compressed_for_who_takes_gzip_and_images_are_not() {
             serde_json::from_slice(&plain).unwrap(),
         );
         assert_eq!(text, plain);
-        let images = zipped(&study, support::AS_STORED).await;
-        assert!(!images.headers().contains_key("content-encoding"));
-        images.bytes().await.unwrap();
+        let image = pair.gateway.local_url() + &support::instance_path(exam, &exam.series[0], 0);
+        for (url, accept) in [
+            (study, support::AS_STORED.to_owned()),
+            (image.clone(), support::SINGLE.to_owned()),
+            (
+                format!("{image}/frames/1"),
+                "application/octet-stream".to_owned(),
+            ),
+            (format!("{image}/rendered"), "image/png".to_owned()),
+            (format!("{image}/bulkdata/7FE00010"), "*/*".to_owned()),
+        ] {
+            let images = zipped(&url, &accept).await;
+            assert_eq!(images.status(), 200, "{url}");
+            assert!(!images.headers().contains_key("content-encoding"), "{url}");
+            images.bytes().await.unwrap();
+        }
     });
 }
 
@@ -690,5 +725,40 @@ fn only_pages_of_a_chosen_origin_may_read_answers() {
             .await
             .unwrap();
         assert!(!problem.headers().contains_key(field));
+
+        // Unless one is chosen, none is.
+        let config = GatewayConfig::new(&folder("no-cors")).unwrap();
+        let pacs = conformance::testkit::PacsConfig::new("pacs", "NOBODY", 9);
+        let gateway = Gateway::start(config.pacs(pacs)).await.unwrap();
+        let url = gateway.local_url() + "/studies/1.2.3";
+        for method in [Method::OPTIONS, Method::GET] {
+            let call = client.request(method, &url).header("origin", chosen);
+            let call = call.header("access-control-request-method", "GET");
+            let answer = call.send().await.unwrap();
+            let allows = |name: &http::HeaderName| name.as_str().starts_with("access-control-");
+            assert!(
+                !answer.headers().keys().any(allows),
+                "{:?}",
+                answer.headers()
+            );
+        }
+    });
+}
+
+#[test]
+fn urls_in_answers_are_those_of_the_configuration_whatever_a_request_says() {
+    run(async {
+        let exam = exam("ct");
+        let pair = Pair::over("forwarded", support::files(&["ct"])).await;
+        let url = pair.gateway.local_url() + &study_path(exam) + "/metadata";
+        let call = pair.client.get(&url).accept(JSON);
+        let call = call
+            .header("forwarded", "host=evil.example;proto=https;by=203.0.113.7")
+            .header("x-forwarded-host", "evil.example")
+            .header("x-forwarded-proto", "https")
+            .header("x-forwarded-prefix", "/evil.example");
+        let text = call.send().await.unwrap().text().await.unwrap();
+        assert!(text.contains(&pair.gateway.local_url()), "{text}");
+        assert!(!text.contains("evil.example"), "{text}");
     });
 }

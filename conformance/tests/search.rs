@@ -185,6 +185,52 @@ async fn studies_are_found_by_their_keys(shared: &Shared) {
     assert_eq!(found, Vec::<Json>::new());
 }
 
+/// PS3.18 tables 10.6.3-3 to 10.6.3-5: attributes that a match has, perhaps without a value. Those of a type 1C or 3
+/// are left out.
+const OF_STUDY: [&str; 14] = [
+    "00080020", "00080030", "00080050", "00080056", "00080061", "00080090", "00081190", "00100010",
+    "00100020", "00100030", "00100040", "0020000D", "00200010", "00201206",
+];
+const OF_SERIES: [&str; 5] = ["00080060", "0020000E", "00200011", "00201209", "00081190"];
+const OF_INSTANCE: [&str; 5] = ["00080016", "00080018", "00200013", "00080056", "00081190"];
+
+async fn every_match_has_what_the_standard_demands(shared: &Shared, name: &str) {
+    let exam = exam(name);
+    let study = study_path(exam);
+    let series = series_path(exam, &exam.series[0]);
+    let uid = &exam.study_instance_uid;
+    let cases: [(String, &[&[&str]]); 6] = [
+        (
+            format!("/studies?StudyInstanceUID={uid}"),
+            &[&OF_STUDY, &["00201208"]],
+        ),
+        (format!("{study}/series"), &[&OF_SERIES]),
+        (format!("{series}/instances"), &[&OF_INSTANCE]),
+        // Below a level that the path does not name, the attributes of that level too.
+        (format!("{study}/instances"), &[&OF_SERIES, &OF_INSTANCE]),
+        (
+            format!("/series?StudyInstanceUID={uid}"),
+            &[&OF_STUDY, &OF_SERIES],
+        ),
+        (
+            format!("/instances?StudyInstanceUID={uid}"),
+            &[&OF_STUDY, &OF_SERIES, &OF_INSTANCE],
+        ),
+    ];
+    for (path, wanted) in cases {
+        let (found, _) = search(&shared.gateway, &path).await;
+        assert!(!found.is_empty(), "{path}");
+        for one in &found {
+            for attribute in wanted.iter().copied().flatten() {
+                assert!(
+                    one.get(*attribute).is_some(),
+                    "{attribute} in {path}: {one}"
+                );
+            }
+        }
+    }
+}
+
 async fn nothing_found_is_an_empty_list(shared: &Shared) {
     let study = study_path(shared.exams[0]);
     for path in [
@@ -427,6 +473,13 @@ macro_rules! over {
             #[test]
             fn what_is_asked_for_besides_is_there() {
                 run(async { super::what_is_asked_for_besides_is_there($shared().await).await });
+            }
+
+            #[test]
+            fn every_match_has_what_the_standard_demands() {
+                run(async {
+                    super::every_match_has_what_the_standard_demands($shared().await, $study).await
+                });
             }
 
             #[test]

@@ -182,6 +182,24 @@ async fn assert_found(gateway: &Gateway, path: &str, level: Level, matches: impl
 }
 
 #[test]
+fn a_field_of_a_sequence_is_had_by_its_path() {
+    run(async {
+        let pacs = FaultyPacs::start("SIM", &made("dotted-files"), &[])
+            .await
+            .unwrap();
+        let gateway = gateway("dotted", PacsConfig::new("sim", "SIM", pacs.port())).await;
+        let path = "/series?includefield=RequestAttributesSequence.ScheduledProcedureStepID";
+        let found = found(&gateway, path).await;
+        let items = |series: &serde_json::Value| series["00400275"]["Value"].as_array().cloned();
+        let all = found.iter().filter_map(items).flatten();
+        let values: Vec<_> = all
+            .filter_map(|item| item["00400009"]["Value"][0].as_str().map(str::to_owned))
+            .collect();
+        assert!(!values.is_empty(), "{found:?}");
+    });
+}
+
+#[test]
 fn every_key_matches_over_orthanc() {
     run(async {
         let orthanc = Orthanc::builder(&folder("orthanc")).start().await.unwrap();

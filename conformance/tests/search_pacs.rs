@@ -14,7 +14,7 @@ use conformance::testkit::pacs::{Abilities, Asked};
 use conformance::testkit::{
     Client, Dcmqrscp, FaultyPacs, FaultyWeb, Gateway, GatewayConfig, Orthanc, PacsConfig,
 };
-use dicom_core::Tag;
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use serde_json::Value as Json;
 use support::json::{key, name, text, values};
@@ -83,6 +83,35 @@ fn a_pacs_that_answers_its_own_level_only_gives_whole_matches_all_the_same() {
         assert!(plain[0].get(key(tags::STUDY_DESCRIPTION)).is_none());
         let more = found(&gateway, &(path + "?includefield=StudyDescription")).await;
         assert_eq!(text(&more[0], tags::STUDY_DESCRIPTION), *described);
+    });
+}
+
+#[test]
+fn a_study_that_is_not_online_says_so() {
+    run(async {
+        let made = folder("availability-files");
+        let file = |name: &str, availability: &str| {
+            let source = exam("many-studies/0001").instances().next().unwrap();
+            let mut object = dicom_object::open_file(exams().path(source)).unwrap();
+            let put = |tag, vr, value: &str| DataElement::new(tag, vr, PrimitiveValue::from(value));
+            object.put(put(
+                tags::STUDY_INSTANCE_UID,
+                VR::UI,
+                &format!("2.25.{name}"),
+            ));
+            if !availability.is_empty() {
+                object.put(put(tags::INSTANCE_AVAILABILITY, VR::CS, availability));
+            }
+            let path = made.join(name);
+            object.write_to_file(&path).unwrap();
+            path
+        };
+        let files = [file("501", "NEARLINE"), file("502", "")];
+        let (_pacs, gateway) = simulator("availability", &files).await;
+        for (study, availability) in [("2.25.501", "NEARLINE"), ("2.25.502", "ONLINE")] {
+            let found = found(&gateway, &format!("/studies?StudyInstanceUID={study}")).await;
+            assert_eq!(text(&found[0], tags::INSTANCE_AVAILABILITY), availability);
+        }
     });
 }
 

@@ -252,6 +252,200 @@ fn pixels(object: &Part10) -> Vec<u8> {
     }
 }
 
+/// The forms of `Accept` for frames. What becomes of one: `=` the stored code stream, `o` its samples, `-` 406.
+fn forms_of_frames() -> Vec<(&'static str, Form, Expected)> {
+    const PARTS: Form = Form::Parts;
+    const FILE: Form = Form::OneFile;
+    vec![
+        ("", PARTS, "oooo ooooooooo ===="),
+        ("*/*", PARTS, "oooo ooooooooo ===="),
+        ("multipart/related", PARTS, "oooo ooooooooo ===="),
+        (
+            "multipart/related; type=\"*/*\"; transfer-syntax=*",
+            PARTS,
+            "oooo ========= ====",
+        ),
+        (
+            "multipart/related; type=\"application/octet-stream\"",
+            PARTS,
+            "oooo ooooooooo ----",
+        ),
+        (
+            "multipart/related; type=application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1",
+            PARTS,
+            "oooo ooooooooo ----",
+        ),
+        // Of Cornerstone, of OHIF.
+        (
+            "multipart/related; type=\"application/octet-stream\"; transfer-syntax=*",
+            PARTS,
+            "oooo ========= ====",
+        ),
+        (
+            "multipart/related; type=application/octet-stream; transfer-syntax=*; transfer-syntax=*",
+            PARTS,
+            "oooo ========= ====",
+        ),
+        (
+            "multipart/related; type=\"image/jls\"",
+            PARTS,
+            "---- -----==-- ----",
+        ),
+        (
+            "multipart/related; type=\"image/jls\"; transfer-syntax=1.2.840.10008.1.2.4.80",
+            PARTS,
+            "---- -----=--- ----",
+        ),
+        (
+            "multipart/related; type=image/jls; transfer-syntax=*",
+            PARTS,
+            "---- -----==-- ----",
+        ),
+        (
+            "multipart/related; type=\"image/jp2\"; transfer-syntax=1.2.840.10008.1.2.4.90",
+            PARTS,
+            "---- -------=- ----",
+        ),
+        (
+            "multipart/related; type=\"image/jp2\"; transfer-syntax=*",
+            PARTS,
+            "---- -------== ----",
+        ),
+        (
+            "multipart/related; type=\"image/jpeg\"",
+            PARTS,
+            "---- -====---- ----",
+        ),
+        (
+            "multipart/related; type=\"image/jpeg\"; transfer-syntax=1.2.840.10008.1.2.4.50",
+            PARTS,
+            "---- -=------- ----",
+        ),
+        (
+            "multipart/related; type=\"image/jpeg\"; transfer-syntax=*",
+            PARTS,
+            "---- -====---- ----",
+        ),
+        (
+            "multipart/related; type=\"image/dicom-rle\"",
+            PARTS,
+            "---- =-------- ----",
+        ),
+        (
+            "multipart/related; type=\"video/mpeg2\"; transfer-syntax=*",
+            PARTS,
+            "---- --------- ==--",
+        ),
+        (
+            "multipart/related; type=\"video/mp4\"; transfer-syntax=*",
+            PARTS,
+            "---- --------- --==",
+        ),
+        (
+            "multipart/related; type=\"image/jls\"; transfer-syntax=*, multipart/related; type=\"application/octet-stream\"; q=0.5",
+            PARTS,
+            "oooo ooooo==oo ----",
+        ),
+        ("application/octet-stream", FILE, "oooo ooooooooo ----"),
+        (
+            "application/octet-stream; transfer-syntax=*",
+            FILE,
+            "oooo ========= ====",
+        ),
+        ("image/jls; transfer-syntax=*", FILE, "---- -----==-- ----"),
+        (
+            "multipart/related; type=\"application/dicom\"; transfer-syntax=*",
+            PARTS,
+            "---- --------- ----",
+        ),
+        ("application/dicom+json", FILE, "---- --------- ----"),
+    ]
+}
+
+#[test]
+fn every_form_of_accept_gets_what_it_asks_of_a_frame_of_every_stored_syntax() {
+    run(async {
+        let instances: Vec<&Instance> = exam("syntaxes").instances().collect();
+        let files = instances.iter().map(|one| exams().path(one)).collect();
+        let pair = Pair::over("accept-frames", files).await;
+        let into = folder("accept-frame-parts");
+        let mut wrong = Vec::new();
+        for (accept, form, expected) in forms_of_frames() {
+            let expected: String = expected.chars().filter(|c| *c != ' ').collect();
+            let mut got = String::new();
+            let mut by_parameter = String::new();
+            for stored in STORED {
+                let instance = instances.iter().find(|i| i.transfer_syntax_uid == stored);
+                let instance = instance.unwrap();
+                let url = pair.gateway.local_url() + &path_of(instance) + "/frames/1";
+                let mut call = pair.client.get(&url);
+                if !accept.is_empty() {
+                    call = call.accept(accept);
+                }
+                got.push(frame(call.send().await.unwrap(), form, instance, &into).await);
+                if accept.is_empty() {
+                    continue;
+                }
+                // The parameter stands for the field, whatever that says (PS3.18 §8.3.3.1).
+                let value: String = accept.bytes().map(|byte| format!("%{byte:02X}")).collect();
+                let call = pair.client.get(&format!("{url}?accept={value}"));
+                let call = call.accept("application/x-nobody").send();
+                by_parameter.push(frame(call.await.unwrap(), form, instance, &into).await);
+            }
+            if got != expected || !accept.is_empty() && by_parameter != expected {
+                wrong.push(format!("{accept}: {got}, {by_parameter} as a parameter"));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    });
+}
+
+/// What became of a frame, which is what its media type says.
+async fn frame(answer: Response, form: Form, instance: &Instance, into: &Path) -> char {
+    if answer.status() == 406 {
+        let problem = answer.text().await.unwrap();
+        assert!(problem.contains("remedy"), "{problem}");
+        return '-';
+    }
+    assert_eq!(answer.status(), 200, "{}", instance.file);
+    let kind = answer.header("content-type").to_owned();
+    let (kind, bytes) = match form {
+        Form::OneFile => (kind, answer.bytes().await.unwrap().to_vec()),
+        Form::Parts => {
+            assert!(kind.starts_with("multipart/related"), "{kind}");
+            let body = answer.multipart_to(into).await.unwrap();
+            assert!(body.is_complete() && body.parts.len() == 1);
+            let part = fs::read(into.join("0.part")).unwrap();
+            (body.parts[0].content_type().to_owned(), part)
+        }
+    };
+    let (_, syntax) = kind.split_once("; transfer-syntax=").unwrap();
+    let what = format!("{} as {kind}", instance.file);
+    if syntax == instance.transfer_syntax_uid && syntax != uids::EXPLICIT_VR_LITTLE_ENDIAN {
+        let stored = Part10::read(&fs::read(exams().path(instance)).unwrap());
+        assert!(padded(&bytes) == pixels(&stored), "{what}");
+        return '=';
+    }
+    assert_eq!(
+        kind, "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1",
+        "{what}"
+    );
+    assert!(
+        padded(&bytes) == pixels(&plain(&exams().path(instance))),
+        "{what}"
+    );
+    'o'
+}
+
+/// A fragment has an even length.
+fn padded(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if bytes.len() % 2 == 1 {
+        bytes.push(0);
+    }
+    bytes
+}
+
 #[test]
 fn an_image_of_8_bits_loses_some_for_a_client_that_names_jpeg() {
     run(async {

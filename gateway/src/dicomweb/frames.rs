@@ -38,6 +38,9 @@ const OPENING: u64 = 4 << 20;
 pub const BUSY: Duration = Duration::from_secs(5);
 /// Time after which a full pool is asked again by an answer that has begun.
 pub const PATIENCE: Duration = Duration::from_millis(50);
+/// MPEG-2, and another name under which clients ask for it.
+const MPEG2: &str = "video/mpeg";
+const MPEG2_TOO: &str = "video/mpeg2";
 
 /// Answers a request for frames, numbered from 1.
 ///
@@ -185,7 +188,7 @@ pub fn media_type_of(stored: &TransferSyntaxUid) -> &'static str {
         "4.92" | "4.93" => "image/jpx",
         "4.201" | "4.202" | "4.203" => "image/jphc",
         "4.110" | "4.111" | "4.112" => "image/jxl",
-        "4.100" | "4.100.1" | "4.101" | "4.101.1" => "video/mpeg",
+        "4.100" | "4.100.1" | "4.101" | "4.101.1" => MPEG2,
         "5" => "image/dicom-rle",
         code if code.starts_with("4.10") => "video/mp4",
         _ => OCTETS,
@@ -241,6 +244,10 @@ pub fn negotiate_frames(
         };
         let is_value = !in_parts && alone == Alone::Value;
         let octets = covers(range, OCTETS);
+        let own = match own {
+            MPEG2 if !covers(range, MPEG2) => MPEG2_TOO,
+            own => own,
+        };
         let image = covers(range, own) && !is_value;
         let form = match &entry.transfer_syntax {
             TransferSyntaxRange::Any if is_value && octets && decodable => samples.clone(),

@@ -74,7 +74,6 @@ const ALL_OF_INSTANCE: &[Tag] = &[
 const NOT_ASKED: &[Tag] = &[
     tags::SPECIFIC_CHARACTER_SET,
     tags::RETRIEVE_URL,
-    tags::INSTANCE_AVAILABILITY,
     tags::TIMEZONE_OFFSET_FROM_UTC,
 ];
 
