@@ -65,6 +65,7 @@ test: setup build
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	cd conformance/fuzz && CARGO_TARGET_DIR=$(TARGET) $(CARGO) check --quiet --locked
 	@command -v cargo-deny >/dev/null || $(MAKE) --no-print-directory $(TOOLS)/bin/cargo-deny
 	$(CARGO) deny --log-level error check licenses bans sources
 

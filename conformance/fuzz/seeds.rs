@@ -89,6 +89,14 @@ fn main() -> io::Result<()> {
         "utf8",
         &[&[0], explicit.as_slice()].concat(),
     )?;
+    let found = concat!(
+        "\x05[{\"00080005\":{\"vr\":\"CS\",\"Value\":[\"ISO_IR 192\"]},",
+        "\"00100010\":{\"vr\":\"PN\",\"Value\":[{\"Alphabetic\":\"ESSAI^AMELIE\"}]},",
+        "\"00400275\":{\"vr\":\"SQ\",\"Value\":[{\"00400009\":{\"vr\":\"SH\",\"Value\":[\"S\"]}}]},",
+        "\"00280010\":{\"vr\":\"US\",\"Value\":[512]},\"00280030\":{\"vr\":\"DS\",\"Value\":[0.5,\"0.5\"]},",
+        "\"7FE00010\":{\"vr\":\"OW\",\"InlineBinary\":\"AAE=\"}},{}]"
+    );
+    write(&corpus, "json_read", "matches", found.as_bytes())?;
     write(
         &corpus,
         "multipart",

@@ -6,7 +6,7 @@
 pub mod client;
 mod find;
 pub(super) mod instance;
-mod items;
+pub mod items;
 pub mod multipart;
 mod query;
 mod retrieve;
