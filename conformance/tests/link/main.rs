@@ -17,6 +17,8 @@ mod attacks;
 mod extras;
 mod images;
 mod patient;
+mod property;
+mod routes;
 mod site;
 mod visitor;
 mod weasis;
