@@ -68,13 +68,18 @@ fn whatever_is_wrong_with_a_link_the_page_is_the_same() {
             link(study, &"9".repeat(300), &report),
             link_of(EXAM).replace("STUDY", "SERIES"),
             format!("{}&studyUID={study}", link_of(EXAM)),
-            "/IHEInvokeImageDisplay/".to_owned(),
-            "/viewer/elsewhere".to_owned(),
-            "/nothing".to_owned(),
-            "/".to_owned(),
         ];
+        // A link that is none takes as long as one that opens nothing.
         for wrong in &malformed {
-            pages.insert(seen(visitor.get(wrong).await).await);
+            pages.insert(seen(visitor.refused(wrong).await).await);
+        }
+        for nowhere in [
+            "/IHEInvokeImageDisplay/",
+            "/viewer/elsewhere",
+            "/nothing",
+            "/",
+        ] {
+            pages.insert(seen(visitor.get(nowhere).await).await);
         }
         assert_eq!(pages.len(), 1, "{pages:#?}");
         assert_eq!(pages.first().unwrap().0, 404);
@@ -435,18 +440,45 @@ fn who_guesses_is_locked_out_also_after_a_crash() {
                 let wrong = link(study, &format!("E{guess:08}"), "1.2.250.1.999.7_CR");
                 assert_eq!(visitor.open(&wrong).await.unwrap_err().0, 404);
             }
-            let (status, page) = visitor.open(&link_of(EXAM)).await.unwrap_err();
-            assert_eq!(status, 404);
-            assert!(page.contains("pas disponible"), "{page}");
             visitor.cookie(SESSION).unwrap()
         };
-        let lockouts = metric(&site.gateway, "drimbox_viewer_lockouts_total", &[]).await;
-        assert_eq!(lockouts, 1);
-        site.gateway.kill();
-        site.gateway.restart().await.unwrap();
-        let visitor = Visitor::new(&site);
-        assert_eq!(visitor.open(&link_of(EXAM)).await.unwrap_err().0, 404);
+        for subject in ["address", "study"] {
+            let labels = [("subject", subject)];
+            let name = "drimbox_viewer_lockouts_total";
+            assert_eq!(metric(&site.gateway, name, &labels).await, 1, "{subject}");
+        }
+        let log = std::fs::read_to_string(site.gateway.process().log_file()).unwrap();
+        let alarms: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("it is locked"))
+            .collect();
+        assert_eq!(alarms.len(), 2, "{alarms:?}");
+        for alarm in alarms {
+            assert!(alarm.contains("WARN"), "{alarm}");
+            for told in ["127.0.0.1", &exam(EXAM).study_instance_uid] {
+                assert!(!alarm.contains(told), "{alarm}");
+            }
+        }
+        for crashed in [false, true] {
+            if crashed {
+                site.gateway.kill();
+                site.gateway.restart().await.unwrap();
+            }
+            // The address: no link of it is looked at, whatever its study.
+            for link in [link_of(OTHER), link_of(EXAM)] {
+                let here = Visitor::new(&site);
+                assert_eq!(here.refused(&link).await.status(), 404, "{crashed}");
+                assert_eq!(here.cookie(LINK), None);
+            }
+            // The study: nobody's link to it opens, and links to others do.
+            let elsewhere = Visitor::elsewhere(&site);
+            let (status, page) = elsewhere.open(&link_of(EXAM)).await.unwrap_err();
+            assert_eq!(status, 404, "{crashed}");
+            assert!(page.contains("pas disponible"), "{page}");
+            assert_eq!(elsewhere.open(&link_of(OTHER)).await, Ok(()), "{crashed}");
+        }
         // The exam that was open before stays so.
+        let visitor = Visitor::new(&site);
         visitor.bring(SESSION, &session);
         assert_eq!(visitor.status("/viewer/api/exam").await, 200);
     });

@@ -16,6 +16,7 @@ mod support;
 mod attacks;
 mod extras;
 mod images;
+mod nodes;
 mod patient;
 mod property;
 mod routes;

@@ -226,6 +226,14 @@ fn the_code_of_the_report_opens_the_exam_and_guessing_locks_it_also_after_a_cras
         // The file of the exam and the log have no code.
         let log = std::fs::read_to_string(site.gateway.process().log_file()).unwrap();
         assert!(!log.contains("KJHG") && !log.contains("kjhg"));
+        let mut alarms = log.lines().filter(|line| line.contains("it is locked"));
+        let alarm = alarms.next().unwrap();
+        assert!(
+            alarm.contains("WARN") && alarm.contains("for a day"),
+            "{alarm}"
+        );
+        assert!(!alarm.contains(&exam(EXAM).study_instance_uid), "{alarm}");
+        assert_eq!(alarms.next(), None, "told once");
         site.gateway.kill();
         site.gateway.restart().await.unwrap();
         let visitor = Visitor::new(&site);
