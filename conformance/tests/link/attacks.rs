@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use conformance::testkit::psc::left_out;
+use conformance::samples::Exam;
+use conformance::testkit::psc::{PHYSICIAN, left_out};
 use conformance::testkit::{Client, Protocol, Response};
 use http::Method;
+use serde_json::Value as Json;
 
 use crate::site::{CLOSED, EXAM, HOSTS, OTHER, Site, accession_of, link, link_of, report_of};
 use crate::support::{exam, metric, run, series_path};
@@ -481,6 +483,75 @@ fn who_guesses_is_locked_out_also_after_a_crash() {
         let visitor = Visitor::new(&site);
         visitor.bring(SESSION, &session);
         assert_eq!(visitor.status("/viewer/api/exam").await, 200);
+    });
+}
+
+#[test]
+fn what_a_professional_is_shown_or_refused_is_on_record_with_how_they_proved_who_they_are() {
+    if left_out() {
+        return;
+    }
+    run(async {
+        let site = Site::lock().await;
+        let before = site.events().len();
+        let visitor = Visitor::with_exam(&site, EXAM).await;
+        let (own, other) = (exam(EXAM), exam(OTHER));
+        let metadata =
+            |exam: &Exam| format!("/dicom-web{}/metadata", series_path(exam, &exam.series[0]));
+        for _ in 0..5 {
+            assert_eq!(visitor.status(&metadata(own)).await, 200);
+        }
+        assert_eq!(visitor.status(&metadata(other)).await, 404);
+        let wrong = link_of(EXAM).replace("CR-", "CX-");
+        assert_eq!(visitor.open(&wrong).await.unwrap_err().0, 404);
+        let events = site.events();
+        let events = &events[before..];
+        let study = |exam: &Exam| Json::from(exam.study_instance_uid.as_str());
+        for (kind, resource, study, ending, reason) in [
+            ("link-opened", Json::Null, study(own), "success", Json::Null),
+            (
+                "images-seen",
+                "metadata".into(),
+                study(own),
+                "success",
+                Json::Null,
+            ),
+            (
+                "images-refused",
+                Json::Null,
+                study(other),
+                "refused",
+                "not_granted".into(),
+            ),
+            (
+                "link-refused",
+                Json::Null,
+                study(own),
+                "refused",
+                "other_link".into(),
+            ),
+        ] {
+            let of_kind: Vec<&Json> = events
+                .iter()
+                .filter(|event| event["kind"] == kind && event["object"]["resource"] == resource)
+                .collect();
+            assert_eq!(of_kind.len(), 1, "{kind}: {of_kind:#?}");
+            let event = of_kind[0];
+            let person = &event["actor"]["person"];
+            assert_eq!(person["national_id"], PHYSICIAN, "{event}");
+            assert_eq!(person["proof"], "psc", "{event}");
+            assert!(person["profession"].is_string(), "{event}");
+            assert_eq!(event["actor"]["address"], "127.0.0.1", "{event}");
+            assert_eq!(event["object"]["study"], study, "{event}");
+            assert_eq!(event["outcome"]["ending"], ending, "{event}");
+            assert_eq!(event["outcome"]["reason"], reason, "{event}");
+            assert!(event["at"].is_string(), "{event}");
+        }
+        let seen = events.iter().find(|event| {
+            event["kind"] == "images-seen" && event["object"]["resource"] == "metadata"
+        });
+        let series = &own.series[0].series_instance_uid;
+        assert_eq!(seen.unwrap()["object"]["series"], series.as_str());
     });
 }
 

@@ -16,8 +16,8 @@ use super::links::Followed;
 use super::patient::{self, at_floor};
 use super::{ViewedPacs, Viewer, archive, assets, pages, report, weasis};
 use crate::access::{Comer, Granted, Refusal, ReportLink, Visitor};
-use crate::audit::{Actor, Kind, Object, Outcome, Person, Text};
-use crate::dicomweb::trail::Look;
+use crate::audit::{Kind, Object, Outcome, Text};
+use crate::dicomweb::trail::{self, Look};
 use crate::login::{Destination, ReturnPath, SessionId, SessionView, cookies, secure, see_other};
 use crate::net::{Connection, RequestId, ResourceName};
 use crate::source::PublishedExam;
@@ -155,16 +155,7 @@ impl Viewer {
                 (Kind::LinkRefused, Outcome::refused(404, refusal.label()))
             }
         };
-        let actor = Actor {
-            address: Some(address),
-            person: Some(Person {
-                national_id: Some(session.professional.national_id.as_str().into()),
-                profession: Some(Text::from(&session.situation.profession)),
-                structure: session.situation.structure_id.as_ref().map(Text::from),
-                ..Person::default()
-            }),
-            ..Actor::default()
-        };
+        let actor = trail::visitor(&super::professional(session), address);
         let object = Object {
             pacs: Some(Text::from(&pacs.name)),
             study: Some(link.study().as_str().into()),
