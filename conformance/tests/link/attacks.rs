@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use conformance::samples::Exam;
 use conformance::testkit::psc::{PHYSICIAN, left_out};
-use conformance::testkit::{Client, Protocol, Response};
+use conformance::testkit::{Client, GatewayConfig, Pki, Protocol, Response};
 use http::Method;
 use serde_json::Value as Json;
 
@@ -483,6 +483,58 @@ fn who_guesses_is_locked_out_also_after_a_crash() {
         let visitor = Visitor::new(&site);
         visitor.bring(SESSION, &session);
         assert_eq!(visitor.status("/viewer/api/exam").await, 200);
+    });
+}
+
+#[test]
+fn a_log_as_centres_keep_it_has_nothing_of_a_link_and_no_uid_at_all() {
+    if left_out() {
+        return;
+    }
+    run(async {
+        let info = |config: GatewayConfig, _: &Pki| config.set("log.filter", "info");
+        let mut site = Site::with("link-log", info).await;
+        let (own, other) = (exam(EXAM), exam(OTHER));
+        let wrong = link_of(EXAM).replace("CR-", "CX-");
+        let cookies: Vec<String> = {
+            let visitor = Visitor::with_exam(&site, EXAM).await;
+            assert_eq!(visitor.open(&wrong).await.unwrap_err().0, 404);
+            visitor.refused(&link_of(EXAM).replace("STUDY", "X")).await;
+            visitor.get("/viewer/api/exam").await;
+            for exam in [own, other] {
+                let series = "/dicom-web".to_owned() + &series_path(exam, &exam.series[0]);
+                visitor.status(&(series.clone() + "/metadata")).await;
+                Visitor::new(&site).status(&series).await;
+            }
+            visitor.get(&link_of(OTHER)).await;
+            let cookies = visitor.cookies.borrow();
+            cookies.values().cloned().collect()
+        };
+        let log = std::fs::read_to_string(site.gateway.process().log_file()).unwrap();
+        assert!(
+            log.contains("request of a visitor refused"),
+            "what is refused is in the log at all"
+        );
+        let words = [
+            "IHEInvokeImageDisplay?",
+            "idCDA",
+            "1.2.250.1.999.7",
+            "/studies/",
+        ];
+        let mut secrets: Vec<&str> = words.to_vec();
+        secrets.extend(cookies.iter().map(String::as_str));
+        for exam in [own, other] {
+            let series = &exam.series[0];
+            secrets.extend([
+                exam.accession_number.as_str(),
+                &exam.study_instance_uid,
+                &series.series_instance_uid,
+                &series.instances[0].sop_instance_uid,
+            ]);
+        }
+        for secret in secrets {
+            assert!(!log.contains(secret), "{secret} is in the log");
+        }
     });
 }
 

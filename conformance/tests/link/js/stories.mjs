@@ -56,6 +56,27 @@ async function comeIn(kit, page) {
   await follow(page, 'button[type=submit]');
   kit.assert.equal(page.url(), kit.url(host, '/viewer/'));
   await imageShown(page);
+  await leftNoTrace(kit, page);
+}
+
+/** The way back holds no link. */
+async function leftNoTrace(kit, page) {
+  const devtools = await page.createCDPSession();
+  const { entries } = await devtools.send('Page.getNavigationHistory');
+  kit.assert(entries.length > 1, 'there is a way back');
+  const told = entries.filter(({ url, title }) => /IHEInvoke|studyUID|idCDA/i.test(`${url} ${title}`) || url.includes(kit.given.accession));
+  kit.assert.deepEqual(told, []);
+  await devtools.detach();
+}
+
+/** Types what proves who somebody is. */
+async function give(page, fields) {
+  for (const [name, value] of Object.entries(fields)) {
+    await page.$eval(`input[name="${name}"]`, (input) => input.focus());
+    await page.keyboard.type(value);
+  }
+  const [answer] = await Promise.all([page.waitForNavigation(), page.keyboard.press('Enter')]);
+  return answer;
 }
 
 async function keepPicture(kit, page, name) {
@@ -277,22 +298,15 @@ export const stories = {
       await follow(page, 'form[action="/viewer/patient/code"] button');
     }
     await accessible('patient-question');
-    const give = async (fields) => {
-      for (const [name, value] of Object.entries(fields)) {
-        await page.$eval(`input[name="${name}"]`, (input) => input.focus());
-        await page.keyboard.type(value);
-      }
-      const [answer] = await Promise.all([page.waitForNavigation(), page.keyboard.press('Enter')]);
-      return answer;
-    };
-    const refused = await give(kit.given.wrong);
+    const refused = await give(page, kit.given.wrong);
     kit.assert.equal(refused.status(), 403);
     kit.assert.match(await page.$eval('[role=alert]', (alert) => alert.innerText), /ne permettent pas/);
     await accessible('patient-refused');
     const fields = kit.given.sends ? { code: await kit.order('code') } : kit.given.fields;
-    await give(fields);
+    await give(page, fields);
     kit.assert.equal(page.url(), kit.url(host, '/viewer/'));
     await imageShown(page);
+    await leftNoTrace(kit, page);
     await looksRight(kit, page);
     await keepPicture(kit, page, 'patient-exam');
     kit.assert.equal(await page.evaluate(() => document.cookie), '');
