@@ -69,6 +69,13 @@ async function leftNoTrace(kit, page) {
   await devtools.detach();
 }
 
+/** From the link to the question of the patient's proof. */
+async function toTheQuestion(kit, page) {
+  await page.goto(kit.url(kit.given.hosts[0], kit.given.link));
+  await follow(page, 'a[href="/viewer/patient"]');
+  kit.assert.equal(await heading(page), "Vérifions qu'il s'agit bien de vous");
+}
+
 /** Types what proves who somebody is. */
 async function give(page, fields) {
   for (const [name, value] of Object.entries(fields)) {
@@ -310,6 +317,28 @@ export const stories = {
     await looksRight(kit, page);
     await keepPicture(kit, page, 'patient-exam');
     kit.assert.equal(await page.evaluate(() => document.cookie), '');
+  },
+
+  async shared_computer(kit) {
+    const [host] = kit.given.hosts;
+    const person = await kit.someone();
+    const page = await person.tab();
+    // The browser stays when the page is closed.
+    await person.tab();
+    await page.bringToFront();
+    if (kit.given.fields) {
+      await toTheQuestion(kit, page);
+      await give(page, kit.given.fields);
+      await imageShown(page);
+    } else {
+      await comeIn(kit, page);
+    }
+    const session = (await person.cookies()).find(({ name, domain }) => name === kit.given.cookie && domain === host);
+    const cookie = session.value;
+    await page.click('.shared input');
+    await kit.order('open', { cookie });
+    await (kit.given.closes ? page.close({ runBeforeUnload: true }) : page.goto('about:blank'));
+    await kit.order('left', { cookie });
   },
 
   async weasis(kit) {
