@@ -1,5 +1,6 @@
-//! Whether the time of an answer tells what is wrong with the link of a report: the same person follows good links and
-//! wrong ones in turn. No PACS takes part: what a link opens is known to the gateway alone.
+//! Whether the time of an answer tells what is wrong with the link of a report: a professional who is logged in, and
+//! patients with codes of their reports, follow good links and wrong ones in turn. No PACS takes part: what a link opens
+//! is known to the gateway alone.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use http::Method;
 use serde_json::json;
 
 use crate::samples::kos::Kos;
@@ -26,15 +28,22 @@ const HOST: &str = "vi.bench.test";
 const CLIENT: &str = "drimbox-bench";
 const PACS: &str = "pacs";
 const PAGE: &str = "/viewer/";
-/// Links of each kind in one run: the gateway answers 20 wrong ones of an address in an hour, and the counters are
-/// emptied between runs.
+/// Links of each kind in one run: the gateway looks at 20 wrong ones to a study in an hour, and the counters are emptied
+/// between runs.
 const PER_RUN: usize = 4;
+/// Refusals after which a study is locked for professionals, and an exam for its patient.
+const LOCKS: [usize; 2] = [20, 10];
+/// What the link opens; masked to professionals; opposed; locked.
+const EXAMS: [&str; 4] = ["ct", "mr", "dx", "us"];
+/// The code on the first exam's report. The others have none.
+const CODE: &str = "KJHG-4567-MNPQ";
+const WRONG_CODE: &str = "KJHG-4567-MNPX";
 /// Time for a gateway to be ready, and to stop.
 const READY: Duration = Duration::from_secs(60);
 /// Redirects from a link to the page or its refusal.
 const MOST_STEPS: usize = 8;
 
-/// A gateway with one published exam, and somebody who is logged in.
+/// A gateway with published exams, and somebody who is logged in.
 pub struct LinkBench {
     folder: PathBuf,
     gateway: Gateway,
@@ -42,13 +51,26 @@ pub struct LinkBench {
     pki: Pki,
     origin: String,
     port: u16,
-    exam: Exam,
+    exams: Vec<Exam>,
+}
+
+/// What somebody does with a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// A professional asks for the exam.
+    Professional,
+    /// A patient gives this code.
+    Patient(&'static str),
+    /// Nothing: it is refused at once.
+    Malformed,
 }
 
 /// A kind of link, with its answers: the one to the link itself, and the one that opens the exam or does not.
+#[derive(Clone)]
 struct Kind {
     what: &'static str,
     link: String,
+    way: Way,
     status: u16,
     followed: Vec<f64>,
     opened: Vec<f64>,
@@ -68,11 +90,14 @@ impl LinkBench {
         std::fs::create_dir_all(&folder).map_err(KitError::io("create", &folder))?;
         let manifest = samples::generate(Profile::Small, &build.join("samples-small"))
             .map_err(KitError::http("make the exams"))?;
-        let exam = manifest.exam("ct").cloned();
-        let exam = exam.ok_or_else(|| KitError::Invalid {
-            what: "the exams".into(),
-            reason: "no exam ct".into(),
-        })?;
+        let exams = EXAMS.map(|name| {
+            let exam = manifest.exam(name).cloned();
+            exam.ok_or_else(|| KitError::Invalid {
+                what: "the exams".into(),
+                reason: format!("no exam {name}"),
+            })
+        });
+        let exams = exams.into_iter().collect::<Result<Vec<_>, _>>()?;
         let pki = Pki::new(&folder.join("pki"), "Bench CA")?;
         let provider = PscProvider::start(&build, &folder.join("psc"), &pki).await?;
         let identity = pki.client(CLIENT)?;
@@ -86,6 +111,7 @@ impl LinkBench {
             .set("psc.certificate_file", path(&identity.certificate_file))
             .set("psc.key_file", path(&identity.key_file))
             .set("psc.ca_file", path(pki.ca_file()))
+            .set("viewer.patient_gate", "report-code")
             .pacs(
                 PacsConfig::new(PACS, "NONE", 104)
                     .db_host(db, &pki.server(&[db])?)
@@ -104,9 +130,17 @@ impl LinkBench {
             pki,
             origin,
             port,
-            exam,
+            exams,
         };
-        bench.publish().await?;
+        for (exam, flags) in
+            bench
+                .exams
+                .iter()
+                .zip([[].as_slice(), &["--masque-ps"], &["--opposed"], &[]])
+        {
+            bench.publish(exam, flags).await?;
+        }
+        bench.register_code().await?;
         Ok(bench)
     }
 
@@ -116,12 +150,19 @@ impl LinkBench {
     /// When a link is answered with another status than it should.
     pub async fn measure(&mut self, runs: usize) -> Result<Vec<Row>, KitError> {
         let mut kinds = self.kinds();
-        for _ in 0..runs {
+        for run in 0..runs {
             self.forget_refusals().await?;
-            let mut visitor = self.log_in().await?;
-            // What comes after half a second of waiting is answered a little later than what comes after a good
-            // link: each kind follows each other one equally often.
-            for stride in 1..=PER_RUN {
+            let professional = self.log_in().await?;
+            self.lock(&professional).await?;
+            for turn in 0..PER_RUN {
+                // An address of its own: none of them is refused too much.
+                let mut visitor = self.visitor(10 + turn as u8)?;
+                visitor.cookies.clone_from(&professional.cookies);
+                visitor.get(PAGE).await?.bytes().await?;
+                // What comes after half a second of waiting is answered a little later than what comes after a good
+                // link. The number of kinds is prime: each stride meets them all, and over the strides each kind
+                // follows each other one equally often.
+                let stride = 1 + (run * PER_RUN + turn) % (kinds.len() - 1);
                 for step in 0..kinds.len() {
                     let at = step * stride % kinds.len();
                     if let Some(kind) = kinds.get_mut(at) {
@@ -134,60 +175,135 @@ impl LinkBench {
     }
 
     fn kinds(&self) -> Vec<Kind> {
-        let exam = &self.exam;
-        let study = exam.study_instance_uid.as_str();
-        let accession = format!("1.2.250.1.999.5.{}", exam.accession_number);
-        let report = report(exam, '_');
+        let [open, masked, opposed, locked] = self.exams.as_slice() else {
+            return Vec::new();
+        };
+        let right = |exam: &Exam| {
+            let study = exam.study_instance_uid.as_str();
+            link(study, &accession(exam), &report(exam, '_'))
+        };
+        let study = open.study_instance_uid.as_str();
         // As long as what they stand for.
         let last = if study.ends_with('9') { '8' } else { '9' };
         let other_study = study.get(..study.len() - 1).unwrap_or_default();
         let other_study = format!("{other_study}{last}");
-        let other_accession = accession.replace(&exam.accession_number, "E00000000");
-        let other_report = report.replace(&exam.accession_number, "E00000000");
-        let kind = |what, study: &str, accession: &str, report: &str, status| Kind {
+        let wrong = |text: &str| text.replace(&open.accession_number, "E00000000");
+        let (accession, report) = (accession(open), report(open, '_'));
+        let (other_accession, other_report) = (wrong(&accession), wrong(&report));
+        let nothing_right = link(&other_study, &other_accession, &other_report);
+        let good = right(open);
+        let malformed = good.replace("STUDY", "STUDX");
+        let kind = |what, link: String, way, status| Kind {
             what,
-            link: link(study, accession, report),
+            link,
+            way,
             status,
             followed: Vec::new(),
             opened: Vec::new(),
         };
-        vec![
-            kind("a good link", study, &accession, &report, 303),
-            kind(
+        let professional = [
+            ("a good link", good.clone(), 303),
+            (
                 "wrong accession number",
-                study,
-                &other_accession,
-                &report,
+                link(study, &other_accession, &report),
                 404,
             ),
-            kind("wrong report", study, &accession, &other_report, 404),
-            kind(
+            ("wrong report", link(study, &accession, &other_report), 404),
+            (
                 "study not published",
-                &other_study,
-                &accession,
-                &report,
+                link(&other_study, &accession, &report),
                 404,
             ),
-            kind(
-                "nothing right",
-                &other_study,
-                &other_accession,
-                &other_report,
-                404,
-            ),
-        ]
+            ("nothing right", nothing_right.clone(), 404),
+            ("masked to professionals", right(masked), 404),
+            ("the patient is opposed", right(opposed), 404),
+            ("locked", right(locked), 404),
+        ];
+        let professional =
+            professional.map(|(what, link, status)| kind(what, link, Way::Professional, status));
+        let malformed = kind("malformed", malformed, Way::Malformed, 404);
+        let patient = [
+            ("of a patient, wrong code", good, WRONG_CODE),
+            ("of a patient, no code registered", right(masked), CODE),
+            ("of a patient, nothing right", nothing_right, CODE),
+            ("of a patient, locked", right(locked), CODE),
+        ];
+        let patient = patient.map(|(what, link, code)| kind(what, link, Way::Patient(code), 403));
+        professional
+            .into_iter()
+            .chain([malformed])
+            .chain(patient)
+            .collect()
     }
 
-    /// Publishes the exam as an administrator does.
-    async fn publish(&self) -> Result<(), KitError> {
+    /// Uses up what may be tried for the last exam, by professionals and by its patient; each at an address of their
+    /// own, all at once.
+    async fn lock(&self, professional: &Visitor) -> Result<(), KitError> {
+        let Some(exam) = self.exams.last() else {
+            return Ok(());
+        };
+        let study = exam.study_instance_uid.as_str();
+        let [links, proofs] = LOCKS;
+        let wrong = link(study, &accession(exam), "1.2.250.1.999.7_CX");
+        let right = link(study, &accession(exam), &report(exam, '_'));
+        let ways = std::iter::repeat_n((Way::Professional, wrong, 404), links);
+        let ways = ways.chain(std::iter::repeat_n(
+            (Way::Patient(WRONG_CODE), right, 403),
+            proofs,
+        ));
+        let mut tries = tokio::task::JoinSet::new();
+        for (number, (way, link, status)) in ways.enumerate() {
+            let mut visitor = self.visitor(100 + number as u8)?;
+            visitor.cookies.clone_from(&professional.cookies);
+            tries.spawn(async move {
+                let mut kind = Kind {
+                    what: "a lock",
+                    link,
+                    way,
+                    status,
+                    followed: Vec::new(),
+                    opened: Vec::new(),
+                };
+                visitor.follow(&mut kind).await
+            });
+        }
+        while let Some(tried) = tries.join_next().await {
+            tried.map_err(KitError::http("lock an exam"))??;
+        }
+        Ok(())
+    }
+
+    /// Publishes an exam as an administrator does.
+    async fn publish(&self, exam: &Exam, flags: &[&str]) -> Result<(), KitError> {
         let kos = self.folder.join("kos.dcm");
-        Kos::of(&self.exam, "https://db.bench.test/dicom-web")
+        Kos::of(exam, "https://db.bench.test/dicom-web")
             .write(&kos)
             .map_err(KitError::http("write a KOS"))?;
+        let (kos, report) = (kos.display().to_string(), report(exam, '^'));
+        let add = ["add", "--pacs", PACS, "--cda-id", &report, "--kos", &kos];
+        self.exams(&[&add, flags].concat()).await
+    }
+
+    /// Says which code the report of the first exam has.
+    async fn register_code(&self) -> Result<(), KitError> {
+        let file = self.folder.join("patient.json");
+        let facts = json!({ "code": CODE }).to_string();
+        std::fs::write(&file, facts).map_err(KitError::io("write", &file))?;
+        let study = self.exams.first().map(|exam| &exam.study_instance_uid);
+        let (study, file) = (
+            study.cloned().unwrap_or_default(),
+            file.display().to_string(),
+        );
+        self.exams(&[
+            "patient", "--pacs", PACS, "--study", &study, "--file", &file,
+        ])
+        .await
+    }
+
+    async fn exams(&self, arguments: &[&str]) -> Result<(), KitError> {
         let program = binary()?;
         let mut command = Command::new(&program);
-        command.args(["exams", "add", "--pacs", PACS, "--cda-id"]);
-        command.arg(report(&self.exam, '^')).arg("--kos").arg(&kos);
+        command.arg("exams").args(arguments);
         command.env("DRIMBOX_CONFIG", self.folder.join("gateway/drimbox.toml"));
         let ran = tokio::task::spawn_blocking(move || command.output()).await;
         let ran = ran.map_err(KitError::http("run drimbox exams"))?;
@@ -214,16 +330,23 @@ impl LinkBench {
         self.gateway.process().ready(READY, lives).await
     }
 
-    /// Somebody who followed a good link and logged in.
-    async fn log_in(&self) -> Result<Visitor, KitError> {
-        let mut visitor = Visitor {
+    /// Somebody at an address of this machine.
+    fn visitor(&self, address: u8) -> Result<Visitor, KitError> {
+        let address = Ipv4Addr::new(127, 0, 0, address);
+        Ok(Visitor {
             client: Client::builder()
                 .ca(self.pki.ca_file())
+                .from_address(address.into())
                 .resolve(HOST, SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
                 .build()?,
             origin: self.origin.clone(),
             cookies: BTreeMap::new(),
-        };
+        })
+    }
+
+    /// Somebody who followed a good link and logged in.
+    async fn log_in(&self) -> Result<Visitor, KitError> {
+        let mut visitor = self.visitor(1)?;
         let good = self.kinds().into_iter().next().map(|kind| kind.link);
         let mut path = good.unwrap_or_default();
         for _ in 0..MOST_STEPS {
@@ -254,11 +377,23 @@ struct Visitor {
 
 impl Visitor {
     async fn get(&mut self, path: &str) -> Result<Response, KitError> {
+        self.ask(Method::GET, path, "").await
+    }
+
+    /// As a page of this host does.
+    async fn ask(&mut self, method: Method, path: &str, form: &str) -> Result<Response, KitError> {
         let cookies = self.cookies.iter();
         let cookies: Vec<String> = cookies
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let call = self.client.get(&format!("{}{path}", self.origin));
+        let url = format!("{}{path}", self.origin);
+        let mut call = self.client.request(method, &url);
+        if !form.is_empty() {
+            call = call
+                .header("content-type", "application/x-www-form-urlencoded")
+                .header("sec-fetch-site", "same-origin")
+                .body(form.to_owned());
+        }
         let answer = call.header("cookie", &cookies.join("; ")).send().await?;
         for line in answer.headers().get_all("set-cookie") {
             let line = line.to_str().unwrap_or_default();
@@ -277,40 +412,73 @@ impl Visitor {
     }
 
     /// The status of an answer, and the seconds until its last byte.
-    async fn time(&mut self, path: &str) -> Result<(u16, f64), KitError> {
+    async fn time(
+        &mut self,
+        method: Method,
+        path: &str,
+        form: &str,
+    ) -> Result<(u16, f64), KitError> {
         let begun = Instant::now();
-        let answer = self.get(path).await?;
+        let answer = self.ask(method, path, form).await?;
         let status = answer.status().as_u16();
         answer.bytes().await?;
         Ok((status, begun.elapsed().as_secs_f64()))
     }
 
     async fn follow(&mut self, kind: &mut Kind) -> Result<(), KitError> {
-        let (followed, first) = self.time(&kind.link).await?;
-        let (opened, second) = self.time("/viewer/pro").await?;
-        if (followed, opened) != (303, kind.status) {
+        let (followed, first) = self.time(Method::GET, &kind.link, "").await?;
+        let (opened, second) = match kind.way {
+            Way::Malformed => (followed, first),
+            Way::Professional => self.time(Method::GET, "/viewer/pro", "").await?,
+            Way::Patient(code) => {
+                let form = format!("csrf={}&code={code}", self.token().await?);
+                self.time(Method::POST, "/viewer/patient", &form).await?
+            }
+        };
+        let is_kept = kind.way == Way::Malformed || followed == 303;
+        if !is_kept || opened != kind.status {
             let reason = format!("{}: {followed}, then {opened}", kind.what);
             return Err(KitError::http("follow a link")(reason));
         }
-        kind.followed.push(first);
+        if kind.way != Way::Malformed {
+            kind.followed.push(first);
+        }
         kind.opened.push(second);
         Ok(())
+    }
+
+    /// The token of the page that asks a patient for the code.
+    async fn token(&mut self) -> Result<String, KitError> {
+        let page = self.get("/viewer/patient").await?.text().await?;
+        let token = page.split_once("name=\"csrf\" value=\"");
+        let token = token.and_then(|(_, rest)| rest.split('"').next());
+        let token = token.ok_or("the question has no token");
+        Ok(token.map_err(KitError::http("ask a patient"))?.to_owned())
     }
 }
 
 fn rows(kinds: Vec<Kind>) -> Vec<Row> {
     let row = |what: &str| Row::new(KEYS[0], format!("link: {what}"), Unit::Time, Bar::None);
-    let of_kind = |times: fn(&Kind) -> &Vec<f64>| {
+    let is_patient = |kind: &Kind| matches!(kind.way, Way::Patient(_));
+    let of_kinds = |patients: bool| {
         let wrong = kinds.iter().filter(|kind| kind.status != 303);
-        apart(&wrong.map(|kind| times(kind).as_slice()).collect::<Vec<_>>())
+        let wrong = wrong.filter(|kind| is_patient(kind) == patients);
+        apart(&wrong.map(|kind| kind.opened.as_slice()).collect::<Vec<_>>())
     };
-    let all: Vec<&[f64]> = kinds.iter().map(|kind| kind.followed.as_slice()).collect();
+    let first = kinds.iter().filter(|kind| !kind.followed.is_empty());
+    let all: Vec<&[f64]> = first.map(|kind| kind.followed.as_slice()).collect();
+    let floor = "before the answer leaves, the gateway waits for half a second since the request, whatever is wrong";
     let mut spreads = Vec::new();
     for (what, (spread, noise), note) in [
         (
             "medians of those that open nothing are apart",
-            of_kind(|kind| &kind.opened),
-            "before the answer leaves, the gateway waits for half a second since the request, whatever is wrong",
+            of_kinds(false),
+            floor,
+        ),
+        (
+            "medians of what patients are refused are apart",
+            of_kinds(true),
+            floor,
         ),
         (
             "medians of the first answers are apart, good links included",
@@ -355,6 +523,10 @@ fn middle_half(times: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let at = |place: usize| sorted.get(place).copied().unwrap_or_default();
     at(sorted.len() * 3 / 4) - at(sorted.len() / 4)
+}
+
+fn accession(exam: &Exam) -> String {
+    format!("1.2.250.1.999.5.{}", exam.accession_number)
 }
 
 fn report(exam: &Exam, separator: char) -> String {

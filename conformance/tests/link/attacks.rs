@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use conformance::testkit::psc::left_out;
-use conformance::testkit::{Client, Protocol, Response};
+use conformance::samples::Exam;
+use conformance::testkit::psc::{PHYSICIAN, left_out};
+use conformance::testkit::{Client, GatewayConfig, Pki, Protocol, Response};
 use http::Method;
+use serde_json::Value as Json;
 
 use crate::site::{CLOSED, EXAM, HOSTS, OTHER, Site, accession_of, link, link_of, report_of};
 use crate::support::{exam, metric, run, series_path};
@@ -68,13 +70,18 @@ fn whatever_is_wrong_with_a_link_the_page_is_the_same() {
             link(study, &"9".repeat(300), &report),
             link_of(EXAM).replace("STUDY", "SERIES"),
             format!("{}&studyUID={study}", link_of(EXAM)),
-            "/IHEInvokeImageDisplay/".to_owned(),
-            "/viewer/elsewhere".to_owned(),
-            "/nothing".to_owned(),
-            "/".to_owned(),
         ];
+        // A link that is none takes as long as one that opens nothing.
         for wrong in &malformed {
-            pages.insert(seen(visitor.get(wrong).await).await);
+            pages.insert(seen(visitor.refused(wrong).await).await);
+        }
+        for nowhere in [
+            "/IHEInvokeImageDisplay/",
+            "/viewer/elsewhere",
+            "/nothing",
+            "/",
+        ] {
+            pages.insert(seen(visitor.get(nowhere).await).await);
         }
         assert_eq!(pages.len(), 1, "{pages:#?}");
         assert_eq!(pages.first().unwrap().0, 404);
@@ -435,20 +442,168 @@ fn who_guesses_is_locked_out_also_after_a_crash() {
                 let wrong = link(study, &format!("E{guess:08}"), "1.2.250.1.999.7_CR");
                 assert_eq!(visitor.open(&wrong).await.unwrap_err().0, 404);
             }
-            let (status, page) = visitor.open(&link_of(EXAM)).await.unwrap_err();
-            assert_eq!(status, 404);
-            assert!(page.contains("pas disponible"), "{page}");
             visitor.cookie(SESSION).unwrap()
         };
-        let lockouts = metric(&site.gateway, "drimbox_viewer_lockouts_total", &[]).await;
-        assert_eq!(lockouts, 1);
-        site.gateway.kill();
-        site.gateway.restart().await.unwrap();
-        let visitor = Visitor::new(&site);
-        assert_eq!(visitor.open(&link_of(EXAM)).await.unwrap_err().0, 404);
+        for subject in ["address", "study"] {
+            let labels = [("subject", subject)];
+            let name = "drimbox_viewer_lockouts_total";
+            assert_eq!(metric(&site.gateway, name, &labels).await, 1, "{subject}");
+        }
+        let log = std::fs::read_to_string(site.gateway.process().log_file()).unwrap();
+        let alarms: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("it is locked"))
+            .collect();
+        assert_eq!(alarms.len(), 2, "{alarms:?}");
+        for alarm in alarms {
+            assert!(alarm.contains("WARN"), "{alarm}");
+            for told in ["127.0.0.1", &exam(EXAM).study_instance_uid] {
+                assert!(!alarm.contains(told), "{alarm}");
+            }
+        }
+        for crashed in [false, true] {
+            if crashed {
+                site.gateway.kill();
+                site.gateway.restart().await.unwrap();
+            }
+            // The address: no link of it is looked at, whatever its study.
+            for link in [link_of(OTHER), link_of(EXAM)] {
+                let here = Visitor::new(&site);
+                assert_eq!(here.refused(&link).await.status(), 404, "{crashed}");
+                assert_eq!(here.cookie(LINK), None);
+            }
+            // The study: nobody's link to it opens, and links to others do.
+            let elsewhere = Visitor::elsewhere(&site);
+            let (status, page) = elsewhere.open(&link_of(EXAM)).await.unwrap_err();
+            assert_eq!(status, 404, "{crashed}");
+            assert!(page.contains("pas disponible"), "{page}");
+            assert_eq!(elsewhere.open(&link_of(OTHER)).await, Ok(()), "{crashed}");
+        }
         // The exam that was open before stays so.
+        let visitor = Visitor::new(&site);
         visitor.bring(SESSION, &session);
         assert_eq!(visitor.status("/viewer/api/exam").await, 200);
+    });
+}
+
+#[test]
+fn a_log_as_centres_keep_it_has_nothing_of_a_link_and_no_uid_at_all() {
+    if left_out() {
+        return;
+    }
+    run(async {
+        let info = |config: GatewayConfig, _: &Pki| config.set("log.filter", "info");
+        let mut site = Site::with("link-log", info).await;
+        let (own, other) = (exam(EXAM), exam(OTHER));
+        let wrong = link_of(EXAM).replace("CR-", "CX-");
+        let cookies: Vec<String> = {
+            let visitor = Visitor::with_exam(&site, EXAM).await;
+            assert_eq!(visitor.open(&wrong).await.unwrap_err().0, 404);
+            visitor.refused(&link_of(EXAM).replace("STUDY", "X")).await;
+            visitor.get("/viewer/api/exam").await;
+            for exam in [own, other] {
+                let series = "/dicom-web".to_owned() + &series_path(exam, &exam.series[0]);
+                visitor.status(&(series.clone() + "/metadata")).await;
+                Visitor::new(&site).status(&series).await;
+            }
+            visitor.get(&link_of(OTHER)).await;
+            let cookies = visitor.cookies.borrow();
+            cookies.values().cloned().collect()
+        };
+        let log = std::fs::read_to_string(site.gateway.process().log_file()).unwrap();
+        assert!(
+            log.contains("request of a visitor refused"),
+            "what is refused is in the log at all"
+        );
+        let words = [
+            "IHEInvokeImageDisplay?",
+            "idCDA",
+            "1.2.250.1.999.7",
+            "/studies/",
+        ];
+        let mut secrets: Vec<&str> = words.to_vec();
+        secrets.extend(cookies.iter().map(String::as_str));
+        for exam in [own, other] {
+            let series = &exam.series[0];
+            secrets.extend([
+                exam.accession_number.as_str(),
+                &exam.study_instance_uid,
+                &series.series_instance_uid,
+                &series.instances[0].sop_instance_uid,
+            ]);
+        }
+        for secret in secrets {
+            assert!(!log.contains(secret), "{secret} is in the log");
+        }
+    });
+}
+
+#[test]
+fn what_a_professional_is_shown_or_refused_is_on_record_with_how_they_proved_who_they_are() {
+    if left_out() {
+        return;
+    }
+    run(async {
+        let site = Site::lock().await;
+        let before = site.events().len();
+        let visitor = Visitor::with_exam(&site, EXAM).await;
+        let (own, other) = (exam(EXAM), exam(OTHER));
+        let metadata =
+            |exam: &Exam| format!("/dicom-web{}/metadata", series_path(exam, &exam.series[0]));
+        for _ in 0..5 {
+            assert_eq!(visitor.status(&metadata(own)).await, 200);
+        }
+        assert_eq!(visitor.status(&metadata(other)).await, 404);
+        let wrong = link_of(EXAM).replace("CR-", "CX-");
+        assert_eq!(visitor.open(&wrong).await.unwrap_err().0, 404);
+        let events = site.events();
+        let events = &events[before..];
+        let study = |exam: &Exam| Json::from(exam.study_instance_uid.as_str());
+        for (kind, resource, study, ending, reason) in [
+            ("link-opened", Json::Null, study(own), "success", Json::Null),
+            (
+                "images-seen",
+                "metadata".into(),
+                study(own),
+                "success",
+                Json::Null,
+            ),
+            (
+                "images-refused",
+                Json::Null,
+                study(other),
+                "refused",
+                "not_granted".into(),
+            ),
+            (
+                "link-refused",
+                Json::Null,
+                study(own),
+                "refused",
+                "other_link".into(),
+            ),
+        ] {
+            let of_kind: Vec<&Json> = events
+                .iter()
+                .filter(|event| event["kind"] == kind && event["object"]["resource"] == resource)
+                .collect();
+            assert_eq!(of_kind.len(), 1, "{kind}: {of_kind:#?}");
+            let event = of_kind[0];
+            let person = &event["actor"]["person"];
+            assert_eq!(person["national_id"], PHYSICIAN, "{event}");
+            assert_eq!(person["proof"], "psc", "{event}");
+            assert!(person["profession"].is_string(), "{event}");
+            assert_eq!(event["actor"]["address"], "127.0.0.1", "{event}");
+            assert_eq!(event["object"]["study"], study, "{event}");
+            assert_eq!(event["outcome"]["ending"], ending, "{event}");
+            assert_eq!(event["outcome"]["reason"], reason, "{event}");
+            assert!(event["at"].is_string(), "{event}");
+        }
+        let seen = events.iter().find(|event| {
+            event["kind"] == "images-seen" && event["object"]["resource"] == "metadata"
+        });
+        let series = &own.series[0].series_instance_uid;
+        assert_eq!(seen.unwrap()["object"]["series"], series.as_str());
     });
 }
 

@@ -5,55 +5,36 @@ use conformance::testkit::psc::left_out;
 use http::Method;
 use serde_json::json;
 
+use crate::routes::{self, ROOT, retrievals};
 use crate::site::{CLOSED, EXAM, HOSTS, OTHER, Site};
 use crate::support::{exam, instance_path, metric, run, series_path, study_path};
 use crate::visitor::{SESSION, Visitor};
 
-const ROOT: &str = "/dicom-web";
-const BELOW_SERIES: [&str; 4] = ["", "/metadata", "/rendered", "/thumbnail"];
-const BELOW_INSTANCE: [&str; 9] = [
-    "",
-    "/metadata",
-    "/rendered",
-    "/thumbnail",
-    "/frames/1",
-    "/frames/1/rendered",
-    "/frames/1/thumbnail",
-    "/pixeldata",
-    "/bulkdata/7FE00010",
-];
-
-/// Every route that retrieves something of a series.
-fn retrievals(exam: &Exam, series: &Series) -> Vec<String> {
-    let of_series = BELOW_SERIES.map(|rest| ROOT.to_owned() + &series_path(exam, series) + rest);
-    let of_instance =
-        BELOW_INSTANCE.map(|rest| ROOT.to_owned() + &instance_path(exam, series, 0) + rest);
-    [of_series.to_vec(), of_instance.to_vec()].concat()
-}
-
-/// Every route about a study as a whole, and the searches below it.
-fn about_study(exam: &Exam) -> Vec<String> {
-    let of_series = series_path(exam, &exam.series[0]) + "/instances";
-    let study = study_path(exam);
-    let of_study = [
-        "",
-        "/metadata",
-        "/rendered",
-        "/thumbnail",
-        "/series",
-        "/instances",
-    ];
-    let of_study = of_study.map(|rest| ROOT.to_owned() + &study + rest);
-    [of_study.to_vec(), vec![ROOT.to_owned() + &of_series]].concat()
-}
-
+/// Every route about the exams of this site, and about what of the first two is mixed in one path.
 pub fn everything() -> Vec<String> {
-    let all = ["/studies", "/series", "/instances"].map(|path| ROOT.to_owned() + path);
-    let mut routes = all.to_vec();
-    for exam in [exam(EXAM), exam(OTHER), exam(CLOSED)] {
-        routes.extend(about_study(exam));
-        for series in &exam.series {
-            routes.extend(retrievals(exam, series));
+    let (own, other) = (exam(EXAM), exam(OTHER));
+    let mut routes = routes::everything(&[own, other, exam(CLOSED)]);
+    // A series or an instance that is published, under the study or the series of another exam.
+    for (exam, foreign) in [(own, other), (other, own)] {
+        let under = |study: &Exam, series: &Series, of: &Series| Exam {
+            series: vec![Series {
+                instances: of.instances.clone(),
+                ..series.clone()
+            }],
+            ..study.clone()
+        };
+        let (mine, theirs) = (&exam.series[0], &foreign.series[0]);
+        for (series, instances) in [(theirs, theirs), (mine, theirs), (theirs, mine)] {
+            let mixed = under(exam, series, instances);
+            let paths = routes::retrievals(&mixed, &mixed.series[0]);
+            // What names no instance is of the own series, which may be open.
+            let of_series = format!("{ROOT}{}", series_path(exam, mine));
+            let names_instance = |path: &String| path.contains("/instances/");
+            routes.extend(
+                paths
+                    .into_iter()
+                    .filter(|path| names_instance(path) || !path.starts_with(&of_series)),
+            );
         }
     }
     routes
@@ -136,11 +117,12 @@ fn nothing_beside_the_exam_of_a_session_is_found() {
         let own = exam(EXAM);
         let mine = retrievals(own, &own.series[0]);
         let study = ROOT.to_owned() + &study_path(own);
-        let searches = [
-            study.clone() + "/series",
-            study.clone() + "/instances",
-            format!("{ROOT}{}/instances", series_path(own, &own.series[0])),
-        ];
+        // Searches stay in the exam: what they find is looked at below.
+        let searches: Vec<String> = own
+            .series
+            .iter()
+            .flat_map(|series| routes::searches(own, series))
+            .collect();
         let mut bodies = std::collections::BTreeSet::new();
         for path in everything() {
             if mine.contains(&path) || searches.contains(&path) {

@@ -13,13 +13,13 @@ use crate::site::{CLOSED, EXAM, HOSTS, OTHER, Site, accession_of, link, link_of,
 use crate::support::{exam, metric, run, series_path};
 use crate::visitor::{FLOOR, LINK, PAGE, SESSION, Visitor};
 
-const PATIENT: &str = "__Host-drimbox-patient";
+pub const PATIENT: &str = "__Host-drimbox-patient";
 const ASK: &str = "/viewer/patient";
-const CODE: &str = "KJHG-4567-MNPQ";
+pub const CODE: &str = "KJHG-4567-MNPQ";
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const HERE: (&str, &str) = ("sec-fetch-site", "same-origin");
 
-fn gate(word: &'static str) -> impl FnOnce(GatewayConfig, &Pki) -> GatewayConfig {
+pub fn gate(word: &'static str) -> impl FnOnce(GatewayConfig, &Pki) -> GatewayConfig {
     move |config, _| config.set("viewer.patient_gate", word)
 }
 
@@ -44,13 +44,13 @@ async fn give(visitor: &Visitor<'_>, token: &str, fields: &str) -> (u16, String)
 }
 
 /// Follows a link and gives these fields.
-async fn prove(visitor: &Visitor<'_>, link: &str, fields: &str) -> (u16, String) {
+pub async fn prove(visitor: &Visitor<'_>, link: &str, fields: &str) -> (u16, String) {
     assert_eq!(visitor.get(link).await.header("location"), "/viewer/entree");
     let token = token(visitor).await;
     give(visitor, &token, fields).await
 }
 
-fn opened() -> (u16, String) {
+pub fn opened() -> (u16, String) {
     (303, PAGE.to_owned())
 }
 
@@ -226,6 +226,14 @@ fn the_code_of_the_report_opens_the_exam_and_guessing_locks_it_also_after_a_cras
         // The file of the exam and the log have no code.
         let log = std::fs::read_to_string(site.gateway.process().log_file()).unwrap();
         assert!(!log.contains("KJHG") && !log.contains("kjhg"));
+        let mut alarms = log.lines().filter(|line| line.contains("it is locked"));
+        let alarm = alarms.next().unwrap();
+        assert!(
+            alarm.contains("WARN") && alarm.contains("for a day"),
+            "{alarm}"
+        );
+        assert!(!alarm.contains(&exam(EXAM).study_instance_uid), "{alarm}");
+        assert_eq!(alarms.next(), None, "told once");
         site.gateway.kill();
         site.gateway.restart().await.unwrap();
         let visitor = Visitor::new(&site);

@@ -125,7 +125,7 @@ impl Site {
     }
 
     /// Publishes the first two series of the exam at the second PACS, with a report of its own; its link.
-    async fn publish_two_series(&self) -> String {
+    pub async fn publish_two_series(&self) -> String {
         let mut kos = Kos::of(exam(EXAM), "https://db-ailleurs.test.example/dicom-web");
         kos.series.truncate(2);
         let report = format!("1.2.250.1.999.7^DEUX-{}", exam(EXAM).accession_number);

@@ -480,7 +480,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "drimbox_viewer_lockouts_total",
         kind: Kind::Counter,
-        help: "Studies locked because links to them were refused too often.",
+        help: "Addresses and studies locked because links were refused too often, by subject.",
     },
     Metric {
         name: "drimbox_viewer_policy_reports_total",

@@ -151,6 +151,7 @@ fn person(professional: &Professional, situation: Option<&Situation>) -> Person 
             .and_then(|one| one.structure_id.as_deref())
             .map(Into::into),
         session: professional.sid.as_deref().map(Into::into),
+        proof: Some(Person::PSC.into()),
         ..Person::default()
     }
 }

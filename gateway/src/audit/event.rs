@@ -229,6 +229,14 @@ pub struct Person {
     /// `session_state` of the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Text>,
+    /// How they proved who they are: `psc`, where the gateway itself sent them to Pro Santé Connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Text>,
+}
+
+impl Person {
+    /// The [`proof`](Self::proof) of those who logged in at Pro Santé Connect.
+    pub const PSC: &'static str = "psc";
 }
 
 /// What the event is about. What does not apply is absent.

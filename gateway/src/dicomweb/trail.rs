@@ -322,6 +322,7 @@ pub fn visitor(visitor: &Visitor, address: std::net::IpAddr) -> Actor {
                 national_id: Some(Text::from(national_id)),
                 profession: Some(Text::from(profession)),
                 structure: structure.as_ref().map(Text::from),
+                proof: Some(Person::PSC.into()),
                 ..Person::default()
             };
             // The part of the gateway that asks in their name.

@@ -16,8 +16,8 @@ use super::links::Followed;
 use super::patient::{self, at_floor};
 use super::{ViewedPacs, Viewer, archive, assets, pages, report, weasis};
 use crate::access::{Comer, Granted, Refusal, ReportLink, Visitor};
-use crate::audit::{Actor, Kind, Object, Outcome, Person, Text};
-use crate::dicomweb::trail::Look;
+use crate::audit::{Kind, Object, Outcome, Text};
+use crate::dicomweb::trail::{self, Look};
 use crate::login::{Destination, ReturnPath, SessionId, SessionView, cookies, secure, see_other};
 use crate::net::{Connection, RequestId, ResourceName};
 use crate::source::PublishedExam;
@@ -140,22 +140,12 @@ impl Viewer {
         } else {
             Err(Refusal::Locked)
         };
-        let locked = match decided {
+        match decided {
             // What was not looked at took nobody further, and is not counted.
-            Err(Refusal::Locked) => false,
+            Err(Refusal::Locked) => {}
             // Nobody guessed where nothing could be compared.
-            Ok(()) | Err(Refusal::ExamsUnknown) => {
-                self.throttle.succeeded(address, link.study());
-                false
-            }
+            Ok(()) | Err(Refusal::ExamsUnknown) => self.throttle.succeeded(address, link.study()),
             Err(_) => self.throttle.refused(address, link.study()).await,
-        };
-        if locked && let Err(refusal) = decided {
-            metrics::counter!("drimbox_viewer_lockouts_total").increment(1);
-            tracing::warn!(
-                reason = refusal.label(),
-                "links to one study were refused too often: it is locked for an hour"
-            );
         }
         let (kind, outcome) = match decided {
             Ok(()) => (Kind::LinkOpened, Outcome::default()),
@@ -165,16 +155,7 @@ impl Viewer {
                 (Kind::LinkRefused, Outcome::refused(404, refusal.label()))
             }
         };
-        let actor = Actor {
-            address: Some(address),
-            person: Some(Person {
-                national_id: Some(session.professional.national_id.as_str().into()),
-                profession: Some(Text::from(&session.situation.profession)),
-                structure: session.situation.structure_id.as_ref().map(Text::from),
-                ..Person::default()
-            }),
-            ..Actor::default()
-        };
+        let actor = trail::visitor(&super::professional(session), address);
         let object = Object {
             pacs: Some(Text::from(&pacs.name)),
             study: Some(link.study().as_str().into()),
@@ -206,16 +187,17 @@ async fn follow(
     Extension(connection): Extension<Connection>,
     RawQuery(query): RawQuery,
 ) -> Response {
+    let started = Instant::now();
     let now = viewer.parts.login.now();
     let address = connection.remote.ip();
     if !viewer.throttle.may_follow(address, now).await {
         metrics::counter!("drimbox_viewer_refusals_total", "reason" => "too_often").increment(1);
-        return viewer.unavailable();
+        return viewer.refused(started).await;
     }
     let link = query.as_deref().and_then(ReportLink::parse);
     let (Some(link), Some((host, _)), Ok(id)) = (link, viewer.pacs(&connection), SessionId::new())
     else {
-        return viewer.unavailable();
+        return viewer.refused(started).await;
     };
     viewer.links.add(id.key(), host, link, now);
     see_other(ENTRANCE, cookies::set(LINK, &id))

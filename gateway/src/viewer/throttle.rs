@@ -87,6 +87,16 @@ impl Subject {
         }
     }
 
+    /// What is locked when it is at its limit; `None` where that is a pace, and no sign of somebody who guesses.
+    fn lock(&self) -> Option<Lock> {
+        match self {
+            Self::Refused(_) => Some(Lock::Address),
+            Self::Links(_) => Some(Lock::Study),
+            Self::Proofs(_) => Some(Lock::Exam),
+            Self::Followed(_) | Self::Tries(..) | Self::Codes(_) => None,
+        }
+    }
+
     /// Its name on disk.
     fn name(&self) -> Vec<u8> {
         let (kind, about) = match self {
@@ -126,8 +136,46 @@ impl Subject {
     }
 }
 
+/// Who or what is locked when a counter is at its limit, and somebody has to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lock {
+    /// An address, for what was refused to it.
+    Address,
+    /// A study, for professionals.
+    Study,
+    /// An exam, for its patient.
+    Exam,
+}
+
+impl Lock {
+    /// The alarm: which address, study or exam it is stays out of logs and metrics.
+    fn alarm(self) {
+        match self {
+            Self::Address => {
+                metrics::counter!("drimbox_viewer_lockouts_total", "subject" => "address")
+                    .increment(1);
+                tracing::warn!("one address was refused too often: it is locked for an hour");
+            }
+            Self::Study => {
+                metrics::counter!("drimbox_viewer_lockouts_total", "subject" => "study")
+                    .increment(1);
+                tracing::warn!(
+                    "links to one study were refused too often: it is locked for an hour"
+                );
+            }
+            Self::Exam => {
+                metrics::counter!("drimbox_patient_lockouts_total").increment(1);
+                tracing::warn!(
+                    "a patient's proof was wrong too often for one exam: it is locked for a day"
+                );
+            }
+        }
+    }
+}
+
 /// The counters.
 pub(super) struct Throttle {
+    alarm: fn(Lock),
     followed: Counters,
     refused: Counters,
     links: Counters,
@@ -143,7 +191,16 @@ pub(super) struct Throttle {
 impl Throttle {
     /// With what was counted before the start. Blocks.
     pub(super) fn open(store: Arc<dyn AttemptStore>, now: UnixTime) -> Result<Self, StoreError> {
+        Self::with_alarm(store, now, Lock::alarm)
+    }
+
+    fn with_alarm(
+        store: Arc<dyn AttemptStore>,
+        now: UnixTime,
+        alarm: fn(Lock),
+    ) -> Result<Self, StoreError> {
         let throttle = Self {
+            alarm,
             followed: Counters::default(),
             refused: Counters::default(),
             links: Counters::default(),
@@ -166,7 +223,9 @@ impl Throttle {
     /// Whether an address may follow another link now; counts it, on disk when this returns.
     pub(super) async fn may_follow(&self, address: IpAddr, now: UnixTime) -> bool {
         let address = network(address);
-        if !self.refused.has_room(&Subject::Refused(address), now) {
+        // A link that is followed was not refused yet.
+        let refused = [Subject::Refused(address)];
+        if !self.has_room(&refused, now).await {
             return false;
         }
         self.take_and_keep(Subject::Followed(address), now).await
@@ -190,12 +249,10 @@ impl Throttle {
         ]);
     }
 
-    /// A link was refused: on disk when this returns. `true` when it is the one after which the study is locked.
-    pub(super) async fn refused(&self, address: IpAddr, study: &StudyUid) -> bool {
-        let links = Subject::Links(study.clone());
-        let locked = self.links.tell_lock(&links);
-        self.keep([Subject::Refused(network(address)), links]).await;
-        locked
+    /// A link was refused: on disk when this returns.
+    pub(super) async fn refused(&self, address: IpAddr, study: &StudyUid) {
+        let refused = Subject::Refused(network(address));
+        self.keep([refused, Subject::Links(study.clone())]).await;
     }
 
     /// Whether what a patient at this address gives for this study is looked at now; counts it as an attempt, until
@@ -225,14 +282,11 @@ impl Throttle {
         self.give_back(&[Subject::Proofs(study.clone())]);
     }
 
-    /// A patient's proof was wrong: on disk when this returns. `true` when it is the one after which the exam is
-    /// locked.
-    pub(super) async fn failed(&self, address: IpAddr, study: &StudyUid) -> bool {
-        let proofs = Subject::Proofs(study.clone());
-        let locked = self.proofs.tell_lock(&proofs);
+    /// A patient's proof was wrong: on disk when this returns.
+    pub(super) async fn failed(&self, address: IpAddr, study: &StudyUid) {
         let [refused, tries] = tries(address, study);
-        self.keep([refused, tries, proofs]).await;
-        locked
+        self.keep([refused, tries, Subject::Proofs(study.clone())])
+            .await;
     }
 
     /// Whether one more one-time code may be sent for this study, to somebody who has its link; counts it, on disk when
@@ -260,11 +314,19 @@ impl Throttle {
                 return false;
             }
         }
-        let has_room = self.has_room_elsewhere(subjects, now).await;
+        // The own attempt is counted already.
+        let has_room = self.has_room_elsewhere(subjects, 0, now).await;
         if !has_room {
             self.give_back(subjects);
         }
         has_room
+    }
+
+    /// Whether one more of each would be counted; counts none.
+    async fn has_room(&self, subjects: &[Subject], now: UnixTime) -> bool {
+        let has_room =
+            |subject: &Subject| self.of(subject).count(subject, now) < subject.limit().most;
+        subjects.iter().all(has_room) && self.has_room_elsewhere(subjects, 1, now).await
     }
 
     async fn take_and_keep(&self, subject: Subject, now: UnixTime) -> bool {
@@ -275,39 +337,52 @@ impl Throttle {
         taken
     }
 
+    fn raise(&self, subject: &Subject) {
+        if let Some(lock) = subject.lock() {
+            (self.alarm)(lock);
+        }
+    }
+
     fn give_back(&self, subjects: &[Subject]) {
         for subject in subjects {
             self.of(subject).give_back(subject);
         }
     }
 
-    /// Whether there is room still with what other nodes counted. What cannot be known has no room.
-    async fn has_room_elsewhere(&self, subjects: &[Subject], now: UnixTime) -> bool {
+    /// Whether there is room, with what other nodes counted, for what is counted here and this many more. What cannot be
+    /// known has no room.
+    async fn has_room_elsewhere(&self, subjects: &[Subject], more: u32, now: UnixTime) -> bool {
         if !self.store.is_shared() {
             return true;
         }
-        let own = |subject| {
-            let attempts: Option<Attempts> = self.of(subject).get(subject);
-            attempts.map_or(0, |attempts| attempts.count)
-        };
         let asked: Vec<_> = subjects
             .iter()
-            .map(|subject| (subject.name(), own(subject), subject.limit()))
+            .map(|subject| {
+                let counted = self.of(subject).count(subject, now);
+                (subject.clone(), counted.saturating_add(more))
+            })
             .collect();
         let store = Arc::clone(&self.store);
         let work = move || {
-            for (name, own, limit) in asked {
+            for (subject, own) in asked {
+                let limit = subject.limit();
                 let since = now.as_secs().saturating_sub(limit.window.as_secs());
-                let elsewhere = store.counted_elsewhere(&name, since)?;
-                // The own attempt is among the own ones.
+                let elsewhere = store.counted_elsewhere(&subject.name(), since)?;
                 if own.saturating_add(elsewhere) > limit.most {
-                    return Ok(false);
+                    return Ok(Some(subject));
                 }
             }
-            Ok::<bool, StoreError>(true)
+            Ok::<_, StoreError>(None)
         };
         match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(room)) => room,
+            Ok(Ok(None)) => true,
+            Ok(Ok(Some(full))) => {
+                // Filled on several nodes together: each tells it when it meets it.
+                if self.of(&full).tell(&full, now) {
+                    self.raise(&full);
+                }
+                false
+            }
             Ok(Err(error)) => {
                 tracing::error!(
                     "what other nodes refused cannot be read, nothing is opened: {error}"
@@ -318,7 +393,13 @@ impl Throttle {
         }
     }
 
+    /// Writes counts down, and raises the alarm for those that have just come to their limit.
     async fn keep<const N: usize>(&self, subjects: [Subject; N]) {
+        for subject in &subjects {
+            if self.of(subject).tell_full(subject) {
+                self.raise(subject);
+            }
+        }
         let writing = Arc::clone(&self.writing).lock_owned().await;
         let records = subjects.map(|subject| (subject.name(), self.of(&subject).get(&subject)));
         let turn = self.writes.fetch_add(1, Ordering::Relaxed);
@@ -383,6 +464,16 @@ struct Counter {
 }
 
 impl Counter {
+    fn fresh(now: UnixTime) -> Self {
+        Self {
+            attempts: Attempts {
+                since: now.as_secs(),
+                count: 0,
+            },
+            told: false,
+        }
+    }
+
     fn is_over(&self, limit: &Limit, now: UnixTime) -> bool {
         now.since(UnixTime::from_secs(self.attempts.since)) >= limit.window
     }
@@ -419,16 +510,10 @@ impl Counters {
                 return false;
             }
         }
-        let fresh = || Counter {
-            attempts: Attempts {
-                since: now.as_secs(),
-                count: 0,
-            },
-            told: false,
-        };
-        let counter = counters.entry(subject.clone()).or_insert_with(fresh);
+        let counter = counters.entry(subject.clone());
+        let counter = counter.or_insert_with(|| Counter::fresh(now));
         if counter.is_over(limit, now) {
-            *counter = fresh();
+            *counter = Counter::fresh(now);
         }
         let has_room = counter.attempts.count < limit.most;
         counter.attempts.count += u32::from(has_room);
@@ -441,23 +526,36 @@ impl Counters {
         }
     }
 
-    fn has_room(&self, subject: &Subject, now: UnixTime) -> bool {
-        let limit = subject.limit();
+    /// What is counted in the window of now.
+    fn count(&self, subject: &Subject, now: UnixTime) -> u32 {
         let counters = self.counters.lock();
         let counter = counters.get(subject);
-        counter.is_none_or(|counter| {
-            counter.is_over(limit, now) || counter.attempts.count < limit.most
-        })
+        let current = counter.filter(|counter| !counter.is_over(subject.limit(), now));
+        current.map_or(0, |counter| counter.attempts.count)
     }
 
-    /// Whether the last of the attempts was used up; told once.
-    fn tell_lock(&self, subject: &Subject) -> bool {
+    /// Whether its last attempt was used up; told once in a window.
+    fn tell_full(&self, subject: &Subject) -> bool {
         let mut counters = self.counters.lock();
         let counter = counters.get_mut(subject);
         counter.is_some_and(|counter| {
             let full = counter.attempts.count >= subject.limit().most;
             full && !std::mem::replace(&mut counter.told, true)
         })
+    }
+
+    /// Whether a lock that other nodes have a part in is told now: once in a window.
+    fn tell(&self, subject: &Subject, now: UnixTime) -> bool {
+        let mut counters = self.counters.lock();
+        if counters.len() >= self.most && !counters.contains_key(subject) {
+            return false;
+        }
+        let counter = counters.entry(subject.clone());
+        let counter = counter.or_insert_with(|| Counter::fresh(now));
+        if counter.is_over(subject.limit(), now) {
+            *counter = Counter::fresh(now);
+        }
+        !std::mem::replace(&mut counter.told, true)
     }
 
     fn get(&self, subject: &Subject) -> Option<Attempts> {

@@ -56,6 +56,34 @@ async function comeIn(kit, page) {
   await follow(page, 'button[type=submit]');
   kit.assert.equal(page.url(), kit.url(host, '/viewer/'));
   await imageShown(page);
+  await leftNoTrace(kit, page);
+}
+
+/** The way back holds no link. */
+async function leftNoTrace(kit, page) {
+  const devtools = await page.createCDPSession();
+  const { entries } = await devtools.send('Page.getNavigationHistory');
+  kit.assert(entries.length > 1, 'there is a way back');
+  const told = entries.filter(({ url, title }) => /IHEInvoke|studyUID|idCDA/i.test(`${url} ${title}`) || url.includes(kit.given.accession));
+  kit.assert.deepEqual(told, []);
+  await devtools.detach();
+}
+
+/** From the link to the question of the patient's proof. */
+async function toTheQuestion(kit, page) {
+  await page.goto(kit.url(kit.given.hosts[0], kit.given.link));
+  await follow(page, 'a[href="/viewer/patient"]');
+  kit.assert.equal(await heading(page), "Vérifions qu'il s'agit bien de vous");
+}
+
+/** Types what proves who somebody is. */
+async function give(page, fields) {
+  for (const [name, value] of Object.entries(fields)) {
+    await page.$eval(`input[name="${name}"]`, (input) => input.focus());
+    await page.keyboard.type(value);
+  }
+  const [answer] = await Promise.all([page.waitForNavigation(), page.keyboard.press('Enter')]);
+  return answer;
 }
 
 async function keepPicture(kit, page, name) {
@@ -277,25 +305,40 @@ export const stories = {
       await follow(page, 'form[action="/viewer/patient/code"] button');
     }
     await accessible('patient-question');
-    const give = async (fields) => {
-      for (const [name, value] of Object.entries(fields)) {
-        await page.$eval(`input[name="${name}"]`, (input) => input.focus());
-        await page.keyboard.type(value);
-      }
-      const [answer] = await Promise.all([page.waitForNavigation(), page.keyboard.press('Enter')]);
-      return answer;
-    };
-    const refused = await give(kit.given.wrong);
+    const refused = await give(page, kit.given.wrong);
     kit.assert.equal(refused.status(), 403);
     kit.assert.match(await page.$eval('[role=alert]', (alert) => alert.innerText), /ne permettent pas/);
     await accessible('patient-refused');
     const fields = kit.given.sends ? { code: await kit.order('code') } : kit.given.fields;
-    await give(fields);
+    await give(page, fields);
     kit.assert.equal(page.url(), kit.url(host, '/viewer/'));
     await imageShown(page);
+    await leftNoTrace(kit, page);
     await looksRight(kit, page);
     await keepPicture(kit, page, 'patient-exam');
     kit.assert.equal(await page.evaluate(() => document.cookie), '');
+  },
+
+  async shared_computer(kit) {
+    const [host] = kit.given.hosts;
+    const person = await kit.someone();
+    const page = await person.tab();
+    // The browser stays when the page is closed.
+    await person.tab();
+    await page.bringToFront();
+    if (kit.given.fields) {
+      await toTheQuestion(kit, page);
+      await give(page, kit.given.fields);
+      await imageShown(page);
+    } else {
+      await comeIn(kit, page);
+    }
+    const session = (await person.cookies()).find(({ name, domain }) => name === kit.given.cookie && domain === host);
+    const cookie = session.value;
+    await page.click('.shared input');
+    await kit.order('open', { cookie });
+    await (kit.given.closes ? page.close({ runBeforeUnload: true }) : page.goto('about:blank'));
+    await kit.order('left', { cookie });
   },
 
   async weasis(kit) {

@@ -163,15 +163,7 @@ impl Viewer {
                 throttle.proved(link.study());
             }
             Err(_) if exam.is_none() => throttle.mistaken(address, link.study()).await,
-            Err(refusal) => {
-                if throttle.failed(address, link.study()).await {
-                    metrics::counter!("drimbox_patient_lockouts_total").increment(1);
-                    tracing::warn!(
-                        reason = refusal.label(),
-                        "a patient's proof was wrong too often for one exam: it is locked for a day"
-                    );
-                }
-            }
+            Err(_) => throttle.failed(address, link.study()).await,
         }
         decided
     }

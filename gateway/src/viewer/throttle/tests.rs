@@ -1,7 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
+use std::cell::RefCell;
+
+use futures_util::future::BoxFuture;
+
 use super::*;
-use crate::store::SledStore;
+use crate::store::{SharedAttempts, SledStore};
 
 const NOW: u64 = 1_000_000;
 
@@ -13,9 +17,27 @@ fn study(number: u32) -> StudyUid {
     StudyUid::parse(&format!("1.{number}")).unwrap()
 }
 
+thread_local! {
+    /// The alarms of this test.
+    static ALARMS: RefCell<Vec<Lock>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The alarms since the last look.
+fn alarms() -> Vec<Lock> {
+    ALARMS.take()
+}
+
+fn with(store: impl AttemptStore + 'static, now: UnixTime) -> Throttle {
+    let alarm = |lock| ALARMS.with_borrow_mut(|alarms| alarms.push(lock));
+    Throttle::with_alarm(Arc::new(store), now, alarm).unwrap()
+}
+
 fn throttle(dir: &std::path::Path, now: UnixTime) -> Throttle {
-    let store = SledStore::open(dir).unwrap().attempts().unwrap();
-    Throttle::open(Arc::new(store), now).unwrap()
+    with(SledStore::open(dir).unwrap().attempts().unwrap(), now)
+}
+
+fn node(dir: &std::path::Path, name: &str) -> Throttle {
+    with(SharedAttempts::open(dir, name).unwrap(), at(0))
 }
 
 fn new() -> (tempfile::TempDir, Throttle) {
@@ -31,8 +53,10 @@ async fn an_address_that_guesses_is_locked_out_and_the_others_are_not() {
     for number in 0..REFUSED_OF_ADDRESS.most {
         assert!(throttle.may_follow(one, at(0)).await);
         assert!(throttle.may_open(one, &study(number), at(0)).await);
-        assert!(!throttle.refused(one, &study(number)).await);
+        assert_eq!(alarms(), [], "{number}");
+        throttle.refused(one, &study(number)).await;
     }
+    assert_eq!(alarms(), [Lock::Address]);
     assert!(!throttle.may_follow(one, at(1)).await);
     assert!(!throttle.may_open(one, &study(0), at(1)).await);
     assert!(throttle.may_follow(other, at(1)).await);
@@ -42,13 +66,12 @@ async fn an_address_that_guesses_is_locked_out_and_the_others_are_not() {
 #[tokio::test]
 async fn a_study_that_is_guessed_at_is_locked_whoever_asks_also_after_a_restart() {
     let (dir, before) = new();
-    let mut locked = 0;
     for address in 0..REFUSED_OF_STUDY.most {
         let address = IpAddr::from([198, 51, 100, address as u8]);
         assert!(before.may_open(address, &study(2), at(0)).await);
-        locked += u32::from(before.refused(address, &study(2)).await);
+        before.refused(address, &study(2)).await;
     }
-    assert_eq!(locked, 1, "the lock is told once");
+    assert_eq!(alarms(), [Lock::Study], "the lock is told once");
     drop(before);
     let after = throttle(dir.path(), at(60));
     let other = "203.0.113.1".parse().unwrap();
@@ -99,14 +122,13 @@ async fn a_network_of_ipv6_counts_as_one() {
 #[tokio::test]
 async fn a_patient_who_guesses_is_locked_out_for_a_day_from_everywhere_also_after_a_restart() {
     let (dir, before) = new();
-    let mut locked = 0;
     for try_ in 0..REFUSED_PROOFS.most {
         let address = IpAddr::from([198, 51, 100, try_ as u8]);
         assert!(before.may_try(address, &study(2), at(0)).await);
         assert!(before.may_prove(&study(2), at(0)).await);
-        locked += u32::from(before.failed(address, &study(2)).await);
+        before.failed(address, &study(2)).await;
     }
-    assert_eq!(locked, 1, "the lock is told once");
+    assert_eq!(alarms(), [Lock::Exam], "the lock is told once");
     drop(before);
     let after = throttle(dir.path(), at(60));
     let other = "203.0.113.1".parse().unwrap();
@@ -126,6 +148,7 @@ async fn wrong_links_of_patients_lock_their_address_and_no_exam() {
         assert!(before.may_try(one, &study(number), at(0)).await);
         before.mistaken(one, &study(number)).await;
     }
+    assert_eq!(alarms(), [Lock::Address]);
     drop(before);
     let after = throttle(dir.path(), at(1));
     assert!(!after.may_try(one, &study(1), at(1)).await);
@@ -233,23 +256,122 @@ fn a_full_table_forgets_who_did_little_and_keeps_every_lock() {
 #[tokio::test]
 async fn what_was_refused_on_one_node_counts_on_the_others() {
     let dir = tempfile::tempdir().unwrap();
-    let node = |name: &str| {
-        let store = crate::store::SharedAttempts::open(dir.path(), name).unwrap();
-        Throttle::open(Arc::new(store), at(0)).unwrap()
-    };
-    let (one, two) = (node("one"), node("two"));
+    let (one, two) = (node(dir.path(), "one"), node(dir.path(), "two"));
     let address = |n: u32| IpAddr::from([198, 51, 100, n as u8]);
     for n in 0..REFUSED_PROOFS.most {
         let node = if n % 2 == 0 { &one } else { &two };
         assert!(node.may_prove(&study(1), at(0)).await, "{n}");
         node.failed(address(n), &study(1)).await;
     }
+    assert_eq!(alarms(), [], "neither has counted enough by itself");
     for node in [&one, &two] {
-        assert!(!node.may_prove(&study(1), at(1)).await);
+        for _ in 0..2 {
+            assert!(!node.may_prove(&study(1), at(1)).await);
+        }
+        assert_eq!(alarms(), [Lock::Exam], "told by each, once");
         assert!(node.may_prove(&study(2), at(1)).await);
     }
     // A node that starts again, and one that is new.
     for name in ["one", "three"] {
-        assert!(!node(name).may_prove(&study(1), at(2)).await, "{name}");
+        let node = node(dir.path(), name);
+        assert!(!node.may_prove(&study(1), at(2)).await, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn every_limit_holds_over_all_nodes_together() {
+    let (here, there) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+    type Attempt = for<'a> fn(&'a Throttle, IpAddr, u32) -> BoxFuture<'a, bool>;
+    // The attempt that nodes share, what is closed by it, and to whom it stays open.
+    let limits: [(&str, u32, Attempt, Attempt); 6] = [
+        (
+            "links that an address follows",
+            OF_ADDRESS.most,
+            |node, address, _| Box::pin(node.may_follow(address, at(0))),
+            |node, address, _| Box::pin(node.may_follow(address, at(1))),
+        ),
+        (
+            "refusals of an address, and what it follows",
+            REFUSED_OF_ADDRESS.most,
+            |node, address, n| {
+                Box::pin(async move {
+                    let looked = node.may_open(address, &study(n), at(0)).await;
+                    node.refused(address, &study(n)).await;
+                    looked
+                })
+            },
+            |node, address, _| Box::pin(node.may_follow(address, at(1))),
+        ),
+        (
+            "refusals of an address, and what it opens",
+            REFUSED_OF_ADDRESS.most,
+            |node, address, n| {
+                Box::pin(async move {
+                    let looked = node.may_try(address, &study(n), at(0)).await;
+                    node.mistaken(address, &study(n)).await;
+                    looked
+                })
+            },
+            |node, address, _| {
+                Box::pin(async move { node.may_open(address, &study(500), at(1)).await })
+            },
+        ),
+        (
+            "links of professionals to a study",
+            REFUSED_OF_STUDY.most,
+            |node, address, n| {
+                let address = if address == IpAddr::from([192, 0, 2, 1]) {
+                    IpAddr::from([198, 51, 100, n as u8])
+                } else {
+                    address
+                };
+                Box::pin(async move {
+                    let looked = node.may_open(address, &study(1), at(0)).await;
+                    node.refused(address, &study(1)).await;
+                    looked
+                })
+            },
+            |node, address, _| {
+                let own = address == IpAddr::from([192, 0, 2, 1]);
+                let asked = if own { study(1) } else { study(2) };
+                Box::pin(async move { node.may_open(address, &asked, at(1)).await })
+            },
+        ),
+        (
+            "what patients at an address give for a study",
+            TRIES_OF_ADDRESS.most,
+            |node, address, _| {
+                Box::pin(async move {
+                    let looked = node.may_try(address, &study(1), at(0)).await;
+                    node.mistaken(address, &study(1)).await;
+                    looked
+                })
+            },
+            |node, address, _| {
+                Box::pin(async move { node.may_try(address, &study(1), at(1)).await })
+            },
+        ),
+        (
+            "codes for a study",
+            CODES_OF_STUDY.most,
+            |node, _, _| Box::pin(async move { node.may_send(&study(1), at(0)).await }),
+            |node, address, _| {
+                let own = address == IpAddr::from([192, 0, 2, 1]);
+                let asked = if own { study(1) } else { study(2) };
+                Box::pin(async move { node.may_send(&asked, at(1)).await })
+            },
+        ),
+    ];
+    for (what, most, attempt, after) in limits {
+        let dir = tempfile::tempdir().unwrap();
+        let nodes = [node(dir.path(), "one"), node(dir.path(), "two")];
+        for n in 0..most {
+            let node = if n % 2 == 0 { &nodes[0] } else { &nodes[1] };
+            assert!(attempt(node, here, n).await, "{what}: {n}");
+        }
+        for node in &nodes {
+            assert!(!after(node, here, 0).await, "{what}");
+            assert!(after(node, there, 0).await, "{what}: somebody else");
+        }
     }
 }
