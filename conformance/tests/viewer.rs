@@ -54,6 +54,11 @@ fn a_reader_finds_in_every_kind_of_exam_what_it_holds() {
 }
 
 #[test]
+fn nothing_from_outside_leads_the_page_elsewhere_or_stops_it() {
+    tell("hostile", &[]);
+}
+
+#[test]
 fn a_long_scanner_does_not_end_the_tab_of_a_phone() {
     if python::environment("pydicom", &PYTHON).is_some() {
         tell("phone", &[]);
