@@ -29,6 +29,7 @@ test('no address and no message makes the page ask elsewhere or for another exam
   await imageShown(page);
   await press(page, 'Compte rendu');
   await page.waitForSelector('.panel:not([hidden])');
+  assert.equal(await page.$eval('.panel .body', (body) => body.textContent), 'Ce document ne peut pas être affiché ici.');
   const images = site.seen.paths.filter((path) => path.startsWith('/dicom-web/'));
   assert.ok(images.length > 0);
   assert.deepEqual(images.filter((path) => !path.startsWith(`/dicom-web/studies/${exam.study}/`)), []);
@@ -59,7 +60,7 @@ for (const logout of [`${ELSEWHERE}/quitter`, '//ailleurs.example/quitter']) {
   });
 }
 
-test('what a decoder may not ask for is refused, and reported', async () => {
+test('what a decoder may not ask for is refused, and reported', { timeout: 120_000 }, async () => {
   await open(examOf('ct'));
   await imageShown(page);
   const decoder = page.workers().find((worker) => worker.url().includes('/assets/worker-'));
