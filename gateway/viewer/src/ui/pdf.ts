@@ -18,7 +18,7 @@ const MAX_IMAGE = 80e6;
 /** Steps of one page's drawing: some bytes can ask for billions. */
 const MAX_STEPS = 400e3;
 /** Seconds, with the page in sight, until a document has been opened or a page drawn. */
-const MAX_SECONDS = 30;
+const MAX_SECONDS = 60;
 
 /** The pages of the PDF at `path`; each is drawn when it comes near the screen. */
 export async function pdfPages(path: string, title: string): Promise<HTMLElement> {
