@@ -36,6 +36,8 @@ const PYTHON: [&str; 7] = [
 const READINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/readings.py");
 /// Images of the longest of them.
 const SLICES: usize = 1300;
+/// Windows of the page for scanners, center and width: lung and brain.
+const WINDOWS: [[i32; 2]; 2] = [[-600, 1500], [40, 80]];
 const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/expected.py");
 /// Scripts of the browser, and the list of packages that they need.
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/viewer");
@@ -51,6 +53,16 @@ fn a_reader_finds_in_every_kind_of_exam_what_it_holds() {
     if python::environment("pydicom", &PYTHON).is_some() {
         tell("reading", &[]);
     }
+}
+
+#[test]
+fn fingers_mouse_and_keys_change_what_is_on_screen() {
+    tell("hands", &[]);
+}
+
+#[test]
+fn nothing_from_outside_leads_the_page_elsewhere_or_stops_it() {
+    tell("hostile", &[]);
 }
 
 #[test]
@@ -84,7 +96,7 @@ fn the_screen_shows_what_pydicom_makes_of_the_images() {
             files.extend(readings.files(&["looks", "radiograph"]));
         }
         let asked = out.join("asked.json");
-        let list = json!({"out": out, "files": files});
+        let list = json!({"out": out, "files": files, "windows": {"CT": WINDOWS}});
         fs::write(&asked, serde_json::to_vec(&list).unwrap()).unwrap();
         let answer = python::ask(&python, EXPECTED, &asked.display().to_string()).await;
         fs::write(

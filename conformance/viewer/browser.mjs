@@ -5,7 +5,7 @@ import { accessSync } from 'node:fs';
 import puppeteer from 'puppeteer-core';
 
 /** What a machine with much else to do takes for a step, milliseconds. */
-const PATIENCE = 120_000;
+export const PATIENCE = 120_000;
 const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 
 export const DESKTOP = { width: 1280, height: 900, deviceScaleFactor: 1 };
@@ -103,4 +103,29 @@ export async function measured(page, pattern, expected, far) {
   } catch {
     throw new Error(`no mark tells ${expected}: ${(await words()).join(', ')}`);
   }
+}
+
+/** The picture on a canvas: `level(x, y)` is the grey of a point from its middle, in pixels of the canvas. */
+export async function shotOf(page, selector) {
+  await drawn(page);
+  const { width, height, greys } = await page.$eval(selector, (canvas) => {
+    const copy = new OffscreenCanvas(canvas.width, canvas.height);
+    const context = copy.getContext('2d');
+    context.drawImage(canvas, 0, 0);
+    const { data } = context.getImageData(0, 0, copy.width, copy.height);
+    let greys = '';
+    for (let at = 0; at < data.length; at += 4) greys += String.fromCharCode(data[at]);
+    return { width: copy.width, height: copy.height, greys: btoa(greys) };
+  });
+  const levels = Buffer.from(greys, 'base64');
+  const [middleX, middleY] = [Math.round(width / 2), Math.round(height / 2)];
+  return { width, height, levels, level: (x, y) => levels[(y + middleY) * width + x + middleX] };
+}
+
+/** What is written beside the image: its window, and how large a pixel of it is, in percent. */
+export async function windowOf(page) {
+  const text = await page.$eval('.corner.bottom.left', (corner) => corner.textContent);
+  const plain = text.replaceAll('−', '-').replaceAll(',', '.').replace(/(\d)\s(?=\d)/g, '$1');
+  const [, center, width, zoom] = /^C (\S+)\s+L (\S+) · (\S+)\s%$/.exec(plain);
+  return { center: Number(center), width: Number(width), zoom: Number(zoom) };
 }

@@ -23,10 +23,10 @@ afterEach(async () => {
   page = undefined;
 });
 
-/** Opens an exam in a new tab. */
-export async function open(exam, viewport = DESKTOP) {
+/** Opens an exam in a new tab, at this address of the page. */
+export async function open(exam, viewport = DESKTOP, path = '/viewer/') {
   site.exam = exam;
-  page = await openPage(setting.browser, site, viewport);
+  page = await openPage(setting.browser, site, viewport, path);
   return page;
 }
 

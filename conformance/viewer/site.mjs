@@ -52,6 +52,7 @@ export async function startSite(gateway) {
     if (pathname === '/viewer/csp-report') {
       site.seen.reports.push(await body(incoming));
       answer.writeHead(204).end();
+      waiting.forEach((check) => check());
     } else if (pathname === '/viewer/api/archive/progress') {
       // The answers in their order, the last one again and again.
       json(answer, site.status, site.progress.length > 1 ? site.progress.shift() : site.progress[0]);
@@ -75,7 +76,7 @@ export async function startSite(gateway) {
       answer.end(file.body);
     } else if (pathname.startsWith('/dicom-web/')) {
       if (site.status !== 200) json(answer, site.status, {});
-      else if (await site.intercept?.(pathname, answer)) return;
+      else if (await site.intercept?.(pathname, answer, incoming)) return;
       else forward(incoming, answer);
     } else {
       const file = files.get(pathname === '/viewer/' ? '/viewer/index.html' : pathname);

@@ -1,4 +1,6 @@
 //! A real browser (Debian's Chromium) that plays stories: `tests/login/js` has its driver.
+//!
+//! Pictures of the pages are kept in the build folder, under `tmp/pictures`; `DRIMBOX_TEST_PICTURES` names another.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -29,7 +31,7 @@ pub async fn play(
     options["modules"] = json!(modules());
     options["chromium"] = json!(CHROMIUM);
     options["folder"] = json!(place.join("browser"));
-    options["pictures"] = json!(std::env::var_os("DRIMBOX_TEST_PICTURES").map(PathBuf::from));
+    options["pictures"] = json!(pictures());
     let mut driver = Driver::start(name, &place.join("driver.log"), &options);
     let told = tokio::time::timeout(STORY, async {
         while let Some(order) = driver.orders.recv().await {
@@ -39,6 +41,16 @@ pub async fn play(
     });
     assert!(told.await.is_ok(), "story {name} does not end");
     driver.ended_well(name);
+}
+
+/// The folder for pictures of the pages.
+fn pictures() -> PathBuf {
+    let folder = std::env::var_os("DRIMBOX_TEST_PICTURES").map_or_else(
+        || Path::new(env!("CARGO_TARGET_TMPDIR")).join("pictures"),
+        PathBuf::from,
+    );
+    fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// The folder whose `node_modules` holds the driver's packages.

@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { test } from 'node:test';
 
 import { DESKTOP, imageShown, PHONE, press, toolsShown } from '../browser.mjs';
+import { line, pdfOf } from '../pdf.mjs';
 import { open, page, site } from '../reader.mjs';
 import { examOf, picture, sample } from '../setting.mjs';
 
@@ -70,6 +71,64 @@ test('axe finds nothing with key images, a structured report, graphics and a dow
   await page.waitForSelector('dialog progress[value]');
   await assertAccessible();
 });
+
+test('axe finds nothing in three planes, in four views and on the sheet to print', async () => {
+  await openOn(DESKTOP, 'crossed');
+  await page.keyboard.press('3');
+  await toolsShown(page, 'mpr');
+  await page.waitForFunction(() => performance.getEntriesByName('drimbox:mpr-ready').length === 1);
+  await assertAccessible();
+  await page.keyboard.press('4');
+  await toolsShown(page, '2x2');
+  await assertAccessible();
+  await page.evaluate(() => (window.print = () => undefined));
+  await page.keyboard.press('u');
+  await page.emulateMediaType('print');
+  await assertAccessible();
+});
+
+for (const [name, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
+  test(`axe finds nothing with every action and the report open, ${name}`, async () => {
+    const href = '/viewer/api/report';
+    site.files.set(href, { type: 'application/pdf', body: pdfOf([line('Conclusion : examen normal.')]) });
+    await open(examOf('ct', { download: true, weasis: true, report: { href, type: 'application/pdf' } }), viewport);
+    await imageShown(page);
+    await press(page, 'Compte rendu');
+    await page.waitForSelector('.page canvas');
+    await assertAccessible();
+  });
+}
+
+test('axe finds nothing with a report and an image that cannot be shown', async () => {
+  const href = '/viewer/api/report';
+  site.files.set(href, { type: 'application/pdf', body: Buffer.from('nothing of a PDF') });
+  site.intercept = (path, answer) => path.includes('/frames/') && (answer.writeHead(404).end(), true);
+  await open(examOf('ct', { report: { href, type: 'application/pdf' } }));
+  await page.waitForSelector('.message button');
+  await press(page, 'Compte rendu');
+  await page.waitForSelector('.panel .body button');
+  await assertAccessible();
+});
+
+test('axe finds nothing in the warning of idleness', async () => {
+  await open(examOf('ct', { absoluteSeconds: 3600, idleSeconds: 100 }));
+  await imageShown(page);
+  await page.evaluate(() => {
+    const now = Date.now.bind(Date);
+    Date.now = () => now() + 60_000;
+  });
+  await page.waitForSelector('dialog[open]');
+  await assertAccessible();
+});
+
+for (const status of [401, 403, 410]) {
+  test(`axe finds nothing on the last page after ${status}`, async () => {
+    site.status = status;
+    await open(examOf('ct'));
+    await page.waitForSelector('.end');
+    await assertAccessible();
+  });
+}
 
 for (const [name, width, height] of [['200 %', 640, 450], ['400 %', 320, 256]]) {
   test(`nothing lies beside the screen at ${name}`, async () => {

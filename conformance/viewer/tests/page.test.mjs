@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { DESKTOP, drawn, imageShown, measured, PHONE, press, toolsShown } from '../browser.mjs';
+import { DESKTOP, drawn, imageShown, measured, PHONE, press, shotOf, toolsShown } from '../browser.mjs';
+import { line, pdfOf } from '../pdf.mjs';
 import { assertClean, open, page, site } from '../reader.mjs';
 import { examOf, GATEWAY, picture, sample, seriesOf } from '../setting.mjs';
 
@@ -381,6 +382,91 @@ test('an image that the server decodes keeps the mark of what its transfer synta
   assert.equal(await mark(), '');
 });
 
+test('an image that nobody decodes is shown as the server draws it, and marked', async () => {
+  const series = sample('syntaxes').series[1];
+  const at = series.instances.findIndex((one) => one.transfer_syntax_uid.endsWith('.4.57'));
+  const frame = `/instances/${series.instances[at].sop_instance_uid}/frames/1`;
+  const forms = [];
+  site.intercept = (path, answer, { headers }) => {
+    if (!path.includes(frame)) return false;
+    const form = path.endsWith('/rendered') ? 'rendered' : headers.accept.includes('transfer-syntax=*') ? 'stored' : 'decoded';
+    forms.push(form);
+    if (form === 'decoded') answer.writeHead(406).end();
+    return form === 'decoded';
+  };
+  await open(examOf('syntaxes'));
+  await imageShown(page);
+  await page.waitForSelector('.entry');
+  await page.$$eval('.entry', (entries) => entries[1].click());
+  await imageShown(page, series.instances[series.instances.length >> 1].sop_instance_uid);
+  await page.$eval('.slider', (slider, value) => {
+    slider.value = String(value);
+    slider.dispatchEvent(new Event('input'));
+  }, at + 1);
+  await imageShown(page, series.instances[at].sop_instance_uid);
+  assert.deepEqual(forms, ['stored', 'decoded', 'rendered']);
+  assert.equal(await page.$eval('.corner.top.right', (corner) => corner.textContent), 'Image compressée avec pertes');
+  const { levels } = await shotOf(page, '.canvas-viewer canvas');
+  assert.ok(levels.filter((level) => level > 40).length > levels.length / 10, 'the picture of the server is drawn');
+  assert.deepEqual(site.seen.reports, []);
+});
+
+/** What was asked of the server for frames, in the order in which the page asked for it. */
+const framesAsked = () =>
+  page.evaluate(() =>
+    performance
+      .getEntriesByType('resource')
+      .filter(({ name }) => name.includes('/frames/'))
+      .sort((one, other) => one.startTime - other.startTime)
+      .map(({ name }) => /instances\/([\d.]+)\//.exec(name)[1]),
+  );
+
+test('images are fetched ahead in the order in which they will be looked at', async () => {
+  const images = sample('ct').series[0].instances.map((one) => one.sop_instance_uid);
+  await open(examOf('ct'));
+  await imageShown(page);
+  await placeIs('Image 5 sur 8');
+  await page.waitForFunction(() => performance.getEntriesByName('drimbox:series-ready').length === 1);
+  const places = (await framesAsked()).map((instance) => images.indexOf(instance) + 1);
+  // The one on screen; then onwards, and half as many behind.
+  assert.deepEqual(places, [5, 6, 4, 7, 8, 3, 2, 1]);
+});
+
+test('images are decoded beside the page, which stays free for the reader', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  const codecs = (where) =>
+    where.evaluate(() => performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => name.includes('charls')).length);
+  assert.equal(await codecs(page), 0, 'no decoder in the page itself');
+  const workers = page.workers().filter((worker) => worker.url().includes('/assets/worker-'));
+  const counts = await Promise.all(workers.map(codecs));
+  assert.ok(counts.some((count) => count > 0), `decoders of the workers: ${counts}`);
+});
+
+test('the page is dark, whatever the reader has chosen for other pages', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  await press(page, 'Aide');
+  await page.waitForSelector('dialog[open]');
+  for (const value of ['light', 'dark']) {
+    await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value }]);
+    const found = await page.evaluate(() => {
+      const light = (colour) => {
+        const [red, green, blue] = colour.match(/[\d.]+/g).map(Number);
+        return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255;
+      };
+      return ['body', '.banner', '.toolbar button', '.windows', '.stage', '.notice', 'dialog'].map((selector) => {
+        let element = document.querySelector(selector);
+        const text = light(getComputedStyle(element).color);
+        // What has no ground of its own stands on that of what holds it.
+        while (getComputedStyle(element).backgroundColor === 'rgba(0, 0, 0, 0)') element = element.parentElement;
+        return { selector, ground: light(getComputedStyle(element).backgroundColor), text };
+      });
+    });
+    assert.deepEqual(found.filter(({ ground, text }) => ground > 0.2 || text < 0.6), [], value);
+  }
+});
+
 test('leaving ends the session on the server and leaves nothing of the exam', async () => {
   await open(examOf('ct'));
   await imageShown(page);
@@ -502,7 +588,7 @@ test('the report is shown in a frame that can run nothing', async () => {
 for (const [name, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
   test(`a report in PDF is drawn beside or under the images, ${name}`, async () => {
     const href = '/viewer/api/report';
-    site.files.set(href, { type: 'application/pdf', body: smallPdf('Conclusion : examen normal.') });
+    site.files.set(href, { type: 'application/pdf', body: pdfOf([line('Conclusion : examen normal.')]) });
     await open(examOf('ct', { report: { href, type: 'application/pdf' } }), viewport);
     await imageShown(page);
     await press(page, 'Compte rendu');
@@ -533,24 +619,43 @@ test('a session on a shared computer ends when the page is left', async () => {
   await site.until(() => site.seen.logouts === 1);
 });
 
-/** A PDF of one page with a line of text. */
-function smallPdf(text) {
-  const stream = `BT /F1 24 Tf 50 700 Td (${text}) Tj ET`;
-  const objects = [
-    '<< /Type /Catalog /Pages 2 0 R >>',
-    '<< /Type /Pages /Kids [3 0 R] /Count 1 >>',
-    '<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>',
-    `<< /Length ${stream.length} >>\nstream\n${stream}\nendstream`,
-    '<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>',
-  ];
-  let file = '%PDF-1.4\n';
-  const places = objects.map((object, at) => {
-    const place = file.length;
-    file += `${at + 1} 0 obj\n${object}\nendobj\n`;
-    return place;
+/** Takes the clock of the page in hand; the function moves it on, and waits until the page has looked at it. */
+async function clockInHand() {
+  await page.evaluate(() => {
+    const now = Date.now.bind(Date);
+    window.clock = { ahead: 0, looks: 0 };
+    Date.now = () => {
+      window.clock.looks += 1;
+      return now() + window.clock.ahead;
+    };
   });
-  const table = file.length;
-  file += `xref\n0 ${objects.length + 1}\n0000000000 65535 f \n${places.map((place) => `${String(place).padStart(10, '0')} 00000 n \n`).join('')}`;
-  file += `trailer\n<< /Size ${objects.length + 1} /Root 1 0 R >>\nstartxref\n${table}\n%%EOF\n`;
-  return Buffer.from(file, 'latin1');
+  return async (seconds) => {
+    const looks = await page.evaluate((ahead) => {
+      window.clock.ahead += ahead;
+      return window.clock.looks;
+    }, 1000 * seconds);
+    await page.waitForFunction((before) => window.clock.looks > before, {}, looks);
+  };
 }
+
+test('a session on a shared computer ends after two minutes without anybody, with a warning', async () => {
+  await open(examOf('ct'));
+  await imageShown(page);
+  const passes = await clockInHand();
+  await passes(400);
+  assert.equal(await page.$('dialog[open]'), null, 'on the own computer of the reader there is time');
+  await page.click('.shared input');
+  await passes(55);
+  assert.equal(await page.$('dialog[open]'), null);
+  await passes(30);
+  await page.waitForSelector('dialog[open]');
+  await press(page, 'Rester');
+  await passes(55);
+  assert.equal(await page.$('dialog[open]'), null, 'whoever is there again has two minutes again');
+  await passes(30);
+  await page.waitForSelector('dialog[open]');
+  await passes(40);
+  await page.waitForSelector('.end');
+  assert.equal(site.seen.logouts, 1);
+  assert.ok((await page.$eval('.end', (end) => end.textContent)).includes("faute d'activité"));
+});

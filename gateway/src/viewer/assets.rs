@@ -203,6 +203,16 @@ mod tests {
         assert_eq!(headers[CACHE_CONTROL], "no-store");
     }
 
+    #[test]
+    fn what_the_page_or_a_worker_may_not_do_is_reported() {
+        for lines in [DOCUMENT_HEADERS, ASSET_HEADERS] {
+            let headers: HeaderMap = parse_headers(lines).collect();
+            let policy = headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+            let mut directives = policy.split("; ");
+            assert!(directives.any(|one| one == "report-uri /viewer/csp-report"));
+        }
+    }
+
     #[tokio::test]
     async fn the_page_is_there_or_says_how_to_build_it() {
         let answer = ask(PAGE, "gzip, br").await;

@@ -234,6 +234,7 @@ export const stories = {
     await imageShown(page);
     nothingWentWrong(kit, seen);
     await logOut(kit, page);
+    await keepPicture(kit, page, 'desktop-end');
     // The answer to the page may be a moment ahead of the browser's list of cookies.
     const keptCookie = async () => (await person.cookies()).some(({ name, domain }) => name === SESSION && domain === kit.given.hosts[0]);
     for (let looks = 0; await keptCookie(); looks += 1) {
@@ -260,6 +261,7 @@ export const stories = {
     await useTools(kit, page, withFingers(page), 'phone');
     nothingWentWrong(kit, seen);
     await logOut(kit, page);
+    await keepPicture(kit, page, 'phone-end');
   },
 
   async after_logout(kit) {
@@ -289,33 +291,34 @@ export const stories = {
     const person = await kit.someone();
     const page = await person.tab();
     await page.setBypassCSP(true);
+    const proof = kit.given.sends ? 'sent-code' : Object.keys(kit.given.fields).join('-');
     const accessible = async (what) => {
       await page.evaluate(kit.axe);
       const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }));
-      kit.assert.deepEqual(violations.map(({ id, nodes }) => `${what} ${id}: ${nodes[0].html}`), []);
-      await keepPicture(kit, page, what);
+      kit.assert.deepEqual(violations.map(({ id, nodes }) => `patient ${what} ${id}: ${nodes[0].html}`), []);
+      await keepPicture(kit, page, `patient-${proof}-${what}`);
     };
     await page.setViewport(PHONE);
     await page.goto(kit.url(host, kit.given.link));
-    await accessible('patient-entrance');
+    await accessible('entrance');
     await follow(page, 'a[href="/viewer/patient"]');
     kit.assert.equal(await heading(page), "Vérifions qu'il s'agit bien de vous");
     if (kit.given.sends) {
-      await accessible('patient-before-code');
+      await accessible('before-code');
       await follow(page, 'form[action="/viewer/patient/code"] button');
     }
-    await accessible('patient-question');
+    await accessible('question');
     const refused = await give(page, kit.given.wrong);
     kit.assert.equal(refused.status(), 403);
     kit.assert.match(await page.$eval('[role=alert]', (alert) => alert.innerText), /ne permettent pas/);
-    await accessible('patient-refused');
+    await accessible('refused');
     const fields = kit.given.sends ? { code: await kit.order('code') } : kit.given.fields;
     await give(page, fields);
     kit.assert.equal(page.url(), kit.url(host, '/viewer/'));
     await imageShown(page);
     await leftNoTrace(kit, page);
     await looksRight(kit, page);
-    await keepPicture(kit, page, 'patient-exam');
+    await keepPicture(kit, page, `patient-${proof}-exam`);
     kit.assert.equal(await page.evaluate(() => document.cookie), '');
   },
 

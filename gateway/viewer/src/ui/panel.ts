@@ -44,7 +44,10 @@ export class Panel {
       return;
     }
     const path = ownPath(content.href);
-    if (path === undefined) return;
+    if (path === undefined) {
+      this.#body.replaceChildren(h('p', {}, 'Ce document ne peut pas être affiché ici.'));
+      return;
+    }
     this.#body.replaceChildren(h('p', { role: 'status' }, 'Ouverture du document…'));
     try {
       this.#body.replaceChildren(await contentOf(path, content.type, document.title));
