@@ -26,6 +26,7 @@ mod trust;
 mod viewer;
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -42,6 +43,7 @@ use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::audit::{Audit, Kind};
+use crate::backup::fence::{self, FenceError};
 use crate::cache::{Bounds, Cache};
 use crate::certs::place::Role;
 use crate::certs::presented::{self, Recorder};
@@ -157,6 +159,11 @@ impl Service for App {
         tracing::info!("stopping: no new request; running transfers may finish");
         health.stopping();
         notify::stopping(config.limits.grace_period);
+            () = fenced(&config.data_dir) => tracing::error!(
+                "this gateway is fenced: its contents go to another machine (drimbox backup --move) or were \
+                 restored, and one certificate must not serve on two machines. It ends and does not start again \
+                 without drimbox serve --i-am-the-only-one"
+            ),
         stop.cancel();
         // Listeners end when their connections have, or at the end of the grace period.
         while let Some(ended) = serving.join_next().await {
@@ -224,6 +231,28 @@ impl Service for App {
 struct Parts {
     cache: Arc<Cache>,
     moves: Arc<Moves>,
+/// Ends when a fence was put up in the data folder, seen at the next look at the files.
+async fn fenced(data_dir: &Path) {
+    let mut looks = tokio::time::interval(certificates::LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        let data_dir = data_dir.to_owned();
+        let passed = tokio::task::spawn_blocking(move || fence::pass(&data_dir, false));
+        match passed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(FenceError::File { path, source })) => tracing::warn!(
+                file = %path.display(),
+                error = %source,
+                "whether this gateway was moved cannot be read"
+            ),
+            Ok(Err(_)) => return,
+            Err(error) => {
+                tracing::error!(%error, "looking for a fence failed: it is looked for again")
+            }
+        }
+    }
+}
+
     archives: Vec<Arc<dyn Archive>>,
     studies: HashMap<Arc<str>, Arc<Studies>>,
     service: Arc<service::Service>,
