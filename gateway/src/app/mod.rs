@@ -142,6 +142,10 @@ impl Service for App {
         if let Some(alerts) = parts.alerts.clone() {
             api = api.merge(certs::alerts::acknowledge::router(alerts.clone()));
             behind.spawn(alerts::run(alerts, inventory, background.clone()));
+        } else if crate::cli::igc_places(&config).next().is_some() {
+            tracing::warn!(
+                "nobody is told before the certificates of IGC Santé expire: [alerts] is not configured"
+            );
         }
         listeners.start_background(&config, &health, metrics, api, &background, &mut behind);
         behind.spawn(certificates.watch(parts.audit.clone(), hangup, background.clone()));
@@ -155,15 +159,15 @@ impl Service for App {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping: no new request; running transfers may finish");
-        health.stopping();
-        notify::stopping(config.limits.grace_period);
             () = fenced(&config.data_dir) => tracing::error!(
                 "this gateway is fenced: its contents go to another machine (drimbox backup --move) or were \
                  restored, and one certificate must not serve on two machines. It ends and does not start again \
                  without drimbox serve --i-am-the-only-one"
             ),
+        }
+        tracing::info!("stopping: no new request; running transfers may finish");
+        health.stopping();
+        notify::stopping(config.limits.grace_period);
         stop.cancel();
         // Listeners end when their connections have, or at the end of the grace period.
         while let Some(ended) = serving.join_next().await {
@@ -227,10 +231,6 @@ impl Service for App {
     }
 }
 
-/// The parts behind the listeners.
-struct Parts {
-    cache: Arc<Cache>,
-    moves: Arc<Moves>,
 /// Ends when a fence was put up in the data folder, seen at the next look at the files.
 async fn fenced(data_dir: &Path) {
     let mut looks = tokio::time::interval(certificates::LOOK_EVERY);
@@ -253,6 +253,10 @@ async fn fenced(data_dir: &Path) {
     }
 }
 
+/// The parts behind the listeners.
+struct Parts {
+    cache: Arc<Cache>,
+    moves: Arc<Moves>,
     archives: Vec<Arc<dyn Archive>>,
     studies: HashMap<Arc<str>, Arc<Studies>>,
     service: Arc<service::Service>,
