@@ -15,14 +15,14 @@ use super::centre::{Centre, closed, code, good, said};
 use super::support::run;
 
 /// What a webhook got, each request's head and body.
-struct Receiver {
-    port: u16,
-    got: Arc<std::sync::Mutex<Vec<(String, Json)>>>,
+pub(super) struct Receiver {
+    pub(super) port: u16,
+    pub(super) got: Arc<std::sync::Mutex<Vec<(String, Json)>>>,
     arrived: Arc<tokio::sync::Notify>,
 }
 
 impl Receiver {
-    async fn start(identity: &Identity, refuse_first: usize) -> Self {
+    pub(super) async fn start(identity: &Identity, refuse_first: usize) -> Self {
         let chain = CertificateDer::pem_file_iter(&identity.certificate_file)
             .unwrap()
             .collect::<Result<Vec<_>, _>>()
