@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use instant_acme::{
     Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType,
     Error as AcmeError, Identifier, NewOrder, Order, OrderStatus, Problem,
@@ -13,7 +14,7 @@ use crate::failure::{Cause, Failure, NonceRounds, kind, said};
 use crate::lifecycle::{Parts, Settings};
 use crate::probe::{Port80, Seen};
 use crate::record::{Pending, Record, Records, Slot};
-use crate::transport::Exchange;
+use crate::transport::{Exchange, Noticed};
 
 /// Waits between two looks at an order, without word from the authority.
 const FIRST_POLL: Duration = Duration::from_millis(500);
@@ -211,13 +212,16 @@ impl Ordering<'_> {
             match open.account.new_order(&order).await {
                 Ok(order) => return Ok(order),
                 Err(error) => {
+                    let noticed = open.exchange.take();
                     // Some authorities take the order and do not repeat `replaces` (RFC 9773 §5 asks them to);
                     // others refuse it. The order that was taken serves, else one without `replaces` does.
-                    let taken = open.exchange.take().created;
-                    if let Some(url) = taken
-                        && let Ok(order) = open.account.order(url).await
-                    {
-                        return Ok(order);
+                    if let Some(url) = &noticed.created {
+                        let taken = open.account.order(url.clone()).await;
+                        return taken.map_err(|error| self.failure(&error, &open.exchange));
+                    }
+                    let failure = Failure::of(&error, &noticed, self.parts.clock.now());
+                    if !may_be_for_replaces(&failure, &noticed) {
+                        return Err(failure);
                     }
                     tracing::debug!(%error, "order with replaces failed; ordering without it");
                 }
@@ -403,6 +407,23 @@ impl Ordering<'_> {
 
     fn failure(&self, error: &AcmeError, exchange: &Exchange) -> Failure {
         Failure::of(error, &exchange.take(), self.parts.clock.now())
+    }
+}
+
+/// Whether an order that failed may have failed for its `replaces`, so that one without it is worth a request now.
+fn may_be_for_replaces(failure: &Failure, noticed: &Noticed) -> bool {
+    let of_another_kind = matches!(
+        failure.cause,
+        Cause::RateLimited | Cause::Account | Cause::ExternalAccount
+    );
+    if of_another_kind || failure.nonce_refused || noticed.retry_after.is_some() {
+        return false;
+    }
+    match noticed.status {
+        // It did not leave: the directory of this authority has no renewal information.
+        None => noticed.lost.is_none(),
+        Some(_) if noticed.lost.is_some() => false,
+        Some(status) => status.is_client_error() || status == StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

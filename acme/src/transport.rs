@@ -329,7 +329,7 @@ impl Exchange {
             Ok(answer) => {
                 let headers = answer.headers();
                 noticed.status = Some(answer.status());
-                noticed.retry_after = retry_after(headers);
+                noticed.retry_after = retry_after(headers, SystemTime::now());
                 noticed.lost = None;
                 if answer.status() == StatusCode::CREATED {
                     noticed.created = text(headers, LOCATION).map(str::to_owned);
@@ -400,15 +400,14 @@ fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3) as a span from now.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// `Retry-After` (RFC 9110 §10.2.3) as a span from `now`, the clock of the machine: a date is one of the world's.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = text(headers, RETRY_AFTER)?.trim();
     match value.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
-        // A date can only be compared with the clock of the machine.
         Err(_) => httpdate::parse_http_date(value)
             .ok()?
-            .duration_since(SystemTime::now())
+            .duration_since(now)
             .ok(),
     }
 }
@@ -430,4 +429,31 @@ fn alternates(headers: &HeaderMap) -> Vec<String> {
         })
         .take(4)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_time_to_come_back_is_said_in_seconds_or_as_a_date() {
+        // 2026-11-01 00:00:00 UTC.
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_793_491_200);
+        let asked = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
+            retry_after(&headers, now)
+        };
+        assert_eq!(asked("120"), Some(Duration::from_secs(120)));
+        let two_hours = Some(Duration::from_secs(7_200));
+        assert_eq!(asked("Sun, 01 Nov 2026 02:00:00 GMT"), two_hours);
+        assert_eq!(asked("Sunday, 01-Nov-26 02:00:00 GMT"), two_hours);
+        assert_eq!(asked("Sun, 01 Nov 2026 00:00:00 GMT"), Some(Duration::ZERO));
+        for nothing in ["Sat, 31 Oct 2026 23:00:00 GMT", "soon", "-5", ""] {
+            assert_eq!(asked(nothing), None, "{nothing}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
 }

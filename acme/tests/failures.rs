@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acme::{AccountStanding, Accounts, Caa, Cause, Clock as _, Failure, Port80, Seen, Status};
+use http::StatusCode;
+use support::authority::Behaviour;
 use support::{Bench, Validation};
 
 async fn failure_of(bench: &Bench) -> (Status, Failure) {
@@ -208,6 +210,41 @@ async fn nothing_is_asked_before_the_time_that_a_rate_limit_names() {
     assert_eq!(status.blocked, [(directory, until)]);
     bench.clock.set(until);
     assert!(bench.start().tick().await.renewed);
+}
+
+#[tokio::test]
+async fn an_order_refused_for_another_reason_than_replaces_is_not_sent_again_without_it() {
+    let bench = Bench::new(1);
+    bench.authority().behave(|b| b.window = Some((0.3, 0.4)));
+    let first = bench.start().tick().await;
+    bench.clock.set(first.next.0);
+    let asked = || bench.authority().books.lock().unwrap().asked_orders;
+    let fails = async |behave: &dyn Fn(&mut Behaviour)| {
+        bench.authority().behave(|b| behave(b));
+        let before = asked();
+        let (status, failure) = failure_of(&bench).await;
+        assert_eq!(asked() - before, 1, "one request for an order: {failure}");
+        bench.clock.set(status.next.0);
+        failure
+    };
+    let until = bench.clock.now().plus(Duration::from_secs(40_000));
+    let limited = fails(&|b| b.limited_until = Some(until)).await;
+    assert_eq!(
+        (limited.cause, limited.retry_at),
+        (Cause::RateLimited, Some(until))
+    );
+    let away = fails(&|b| b.answers_orders = Some(StatusCode::SERVICE_UNAVAILABLE)).await;
+    assert_eq!(away.cause, Cause::AuthorityFault);
+    let lost = fails(&|b| {
+        b.answers_orders = None;
+        b.loses_orders = true;
+    });
+    assert_eq!(lost.await.cause, Cause::AuthorityUnreachable);
+
+    bench.authority().behave(|b| b.loses_orders = false);
+    assert!(bench.start().tick().await.renewed);
+    let books = bench.authority().books.lock().unwrap();
+    assert!(books.certificates[1].replaces.is_some());
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ fn alerts(folder: &Path, pki: &Pki, server: &SmtpServer, security: SmtpSecurity)
     let to = |address: &str| (Recipient::Mail(address.into()), Arc::clone(&mail));
     let settings = Settings {
         recipients: vec![to(ANNE), to(PAUL)],
+        roles: std::collections::HashMap::new(),
         centre: None,
         link_url: format!("https://{VI}"),
     };
@@ -68,7 +69,7 @@ fn a_mail_server_that_is_away_delays_alerts_and_loses_none_even_over_a_restart()
 
             let mut now = OffsetDateTime::now_utc();
             let away = alerts(&root, &pki, &server, security);
-            away.note(&[], now);
+            away.note(&[], &[], now);
             away.deliver(now).await;
             drop(away);
             assert_eq!(server.mails(), []);
@@ -77,7 +78,7 @@ fn a_mail_server_that_is_away_delays_alerts_and_loses_none_even_over_a_restart()
             let back = alerts(&root, &pki, &server, security);
             for _ in 0..3 {
                 now += Duration::from_secs(7_200);
-                back.note(&[], now);
+                back.note(&[], &[], now);
                 back.deliver(now).await;
             }
             let mails = server.mails();
@@ -109,7 +110,7 @@ fn a_mail_server_that_the_authorities_do_not_vouch_for_gets_nothing() {
         let server = SmtpServer::start(&identity, true).await.unwrap();
         let now = OffsetDateTime::now_utc();
         let alerts = alerts(&root, &pki, &server, SmtpSecurity::StartTls);
-        alerts.note(&[], now);
+        alerts.note(&[], &[], now);
         alerts.deliver(now).await;
         assert_eq!(server.mails(), []);
     });
@@ -125,7 +126,7 @@ fn a_refused_address_does_not_keep_the_others_from_their_mail() {
         server.refuse(ANNE);
         let now = OffsetDateTime::now_utc();
         let alerts = alerts(&root, &pki, &server, SmtpSecurity::StartTls);
-        alerts.note(&[], now);
+        alerts.note(&[], &[], now);
         alerts.deliver(now).await;
         let mails = server.mails();
         assert!(mails.iter().all(|mail| mail.to == PAUL), "{mails:?}");

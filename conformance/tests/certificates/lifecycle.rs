@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use conformance::testkit::igc::{Authority, Igc, LeafSpec};
 use rcgen::{ExtendedKeyUsagePurpose as Usage, KeyPair, KeyUsagePurpose};
@@ -10,27 +11,43 @@ use time::OffsetDateTime;
 
 use super::centre::{Centre, FINESS, HOST, closed, code, good, said};
 
+fn sign() -> LeafSpec {
+    LeafSpec {
+        unit: FINESS.to_owned(),
+        serial: 0x77,
+        ..LeafSpec::signer()
+    }
+}
+
+fn auth() -> LeafSpec {
+    LeafSpec {
+        unit: FINESS.to_owned(),
+        usages: vec![Usage::ClientAuth],
+        serial: 0x78,
+        ..LeafSpec::peer("CENTRE")
+    }
+}
+
+/// What openssl makes of files in the folder of a centre.
+fn openssl(centre: &Centre, arguments: &[&str]) {
+    let done = Command::new("openssl")
+        .args(arguments)
+        .current_dir(&centre.root)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", said(&done));
+}
+
 #[test]
 fn the_first_certificate_is_asked_for_and_installed_where_nothing_is_yet() {
     let centre = Centre::new("certs-first");
     centre.revoke(10, &[]);
     let list = centre.ok(&["certs", "list"]);
     assert!(list.contains("pas encore demandé"), "{list}");
-    let sign = LeafSpec {
-        unit: FINESS.to_owned(),
-        serial: 0x77,
-        ..LeafSpec::signer()
-    };
-    let auth = LeafSpec {
-        unit: FINESS.to_owned(),
-        usages: vec![Usage::ClientAuth],
-        serial: 0x78,
-        ..LeafSpec::peer("CENTRE")
-    };
     for (place, key, spec) in [
         ("db:ct", "db.key", good()),
-        ("dmp-sign:centre", "sign.key", sign),
-        ("dmp-auth:centre", "auth.key", auth),
+        ("dmp-sign:centre", "sign.key", sign()),
+        ("dmp-auth:centre", "auth.key", auth()),
     ] {
         let file = centre.answered(place, key, &spec);
         let shown = centre.ok(&["certs", "list"]);
@@ -271,4 +288,249 @@ fn certificates_of_the_dmp_carry_the_structure_of_the_configuration() {
         "{}",
         said(&refused)
     );
+}
+
+#[test]
+fn a_file_of_any_form_finds_its_place_without_being_told() {
+    let centre = Centre::new("certs-find");
+    centre.revoke(10, &[]);
+    let alone = |file: &str, more: &[&str]| {
+        let file = centre.root.join(file).display().to_string();
+        let done = centre.run(&[&["certs", "import", &file], more].concat());
+        (code(&done), said(&done))
+    };
+    // A stranger's key, while three requests wait.
+    let wanted = [
+        ("db:ct", "db.key", good()),
+        ("dmp-sign:centre", "sign.key", sign()),
+        ("dmp-auth:centre", "auth.key", auth()),
+    ];
+    for (place, key, spec) in &wanted {
+        let file = centre.answered(place, key, spec);
+        fs::rename(file, centre.root.join(format!("{key}.recu"))).unwrap();
+    }
+    centre.signed(&good(), &KeyPair::generate().unwrap());
+    let (code_of_stranger, said) = alone("recu.pem", &[]);
+    assert_eq!(code_of_stranger, 1, "{said}");
+    assert!(said.contains("n'est d'aucun emplacement"), "{said}");
+    for part in [HOST, "db:ct", "dmp-sign:centre", "dmp-auth:centre"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+
+    // By the key of its request each: PEM, PKCS#7, DER.
+    let p7 = [
+        "crl2pkcs7",
+        "-nocrl",
+        "-certfile",
+        "sign.key.recu",
+        "-out",
+        "sign.p7b",
+    ];
+    openssl(&centre, &p7);
+    let der = [
+        "x509",
+        "-in",
+        "auth.key.recu",
+        "-outform",
+        "DER",
+        "-out",
+        "auth.cer",
+    ];
+    openssl(&centre, &der);
+    let files = ["db.key.recu", "sign.p7b", "auth.cer"];
+    for ((place, key, _), file) in wanted.iter().zip(files).rev() {
+        let (code, said) = alone(file, &["--dry-run"]);
+        assert_eq!(code, 0, "{said}");
+        assert!(
+            said.contains(&format!("rien n'a été installé : {place}")),
+            "{said}"
+        );
+        let installed = centre.root.join(key.replace(".key", ".pem"));
+        assert!(!installed.exists());
+        let (code, said) = alone(file, &[]);
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains(&format!("gardé : {place},")), "{said}");
+        assert!(installed.exists());
+    }
+
+    // By the key in use, renewed for it.
+    let key = fs::read_to_string(centre.root.join("db.key")).unwrap();
+    let later = LeafSpec {
+        days: (-10, 900),
+        serial: 0x1235,
+        ..good()
+    };
+    centre.signed(&later, &KeyPair::from_pem(&key).unwrap());
+    let (code, said) = alone("recu.pem", &[]);
+    assert!(code == 0 && said.contains("gardé : db:ct,"), "{said}");
+
+    // With a key of its own, by name and structure.
+    closed(&centre.root.join("phrase"), b"mot de passe\n");
+    let phrase = centre.root.join("phrase").display().to_string();
+    let packed = |name: &str, spec: &LeafSpec| {
+        let leaf = centre.igc.leaf(spec).unwrap();
+        closed(
+            &centre.root.join("p12.key"),
+            leaf.key.serialize_pem().as_bytes(),
+        );
+        fs::write(centre.root.join("p12.pem"), leaf.certificate.pem()).unwrap();
+        let made = [
+            "pkcs12",
+            "-export",
+            "-in",
+            "p12.pem",
+            "-inkey",
+            "p12.key",
+            "-passout",
+            "file:phrase",
+            "-out",
+            name,
+        ];
+        openssl(&centre, &made);
+    };
+    let ecdsa = |spec: LeafSpec| LeafSpec {
+        days: (-10, 900),
+        rsa: false,
+        ..spec
+    };
+    packed("auth.p12", &ecdsa(auth()));
+    assert_eq!(alone("auth.p12", &[]).0, 1, "without its password");
+    let (code, said) = alone("auth.p12", &["--password-file", &phrase]);
+    assert!(
+        code == 0 && said.contains("gardé : dmp-auth:centre,"),
+        "{said}"
+    );
+
+    // Good for both places of the structure: nothing is guessed.
+    let any = LeafSpec {
+        usages: Vec::new(),
+        serial: 0x90,
+        ..ecdsa(auth())
+    };
+    packed("any.p12", &any);
+    let (code, said) = alone("any.p12", &["--password-file", &phrase]);
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("plusieurs emplacements : dmp-auth:centre, dmp-sign:centre"),
+        "{said}"
+    );
+    let named = centre.root.join("any.p12").display().to_string();
+    let named = [
+        "certs",
+        "import",
+        "dmp-auth:centre",
+        &named,
+        "--password-file",
+        &phrase,
+    ];
+    assert!(centre.ok(&named).contains("gardé : dmp-auth:centre,"));
+
+    let table = centre.ok(&["certs", "list", "--format", "csv"]);
+    assert!(table.starts_with("place,role,"), "{table}");
+    let places: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.split(',').next())
+        .collect();
+    assert_eq!(
+        places,
+        ["place", "dmp-auth:centre", "dmp-sign:centre", "db:ct"]
+    );
+}
+
+#[test]
+fn the_first_certificate_of_a_place_is_of_the_structures_that_its_role_is_given_to() {
+    let centre = Centre::new("certs-kind");
+    centre.revoke(10, &[]);
+    let of_finess = LeafSpec {
+        unit: FINESS.into(),
+        ..good()
+    };
+    let file = centre.answered("db:ct", "db.key", &of_finess);
+    let refused = centre.import("db:ct", &file);
+    assert_eq!(code(&refused), 1, "{}", said(&refused));
+    assert!(
+        said(&refused).contains("est au nom d'un SIRET"),
+        "{}",
+        said(&refused)
+    );
+    let file = file.display().to_string();
+    centre.ok(&["certs", "import", "db:ct", &file, "--other-structure"]);
+}
+
+#[test]
+fn a_supervisor_is_told_what_is_to_be_done_and_what_could_not_be_looked_at() {
+    let centre = Centre::new("certs-nagios");
+    centre.revoke(10, &[]);
+    let file = centre.answered("db:ct", "db.key", &good());
+    assert_eq!(code(&centre.import("db:ct", &file)), 0);
+    let awaited = centre.run(&["certs", "check"]);
+    assert_eq!(code(&awaited), 1, "{}", said(&awaited));
+    assert!(
+        said(&awaited).starts_with("CERTIFICATS WARNING"),
+        "{}",
+        said(&awaited)
+    );
+    fs::write(&centre.config, "[locale]\n").unwrap();
+    assert_eq!(code(&centre.run(&["certs", "check"])), 3);
+}
+
+#[test]
+fn the_list_of_igc_sante_is_compared_at_the_command_line() {
+    let centre = Centre::new("certs-compare");
+    centre.revoke(10, &[]);
+    let file = centre.answered("db:ct", "db.key", &good());
+    assert_eq!(code(&centre.import("db:ct", &file)), 0);
+    let listed: Json =
+        serde_json::from_str(&centre.ok(&["certs", "list", "--format", "json"])).unwrap();
+    let db = &listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["place"] == "db:ct")
+        .unwrap();
+    let day = |key: &str| db["certificate"][key].as_str().unwrap()[..10].to_owned();
+    let (begins, ends) = (day("not_before"), day("not_after"));
+    let compare = |rows: &[String]| {
+        let titles = "N° produit;Date début de validité;Fin de validité;Usage;Etat;FQDN";
+        let list = format!("{titles}\n{}\n", rows.join("\n"));
+        let (list, _, _) = encoding_rs::WINDOWS_1252.encode(&list);
+        fs::write(centre.root.join("suivi.csv"), list).unwrap();
+        let file = centre.root.join("suivi.csv").display().to_string();
+        let done = centre.run(&["certs", "compare", &file]);
+        (code(&done), said(&done))
+    };
+    let row =
+        |begins: &str, ends: &str, name: &str| format!("1;{begins};{ends};SSL_SERV;Actif;{name}");
+    let (code_of_same, same) = compare(&[row(&begins, &ends, HOST)]);
+    assert_eq!(code_of_same, 0, "{same}");
+    assert!(same.contains("concordent"), "{same}");
+
+    let (code_of_other, other) = compare(&[
+        row("2020-01-01", &ends, HOST),
+        row(&begins, &ends, "db.ailleurs.example"),
+        row("bientôt", &ends, HOST),
+    ]);
+    assert_eq!(code_of_other, 1, "{other}");
+    let dates = format!(
+        "db:ct : valable ici du {begins} au {ends}, dans la liste du 2020-01-01 au {ends} (ligne 2)"
+    );
+    assert!(other.contains(&dates), "{other}");
+    assert!(
+        other.contains("ligne 3 : SSL_SERV db.ailleurs.example"),
+        "{other}"
+    );
+    assert!(
+        other.contains("ligne 4 : la date « bientôt » ne se lit pas"),
+        "{other}"
+    );
+
+    let (code_of_none, none) = compare(&[]);
+    assert_eq!(code_of_none, 1, "{none}");
+    assert!(
+        none.contains(&format!("db:ct : {HOST} n'est pas dans la liste")),
+        "{none}"
+    );
+    fs::write(centre.root.join("suivi.csv"), "rien\n").unwrap();
+    let file = centre.root.join("suivi.csv").display().to_string();
+    assert_eq!(code(&centre.run(&["certs", "compare", &file])), 2);
 }

@@ -14,4 +14,5 @@ mod support;
 mod centre;
 mod lifecycle;
 mod service;
+mod told;
 mod webhook;

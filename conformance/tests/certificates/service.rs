@@ -4,13 +4,25 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use conformance::testkit::gateway::binary;
+use conformance::testkit::igc::{Authority, Igc, LeafSpec};
 use conformance::testkit::{Gateway, GatewayConfig, Identity, PacsConfig, Pki, free_port};
 
-use super::centre::{HOST, closed, code, drimbox, said};
-use super::support::{folder, run};
+use rcgen::KeyPair;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::centre::{HOST, SIRET, closed, code, drimbox, good, said};
+use super::support::{folder, run, until};
 
 fn gateway_config(root: &Path, pki: &Pki) -> GatewayConfig {
     let pacs = PacsConfig::new("ct", "NOBODY", free_port().unwrap())
@@ -195,7 +207,15 @@ fn a_gateway_moves_to_another_machine_and_the_old_one_stays_down() {
         );
         assert_eq!(code(&made), 0, "{}", said(&made));
         assert!(said(&made).contains("recopié sur deux serveurs"));
-        gateway.stop(Duration::from_secs(60)).await.unwrap();
+        // Nobody stops it: it sees that it is the old one.
+        let ended = gateway
+            .process()
+            .wait(Duration::from_secs(60))
+            .await
+            .unwrap();
+        assert!(ended.success(), "{ended}");
+        let log = fs::read_to_string(gateway.process().log_file()).unwrap();
+        assert!(log.contains("this gateway is fenced"), "{log}");
 
         let fenced = drimbox(&["serve"], &file);
         assert_eq!(code(&fenced), 1);
@@ -225,5 +245,106 @@ fn a_gateway_moves_to_another_machine_and_the_old_one_stays_down() {
         fs::rename(root.join("pki"), root.join("pki.restored")).unwrap();
         fs::rename(root.join("pki.old"), root.join("pki")).unwrap();
         assert!(answers(&gateway, &pki).await, "the certificates came along");
+    });
+}
+
+/// A connection to a name of the gateway that lives on between requests.
+struct Open {
+    stream: TlsStream<TcpStream>,
+}
+
+impl Open {
+    async fn to(gateway: &Gateway, connector: &TlsConnector) -> Self {
+        let host = ServerName::try_from(HOST).unwrap();
+        let tcp = TcpStream::connect(gateway.address("peer")).await.unwrap();
+        let stream = connector.connect(host, tcp).await.unwrap();
+        Self { stream }
+    }
+
+    fn shown(&self) -> CertificateDer<'static> {
+        let chain = self.stream.get_ref().1.peer_certificates().unwrap();
+        chain[0].clone().into_owned()
+    }
+
+    async fn is_answered(&mut self) -> bool {
+        let request = format!("GET /healthcheck HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
+        let mut got = Vec::new();
+        if self.stream.write_all(request.as_bytes()).await.is_err() {
+            return false;
+        }
+        while !String::from_utf8_lossy(&got).contains("{\"status\":") {
+            match self.stream.read_buf(&mut got).await {
+                Ok(0) | Err(_) => return false,
+                Ok(_) => {}
+            }
+        }
+        true
+    }
+}
+
+#[test]
+fn what_is_imported_or_taken_back_serves_without_a_signal_and_open_connections_live_on() {
+    run(async {
+        let root = folder("certs-running");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let igc = Igc::new(false, OffsetDateTime::now_utc()).unwrap();
+        let gateway = Gateway::start(gateway_config(&root, &pki)).await.unwrap();
+        let file = root.join("drimbox.toml");
+        let mut roots = RootCertStore::empty();
+        let above = igc.certificate(Authority::Root).der().clone();
+        roots.add(above).unwrap();
+        roots
+            .add(CertificateDer::from_pem_file(pki.ca_file()).unwrap())
+            .unwrap();
+        let caller = pki.client("peer.example").unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_file(&caller.certificate_file).unwrap()],
+                PrivateKeyDer::from_pem_file(&caller.key_file).unwrap(),
+            )
+            .unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        let mut held = Open::to(&gateway, &connector).await;
+        let first = held.shown();
+        assert!(held.is_answered().await);
+
+        let asked = [
+            "certs", "request", "db:ct", "--unit", SIRET, "--key", "p256",
+        ];
+        let asked = drimbox(&asked, &file);
+        assert_eq!(code(&asked), 0, "{}", said(&asked));
+        let pending = root.join("pki").join(format!("{HOST}.key.nouvelle"));
+        let key = KeyPair::from_pem(&fs::read_to_string(pending).unwrap()).unwrap();
+        let spec = LeafSpec {
+            dns_names: vec![HOST.into()],
+            ..good()
+        };
+        let leaf = igc.leaf_for(&spec, &key).unwrap();
+        let received = root.join("recu.pem");
+        let issuer = igc.certificate(Authority::Organisations).pem();
+        fs::write(&received, leaf.pem() + &issuer).unwrap();
+        let received = received.display().to_string();
+        let done = drimbox(&["certs", "import", &received], &file);
+        assert_eq!(code(&done), 0, "{}", said(&done));
+        until("the imported certificate in a handshake", async || {
+            Open::to(&gateway, &connector).await.shown() == *leaf.der()
+        })
+        .await;
+        assert!(held.is_answered().await);
+        assert_eq!(held.shown(), first);
+
+        let mut between = Open::to(&gateway, &connector).await;
+        let done = drimbox(&["certs", "rollback", "db:ct"], &file);
+        assert_eq!(code(&done), 0, "{}", said(&done));
+        until("the certificate before it in a handshake", async || {
+            Open::to(&gateway, &connector).await.shown() == first
+        })
+        .await;
+        assert!(between.is_answered().await);
+        assert!(held.is_answered().await);
     });
 }

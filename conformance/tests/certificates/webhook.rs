@@ -15,14 +15,14 @@ use super::centre::{Centre, closed, code, good, said};
 use super::support::run;
 
 /// What a webhook got, each request's head and body.
-struct Receiver {
-    port: u16,
-    got: Arc<std::sync::Mutex<Vec<(String, Json)>>>,
+pub(super) struct Receiver {
+    pub(super) port: u16,
+    pub(super) got: Arc<std::sync::Mutex<Vec<(String, Json)>>>,
     arrived: Arc<tokio::sync::Notify>,
 }
 
 impl Receiver {
-    async fn start(identity: &Identity, refuse_first: usize) -> Self {
+    pub(super) async fn start(identity: &Identity, refuse_first: usize) -> Self {
         let chain = CertificateDer::pem_file_iter(&identity.certificate_file)
             .unwrap()
             .collect::<Result<Vec<_>, _>>()
@@ -114,6 +114,7 @@ fn a_webhook_gets_each_alert_once_with_its_token_after_it_was_away() {
             let channel: Arc<dyn Channel> = Arc::new(WebhookChannel::new(&webhook).unwrap());
             let settings = Settings {
                 recipients: vec![(Recipient::Webhook("supervision".into()), channel)],
+                roles: std::collections::HashMap::new(),
                 centre: None,
                 link_url: "https://vi1.certs.example".into(),
             };
@@ -123,7 +124,7 @@ fn a_webhook_gets_each_alert_once_with_its_token_after_it_was_away() {
         let inventory = Inventory::of(&config, None);
         let mut now = OffsetDateTime::now_utc();
         let alerts = open();
-        alerts.note(&inventory.examine(now), now);
+        alerts.note(&inventory.examine(now), &[], now);
         alerts.deliver(now).await;
         receiver.arrived.notified().await;
         assert_eq!(receiver.got.lock().unwrap().len(), 0, "it was busy");
@@ -131,7 +132,7 @@ fn a_webhook_gets_each_alert_once_with_its_token_after_it_was_away() {
         for _ in 0..3 {
             now += Duration::from_secs(7_200);
             let alerts = open();
-            alerts.note(&inventory.examine(now), now);
+            alerts.note(&inventory.examine(now), &[], now);
             alerts.deliver(now).await;
         }
         let got = receiver.got.lock().unwrap().clone();

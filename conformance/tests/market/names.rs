@@ -27,6 +27,7 @@ fn each_vi_name_gets_a_certificate_of_its_own_and_one_account_serves_them() {
         });
         let config = gateway_of(&root, &pki, &[pebble.directory()], pacs)
             .set("local.default_pacs", "ct")
+            .set("acme.key_type", "rsa2048")
             .set("acme.listen", format!("127.0.0.1:{port}"));
         let gateway = Gateway::start(config).await.unwrap();
         let roots = pebble.root_file().await.unwrap();
@@ -34,6 +35,10 @@ fn each_vi_name_gets_a_certificate_of_its_own_and_one_account_serves_them() {
         let first = another(&gateway, &roots, VI, None).await;
         let second = another(&gateway, &roots, OTHER_VI, None).await;
         assert_ne!(first, second);
+        for served in [first, second] {
+            let facts = drimbox::certs::facts::Facts::of(&served).unwrap();
+            assert_eq!(facts.key, "RSA-2048", "as configured");
+        }
         let accounts = std::fs::read_dir(root.join("data/acme/accounts")).unwrap();
         assert_eq!(accounts.count(), 1);
     });

@@ -22,8 +22,13 @@ pub(super) async fn build(config: &Config) -> anyhow::Result<Option<Alerts>> {
         let mut recipients: Vec<(Recipient, Arc<dyn Channel>)> = alerts
             .recipients
             .iter()
-            .map(|address| (Recipient::Mail(address.clone()), Arc::clone(&mail)))
+            .map(|one| (Recipient::Mail(one.address.clone()), Arc::clone(&mail)))
             .collect();
+        let roles = alerts.recipients.iter().filter_map(|one| {
+            let roles = one.roles.as_ref()?.iter().map(|role| (*role).to_owned());
+            Some((Recipient::Mail(one.address.clone()), roles.collect()))
+        });
+        let roles = roles.collect();
         for webhook in &alerts.webhooks {
             let channel = Arc::new(WebhookChannel::new(webhook)?);
             recipients.push((Recipient::Webhook(webhook.name.clone()), channel));
@@ -31,6 +36,7 @@ pub(super) async fn build(config: &Config) -> anyhow::Result<Option<Alerts>> {
         recipients.push((Recipient::Log, Arc::new(LogChannel)));
         let settings = Settings {
             recipients,
+            roles,
             centre: alerts.centre.clone(),
             link_url: alerts.link_url.clone(),
         };
@@ -53,5 +59,8 @@ pub(super) fn run(
     inventory: Inventory,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    alerts.run(move |now| inventory.examine(now), stop)
+    alerts.run(
+        move |now| (inventory.examine(now), inventory.presented(now)),
+        stop,
+    )
 }

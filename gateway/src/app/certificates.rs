@@ -27,7 +27,7 @@ use crate::net::{NamedConfigs, ReplaceableKey, usable};
 use crate::trust::{Standing, Trust, TrustRefusal};
 
 /// Time between two looks at the files.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// A certificate, its files, and where it is used.
 #[derive(Debug)]

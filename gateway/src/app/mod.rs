@@ -26,6 +26,7 @@ mod trust;
 mod viewer;
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -42,6 +43,7 @@ use crate::archive::Archive;
 use crate::archive::dicomweb::DicomwebArchive;
 use crate::archive::dimse::{DimseArchive, Moves, StorageScp};
 use crate::audit::{Audit, Kind};
+use crate::backup::fence::{self, FenceError};
 use crate::cache::{Bounds, Cache};
 use crate::certs::place::Role;
 use crate::certs::presented::{self, Recorder};
@@ -140,6 +142,10 @@ impl Service for App {
         if let Some(alerts) = parts.alerts.clone() {
             api = api.merge(certs::alerts::acknowledge::router(alerts.clone()));
             behind.spawn(alerts::run(alerts, inventory, background.clone()));
+        } else if crate::cli::igc_places(&config).next().is_some() {
+            tracing::warn!(
+                "nobody is told before the certificates of IGC Santé expire: [alerts] is not configured"
+            );
         }
         listeners.start_background(&config, &health, metrics, api, &background, &mut behind);
         behind.spawn(certificates.watch(parts.audit.clone(), hangup, background.clone()));
@@ -153,6 +159,11 @@ impl Service for App {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = fenced(&config.data_dir) => tracing::error!(
+                "this gateway is fenced: its contents go to another machine (drimbox backup --move) or were \
+                 restored, and one certificate must not serve on two machines. It ends and does not start again \
+                 without drimbox serve --i-am-the-only-one"
+            ),
         }
         tracing::info!("stopping: no new request; running transfers may finish");
         health.stopping();
@@ -217,6 +228,28 @@ impl Service for App {
 
     async fn trust(&self, config: &Config, command: &TrustCommand) -> anyhow::Result<String> {
         trust::run(config, command).await
+    }
+}
+
+/// Ends when a fence was put up in the data folder, seen at the next look at the files.
+async fn fenced(data_dir: &Path) {
+    let mut looks = tokio::time::interval(certificates::LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        let data_dir = data_dir.to_owned();
+        let passed = tokio::task::spawn_blocking(move || fence::pass(&data_dir, false));
+        match passed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(FenceError::File { path, source })) => tracing::warn!(
+                file = %path.display(),
+                error = %source,
+                "whether this gateway was moved cannot be read"
+            ),
+            Ok(Err(_)) => return,
+            Err(error) => {
+                tracing::error!(%error, "looking for a fence failed: it is looked for again")
+            }
+        }
     }
 }
 

@@ -173,7 +173,7 @@ async fn for_three_years_no_client_is_refused_and_each_alert_comes_once() {
         }
         let now = world.now();
         let entries = examine_all(all_places(&world.config), None, now);
-        running.alerts.note(&entries, now);
+        running.alerts.note(&entries, &[], now);
         running.alerts.deliver(now).await;
         world.acknowledge(&running.alerts, now);
         swaps += world.people_act(now);
@@ -306,6 +306,7 @@ impl World {
             recipients: ["anne@centre.example", "paul@centre.example"]
                 .map(|address| way(Recipient::Mail(address.into())))
                 .into(),
+            roles: std::collections::HashMap::new(),
             centre: None,
             link_url: "https://vi1.centre.example".into(),
         };

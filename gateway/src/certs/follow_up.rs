@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use time::{Date, Month};
+use time::{Date, Duration, Month, OffsetDateTime};
 
 use super::inventory::Entry;
 
@@ -27,6 +27,8 @@ pub struct Row {
     pub usage: String,
     /// « FQDN », or the common name.
     pub name: String,
+    /// « Début de validité », when the list has it.
+    pub not_before: Option<Date>,
     /// « Fin de validité ».
     pub not_after: Date,
     /// « Etat », when the list has it.
@@ -136,6 +138,7 @@ struct Columns {
     product: Option<usize>,
     usage: Option<usize>,
     name: Option<usize>,
+    not_before: Option<usize>,
     not_after: usize,
     state: Option<usize>,
 }
@@ -150,6 +153,7 @@ impl Columns {
         };
         Some(Self {
             not_after: at(&["fin de validite", "date de fin", "expiration"])?,
+            not_before: at(&["debut de validite", "date de debut"]),
             product: at(&["n° produit", "no produit", "numero produit", "produit"]),
             usage: at(&["usage"]),
             name: at(&["fqdn"]).or_else(|| at(&["nom commun", "common name", "cn"])),
@@ -163,12 +167,15 @@ impl Columns {
                 .filter(|text| !text.is_empty())
         };
         let date = text(Some(self.not_after)).ok_or("la date de fin de validité manque")?;
-        let not_after = date_of(date).ok_or_else(|| format!("la date « {date} » ne se lit pas"))?;
+        let read = |date| date_of(date).ok_or_else(|| format!("la date « {date} » ne se lit pas"));
+        let not_after = read(date)?;
+        let not_before = text(self.not_before).map(read).transpose()?;
         Ok(Row {
             line,
             product: text(self.product).map(str::to_owned),
             usage: text(self.usage).unwrap_or_default().to_owned(),
             name: text(self.name).unwrap_or_default().to_owned(),
+            not_before,
             not_after,
             state: text(self.state).map(str::to_owned),
         })
@@ -252,19 +259,19 @@ pub enum Difference {
         /// The line of the list.
         listed: Row,
     },
-    /// The same certificate with different ends.
+    /// The same certificate with different dates.
     OtherDate {
         /// The place.
         place: String,
-        /// End of the certificate on the box.
-        here: Date,
+        /// When the certificate on the box begins and ends.
+        here: (Date, Date),
         /// The line of the list.
         listed: Row,
     },
 }
 
-/// Compares what IGC Santé issued with what is here: by name, usage and end of validity; by usage and end where the list
-/// has no name, as for organisations.
+/// Compares what IGC Santé issued with what is here: by name, usage and dates of validity; by usage and dates where the
+/// list has no name, as for organisations.
 #[must_use]
 pub fn compare(entries: &[Entry], list: &FollowUp) -> Vec<Difference> {
     let mut differences = Vec::new();
@@ -277,19 +284,20 @@ pub fn compare(entries: &[Entry], list: &FollowUp) -> Vec<Difference> {
             .clone()
             .or_else(|| facts.common_name.clone())
             .unwrap_or_default();
-        let here = facts.not_after.date();
         let mut other = None;
         let (mut found, mut ended) = (false, None);
         for row in list.rows.iter().filter(|row| serves(&row.usage, entry)) {
-            let same_end = row.not_after == here;
+            let begins = row.not_before;
+            let same_dates = is_day(facts.not_after, row.not_after)
+                && begins.is_none_or(|begins| is_day(facts.not_before, begins));
             // Without a name one line stands for one certificate.
             let nameless =
-                row.name.is_empty() && same_end && !found && !explained.contains(&row.line);
+                row.name.is_empty() && same_dates && !found && !explained.contains(&row.line);
             if !nameless && !row.name.eq_ignore_ascii_case(&name) {
                 continue;
             }
             explained.insert(row.line);
-            match (same_end, row.is_active()) {
+            match (same_dates, row.is_active()) {
                 (true, true) => found = true,
                 (true, false) => ended = Some(row.clone()),
                 (false, true) => other = Some(row.clone()),
@@ -311,7 +319,7 @@ pub fn compare(entries: &[Entry], list: &FollowUp) -> Vec<Difference> {
         if let Some(listed) = other {
             differences.push(Difference::OtherDate {
                 place,
-                here,
+                here: (facts.not_before.date(), facts.not_after.date()),
                 listed,
             });
         }
@@ -322,6 +330,11 @@ pub fn compare(entries: &[Entry], list: &FollowUp) -> Vec<Difference> {
         .filter(|row| row.is_active() && !explained.contains(&row.line));
     differences.extend(listed.cloned().map(Difference::OnlyListed));
     differences
+}
+
+/// Whether a moment is on that day, in UTC or in France: what time the list keeps is not published.
+fn is_day(moment: OffsetDateTime, day: Date) -> bool {
+    (0..=2).any(|hours| (moment + Duration::hours(hours)).date() == day)
 }
 
 /// Whether a usage of the list may be that of an entry; a list without usages says nothing.
@@ -358,6 +371,7 @@ mod tests {
         assert_eq!(wanted.rows.len(), 2);
         assert_eq!(wanted.rows[0].not_after, date!(2029 - 02 - 19));
         assert_eq!(wanted.rows[1].not_after, date!(2026 - 08 - 01));
+        assert_eq!(wanted.rows[1].not_before, Some(date!(2023 - 08 - 01)));
         assert!(wanted.rows[0].is_active() && !wanted.rows[1].is_active());
         for separator in [",", "\t"] {
             let other = LIST.replace(';', separator);
@@ -456,7 +470,7 @@ mod tests {
             [
                 Difference::OtherDate {
                     place: "db:DB.date.fr".into(),
-                    here: date!(2028 - 12 - 31),
+                    here: (date!(2026 - 01 - 01), date!(2028 - 12 - 31)),
                     listed: list.rows[1].clone(),
                 },
                 Difference::OnlyHere {
@@ -466,6 +480,29 @@ mod tests {
                 Difference::OnlyListed(list.rows[2].clone()),
             ]
         );
+    }
+
+    #[test]
+    fn one_that_began_another_day_is_another_certificate() {
+        let list = |begins: &str| {
+            let text = format!(
+                "FQDN;Usage;Date début de validité;Fin de validité;Etat\n\
+                 db.ici.fr;SSL_SERV;{begins};31/12/2028;Actif\n"
+            );
+            parse(text.as_bytes()).unwrap()
+        };
+        let entries = [entry("db.ici.fr")];
+        assert_eq!(compare(&entries, &list("01/01/2026")), []);
+        let later = list("05/03/2026");
+        let wanted = Difference::OtherDate {
+            place: "db:db.ici.fr".into(),
+            here: (date!(2026 - 01 - 01), date!(2028 - 12 - 31)),
+            listed: later.rows[0].clone(),
+        };
+        assert_eq!(compare(&entries, &later), [wanted]);
+        // A list without that date is compared by the end alone.
+        assert_eq!(compare(&entries, &list("")), []);
+        assert_eq!(list("hier").unread.len(), 1);
     }
 
     #[test]

@@ -74,6 +74,25 @@ impl By {
         }
     }
 
+    /// What stops when it expires or is revoked, a French sentence; `None` where that is the other side's affair.
+    #[must_use]
+    pub fn effect(self) -> Option<&'static str> {
+        match self {
+            Self::Caller | Self::Called => None,
+            Self::Psc => Some(
+                "la passerelle ne fera plus confiance à Pro Santé Connect : les professionnels ne pourront plus se \
+                 connecter, et les autres DRIMbox n'auront plus d'images",
+            ),
+            Self::Dmp => Some(
+                "la passerelle ne fera plus confiance au DMP : son alimentation s'arrête pour toutes les structures",
+            ),
+            Self::WhiteListSigner => Some(
+                "une liste blanche signée avec ce certificat ne sera plus acceptée ; quand celle en vigueur sera trop \
+                 ancienne, aucune autre DRIMbox ne le sera plus",
+            ),
+        }
+    }
+
     /// For people, in French.
     #[must_use]
     pub fn text(self) -> &'static str {

@@ -181,7 +181,7 @@ pub fn presented_details(
 }
 
 /// What can be done about a certificate of somebody else.
-const NOT_OURS: &str =
+pub(super) const NOT_OURS: &str =
     "prévenir son titulaire : la passerelle en dépend et ne peut pas le renouveler";
 
 fn lines(out: &mut impl Write) -> impl FnMut(&str, &str) -> io::Result<()> {
@@ -517,14 +517,20 @@ pub fn comparison(
             )?,
             Difference::OtherDate {
                 place,
-                here,
+                here: (begins, ends),
                 listed,
-            } => writeln!(
-                out,
-                "  {place} : expire ici le {here}, dans la liste le {} (ligne {}) ; le certificat \
-                 renouvelé n'est peut-être pas installé",
-                listed.not_after, listed.line
-            )?,
+            } => {
+                let listed_dates = match listed.not_before {
+                    Some(begins) => format!("du {begins} au {}", listed.not_after),
+                    None => format!("jusqu'au {}", listed.not_after),
+                };
+                writeln!(
+                    out,
+                    "  {place} : valable ici du {begins} au {ends}, dans la liste {} (ligne {}) ; le certificat \
+                     renouvelé n'est peut-être pas installé",
+                    listed_dates, listed.line
+                )?;
+            }
         }
     }
     if differences.is_empty() && list.unread.is_empty() {

@@ -102,7 +102,7 @@ impl Subject {
 }
 
 /// Whom IGC Santé gives the certificates of a role; `None`: another authority issues them.
-fn structures_of(role: Role) -> Option<&'static [StructureKind]> {
+pub(super) fn structures_of(role: Role) -> Option<&'static [StructureKind]> {
     use StructureKind::{Finess, FinessGeographique, FinessJuridique, RppsRang, Siret};
     match role {
         Role::ServSsl => Some(&[Siret]),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::inventory::{Entry, Inventory, Severity};
+use super::inventory::{Entry, Finding, Inventory, Severity};
+use super::presented::Presented;
 use super::report;
 
 /// Time between two looks at the files.
@@ -22,7 +23,8 @@ pub async fn run(inventory: Inventory, stop: CancellationToken) {
         if let Ok((entries, presented)) = tokio::task::spawn_blocking(examine).await {
             report::record(&entries);
             report::record_presented(&presented);
-            for line in news(&entries, &mut said) {
+            let found = own(&entries).chain(of_others(&presented, now));
+            for line in news(found, &mut said) {
                 match line.severity {
                     Severity::Warning => tracing::warn!(place = line.place, "{}", line.text),
                     Severity::Critical => tracing::error!(place = line.place, "{}", line.text),
@@ -36,35 +38,62 @@ pub async fn run(inventory: Inventory, stop: CancellationToken) {
     }
 }
 
+/// What is wrong with one certificate, in the words of the log.
+struct Found {
+    place: String,
+    lines: Vec<(Severity, String)>,
+}
+
 struct Line {
     place: String,
     severity: Severity,
     text: String,
 }
 
+fn own(entries: &[Entry]) -> impl Iterator<Item = Found> {
+    entries.iter().map(|entry| Found {
+        place: entry.place.id.clone(),
+        lines: lines(&entry.findings, "certificat", |finding| {
+            finding.remedy(entry.place.role)
+        }),
+    })
+}
+
+fn of_others(presented: &[Presented], now: OffsetDateTime) -> impl Iterator<Item = Found> {
+    presented.iter().map(move |one| Found {
+        place: format!("{}:{}", one.by.code(), one.name()),
+        lines: lines(&one.findings(now), "certificat présenté", |_| {
+            report::NOT_OURS.to_owned()
+        }),
+    })
+}
+
+fn lines(
+    findings: &[Finding],
+    what: &str,
+    remedy: impl Fn(&Finding) -> String,
+) -> Vec<(Severity, String)> {
+    let line = |finding: &Finding| {
+        let text = format!("{what} : {} ; {}", finding.text(), remedy(finding));
+        (finding.severity(), text)
+    };
+    findings.iter().map(line).collect()
+}
+
 /// What was not said before; a certificate near its end is spoken of once a day.
-fn news(entries: &[Entry], said: &mut BTreeMap<String, Vec<String>>) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for entry in entries {
-        let texts: Vec<String> = entry
-            .findings
-            .iter()
-            .map(|finding| finding.text())
-            .collect();
-        let before = said.insert(entry.place.id.clone(), texts.clone());
-        let is_new = |text: &String| before.as_ref().is_none_or(|before| !before.contains(text));
-        for (finding, text) in entry.findings.iter().zip(&texts) {
-            if is_new(text) {
-                let remedy = finding.remedy(entry.place.role);
-                lines.push(Line {
-                    place: entry.place.id.clone(),
-                    severity: finding.severity(),
-                    text: format!("certificat : {text} ; {remedy}"),
-                });
-            }
-        }
+fn news(found: impl Iterator<Item = Found>, said: &mut BTreeMap<String, Vec<String>>) -> Vec<Line> {
+    let mut news = Vec::new();
+    for Found { place, lines } in found {
+        let texts = lines.iter().map(|(_, text)| text.clone()).collect();
+        let before = said.insert(place.clone(), texts).unwrap_or_default();
+        let new = lines.into_iter().filter(|(_, text)| !before.contains(text));
+        news.extend(new.map(|(severity, text)| Line {
+            place: place.clone(),
+            severity,
+            text,
+        }));
     }
-    lines
+    news
 }
 
 #[cfg(test)]
@@ -72,8 +101,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use super::*;
-    use crate::certs::inventory::Finding;
+    use crate::certs::alerts::testdata::presented;
     use crate::certs::place::{Place, Role};
+    use crate::certs::presented::By;
     use crate::config::ServerIdentity;
 
     fn entry(findings: Vec<Finding>) -> Entry {
@@ -106,12 +136,38 @@ mod tests {
                 urgent: false,
             }])
         };
-        assert_eq!(news(&[expiring(20)], &mut said).len(), 1);
-        assert_eq!(news(&[expiring(20)], &mut said).len(), 0);
-        let next_day = news(&[expiring(19)], &mut said);
+        let mut news = |entry: Entry| news(own(&[entry]), &mut said);
+        assert_eq!(news(expiring(20)).len(), 1);
+        assert_eq!(news(expiring(20)).len(), 0);
+        let next_day = news(expiring(19));
         assert_eq!(next_day.len(), 1);
         assert!(next_day[0].text.contains("19 jours"));
-        assert_eq!(news(&[entry(vec![])], &mut said).len(), 0);
-        assert_eq!(news(&[expiring(19)], &mut said).len(), 1, "it came back");
+        assert_eq!(news(entry(vec![])).len(), 0);
+        assert_eq!(news(expiring(19)).len(), 1, "it came back");
+    }
+
+    #[test]
+    fn certificates_of_others_that_the_gateway_depends_on_are_said_too() {
+        let mut said = BTreeMap::new();
+        let now = OffsetDateTime::now_utc();
+        let all = [
+            By::Psc,
+            By::Dmp,
+            By::WhiteListSigner,
+            By::Caller,
+            By::Called,
+        ]
+        .map(|by| presented(by, now, 10));
+        let lines = news(of_others(&all, now), &mut said);
+        let places: Vec<&str> = lines.iter().map(|line| line.place.as_str()).collect();
+        let name = "auth.example";
+        assert_eq!(
+            places,
+            ["PSC", "DMP", "WHITE_LIST_SIGNER"].map(|by| format!("{by}:{name}"))
+        );
+        assert!(lines[0].text.contains("prévenir son titulaire"));
+        assert_eq!(news(of_others(&all, now), &mut said).len(), 0);
+        let far = [presented(By::Psc, now, 100)];
+        assert_eq!(news(of_others(&far, now), &mut said).len(), 0);
     }
 }

@@ -84,8 +84,8 @@ pub(super) fn backup(
     if asked.moving {
         writeln!(
             out,
-            "Cette machine ne redémarrera plus : l'arrêter (systemctl disable --now drimbox), puis drimbox restore \
-             sur la nouvelle."
+            "Le service de cette machine s'arrête de lui-même dans les secondes qui viennent et ne redémarrera plus : le \
+             désactiver (systemctl disable --now drimbox), puis drimbox restore sur la nouvelle."
         )?;
     }
     Ok(0)

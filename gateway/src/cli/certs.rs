@@ -51,7 +51,10 @@ pub(super) enum Certs {
     Request(Request),
     #[command(
         about = "Installer un certificat reçu (PEM, DER, PKCS#7 ou PKCS#12)",
-        after_help = "Le certificat est comparé à sa clé, à son emplacement et à celui qu'il remplace, \
+        allow_missing_positional = true,
+        after_help = "Sans EMPLACEMENT, il est trouvé d'après la clé de la demande en cours, sinon la clé en service, \
+                      sinon, quand le fichier apporte sa clé, le nom et l'identifiant de structure du certificat. \
+                      Le certificat est comparé à sa clé, à son emplacement et à celui qu'il remplace, \
                       puis essayé, avant de prendre sa place. L'ancien est gardé : `certs rollback`."
     )]
     Import(Import),
@@ -110,17 +113,25 @@ struct SubjectArguments {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    #[command(flatten)]
-    target: Target,
+    #[arg(
+        value_name = "EMPLACEMENT",
+        help = "Emplacement, comme dans `certs list` ; trouvé d'après le fichier s'il n'est pas donné"
+    )]
+    place: Option<String>,
     #[arg(value_name = "FICHIER", help = "Fichier reçu de l'autorité")]
     file: PathBuf,
+    #[command(flatten)]
+    config: Whose,
     #[arg(
         long,
         value_name = "FICHIER",
         help = "Fichier dont la première ligne est le mot de passe du PKCS#12 ou de la clé"
     )]
     password_file: Option<PathBuf>,
-    #[arg(long, help = "Accepter le certificat d'une autre structure")]
+    #[arg(
+        long,
+        help = "Accepter le certificat d'une autre structure, ou d'une structure d'une autre sorte"
+    )]
     other_structure: bool,
     #[arg(long, help = "Contrôler seulement, ne rien installer")]
     dry_run: bool,
@@ -176,10 +187,7 @@ impl Certs {
                 target: Target { config, .. },
                 ..
             })
-            | Self::Import(Import {
-                target: Target { config, .. },
-                ..
-            }) => config,
+            | Self::Import(Import { config, .. }) => config,
         }
     }
 }
@@ -377,8 +385,12 @@ impl Own {
         out: &mut impl Write,
         err: &mut impl Write,
     ) -> std::io::Result<u8> {
-        let Some(place) = self.find(&asked.target.place, err)? else {
-            return Ok(USAGE);
+        let named = match &asked.place {
+            Some(id) => match self.find(id, err)? {
+                Some(place) => Some(place),
+                None => return Ok(USAGE),
+            },
+            None => None,
         };
         let file = asked.file.display();
         let mut password = None;
@@ -406,6 +418,13 @@ impl Own {
             Ok(content) => content,
             Err(error) => return writeln!(err, "{file} : {error}").map(|()| FAILURE),
         };
+        let place = match &named {
+            Some(place) => place,
+            None => match install::find(&content, &self.replaced_here) {
+                Ok(place) => place,
+                Err(not_found) => return self.no_place(&asked.file, &not_found, err),
+            },
+        };
         let context = Context {
             places: &self.replaced_here,
             trust: self.trust.as_ref(),
@@ -414,10 +433,10 @@ impl Own {
             },
             now: self.now,
         };
-        let checked = install::check(&place, content, &context);
+        let checked = install::check(place, content, &context);
         let installed = checked.and_then(|candidate| {
             if !asked.dry_run {
-                install::swap(&place, &candidate)?;
+                install::swap(place, &candidate)?;
             }
             Ok(candidate.facts)
         });
@@ -439,6 +458,38 @@ impl Own {
             }
             Err(error) => writeln!(err, "{file} : {error}").map(|()| FAILURE),
         }
+    }
+
+    /// Says why a file was given no place by itself.
+    fn no_place(
+        &self,
+        file: &Path,
+        not_found: &install::NotFound<'_>,
+        err: &mut impl Write,
+    ) -> std::io::Result<u8> {
+        let (file, subject) = (file.display(), &not_found.subject);
+        let ids = |places: &mut dyn Iterator<Item = &Place>| {
+            let ids: Vec<&str> = places.map(|place| place.id.as_str()).collect();
+            ids.join(", ")
+        };
+        if not_found.candidates.is_empty() {
+            writeln!(
+                err,
+                "{file} : ce certificat ({subject}) n'est d'aucun emplacement : aucune demande en cours ni clé en \
+                 service n'a sa clé, et le fichier n'apporte pas de clé dont le certificat serait au nom d'un \
+                 emplacement.\n  Comparé à : {}.\n  Remède : importer le certificat obtenu avec la demande faite sur \
+                 cette machine, ou nommer l'emplacement : drimbox certs import EMPLACEMENT FICHIER.",
+                ids(&mut self.replaced_here.iter())
+            )?;
+            return Ok(FAILURE);
+        }
+        writeln!(
+            err,
+            "{file} : ce certificat ({subject}) peut être celui de plusieurs emplacements : {}.\n  Remède : nommer \
+             l'emplacement : drimbox certs import EMPLACEMENT FICHIER.",
+            ids(&mut not_found.candidates.iter().copied())
+        )?;
+        Ok(USAGE)
     }
 
     fn rollback(

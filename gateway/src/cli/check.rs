@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::Verdict;
 use crate::certs::inventory::{Severity, examine};
-use crate::certs::place::{Place, places};
+use crate::certs::place::{Place, all_places, places};
 use crate::config::{Config, Upstream};
 
 /// Looks at what the configuration names: listeners, certificates (key, host name, dates at `now`),
@@ -19,6 +19,7 @@ pub fn check_config(config: &Config, now: SystemTime) -> Vec<Verdict> {
     for place in places(config) {
         verdicts.push(certificate(place, now));
     }
+    verdicts.extend(alerts(config));
     verdicts.push(room(config));
     verdicts
 }
@@ -80,6 +81,33 @@ pub(crate) fn certificate(place: Place, now: OffsetDateTime) -> Verdict {
         ),
         (None, None) => Verdict::ok(step, file.to_string()),
     }
+}
+
+/// Whether somebody is told before a certificate that people must renew expires; `None` where there is none.
+fn alerts(config: &Config) -> Option<Verdict> {
+    let step = "Alertes d'expiration";
+    if let Some(alerts) = &config.alerts {
+        let told = format!("{} destinataires par courriel", alerts.recipients.len());
+        return Some(Verdict::ok(step, told));
+    }
+    let igc: Vec<String> = igc_places(config).map(|place| place.id).collect();
+    (!igc.is_empty()).then(|| {
+        Verdict::warning(
+            step,
+            format!(
+                "personne n'est prévenu avant la fin des certificats de l'IGC Santé ({}) : la section [alerts] manque",
+                igc.join(", ")
+            ),
+            "ajouter [alerts] et au moins deux destinataires (guide d'exploitation, « Alertes d'expiration »)",
+        )
+    })
+}
+
+/// The places whose certificates IGC Santé issues: they expire unless somebody acts.
+pub(crate) fn igc_places(config: &Config) -> impl Iterator<Item = Place> {
+    all_places(config)
+        .into_iter()
+        .filter(|place| place.role.is_igc())
 }
 
 fn room(config: &Config) -> Verdict {

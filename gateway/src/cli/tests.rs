@@ -135,6 +135,39 @@ fn a_good_configuration_passes_its_check() {
 }
 
 #[test]
+fn certificates_of_igc_sante_that_nobody_would_be_told_of_are_a_warning() {
+    let (folder, path) = configured();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let identity = "[psc]\nenvironment = \"bas\"\nclient_id = \"c\"\nca_file = \"c.pem\"\n\
+                    certificate_file = \"c.pem\"\nkey_file = \"k.pem\"\n";
+    let alerts = "[alerts]\nlink_url = \"https://v.fr\"\nrecipients = [\"a@c.fr\", \"b@c.fr\"]\n\
+                  [alerts.smtp]\nhost = \"s.fr\"\nfrom = \"d@c.fr\"\nca_file = \"c.pem\"\n";
+    for (file, label) in [("c.pem", "CERTIFICATE"), ("k.pem", "PRIVATE KEY")] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let pem = format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n");
+        let file = folder.path().join(file);
+        std::fs::write(&file, pem).unwrap();
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let said = |added: &str| {
+        std::fs::write(&path, format!("{text}{added}")).unwrap();
+        drimbox(
+            &Scripted::default(),
+            &["check", "config", "--config", &path],
+        )
+        .out
+    };
+    let without = said(identity);
+    assert!(
+        without.contains("IGC Santé (psc) : la section [alerts] manque"),
+        "{without}"
+    );
+    let with = said(&format!("{identity}{alerts}"));
+    assert!(with.contains("2 destinataires par courriel"), "{with}");
+    assert!(!said("").contains("[alerts]"));
+}
+
+#[test]
 fn a_wrong_configuration_ends_every_command_with_code_2() {
     let (_folder, path) = configured();
     std::fs::write(&path, "[locale]\n").unwrap();

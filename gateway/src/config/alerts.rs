@@ -12,11 +12,27 @@ const MAX_RECIPIENTS: usize = 16;
 /// Longest text shown in messages, characters.
 const MAX_TEXT: usize = 200;
 
+/// Roles of certificates, as in the inventory: those of the gateway, then those that others present.
+pub const ROLES: [&str; 12] = [
+    "SERV_SSL",
+    "ORG_AUTH_CLI",
+    "ORG_SIGN",
+    "MARKET",
+    "LOCAL",
+    "DICOM",
+    "PACS",
+    "SYSLOG",
+    "OTHER",
+    "PSC",
+    "DMP",
+    "WHITE_LIST_SIGNER",
+];
+
 /// `[alerts]`
 #[derive(Debug, Clone)]
 pub struct Alerts {
-    /// Mail addresses, at least two, all different.
-    pub recipients: Vec<String>,
+    /// Who is told by mail: all addresses are different, and each role has at least two.
+    pub recipients: Vec<AlertRecipient>,
     /// Name of the centre in messages.
     pub centre: Option<String>,
     /// Start of the links by which recipients acknowledge the monthly test, without final `/`.
@@ -25,6 +41,15 @@ pub struct Alerts {
     pub smtp: Smtp,
     /// `[[alerts.webhook]]`, with distinct names.
     pub webhooks: Vec<Webhook>,
+}
+
+/// One of `recipients`, or `[[alerts.recipient]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertRecipient {
+    /// Mail address.
+    pub address: String,
+    /// Roles of the certificates it is told of, of [`ROLES`]; `None`: all.
+    pub roles: Option<Vec<&'static str>>,
 }
 
 /// `[alerts.smtp]`
@@ -74,10 +99,23 @@ pub(super) fn read(section: Section<'_>, vi_url: Option<String>) -> Option<Alert
     let remedy = "indiquer au moins deux adresses, par exemple recipients = [\"informatique@…\", \
                   \"direction@…\"]";
     let (server, hooks) = (section.section("smtp"), section.sections("webhook"));
-    let recipients = match section.is_present() {
-        true => section.required("recipients", remedy, recipients),
-        false => section.optional("recipients", recipients),
+    let tables = section.sections("recipient");
+    let flat = match section.is_present() && tables.is_empty() {
+        true => section.required("recipients", remedy, addresses),
+        false => section
+            .optional("recipients", addresses)
+            .or(Some(Vec::new())),
     };
+    let limited: Option<Vec<_>> = tables.into_iter().map(recipient).collect();
+    let recipients = flat.zip(limited).map(|(mut all, limited)| {
+        all.extend(limited);
+        all
+    });
+    if let Some(fault) = recipients.as_deref().and_then(too_few)
+        && section.is_present()
+    {
+        section.fault("recipients", fault);
+    }
     let centre = section.optional("centre", text);
     let link_url = section.optional("link_url", |v| psc::https(v).map(|(_, text)| text));
     let link_url = link_url.or(vi_url);
@@ -201,17 +239,54 @@ fn webhook(section: Section<'_>) -> Option<Webhook> {
     })
 }
 
-fn recipients(value: &Value<'_>) -> Result<Vec<String>, Fault> {
+fn addresses(value: &Value<'_>) -> Result<Vec<AlertRecipient>, Fault> {
     let all: Vec<String> = value.list(address)?;
-    let distinct: std::collections::BTreeSet<String> =
-        all.iter().map(|one| one.to_ascii_lowercase()).collect();
+    let told_of_all = |address| AlertRecipient {
+        address,
+        roles: None,
+    };
+    Ok(all.into_iter().map(told_of_all).collect())
+}
+
+fn recipient(section: Section<'_>) -> Option<AlertRecipient> {
+    let remedy = "indiquer l'adresse de ce destinataire";
+    let address = section.required("address", remedy, address);
+    let ways = ROLES.map(|role| (role, role));
+    let roles = section.optional("roles", |v| v.choices(&ways));
+    let is_wrong = section.has("roles") && roles.is_none();
+    section.finish();
+    let address = address.filter(|_| !is_wrong)?;
+    Some(AlertRecipient { address, roles })
+}
+
+/// What is wrong with the recipients taken together.
+fn too_few(all: &[AlertRecipient]) -> Option<Fault> {
+    let distinct: std::collections::BTreeSet<String> = all
+        .iter()
+        .map(|one| one.address.to_ascii_lowercase())
+        .collect();
     if distinct.len() < 2 || distinct.len() != all.len() || all.len() > MAX_RECIPIENTS {
-        return Err(Fault::new(
+        return Some(Fault::new(
             "il faut au moins deux adresses différentes : une alerte que personne ne lit ne sert à rien",
             format!("indiquer de 2 à {MAX_RECIPIENTS} adresses, chacune une fois"),
         ));
     }
-    Ok(all)
+    let told = |role: &str| {
+        let is_told =
+            |one: &&AlertRecipient| one.roles.as_ref().is_none_or(|roles| roles.contains(&role));
+        all.iter().filter(is_told).count()
+    };
+    let lacking: Vec<&str> = ROLES.into_iter().filter(|role| told(role) < 2).collect();
+    if lacking.is_empty() {
+        return None;
+    }
+    Some(Fault::new(
+        format!(
+            "il faut au moins deux adresses pour chaque rôle de certificat ; il en manque pour {}",
+            lacking.join(", ")
+        ),
+        "ajouter ces rôles à un destinataire, ou un destinataire sans roles, qui reçoit tout",
+    ))
 }
 
 fn address(value: &Value<'_>) -> Result<String, Fault> {

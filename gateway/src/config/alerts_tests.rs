@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use super::alerts::ROLES;
 use super::{Config, ConfigError, SmtpSecurity, load};
 
 const BASE: &str = "[local]\n[dimse]\nae_title = \"DRIMBOX\"\n[[pacs]]\nname = \"ct\"\n[pacs.dimse]\n\
@@ -55,6 +56,58 @@ fn two_different_recipients_are_demanded() {
         (alerts.smtp.port, alerts.smtp.security),
         (587, SmtpSecurity::StartTls)
     );
+}
+
+#[test]
+fn every_role_of_certificates_has_two_recipients() {
+    let with = |recipients: &str| {
+        let text = format!("[alerts]\nlink_url = \"https://vi.centre.fr/\"\n{recipients}\n{SMTP}");
+        loaded(&text, 0o600).map(|config| config.alerts.unwrap().recipients)
+    };
+    let some = |address: &str, roles: &str| {
+        format!("[[alerts.recipient]]\naddress = \"{address}\"\n{roles}\n")
+    };
+    let dmp = some("dmp@c.fr", "roles = [\"ORG_SIGN\", \"DMP\"]");
+    let others: Vec<String> = ROLES
+        .into_iter()
+        .filter(|role| !["ORG_SIGN", "DMP"].contains(role))
+        .map(|role| format!("{role:?}"))
+        .collect();
+    let others = format!("roles = [{}]", others.join(", "));
+
+    // One address of all, one of the DMP alone: the other roles have one reader.
+    let said = with(&format!("recipients = [\"a@c.fr\"]\n{dmp}")).unwrap_err();
+    assert!(
+        said.contains("il en manque pour SERV_SSL, ORG_AUTH_CLI, MARKET"),
+        "{said}"
+    );
+    assert!(!said.contains("ORG_SIGN,"), "{said}");
+    let both = format!(
+        "recipients = [\"a@c.fr\"]\n{dmp}{}",
+        some("net@c.fr", &others)
+    );
+    let told = with(&both).unwrap();
+    assert_eq!(told[0].roles, None);
+    assert_eq!(told[1].roles.as_deref(), Some(&["ORG_SIGN", "DMP"][..]));
+    assert_eq!(told.len(), 3);
+    // Tables alone, told of everything.
+    let tables = some("a@c.fr", "") + &some("b@c.fr", "");
+    assert_eq!(with(&tables).unwrap().len(), 2);
+    assert!(
+        with(&some("a@c.fr", ""))
+            .unwrap_err()
+            .contains("au moins deux adresses")
+    );
+    let twice = format!(
+        "recipients = [\"a@c.fr\", \"b@c.fr\"]\n{}",
+        some("A@c.fr", "roles = [\"DMP\"]")
+    );
+    assert!(with(&twice).unwrap_err().contains("chacune une fois"));
+    let unknown = format!(
+        "recipients = [\"a@c.fr\", \"b@c.fr\"]\n{}",
+        some("c@c.fr", "roles = [\"BOSS\"]")
+    );
+    assert!(with(&unknown).unwrap_err().contains("roles"));
 }
 
 #[test]

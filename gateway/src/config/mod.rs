@@ -35,7 +35,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use acme::{Acme, AcmeAuthority};
-pub use alerts::{Alerts, Smtp, SmtpSecurity, Webhook};
+pub use alerts::{AlertRecipient, Alerts, ROLES, Smtp, SmtpSecurity, Webhook};
 pub use audit::{AuditTrail, SyslogServer};
 pub use dmp::{DmpServer, DmpStructure};
 pub use error::{ConfigError, Problem};

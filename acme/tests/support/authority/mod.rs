@@ -48,6 +48,10 @@ pub struct Behaviour {
     pub refuses_replaces: bool,
     /// No new order before this moment.
     pub limited_until: Option<UnixTime>,
+    /// New orders are answered with this status.
+    pub answers_orders: Option<StatusCode>,
+    /// The answers to new orders are lost on their way.
+    pub loses_orders: bool,
     pub unreachable: bool,
     /// Every so many nonces are refused,
     pub bad_nonce_every: Option<usize>,
@@ -102,6 +106,8 @@ pub struct Books {
     pub certificates: Vec<Certificate>,
     pub failed_validations: usize,
     pub requests: usize,
+    /// Requests for an order, those refused too.
+    pub asked_orders: usize,
 }
 
 pub struct MockAuthority {
@@ -171,6 +177,8 @@ impl MockAuthority {
                 echoes_replaces: true,
                 refuses_replaces: false,
                 limited_until: None,
+                answers_orders: None,
+                loses_orders: false,
                 unreachable: false,
                 bad_nonce_every: None,
                 bad_nonce_run: 1,
@@ -278,6 +286,9 @@ impl MockAuthority {
         } else {
             self.get(&books, &path)
         };
+        if path == "order" && self.behaviour.lock().unwrap().loses_orders {
+            return Err(TransportError::Broken("connection reset".into()));
+        }
         let nonce = Self::nonce(&mut books);
         let response = match outcome {
             Ok(response) => response,

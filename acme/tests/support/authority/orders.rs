@@ -16,7 +16,12 @@ impl MockAuthority {
         account: usize,
         payload: &Value,
     ) -> Result<Response, Problem> {
+        books.asked_orders += 1;
         let behaviour = self.behaviour.lock().unwrap().clone();
+        if let Some(status) = behaviour.answers_orders {
+            let away = "not now".to_owned();
+            return Err(Problem(status, "serverInternal", away));
+        }
         if behaviour
             .limited_until
             .is_some_and(|until| self.clock.now() < until)

@@ -8,6 +8,7 @@ use super::schedule::Step;
 use crate::certs::facts::Facts;
 use crate::certs::inventory::RENEWAL_OPENS_DAYS;
 use crate::certs::place::{Place, Role};
+use crate::certs::presented::Presented;
 
 /// A message before it has a recipient.
 #[derive(Debug, Clone)]
@@ -136,6 +137,67 @@ pub fn revoked(place: &Place, facts: &Facts, centre: Option<&str>, now: OffsetDa
             "role": role.code(),
             "host": place.host,
             "serial": facts.serial,
+        }),
+    }
+}
+
+/// A certificate that another party presents is about to expire or has; without a step, it was revoked.
+#[must_use]
+pub fn presented(
+    one: &Presented,
+    step: Option<&Step>,
+    centre: Option<&str>,
+    now: OffsetDateTime,
+) -> Draft {
+    let (facts, name, who) = (&one.facts, one.name(), one.by.text());
+    let (kind, verb, when) = match step {
+        None => (
+            "presented_certificate_revoked",
+            "est révoqué",
+            String::new(),
+        ),
+        Some(_) if now > facts.not_after => (
+            "presented_certificate_expiry",
+            "a expiré",
+            format!(" le {}", moment(facts.not_after)),
+        ),
+        Some(_) => (
+            "presented_certificate_expiry",
+            "expire",
+            format!(" le {}", moment(facts.not_after)),
+        ),
+    };
+    let name_of_step = step.map(|step| step.name.as_str());
+    let shown = name_of_step.map_or_else(String::new, |name| format!(" ({name})"));
+    let mut text = format!(
+        "{}Le certificat que présente {name} ({who}) {verb}{when}.\n\n",
+        heading(centre)
+    );
+    if let Some(effect) = one.by.effect() {
+        text.push_str(&format!("Ce qui s'arrête : {effect}.\n\n"));
+    }
+    text.push_str(&format!(
+        "La passerelle en dépend et ne peut pas le renouveler.\n\n\
+         À faire :\n\
+         1. Prévenir son titulaire ({who}) : ce certificat est à remplacer chez lui.\n\
+         2. Suivre son remplacement : drimbox certs check ; drimbox certs show \"{name}\".\n\n\
+         Numéro de série : {}\nÉmetteur : {}\nVu pour la dernière fois le {}.\nMessage écrit le {}.\n",
+        facts.serial,
+        facts.issuer,
+        moment(one.last_seen),
+        moment(now)
+    ));
+    Draft {
+        subject: format!("[DRIMbox] Le certificat de {name} ({who}) {verb}{when}{shown}"),
+        text,
+        data: json!({
+            "kind": kind,
+            "presented_by": one.by.code(),
+            "name": name,
+            "serial": facts.serial,
+            "not_after": facts.not_after.format(&Rfc3339).ok(),
+            "days_left": facts.days_left(now),
+            "step": name_of_step,
         }),
     }
 }

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;
 use super::inventory::{Entry, Finding};
+use super::presented::Presented;
 use message::Draft;
 use state::{Message, State, Test};
 
@@ -58,7 +59,7 @@ const ACKNOWLEDGE_WITHIN: i64 = 7 * DAY;
 /// How long a message to an address that the server refuses is tried (RFC 5321 §4.5.4.1: four to five
 /// days), and longer while nobody else is told.
 const GIVE_UP_REFUSED: i64 = 5 * DAY;
-/// What is known of a certificate is kept this long after its end.
+/// What is known of a certificate is kept this long after its end, and after it was last spoken of.
 const FORGET: i64 = 60 * DAY;
 /// First pause after a failure, seconds; it doubles.
 const FIRST_PAUSE: i64 = 60;
@@ -141,10 +142,19 @@ impl Channel for LogChannel {
 pub struct Settings {
     /// Recipients and the way to each.
     pub recipients: Vec<(Recipient, Arc<dyn Channel>)>,
+    /// The roles of certificates that a recipient is told of, as in the inventory; one without is told of all.
+    pub roles: HashMap<Recipient, Vec<String>>,
     /// Name of the centre in messages.
     pub centre: Option<String>,
     /// Start of the links by which tests are acknowledged, without final `/`.
     pub link_url: String,
+}
+
+impl Settings {
+    fn tells(&self, recipient: &Recipient, role: &str) -> bool {
+        let roles = self.roles.get(recipient);
+        roles.is_none_or(|roles| roles.iter().any(|one| one == role))
+    }
 }
 
 /// The alerts of the service.
@@ -202,7 +212,7 @@ impl Alerts {
     /// Looks at the certificates and the time until `stop`.
     pub async fn run(
         self,
-        examine: impl Fn(OffsetDateTime) -> Vec<Entry> + Send + Sync + 'static,
+        examine: impl Fn(OffsetDateTime) -> (Vec<Entry>, Vec<Presented>) + Send + Sync + 'static,
         stop: CancellationToken,
     ) {
         let examine = Arc::new(examine);
@@ -211,9 +221,11 @@ impl Alerts {
             let now = OffsetDateTime::now_utc();
             if looks % LOOKS == 0 {
                 let (alerts, examine) = (self.clone(), Arc::clone(&examine));
-                let noted =
-                    tokio::task::spawn_blocking(move || alerts.note(&examine(now), now)).await;
-                if let Err(error) = noted {
+                let note = move || {
+                    let (own, presented) = examine(now);
+                    alerts.note(&own, &presented, now);
+                };
+                if let Err(error) = tokio::task::spawn_blocking(note).await {
                     tracing::error!(%error, "certificates could not be looked at for alerts");
                 }
             }
@@ -229,13 +241,17 @@ impl Alerts {
         }
     }
 
-    /// Writes the messages that are due at `now`. Blocks.
-    pub fn note(&self, entries: &[Entry], now: OffsetDateTime) {
+    /// Writes the messages that are due at `now`: on the gateway's own certificates, and on those that others present
+    /// to it. Blocks.
+    pub fn note(&self, own: &[Entry], presented: &[Presented], now: OffsetDateTime) {
         let shared = &self.0;
         shared.change(|state| {
-            for entry in entries {
+            for entry in own {
                 shared.expiry(state, entry, now);
                 shared.revoked(state, entry, now);
+            }
+            for one in presented {
+                shared.of_another(state, one, now);
             }
             state
                 .said
@@ -316,7 +332,7 @@ impl Alerts {
             let _ = tokio::task::spawn_blocking(report).await;
             // A server that refuses everybody says nothing about one mailbox: then nobody would have been told.
             if seconds.saturating_sub(message.written) > GIVE_UP_REFUSED
-                && shared.another_was_told(recipient, message.written)
+                && shared.another_was_told(recipient, &message)
             {
                 tracing::error!(
                     "an alert is given up: its recipient has been refused for five days, and others were told"
@@ -408,7 +424,8 @@ impl Shared {
         };
         let subject = format!("{}|{}", place.id, facts.fingerprint);
         let draft = message::expiry(place, facts, &step, self.settings.centre.as_deref(), now);
-        self.say(state, &subject, facts, step.order, &draft, now);
+        let role = place.role.code();
+        self.say(state, &subject, role, facts, step.order, &draft, now);
     }
 
     /// A certificate that was revoked is spoken of each day, as one that has expired.
@@ -421,23 +438,52 @@ impl Shared {
         let subject = format!("{}|{}|revoked", place.id, facts.fingerprint);
         let draft = message::revoked(place, facts, self.settings.centre.as_deref(), now);
         let day = now.unix_timestamp().div_euclid(DAY);
-        self.say(state, &subject, facts, day, &draft, now);
+        let role = place.role.code();
+        self.say(state, &subject, role, facts, day, &draft, now);
     }
 
-    /// Says something of a certificate to each recipient that has not had it, nor anything later.
+    /// What [`Presented::findings`] says of a certificate that the gateway depends on and that others renew.
+    fn of_another(&self, state: &mut State, one: &Presented, now: OffsetDateTime) {
+        let (facts, role) = (&one.facts, one.by.code());
+        let centre = self.settings.centre.as_deref();
+        for finding in one.findings(now) {
+            let subject = format!("{role}|{}|{}", one.name(), facts.fingerprint);
+            if finding == Finding::Revoked {
+                let draft = message::presented(one, None, centre, now);
+                let day = now.unix_timestamp().div_euclid(DAY);
+                let subject = format!("{subject}|revoked");
+                self.say(state, &subject, role, facts, day, &draft, now);
+            } else if let Some(step) = schedule::step_of_others(facts, now) {
+                let draft = message::presented(one, Some(&step), centre, now);
+                self.say(state, &subject, role, facts, step.order, &draft, now);
+            }
+        }
+    }
+
+    /// Says something of a certificate to each recipient that is told of its role, and has not had it, nor anything
+    /// later.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one thing that a message is made of"
+    )]
     fn say(
         &self,
         state: &mut State,
         subject: &str,
+        role: &str,
         facts: &Facts,
         order: i64,
         draft: &Draft,
         now: OffsetDateTime,
     ) {
         for (recipient, _) in &self.settings.recipients {
+            if !self.settings.tells(recipient, role) {
+                continue;
+            }
             let key = recipient.key();
             let said = state.said.entry(subject.to_owned()).or_default();
-            said.not_after = facts.not_after.unix_timestamp();
+            // One that expired long ago is still spoken of once a day.
+            said.not_after = facts.not_after.max(now).unix_timestamp();
             if said.steps.get(&key).is_some_and(|last| order <= *last) {
                 continue;
             }
@@ -447,14 +493,19 @@ impl Shared {
         }
     }
 
-    /// Whether another person or program got a message since that moment.
-    fn another_was_told(&self, than: &Recipient, since: i64) -> bool {
+    /// Whether another person or program, told of the same certificate, got a message since this one was written.
+    fn another_was_told(&self, than: &Recipient, message: &Message) -> bool {
         let state = self.state.lock();
+        let said = state.said.get(&message.about);
+        let is_told = |other: &Recipient| {
+            let said = said.is_some_and(|said| said.steps.contains_key(&other.key()));
+            message.about.is_empty() || said
+        };
         let others = self.settings.recipients.iter().map(|(other, _)| other);
         others
-            .filter(|other| *other != than && **other != Recipient::Log)
+            .filter(|other| *other != than && **other != Recipient::Log && is_told(other))
             .filter_map(|other| state.delivered.get(&other.key()))
-            .any(|at| *at >= since)
+            .any(|at| *at >= message.written)
     }
 
     fn tests(&self, state: &mut State, now: OffsetDateTime) {

@@ -32,6 +32,12 @@ pub fn step(facts: &Facts, role: Role, renewed_here: bool, now: OffsetDateTime) 
     }
 }
 
+/// The latest step of a certificate that others present, once it is spoken of.
+#[must_use]
+pub fn step_of_others(facts: &Facts, now: OffsetDateTime) -> Option<Step> {
+    by_days(facts.days_left(now))
+}
+
 fn by_days(left: i64) -> Option<Step> {
     let named = |left: i64| Step {
         order: -left,

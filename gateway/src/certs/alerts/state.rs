@@ -56,7 +56,7 @@ pub struct Test {
 /// What was said of one certificate at one place.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Said {
-    /// When it expires, Unix seconds: forgotten a while after.
+    /// When it expires, or was last spoken of after that, Unix seconds: forgotten a while after.
     pub not_after: i64,
     /// The order of the last step, for each recipient.
     pub steps: BTreeMap<String, i64>,

@@ -5,6 +5,7 @@ use time::{Duration, OffsetDateTime};
 use crate::certs::facts::Facts;
 use crate::certs::inventory::Entry;
 use crate::certs::place::{Kept, Place, Role};
+use crate::certs::presented::{By, Presented};
 pub use crate::certs::testdata::START;
 use crate::config::ServerIdentity;
 
@@ -24,6 +25,20 @@ pub fn facts(fingerprint: &str, days: i64) -> Facts {
         not_after: START + Duration::days(days),
         usages: Vec::new(),
         key: "RSA-2048".into(),
+    }
+}
+
+/// What a party presented last at `now`, with that many days left.
+pub fn presented(by: By, now: OffsetDateTime, days_left: i64) -> Presented {
+    let mut facts = facts("p", 0);
+    facts.common_name = Some("auth.example".into());
+    facts.not_after = now + Duration::days(days_left) + Duration::HOUR;
+    Presented {
+        by,
+        facts,
+        first_seen: now,
+        last_seen: now,
+        standing: None,
     }
 }
 

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
-use super::testdata::{START, entry, place};
+use super::testdata::{START, entry, place, presented};
 use super::*;
 use crate::certs::place::{Place, Role};
+use crate::certs::presented::By;
 
 /// What a delivery does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,9 @@ struct Gateway {
     folder: TempDir,
     mailbox: Arc<Mailbox>,
     alerts: Alerts,
+    /// What others present.
+    presented: Vec<Presented>,
+    roles: HashMap<Recipient, Vec<String>>,
 }
 
 const ANNE: &str = "mail:anne@centre.example";
@@ -92,16 +96,22 @@ impl Gateway {
             folder,
             mailbox,
             alerts,
+            presented: Vec::new(),
+            roles: HashMap::new(),
         }
     }
 
     fn restart(&mut self) {
-        self.alerts = Alerts::open(settings(&self.mailbox), self.folder.path()).unwrap();
+        let settings = Settings {
+            roles: self.roles.clone(),
+            ..settings(&self.mailbox)
+        };
+        self.alerts = Alerts::open(settings, self.folder.path()).unwrap();
     }
 
     /// One look; a power cut in it is followed by a start.
     async fn look(&mut self, entries: &[Entry], now: OffsetDateTime) {
-        self.alerts.note(entries, now);
+        self.alerts.note(entries, &self.presented, now);
         let cut = tokio::select! {
             () = self.alerts.deliver(now) => false,
             () = self.mailbox.cut.notified() => true,
@@ -120,6 +130,7 @@ fn settings(mailbox: &Arc<Mailbox>) -> Settings {
             way(Recipient::Mail("paul@centre.example".into())),
             way(Recipient::Webhook("nagios".into())),
         ],
+        roles: HashMap::new(),
         centre: Some("Centre Exemple".into()),
         link_url: "https://vi1.centre.example".into(),
     }
@@ -410,4 +421,153 @@ async fn a_revoked_certificate_is_told_each_day_once_over_restarts_until_it_is_r
         let told = subjects.iter().filter(|text| text.contains("est révoqué"));
         assert_eq!(told.count(), 2, "{key}: {subjects:?}");
     }
+}
+
+#[tokio::test]
+async fn certificates_that_others_present_are_told_near_their_end_once_over_restarts() {
+    let mut gateway = Gateway::new();
+    let end = START + time::Duration::days(20);
+    let seen = |by, now: OffsetDateTime| presented(by, now, (end - now).whole_days());
+    for hour in (0..22 * 24).step_by(6) {
+        let now = START + time::Duration::hours(hour);
+        gateway.presented = [By::Psc, By::WhiteListSigner, By::Caller]
+            .map(|by| {
+                let mut one = seen(by, now);
+                one.facts.not_after = end;
+                one
+            })
+            .into();
+        gateway.look(&[], now).await;
+        for key in [ANNE, PAUL] {
+            let token = gateway.mailbox.token(key).unwrap();
+            let _ = gateway.alerts.acknowledge(&token, now);
+        }
+        gateway.restart();
+    }
+    let got = gateway.mailbox.got.lock();
+    for recipient in [ANNE, PAUL, HOOK] {
+        for by in ["PSC", "WHITE_LIST_SIGNER"] {
+            let said: Vec<&str> = got
+                .iter()
+                .filter(|(to, m)| to == recipient && m.data["presented_by"] == by)
+                .map(|(_, m)| m.data["step"].as_str().unwrap())
+                .collect();
+            let wanted = ["J-15", "J-7", "J-3", "J-2", "J-1", "jour J", "J+1", "J+2"];
+            assert_eq!(said, wanted[..said.len()], "{recipient} {by}");
+            assert!(said.len() >= 7, "{said:?}");
+        }
+    }
+    let callers = got
+        .iter()
+        .filter(|(_, m)| m.data["presented_by"] == "PEER_CALLER");
+    assert_eq!(
+        callers.count(),
+        0,
+        "what another DRIMbox presents is its own affair"
+    );
+    let (_, told) = got
+        .iter()
+        .find(|(_, m)| m.data["presented_by"] == "PSC")
+        .unwrap();
+    assert!(
+        told.text
+            .contains("Prévenir son titulaire (Pro Santé Connect)"),
+        "{}",
+        told.text
+    );
+    assert!(
+        told.text.contains("ne pourront plus se connecter"),
+        "{}",
+        told.text
+    );
+}
+
+#[tokio::test]
+async fn a_signer_whose_certificate_is_revoked_is_told_each_day() {
+    let mut gateway = Gateway::new();
+    let mut signer = presented(By::WhiteListSigner, START, 300);
+    signer.standing = Some(crate::trust::Standing::Revoked);
+    gateway.presented = vec![signer];
+    for hour in 0..48 {
+        gateway.look(&[], START + time::Duration::hours(hour)).await;
+        gateway.restart();
+    }
+    let subjects = gateway.mailbox.subjects(ANNE);
+    let told = subjects.iter().filter(|text| text.contains("est révoqué"));
+    assert_eq!(told.count(), 2, "{subjects:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_expired_long_ago_is_spoken_of_once_a_day() {
+    let mut gateway = Gateway::new();
+    let db = place("db:scanner", Role::ServSsl);
+    let expired = entry(&db, "db1", START - time::Duration::days(100), 0);
+    for hour in 1..=48 {
+        let now = START + time::Duration::hours(hour);
+        gateway.look(std::slice::from_ref(&expired), now).await;
+    }
+    let subjects = gateway.mailbox.subjects(ANNE);
+    let told = subjects.iter().filter(|text| text.contains("a expiré"));
+    assert_eq!(told.count(), 2, "{subjects:?}");
+}
+
+#[tokio::test]
+async fn a_recipient_of_some_roles_is_told_of_these_alone_and_tested_as_all() {
+    let mut gateway = Gateway::new();
+    gateway.roles = HashMap::from([(
+        Recipient::Mail("paul@centre.example".into()),
+        vec!["ORG_SIGN".to_owned(), "PSC".to_owned()],
+    )]);
+    gateway.restart();
+    let (db, sign) = (
+        place("db:scanner", Role::ServSsl),
+        place("dmp-sign:centre", Role::OrgSign),
+    );
+    let entries = [
+        entry(&db, "db1", START, 20),
+        entry(&sign, "sign1", START, 20),
+    ];
+    gateway.presented = [By::Psc, By::Dmp].map(|by| presented(by, START, 10)).into();
+    gateway.look(&entries, START).await;
+    let got = gateway.mailbox.got.lock();
+    let told = |recipient: &str| -> Vec<String> {
+        let own = got.iter().filter(|(to, _)| to == recipient);
+        own.map(|(_, m)| {
+            let about = m.data.get("place").or(m.data.get("presented_by"));
+            about
+                .unwrap_or(&m.data["kind"])
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect()
+    };
+    assert_eq!(
+        told(ANNE),
+        ["db:scanner", "dmp-sign:centre", "PSC", "DMP", "test"]
+    );
+    assert_eq!(told(PAUL), ["dmp-sign:centre", "PSC", "test"]);
+    assert_eq!(told(HOOK), ["db:scanner", "dmp-sign:centre", "PSC", "DMP"]);
+}
+
+#[test]
+fn roles_of_the_configuration_are_those_of_the_inventory() {
+    use crate::config::ROLES;
+    let own = [
+        Role::ServSsl,
+        Role::OrgAuthCliPsc,
+        Role::OrgAuthCliProxy,
+        Role::OrgAuthCliDmp,
+        Role::OrgSign,
+        Role::Market,
+        Role::Local,
+        Role::Dicom,
+        Role::PacsClient,
+        Role::Syslog,
+        Role::Other,
+    ];
+    let mut known: Vec<&str> = own.iter().map(|role| role.code()).collect();
+    known.extend([By::Psc, By::Dmp, By::WhiteListSigner].map(By::code));
+    assert!(known.iter().all(|code| ROLES.contains(code)), "{known:?}");
+    assert!(ROLES.iter().all(|role| known.contains(role)), "{known:?}");
 }

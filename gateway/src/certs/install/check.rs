@@ -13,7 +13,7 @@ use crate::certs::facts::Facts;
 use crate::certs::inventory::{Finding, Severity, dates, holder};
 use crate::certs::market;
 use crate::certs::place::{Place, Role};
-use crate::certs::request::pending_key;
+use crate::certs::request::{pending_key, structures_of};
 use crate::keys::pem::Secret;
 use crate::net;
 use crate::trust::{Standing, Trust, is_issued_by};
@@ -56,6 +56,9 @@ pub fn check(
     let facts = Facts::of(&leaf).map_err(|_| InstallError::NoKey)?;
     let chain = ordered(leaf, &content.certificates)?;
     judge(place, &facts, &chain, context.now)?;
+    if !context.allowed.other_structure {
+        of_its_kind(place.role, &facts)?;
+    }
     if let Some(before) = current(identity) {
         compare(&facts, &before, context.allowed)?;
     }
@@ -147,23 +150,7 @@ fn judge(
     if one_name && several {
         return Err(InstallError::SeveralNames);
     }
-    let wanted = match place.role {
-        Role::PacsClient
-        | Role::Syslog
-        | Role::OrgAuthCliPsc
-        | Role::OrgAuthCliProxy
-        | Role::OrgAuthCliDmp => "clientAuth",
-        // As the ORG_SIGN certificates that are known.
-        Role::OrgSign => "emailProtection",
-        // What a SERV_SSL certificate carries is not known: one of the two will do.
-        _ => "serverAuth",
-    };
-    let fits = |usage: &String| {
-        usage == wanted
-            || usage == "anyExtendedKeyUsage"
-            || place.role == Role::ServSsl && usage == "clientAuth"
-    };
-    if !facts.usages.is_empty() && !facts.usages.iter().any(fits) {
+    if !serves(place.role, facts) {
         return Err(InstallError::WrongUsage(facts.usages.join(", ")));
     }
     if let Some(finding @ (Finding::Expired(_) | Finding::NotYetValid(_))) =
@@ -180,6 +167,43 @@ fn judge(
         return Err(InstallError::Chain);
     }
     Ok(())
+}
+
+/// Whether the usages of a certificate allow what a role needs; one without any serves for everything.
+pub(super) fn serves(role: Role, facts: &Facts) -> bool {
+    let wanted = match role {
+        Role::PacsClient
+        | Role::Syslog
+        | Role::OrgAuthCliPsc
+        | Role::OrgAuthCliProxy
+        | Role::OrgAuthCliDmp => "clientAuth",
+        // As the ORG_SIGN certificates that are known.
+        Role::OrgSign => "emailProtection",
+        // What a SERV_SSL certificate carries is not known: one of the two will do.
+        _ => "serverAuth",
+    };
+    let fits = |usage: &String| {
+        usage == wanted
+            || usage == "anyExtendedKeyUsage"
+            || role == Role::ServSsl && usage == "clientAuth"
+    };
+    facts.usages.is_empty() || facts.usages.iter().any(fits)
+}
+
+/// What a certificate is compared with that replaces none: the kind of structure that its role is given to.
+fn of_its_kind(role: Role, facts: &Facts) -> Result<(), InstallError> {
+    let (Some(kinds), Some(found)) = (structures_of(role), facts.structure()) else {
+        return Ok(());
+    };
+    if kinds.contains(&found.kind()) {
+        return Ok(());
+    }
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+    Err(InstallError::OtherKind {
+        role,
+        found: found.to_string(),
+        wanted: names.join(" ou "),
+    })
 }
 
 fn stands(standing: Standing) -> Result<(), InstallError> {

@@ -5,6 +5,7 @@
 //! crash at any step of a swap [`recover`] finishes or undoes it.
 
 mod check;
+mod find;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -18,11 +19,13 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::facts::Facts;
+use super::place::Role;
 use crate::config::ServerIdentity;
 use crate::keys::pem::{KeyError, Secret};
 use crate::keys::{self, files};
 use crate::net;
 pub use check::{Context, check};
+pub use find::{NotFound, find};
 pub use swap::{recover, rollback, swap};
 
 /// Why a certificate is refused. The texts are for the administrator.
@@ -57,6 +60,18 @@ pub enum InstallError {
         /// Its structure.
         found: String,
         /// That of the certificate in use.
+        wanted: String,
+    },
+    /// Given to a structure of another kind than those that its role is given to.
+    #[error(
+        "un certificat {role} est au nom d'un {wanted}, et non de {found} ; si c'est voulu, ajouter --other-structure"
+    )]
+    OtherKind {
+        /// The role of the place.
+        role: Role,
+        /// Its structure.
+        found: String,
+        /// The kinds there are.
         wanted: String,
     },
     /// From the test branch in production, or the reverse.

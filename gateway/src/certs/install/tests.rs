@@ -1,12 +1,16 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use rcgen::{ExtendedKeyUsagePurpose, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    Issuer, KeyPair, NameConstraints,
+};
 use rustls_pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 use time::Duration;
 use time::OffsetDateTime;
 
 use super::swap::{Disk, arriving, previous, recover_on, rollback_on, swap_on};
+use super::trial::trial;
 use super::*;
 use crate::certs::container::{Content, to_pem};
 use crate::certs::place::{Kept, Place, Role};
@@ -381,4 +385,56 @@ fn a_certificate_for_peers_has_its_name_as_common_name() {
     };
     let text = refusal(&on, &hidden);
     assert!(text.contains("son CN est « box.exemple.fr »"), "{text}");
+}
+
+#[test]
+fn a_bought_certificate_that_browsers_would_refuse_fails_its_trial() {
+    let mut on = a_box(&profile());
+    on.place.role = Role::Market;
+    let named = |name: &str, names: &[String]| {
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = START - Duration::DAY;
+        params.not_after = START + Duration::DAY * 3_000;
+        params
+    };
+    let import = |forbidden: &str| {
+        let mut root = named("Racine", &[]);
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root_key = KeyPair::generate().unwrap();
+        let top = root.self_signed(&root_key).unwrap();
+        let mut middle = named("AC", &[]);
+        middle.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        middle.name_constraints = Some(NameConstraints {
+            permitted_subtrees: Vec::new(),
+            excluded_subtrees: vec![GeneralSubtree::DnsName(forbidden.into())],
+        });
+        let middle_key = KeyPair::generate().unwrap();
+        let issuer = middle
+            .signed_by(&middle_key, &Issuer::new(root, root_key))
+            .unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = named(HOST, &[HOST.to_owned()])
+            .signed_by(&key, &Issuer::new(middle, middle_key))
+            .unwrap();
+        let content = Content {
+            certificates: [leaf, issuer, top].map(|one| one.der().clone()).into(),
+            keys: vec![PrivateKeyDer::try_from(key.serialize_der()).unwrap().into()],
+        };
+        check(&on.place, content, &against(&[]))
+    };
+    assert_eq!(import("autre.fr").unwrap().chain.len(), 3);
+    let before = in_use(&on).fingerprint;
+    let refused = import("exemple.fr").unwrap_err();
+    assert!(matches!(refused, InstallError::Trial(_)), "{refused}");
+    assert_eq!(in_use(&on).fingerprint, before);
+}
+
+#[test]
+fn a_certificate_is_tried_with_the_key_that_comes_with_it() {
+    let (one, other) = (content(&profile()), content(&profile()));
+    assert_eq!(trial(&one.certificates, &one.keys[0], Some(HOST)), Ok(()));
+    assert!(trial(&one.certificates, &other.keys[0], Some(HOST)).is_err());
+    assert!(trial(&[], &one.keys[0], None).is_err());
 }
