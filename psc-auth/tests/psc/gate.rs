@@ -351,9 +351,13 @@ async fn beyond_so_many_checks_at_once_a_token_has_to_come_back_later() {
         let (gate, token) = (Arc::clone(&source.gate), SecretString::from(held.as_str()));
         async move { gate.check(&token, None).await }
     });
-    while source.psc.count("introspect") < 2 {
-        tokio::task::yield_now().await;
-    }
+    let asked = async {
+        while source.psc.count("introspect") < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(60), asked);
+    asked.await.expect("PSC is asked about the token");
     let refused = source.check(&source.token(|_| {})).await;
     assert_eq!(refused, Err(GateError::Busy));
     // What is remembered needs no place.
