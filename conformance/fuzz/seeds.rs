@@ -73,6 +73,8 @@ fn main() -> io::Result<()> {
     write(&corpus, "introspection", "inactive", br#"{"active":false}"#)?;
     let user: &[u8] = br#"{"sub":"f:x:899700218896","SubjectNameID":"899700218896","SubjectRole":["10^1.2"],"otherIds":[{"identifiant":"899700218896","origine":"RPPS","qualite":1}],"SubjectRefPro":{"codeCivilite":"M","exercices":[{"codeProfession":"10","codeSavoirFaire":"SM44","activities":[{"codeModeExercice":"S","numeroFinessSite":"750000018"},{"ancienIdentifiantDeLaStructure":"1750000018"}]}]}}"#;
     write(&corpus, "userinfo", "radiologist", user)?;
+    let complete = include_bytes!("../../psc-auth/tests/data/userinfo.json");
+    write(&corpus, "userinfo", "complete", complete)?;
     let query = b"state=s&code=c&iss=https%3A%2F%2Fpsc.example%2Frealm";
     let whole = [&psc::discovery()[..], &psc::keys(), query].join(&0);
     write(&corpus, "discovery", "whole", &whole)?;

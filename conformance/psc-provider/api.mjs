@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto';
 
-import { belongsTo, certificate, form, json, read, subjectOf } from './http.mjs';
+import { belongsTo, certificate, form, json, presented, read, subjectOf } from './http.mjs';
 import { clients, count, knobs, now, spoiled } from './state.mjs';
 import { confirmation, confirms, sign, verified } from './tokens.mjs';
 
@@ -25,6 +25,7 @@ export function apiHandler(provider, origin) {
     if (asked.grant_type === EXCHANGE) {
       if (!SUBJECT_TYPES.includes(asked.subject_token_type)) return refuse(400, 'invalid_request');
       if (!asked.scope) return refuse(400, 'invalid_scope');
+      if (asked.audience) count(`exchange:${asked.audience}`, { method: req.method });
       const claims = await verified(asked.subject_token ?? '');
       const stored = claims && (await provider.AccessToken.find(claims.jti));
       if (!stored?.isValid) return refuse(400, 'invalid_token');
@@ -104,7 +105,7 @@ export function apiHandler(provider, origin) {
       return;
     }
     const shown = certificate(req);
-    count(endpoint, { method: req.method, certificate: shown ? subjectOf(shown).CN : null, api: api ?? server[1] });
+    count(endpoint, { method: req.method, ...presented(shown), api: api ?? server[1] });
     if (await spoiled(endpoint, req, res)) return;
     if (!server) await resource(req, res, api, `${rest}${search}`);
     else if (server[2] === 'token') await grantToken(req, res, server[1]);

@@ -36,6 +36,12 @@ export function subjectOf(certificate) {
   return Object.fromEntries(lines);
 }
 
+/** What the report says of the certificate that came with a request: its CN and its serial number, in hexadecimal. */
+export const presented = (certificate) => ({
+  certificate: certificate ? subjectOf(certificate).CN : null,
+  serial: certificate?.serialNumber ?? null,
+});
+
 /** Whether this certificate is the one registered for the client, by its CN. */
 export function belongsTo(certificate, client) {
   return certificate !== undefined && client !== undefined && subjectOf(certificate).CN === client.certificateName;

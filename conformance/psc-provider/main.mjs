@@ -51,7 +51,7 @@ const psc = pscHandler(provider, origins, tls.ca);
 const handlers = { issuer: psc, wallet: psc, mtls: psc, api: apiHandler(provider, origins.api) };
 
 const guarded = (handler) => (req, res) => {
-  const date = new Date(Date.now() + knobs.dateOffsetSeconds * 1000);
+  const date = new Date(Date.now() + (knobs.dateOffsetSeconds + knobs.clockOffsetSeconds) * 1000);
   res.setHeader('date', date.toUTCString());
   handler(req, res).catch((error) => {
     console.error(error.stack);

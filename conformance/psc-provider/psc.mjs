@@ -1,7 +1,7 @@
 // The hosts of Pro Santé Connect: issuer, wallet, and the one that asks for certificates.
 
 import { answerCiba, ROUTES, waiting } from './provider.mjs';
-import { certificate, form, html, json, subjectOf } from './http.mjs';
+import { certificate, form, html, json, presented } from './http.mjs';
 import { endSession } from './logout.mjs';
 import { choice, goodbye } from './pages.mjs';
 import { clients, count, knobs, overlaid, spoiled } from './state.mjs';
@@ -102,6 +102,7 @@ export function pscHandler(provider, origins, ca) {
         json(res, { error: 'invalid_request', error_description: 'channel is CARD or MOBILE' }, 400);
         return;
       }
+      count(`ciba:${req.body.channel}`, { method: req.method });
       await pass(req, res);
     },
     async token(req, res) {
@@ -172,7 +173,7 @@ export function pscHandler(provider, origins, ca) {
       return;
     }
     const shown = certificate(req);
-    count(endpoint, { method: req.method, certificate: shown ? subjectOf(shown).CN : null });
+    count(endpoint, { method: req.method, ...presented(shown) });
     if (await spoiled(endpoint, req, res)) return;
     await answers[endpoint](req, res);
   }

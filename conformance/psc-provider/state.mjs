@@ -34,6 +34,8 @@ const defaults = () => ({
   tokenAnswer: {},
   /** Added to the `Date` of every answer. */
   dateOffsetSeconds: 0,
+  /** How far the provider's clock is ahead: in the `Date` of every answer, and in every time of a signed token. */
+  clockOffsetSeconds: 0,
   /** Life of the tokens of the API's own authorisation server, and their `cnf`. */
   apiTokenSeconds: 14400,
   apiRefreshSeconds: 1800,

@@ -29,8 +29,14 @@ export async function libraryKey() {
   return { ...(await jose.exportJWK(privateKey)), use: 'sig', alg: 'RS256', kid: 'library' };
 }
 
+const TIMES = ['exp', 'iat', 'nbf', 'auth_time'];
+
+/** The claims by a clock that is ahead, or behind. */
+const byItsClock = (claims) => Object.fromEntries(Object.entries(claims).map(([name, value]) => (
+  [name, TIMES.includes(name) && typeof value === 'number' ? value + knobs.clockOffsetSeconds : value])));
+
 export function sign(claims, typ = 'JWT') {
-  let payload = JSON.stringify(claims);
+  let payload = JSON.stringify(byItsClock(claims));
   if (knobs.repeatedAcr && 'acr' in claims) payload = payload.replace('"acr":', '"acr":"1","acr":');
   return new jose.CompactSign(new TextEncoder().encode(payload))
     .setProtectedHeader({ alg: 'RS256', typ, kid: signing.kid })

@@ -42,6 +42,7 @@ const people = new Map([
   // A physician in one place.
   ['899700366240', person('ESSAI-UN', 'DOMINIQUE', exercice('10', 'SM26', [practice]))],
   ['899700100401', person('ESSAI-DENTISTE', 'CLAUDE', exercice('40', '', [practice]))],
+  ['899700100501', person('ESSAI-SAGE-FEMME', 'MAEL', exercice('50', '', [practice]))],
   ['899700100981', person('ESSAI-MANIPULATEUR', 'SACHA', exercice('98', '', [hospital]))],
   ['899700100601', person('ESSAI-INFIRMIER', 'ALIX', exercice('60', '', [hospital]))],
   ['899700100105', person('ESSAI-ETUDIANT', 'LOU', exercice('10', '', [hospital], 'E'))],

@@ -149,4 +149,11 @@ async fn each_fault_has_its_line_and_its_remedy() {
     let (code, said) = world.check(nobody).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("port 443"), "{said}");
+    // A certificate that names no structure is perhaps not one of IGC Santé.
+    let bare = world.pki.client(CLIENT).unwrap();
+    world.psc.reset().await.unwrap();
+    let (code, said) = world.check(world.config(&bare)).await;
+    assert_eq!(code, 0, "{said}");
+    let warned = said.contains("attention  Titulaire") && said.contains("sans OU");
+    assert!(warned && said.contains("identifiant national"), "{said}");
 }

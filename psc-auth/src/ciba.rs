@@ -66,6 +66,8 @@ pub struct PendingCiba {
     user: NationalId,
     expires_at: UnixTime,
     interval: Duration,
+    /// Why the last question was not answered; `None` when PSC said that the user has not confirmed.
+    last_fault: Option<PscError>,
 }
 
 impl fmt::Debug for PendingCiba {
@@ -153,6 +155,7 @@ impl RelyingParty {
             user: user.clone(),
             expires_at: asked_at.plus(Duration::from_secs(accepted.expires_in.min(3600))),
             interval: Duration::from_secs(interval.clamp(1, Self::LONGEST_INTERVAL)),
+            last_fault: None,
         })
     }
 
@@ -160,16 +163,16 @@ impl RelyingParty {
     ///
     /// # Errors
     /// When the user refused ([`ErrorCode::AccessDenied`]) or did not answer in time
-    /// ([`ErrorCode::ExpiredToken`]), somebody else confirmed ([`PscError::OtherConfirmed`]), PSC cannot be asked, or a
-    /// token does not stand the checks.
+    /// ([`ErrorCode::ExpiredToken`]), somebody else confirmed ([`PscError::OtherConfirmed`]), a token does not stand
+    /// the checks, or PSC could not be asked until the time was over: whether the user confirmed is not known then.
     pub async fn poll_ciba(&self, mut pending: PendingCiba) -> Result<CibaProgress, PscError> {
         let now = self.provider.clock.now();
         if now >= pending.expires_at {
-            return Err(PscError::Refused {
+            return Err(pending.last_fault.unwrap_or_else(|| PscError::Refused {
                 endpoint: Endpoint::Token,
                 code: ErrorCode::ExpiredToken,
                 said: crate::error::Said::default(),
-            });
+            }));
         }
         let outcome = self
             .obtain(&[
@@ -179,7 +182,7 @@ impl RelyingParty {
             .await;
         match outcome {
             Ok(tokens) => {
-                let user = self.check_id_token(&tokens, None).await?;
+                let user = self.checked_or_revoked(&tokens, None).await?;
                 let lifetime = self.provider.settings.session_lifetime;
                 let session = Session::new(user, tokens, now, lifetime);
                 match self.confirmed_by(&pending.user, &session).await {
@@ -194,19 +197,26 @@ impl RelyingParty {
             Err(PscError::Refused {
                 code: ErrorCode::AuthorizationPending,
                 ..
-            }) => Ok(CibaProgress::Waiting(pending)),
-            Err(
-                PscError::Refused {
-                    code: ErrorCode::SlowDown,
-                    ..
-                }
-                | PscError::Status { status: 429, .. },
-            ) => {
+            }) => {
+                pending.last_fault = None;
+                Ok(CibaProgress::Waiting(pending))
+            }
+            Err(PscError::Refused {
+                code: ErrorCode::SlowDown,
+                ..
+            }) => {
+                pending.last_fault = None;
                 pending.interval = pending.interval.saturating_add(Self::SLOW_DOWN);
                 Ok(CibaProgress::Waiting(pending))
             }
             // The user may still confirm while the network stumbles.
-            Err(error) if error.is_temporary() => Ok(CibaProgress::Waiting(pending)),
+            Err(error) if error.is_temporary() => {
+                if matches!(error, PscError::Status { status: 429, .. }) {
+                    pending.interval = pending.interval.saturating_add(Self::SLOW_DOWN);
+                }
+                pending.last_fault = Some(error);
+                Ok(CibaProgress::Waiting(pending))
+            }
             Err(error) => Err(error),
         }
     }

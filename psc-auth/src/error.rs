@@ -293,7 +293,8 @@ pub enum PscError {
     /// CIBA: the one who confirmed is not the one who was asked, or PSC names nobody.
     #[error("another professional confirmed than the one who was asked")]
     OtherConfirmed,
-    /// UserInfo came encrypted.
+    /// UserInfo came encrypted. It is not read: a client that is known by its certificate (`tls_client_auth`) has
+    /// registered no key to encrypt for. Have the registration of the client set to JSON or signed answers.
     #[error("UserInfo came encrypted")]
     EncryptedUserInfo,
     /// The session is over.
@@ -405,7 +406,11 @@ impl PscError {
                 "Pro Santé Connect, or a proxy before it, has a fault",
                 "try again later; see the status page of Pro Santé Connect",
             ),
-            Self::Malformed { .. } | Self::NoEndpoint(_) | Self::EncryptedUserInfo => (
+            Self::EncryptedUserInfo => (
+                "Pro Santé Connect encrypts UserInfo for this Client ID, which has no key to read it",
+                "have UserInfo set to JSON or to signed answers in the service management of Pro Santé Connect",
+            ),
+            Self::Malformed { .. } | Self::NoEndpoint(_) => (
                 "something else than Pro Santé Connect answered, or it changed its answers",
                 "check the issuer and that no proxy answers in its place; if both are right, report it",
             ),
@@ -440,12 +445,165 @@ impl PscError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::GateError;
 
     #[test]
     fn a_token_in_an_error_text_is_left_out() {
         let token = "eyJ".repeat(60);
         let said = Said::new(&format!("bad\r\ntoken {token} for you"));
         assert_eq!(said.to_string(), "bad token … for you");
+    }
+
+    /// One of each, with a token wherever PSC gives a text.
+    fn every_error() -> Vec<PscError> {
+        let said = || Said::new(&"eyJ".repeat(60));
+        let endpoint = Endpoint::Token;
+        let codes = [
+            "invalid_client",
+            "invalid_grant",
+            "invalid_request",
+            "unauthorized_client",
+            "unsupported_grant_type",
+            "invalid_scope",
+            "invalid_token",
+            "access_denied",
+            "login_required",
+            "authorization_pending",
+            "slow_down",
+            "expired_token",
+            "unknown_user_id",
+            "invalid_binding_message",
+            "server_error",
+            "temporarily_unavailable",
+        ];
+        let mut codes: Vec<_> = codes.map(ErrorCode::parse).into();
+        assert!(!codes.iter().any(|code| matches!(code, ErrorCode::Other(_))));
+        codes.push(ErrorCode::parse(&"eyJ".repeat(60)));
+        let mut all: Vec<_> = codes
+            .into_iter()
+            .map(|code| PscError::Refused {
+                endpoint,
+                code,
+                said: said(),
+            })
+            .collect();
+        let failures = [
+            TransportError::Unreachable(said()),
+            TransportError::Tls(said()),
+            TransportError::Timeout(std::time::Duration::from_secs(10)),
+            TransportError::TooLarge { limit: 1 },
+            TransportError::Redirected { status: 302 },
+            TransportError::NotHttps,
+            TransportError::Broken(said()),
+        ];
+        all.extend(failures.map(|failure| PscError::Transport { endpoint, failure }));
+        all.extend([401, 403, 404, 500].map(|status| PscError::Status { endpoint, status }));
+        let faults = [
+            TokenFault::TooLong { found: 2, limit: 1 },
+            TokenFault::NotJws("it has two segments"),
+            TokenFault::Algorithm(said()),
+            TokenFault::UnknownKey,
+            TokenFault::Signature,
+            TokenFault::Repeated(said()),
+            TokenFault::Missing("sub"),
+            TokenFault::Mismatch("iss"),
+            TokenFault::Mismatch("aud"),
+            TokenFault::Expired { seconds: 1 },
+            TokenFault::Future {
+                claim: "iat",
+                seconds: 40,
+            },
+            TokenFault::Age("iat"),
+            TokenFault::Acr(said()),
+            TokenFault::OtherCertificate,
+            TokenFault::Replayed,
+            TokenFault::Library(said()),
+        ];
+        let kinds = [
+            TokenKind::Id,
+            TokenKind::Access,
+            TokenKind::Logout,
+            TokenKind::UserInfo,
+        ];
+        for token in kinds {
+            all.extend(
+                faults
+                    .iter()
+                    .cloned()
+                    .map(|fault| PscError::Token { token, fault }),
+            );
+        }
+        let returns = [
+            CallbackFault::Missing("code"),
+            CallbackFault::Repeated("code"),
+            CallbackFault::TooLong,
+            CallbackFault::State,
+            CallbackFault::Issuer,
+            CallbackFault::Late,
+        ];
+        all.extend(returns.map(PscError::Callback));
+        let ends = [
+            SessionEnd::TooOld,
+            SessionEnd::NotRenewed,
+            SessionEnd::NoRefreshToken,
+            SessionEnd::Closed,
+        ];
+        all.extend(ends.map(PscError::SessionEnded));
+        all.extend([
+            PscError::Malformed {
+                endpoint,
+                what: "no `access_token`",
+            },
+            PscError::WrongIssuer {
+                expected: "https://psc.example".into(),
+                found: said(),
+            },
+            PscError::NoEndpoint(endpoint),
+            PscError::OtherUser,
+            PscError::OtherConfirmed,
+            PscError::EncryptedUserInfo,
+            PscError::BackingOff {
+                endpoint,
+                seconds: 1,
+            },
+            PscError::Interrupted,
+        ]);
+        all
+    }
+
+    #[test]
+    fn every_error_says_what_it_means_and_what_to_do_and_shows_no_token() {
+        let sentences = |(meaning, remedy): (&str, &str)| {
+            meaning.len() > 10 && remedy.len() > 8 && meaning != remedy
+        };
+        for error in every_error() {
+            assert!(sentences((error.meaning(), error.remedy())), "{error:?}");
+            let shown = format!("{error} {error:?} {} {}", error.meaning(), error.remedy());
+            assert!(!shown.contains("eyJ"), "{shown}");
+        }
+        let mut refusals: Vec<_> = every_error()
+            .into_iter()
+            .filter_map(|error| match error {
+                PscError::Token {
+                    token: TokenKind::Access,
+                    fault,
+                } => Some(GateError::Refused(fault)),
+                _ => None,
+            })
+            .collect();
+        refusals.extend([
+            GateError::Inactive,
+            GateError::Client("client".into()),
+            GateError::Busy,
+            GateError::Unavailable {
+                cause: std::sync::Arc::new(PscError::Interrupted),
+                retry_after: std::time::Duration::from_secs(5),
+            },
+        ]);
+        for refusal in refusals {
+            assert!(sentences(refusal.explained()), "{refusal:?}");
+            assert!(!format!("{refusal} {refusal:?}").contains("eyJ"));
+        }
     }
 
     #[test]

@@ -239,7 +239,7 @@ impl RelyingParty {
             ])
             .await?;
         let nonce = pending.nonce.expose_secret();
-        let user = self.check_id_token(&tokens, Some(nonce)).await?;
+        let user = self.checked_or_revoked(&tokens, Some(nonce)).await?;
         Ok(Session::new(user, tokens, now, settings.session_lifetime))
     }
 
@@ -252,6 +252,21 @@ impl RelyingParty {
             .post_form(Endpoint::Token, &known.metadata.token, fields)
             .await?;
         Tokens::parse(&answer.body, asked_at)
+    }
+
+    /// As [`check_id_token`](Self::check_id_token), for the tokens of a login: when it does not come about, nobody uses
+    /// them, and they are given back.
+    pub(crate) async fn checked_or_revoked(
+        &self,
+        tokens: &Tokens,
+        nonce: Option<&str>,
+    ) -> Result<LoggedIn, PscError> {
+        let checked = self.check_id_token(tokens, nonce).await;
+        if checked.is_err() {
+            // What became of giving them back changes nothing.
+            let _ = self.revoke_all(tokens).await;
+        }
+        checked
     }
 
     /// Checks the id_token that came with these tokens.

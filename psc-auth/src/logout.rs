@@ -1,6 +1,7 @@
 //! The end of a session: at PSC through the browser or directly, by revocation, and from PSC (back-channel logout).
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +15,7 @@ use crate::jws::Jws;
 use crate::login::RelyingParty;
 use crate::session::Session;
 use crate::token_fault::{TokenFault, TokenKind};
+use crate::tokens::Tokens;
 use crate::transport::TransportError;
 
 const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
@@ -21,14 +23,23 @@ const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 /// How old a logout token may be.
 const LOGOUT_TOKEN_AGE: Duration = Duration::from_secs(300);
 
-/// What PSC asks to end: every session of `sub`, or the one called `sid`. At least one is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What PSC asks to end: every session of `sub`, or the one called `sid`. At least one is there. `Debug` shows no `sub`:
+/// it ends with the national id.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogoutNotice {
     /// Technical subject.
     pub sub: Option<String>,
     /// Session at PSC.
     pub sid: Option<String>,
+}
+
+impl fmt::Debug for LogoutNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogoutNotice")
+            .field("sid", &self.sid)
+            .finish_non_exhaustive()
+    }
 }
 
 impl LogoutNotice {
@@ -88,10 +99,7 @@ impl RelyingParty {
             Some(id_token) => self.end_at_psc(id_token).await,
             None => Ok(()),
         };
-        let revoked = match &tokens.refresh {
-            Some(refresh) => self.revoke(refresh, "refresh_token").await,
-            None => self.revoke(&tokens.access, "access_token").await,
-        };
+        let revoked = self.revoke_all(&tokens).await;
         match (ended, revoked) {
             // Of two failures the one that may succeed later: the caller asks again for it.
             (Err(_), Err(revoked)) if revoked.is_temporary() => Err(revoked),
@@ -105,9 +113,14 @@ impl RelyingParty {
     /// # Errors
     /// When PSC cannot be asked.
     pub async fn forget(&self, session: &Session) -> Result<(), PscError> {
-        let Some(tokens) = session.close().await else {
-            return Ok(());
-        };
+        match session.close().await {
+            Some(tokens) => self.revoke_all(&tokens).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives tokens back: PSC revokes with the refresh token what was given for it.
+    pub(crate) async fn revoke_all(&self, tokens: &Tokens) -> Result<(), PscError> {
         match &tokens.refresh {
             Some(refresh) => self.revoke(refresh, "refresh_token").await,
             None => self.revoke(&tokens.access, "access_token").await,

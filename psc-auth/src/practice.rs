@@ -61,10 +61,38 @@ pub struct Activity {
     pub name: Option<String>,
     /// `enseigneCommercialeSite`.
     pub trade_name: Option<String>,
+    /// `complementDestinataire`.
+    pub addressee: Option<String>,
+    /// `complementPointGeographique`: building, floor.
+    pub location: Option<String>,
+    /// `numeroVoie`.
+    pub street_number: Option<String>,
+    /// `indiceRepetitionVoie`: bis, ter.
+    pub street_number_suffix: Option<String>,
+    /// `codeTypeDeVoie`.
+    pub street_kind: Option<String>,
+    /// `libelleVoie`.
+    pub street: Option<String>,
+    /// `mentionDistribution`: a post-office box.
+    pub distribution: Option<String>,
     /// `codePostal`.
     pub postal_code: Option<String>,
     /// `bureauCedex`: the town.
     pub town: Option<String>,
+    /// `codeCommune` of INSEE.
+    pub municipality: Option<String>,
+    /// `codeDepartement`.
+    pub department: Option<String>,
+    /// `codePays`.
+    pub country: Option<String>,
+    /// `telephone`.
+    pub telephone: Option<String>,
+    /// `telephone2`.
+    pub second_telephone: Option<String>,
+    /// `telecopie`.
+    pub fax: Option<String>,
+    /// `adresseEMail`.
+    pub email: Option<String>,
     /// `autoriteDenregistrement`.
     pub registrar: Option<String>,
 }
@@ -128,8 +156,22 @@ impl Activity {
             former_id: get("ancienIdentifiantDeLaStructure"),
             name: get("raisonSocialeSite"),
             trade_name: get("enseigneCommercialeSite"),
+            addressee: get("complementDestinataire"),
+            location: get("complementPointGeographique"),
+            street_number: get("numeroVoie"),
+            street_number_suffix: get("indiceRepetitionVoie"),
+            street_kind: get("codeTypeDeVoie"),
+            street: get("libelleVoie"),
+            distribution: get("mentionDistribution"),
             postal_code: get("codePostal"),
             town: get("bureauCedex"),
+            municipality: get("codeCommune"),
+            department: get("codeDepartement"),
+            country: get("codePays"),
+            telephone: get("telephone"),
+            second_telephone: get("telephone2"),
+            fax: get("telecopie"),
+            email: get("adresseEMail"),
             registrar: get("autoriteDenregistrement"),
         }
     }

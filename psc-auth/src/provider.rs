@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
@@ -29,6 +29,8 @@ pub struct Provider {
     transport: Arc<dyn Transport>,
     known: ArcSwapOption<Known>,
     reading: Mutex<Reading>,
+    /// PSC's clock minus ours, in seconds.
+    skew: watch::Sender<Option<i64>>,
 }
 
 /// Discovery and keys, as they were read.
@@ -37,8 +39,6 @@ pub(crate) struct Known {
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) keys: Arc<SigningKeys>,
     read_at: UnixTime,
-    /// PSC's clock minus ours, in seconds.
-    skew: Option<i64>,
 }
 
 /// What the next read has to respect; held by whoever reads, so that one reads at a time.
@@ -60,6 +60,7 @@ impl Provider {
             transport,
             known: ArcSwapOption::empty(),
             reading: Mutex::new(Reading::default()),
+            skew: watch::Sender::default(),
         }
     }
 
@@ -77,10 +78,16 @@ impl Provider {
         self.known().await.map(drop)
     }
 
-    /// How far PSC's clock is ahead of this one, in seconds, by its last discovery answer.
+    /// How far PSC's clock is ahead of this one, in seconds, by its last answer.
     #[must_use]
     pub fn clock_skew(&self) -> Option<i64> {
-        self.known.load().as_ref().and_then(|known| known.skew)
+        *self.skew.borrow()
+    }
+
+    /// [`clock_skew`](Self::clock_skew), for who wants to be told when it changes.
+    #[must_use]
+    pub fn watch_clock_skew(&self) -> watch::Receiver<Option<i64>> {
+        self.skew.subscribe()
     }
 
     pub(crate) async fn known(&self) -> Result<Arc<Known>, PscError> {
@@ -145,14 +152,12 @@ impl Provider {
         let answer = self
             .get(Endpoint::Discovery, &self.settings.discovery_url, None)
             .await?;
-        let skew = skew(&answer, now);
         let metadata = Metadata::parse(&answer.body, &self.settings.issuer)?;
         let keys = self.read_keys(&metadata).await?;
         Ok(Known {
             metadata: Arc::new(metadata),
             keys: Arc::new(keys),
             read_at: now,
-            skew,
         })
     }
 
@@ -259,11 +264,16 @@ impl Provider {
             endpoint,
             what: "its address cannot be asked",
         })?;
+        let asked_at = self.clock.now();
         let answer = self
             .transport
             .send(request)
             .await
             .map_err(|failure| PscError::Transport { endpoint, failure })?;
+        if let Some(skew) = skew(&answer, asked_at, self.clock.now()) {
+            self.skew
+                .send_if_modified(|known| known.replace(skew) != Some(skew));
+        }
         if answer.status == StatusCode::OK || answer.status == StatusCode::NO_CONTENT {
             return Ok(answer);
         }
@@ -308,13 +318,16 @@ fn refusal(endpoint: Endpoint, answer: &Response) -> PscError {
     }
 }
 
-fn skew(answer: &Response, now: UnixTime) -> Option<i64> {
+/// The answer was dated at some moment between the request and its arrival: of the differences that this allows, the
+/// smallest. An answer that was long on its way makes no difference of clocks.
+fn skew(answer: &Response, asked_at: UnixTime, arrived_at: UnixTime) -> Option<i64> {
     let date = answer.headers.get(header::DATE)?.to_str().ok()?;
     let theirs = httpdate::parse_http_date(date)
         .ok()?
         .duration_since(std::time::UNIX_EPOCH)
         .ok()?;
-    i64::try_from(theirs.as_secs())
-        .ok()?
-        .checked_sub(i64::try_from(now.as_secs()).ok()?)
+    let theirs = i64::try_from(theirs.as_secs()).ok()?;
+    let since = |ours: UnixTime| theirs.checked_sub(i64::try_from(ours.as_secs()).ok()?);
+    let (most, least) = (since(asked_at)?, since(arrived_at)?);
+    Some(if least > 0 { least } else { most.min(0) })
 }

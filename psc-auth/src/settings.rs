@@ -195,13 +195,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_discovery_path_is_the_wallet_one() {
-        let settings =
-            Settings::new(Environment::Sandbox, "client", "https://box.example/retour").unwrap();
-        assert_eq!(
-            settings.discovery_url.as_str(),
-            "https://auth.bas.psc.esante.gouv.fr/auth/realms/esante-wallet/.well-known/wallet-openid-configuration"
-        );
+    fn issuer_and_discovery_are_those_of_the_environment() {
+        for (environment, issuer) in [
+            (
+                Environment::Sandbox,
+                "https://auth.bas.psc.esante.gouv.fr/auth/realms/esante-wallet",
+            ),
+            (
+                Environment::Production,
+                "https://auth.esw.esante.gouv.fr/auth/realms/esante-wallet",
+            ),
+        ] {
+            let settings =
+                Settings::new(environment, "client", "https://box.example/retour").unwrap();
+            assert_eq!(settings.issuer, issuer);
+            assert_eq!(
+                settings.discovery_url.as_str(),
+                format!("{issuer}/.well-known/wallet-openid-configuration")
+            );
+        }
     }
 
     #[test]

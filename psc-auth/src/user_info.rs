@@ -27,6 +27,16 @@ pub struct UserInfo {
     pub given_name: Option<String>,
     /// `family_name`.
     pub family_name: Option<String>,
+    /// `email_verified`.
+    pub email_verified: Option<bool>,
+    /// `UITVersion`: version of this form of answer.
+    pub version: Option<String>,
+    /// `PSI_Locale`: the place of identification, an OID.
+    pub locale: Option<String>,
+    /// `Mode_Acces_Raison`: why access is asked for outside of the usual.
+    pub access_reason: Option<String>,
+    /// `Acces_Regulation_Medicale`: whether it is asked for by a medical dispatch centre, `FAUX` otherwise.
+    pub dispatch_access: Option<String>,
     /// `SubjectRole`, `code^system` each.
     pub roles: Vec<String>,
     /// `SubjectOrganization`: name of the first structure.
@@ -62,6 +72,8 @@ pub struct OtherId {
     pub id: NationalId,
     /// `origine`: `RPPS`, for instance.
     pub origin: Option<String>,
+    /// `qualite`: a number, 1 was seen.
+    pub quality: Option<i64>,
 }
 
 impl UserInfo {
@@ -94,6 +106,11 @@ impl UserInfo {
             national_id: national_id(claims),
             given_name: get("given_name"),
             family_name: get("family_name"),
+            email_verified: claims.get("email_verified").and_then(Value::as_bool),
+            version: get("UITVersion"),
+            locale: get("PSI_Locale"),
+            access_reason: get("Mode_Acces_Raison"),
+            dispatch_access: get("Acces_Regulation_Medicale"),
             roles: list("SubjectRole", Self::MOST_OF_OTHERS)
                 .filter_map(as_text)
                 .collect(),
@@ -153,6 +170,7 @@ impl OtherId {
         Some(Self {
             id: NationalId::parse(&text(value, "identifiant")?).ok()?,
             origin: text(value, "origine"),
+            quality: value.get("qualite").and_then(Value::as_i64),
         })
     }
 }
@@ -261,12 +279,13 @@ fn as_text(value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::practice::Activity;
 
     /// The shape of an answer of the sandbox: a physician with a practice of their own and a hospital.
     fn physician() -> Value {
@@ -305,11 +324,113 @@ mod tests {
         assert!(info.situation("0-2").is_none() && info.situation("0").is_none());
     }
 
+    /// Every member that PSC was seen to send, with values of our own.
+    const COMPLETE: &str = include_str!("../tests/data/userinfo.json");
+
+    #[test]
+    fn every_member_of_a_complete_answer_is_read() {
+        let info = UserInfo::parse(COMPLETE.as_bytes()).unwrap();
+        assert_eq!(
+            info.sub,
+            "f:550dc1c8-d97b-4b1e-ac8c-8eb4471cf9dd:899700000033"
+        );
+        assert_eq!(info.national_id.as_ref().unwrap().as_str(), "899700000033");
+        assert_eq!(info.email_verified, Some(false));
+        for (read, expected) in [
+            (&info.given_name, "LOUISE"),
+            (&info.family_name, "ESSAI-COMPLET"),
+            (&info.version, "1.0"),
+            (&info.locale, "1.2.250.1.213.1.3.1.1"),
+            (&info.access_reason, "URGENCE"),
+            (&info.dispatch_access, "FAUX"),
+            (&info.organization, "MAISON DES ESSAIS"),
+            (&info.organization_id, "R10042"),
+            (&info.sector, "SA07^1.2.250.1.71.4.2.4"),
+            (
+                &info.authentication_level,
+                "APPPRIP3^1.2.250.1.213.1.5.1.1.1",
+            ),
+            (&info.title, "MME"),
+        ] {
+            assert_eq!(read.as_deref(), Some(expected));
+        }
+        assert_eq!(info.roles, ["10^1.2.250.1.213.1.1.5.5"]);
+        let [other] = &info.other_ids[..] else {
+            panic!("one other id")
+        };
+        assert_eq!(other.id.as_str(), "899700000033");
+        assert_eq!(
+            (other.origin.as_deref(), other.quality),
+            (Some("RPPS"), Some(1))
+        );
+
+        let [exercice] = &info.exercices[..] else {
+            panic!("one exercise")
+        };
+        for (read, expected) in [
+            (&exercice.profession, "10"),
+            (&exercice.category, "C"),
+            (&exercice.title, "DR"),
+            (&exercice.family_name, "ESSAI-COMPLET"),
+            (&exercice.given_name, "LOUISE"),
+            (&exercice.skill_kind, "S"),
+            (&exercice.skill, "SM44"),
+        ] {
+            assert_eq!(read.as_deref(), Some(expected));
+        }
+        let [first, second] = &exercice.activities[..] else {
+            panic!("two activities")
+        };
+        for (read, expected) in [
+            (&first.mode, "L"),
+            (&first.sector, "SA07"),
+            (&first.pharmacist_section, "SP01"),
+            (&first.role, "FON-AU"),
+            (&first.kind, "GENR01"),
+            (&first.siret, "12345678900029"),
+            (&first.siren, "123456789"),
+            (&first.finess, "750000034"),
+            (&first.finess_legal, "750000042"),
+            (&first.technical_id, "R10042"),
+            (&first.name, "MAISON DES ESSAIS"),
+            (&first.trade_name, "IMAGERIE DES ESSAIS"),
+            (&first.addressee, "DR ESSAI"),
+            (&first.location, "BATIMENT B"),
+            (&first.street_number, "12"),
+            (&first.street_number_suffix, "T"),
+            (&first.street_kind, "R"),
+            (&first.street, "DES ESSAIS"),
+            (&first.distribution, "BP 7"),
+            (&first.town, "75009 PARIS"),
+            (&first.postal_code, "75009"),
+            (&first.municipality, "75109"),
+            (&first.country, "99000"),
+            (&first.telephone, "0100000001"),
+            (&first.second_telephone, "0100000002"),
+            (&first.fax, "0100000003"),
+            (&first.email, "essai@example.org"),
+            (&first.department, "75"),
+            (&first.former_id, "499700000033001"),
+            (&first.registrar, "CNOM/CNOM/CNOM"),
+        ] {
+            assert_eq!(read.as_deref(), Some(expected));
+        }
+        // Empty texts, as most of them are.
+        let bare = Activity {
+            mode: Some("S".into()),
+            ..Activity::default()
+        };
+        assert_eq!(*second, bare);
+    }
+
     #[test]
     fn fields_that_are_missing_or_odd_are_absent_and_the_rest_is_read() {
         let mut odd = physician();
         odd["SubjectRole"] = json!("10");
-        odd["otherIds"] = json!([null, {"identifiant": 899_700_000_017_u64, "origine": "RPPS"}, 7]);
+        odd["otherIds"] = json!([
+            null, {"identifiant": 899_700_000_017_u64, "origine": "RPPS", "qualite": "1"}, 7,
+        ]);
+        odd["email_verified"] = json!("yes");
         odd["SubjectNameID"] = json!(null);
         odd["preferred_username"] = json!(["x"]);
         odd["SubjectRefPro"]["exercices"][0]["codeProfession"] = json!(10);
@@ -317,6 +438,8 @@ mod tests {
         let info = parse(&odd);
         assert!(info.roles.is_empty());
         assert_eq!(info.national_id, None);
+        assert_eq!(info.email_verified, None);
+        assert_eq!(info.other_ids[0].quality, None);
         assert_eq!(info.rpps().unwrap().as_str(), "99700000017");
         assert_eq!(info.exercices[0].profession.as_deref(), Some("10"));
         assert_eq!(info.only_situation().unwrap().to_string(), "0");
@@ -343,6 +466,7 @@ mod tests {
         fn any_type_in_any_place_leaves_the_subject(
             name in prop::sample::select(vec![
                 "SubjectNameID", "SubjectRole", "otherIds", "SubjectRefPro", "given_name", "Secteur_Activite",
+                "email_verified", "UITVersion",
             ]),
             value in prop::sample::select(vec![
                 json!(null), json!(1.5), json!("x"), json!([]), json!({}), json!([[[]]]), json!([{"exercices": 3}]),

@@ -30,6 +30,10 @@ const HOLDS_WITHIN: Duration = Duration::from_secs(60);
 pub const RADIOLOGIST: &str = "899700218896";
 /// A physician with one.
 pub const PHYSICIAN: &str = "899700366240";
+/// A dental surgeon (profession 40).
+pub const DENTIST: &str = "899700100401";
+/// A midwife (profession 50).
+pub const MIDWIFE: &str = "899700100501";
 /// A nurse: not among the professions that are let in.
 pub const NURSE: &str = "899700100601";
 /// A manipulateur (profession 98).
@@ -105,13 +109,16 @@ pub struct PscReport {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PscRequest {
     /// `discovery`, `keys`, `wallet`, `authorization`, `token`, `userinfo`, `introspection`, `revocation`, `logout`,
-    /// `ciba`; at the API: `exchange`, `apiRevocation`, `api`.
+    /// `ciba`; at the API: `exchange`, `apiRevocation`, `api`. Beside them, `ciba:CHANNEL` and `exchange:AUDIENCE`.
     pub endpoint: String,
     /// HTTP method.
     pub method: String,
     /// CN of the client certificate, when one came that the authority of the tests gave.
     #[serde(default)]
     pub certificate: Option<String>,
+    /// Its serial number, in hexadecimal capitals.
+    #[serde(default)]
+    pub serial: Option<String>,
     /// Name of the API.
     #[serde(default)]
     pub api: Option<String>,

@@ -21,6 +21,7 @@ fn a_certificate_towards_the_provider_is_renewed_without_a_restart() {
     }
     run(async {
         let mut site = Site::lock().await;
+        site.provider.reset().await.unwrap();
         let knobs = json!({ "user": PHYSICIAN });
         site.provider.set(knobs).await.unwrap();
         assert_eq!(attempt(&site).await.status(), 303);
@@ -52,8 +53,31 @@ fn a_certificate_towards_the_provider_is_renewed_without_a_restart() {
         })
         .await;
         assert_eq!(attempt(&site).await.status(), 303);
+        let shown = shown(&site).await;
+        assert_eq!(shown.last(), Some(&serial(&renewed[0])));
+        assert_eq!(shown.first(), Some(&serial(&good[0])));
+        assert_ne!(serial(&renewed[0]), serial(&good[0]));
         site.provider.reset().await.unwrap();
     });
+}
+
+/// The serial numbers of the certificates that the token endpoint was shown.
+async fn shown(site: &Site) -> Vec<String> {
+    let seen = site.provider.report().await.unwrap().seen.into_iter();
+    let shown = seen.filter(|one| one.endpoint == "token");
+    shown.map(|one| digits(&one.serial.unwrap())).collect()
+}
+
+fn serial(certificate: &[u8]) -> String {
+    let certificate = CertificateDer::from_pem_slice(certificate).unwrap();
+    digits(&Facts::of(&certificate).unwrap().serial)
+}
+
+/// A number as its hexadecimal digits, however it is written.
+fn digits(number: &str) -> String {
+    let digits = number.chars().filter(char::is_ascii_hexdigit);
+    let digits: String = digits.collect();
+    digits.trim_start_matches('0').to_ascii_uppercase()
 }
 
 async fn reloads(site: &Site, outcome: &str) -> u64 {

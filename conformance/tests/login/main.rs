@@ -12,6 +12,8 @@
 mod support;
 
 mod certificate;
+mod clock;
+mod professions;
 mod site;
 mod thousand;
 

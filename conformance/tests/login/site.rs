@@ -29,14 +29,15 @@ impl Site {
     /// The site of this program. Stories have it one after the other: some of them restart the gateway.
     pub async fn lock() -> MutexGuard<'static, Self> {
         static SITE: OnceCell<Mutex<Site>> = OnceCell::const_new();
-        SITE.get_or_init(async || Mutex::new(Self::start().await))
+        SITE.get_or_init(async || Mutex::new(Self::start("login", |config| config).await))
             .await
             .lock()
             .await
     }
 
-    async fn start() -> Self {
-        let place = folder("login");
+    /// One with another configuration.
+    pub async fn start(name: &str, change: impl FnOnce(GatewayConfig) -> GatewayConfig) -> Self {
+        let place = folder(name);
         let pki = Pki::new(&place.join("pki"), "Test CA").unwrap();
         let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let provider = PscProvider::start(build, &place.join("psc"), &pki)
@@ -73,7 +74,7 @@ impl Site {
             .register(&[client.backchannel_logout(&told)])
             .await
             .unwrap();
-        let gateway = Gateway::start(config).await.unwrap();
+        let gateway = Gateway::start(change(config)).await.unwrap();
         Self {
             pki,
             gateway,

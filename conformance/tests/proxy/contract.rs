@@ -1,7 +1,8 @@
 //! What software and APIs are answered, and with which certificates.
 
-use conformance::testkit::Pki;
+use conformance::testkit::metrics::Metrics;
 use conformance::testkit::psc::{PHYSICIAN, RADIOLOGIST};
+use conformance::testkit::{Pki, free_port};
 use http::Method;
 use serde_json::{Value as Json, json};
 use toml::Value;
@@ -113,6 +114,12 @@ async fn refusals_have_the_status_and_the_body_of_the_contract_and_leave_no_cook
     for (knobs, expected) in [
         (json!({"ciba": "refuse"}), 401),
         (json!({"faults": {"ciba": {"status": 502}}}), 503),
+        // Nobody knows whether the professional confirmed.
+        (
+            json!({"cibaSeconds": 10, "faults": {"token": {"status": 503}}}),
+            503,
+        ),
+        (json!({"cibaSeconds": 3, "ciba": "ignore"}), 401),
         (
             json!({"faults": {"ciba": {"status": 500, "body": {"error": "unknown_error"}}}}),
             503,
@@ -144,7 +151,7 @@ async fn refusals_have_the_status_and_the_body_of_the_contract_and_leave_no_cook
     }
     // What was opened at Pro Santé Connect before an exchange failed is closed again.
     assert_eq!(world.psc.report().await.unwrap().count("logout"), 1);
-    assert_eq!(kinds(&world.traces().await), ["CONNECT_FAILURE"; 9]);
+    assert_eq!(kinds(&world.traces().await), ["CONNECT_FAILURE"; 11]);
     let stranger = Pki::new(&world.folder.path().join("other"), "Other CA").unwrap();
     let stranger = stranger.client("logiciel").unwrap();
     let refused = world.software_with(&stranger);
@@ -368,4 +375,118 @@ async fn a_fault_of_pro_sante_connect_ends_no_session() {
     world.psc.set(json!({"faults": {}})).await.unwrap();
     let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
     assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn traces_are_served_by_range_and_only_where_the_configuration_says_so() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.set("traces", "serve", false);
+    world.start().await;
+    let (status, body) = world.software().connect_as(EDITOR, RADIOLOGIST).await;
+    assert_eq!(status, 200, "{body}");
+    let asked = world.software().ask(Method::GET, "/traces", "").await;
+    assert_eq!(asked.status(), 404);
+    assert_eq!(asked.json().await.unwrap()["code"], "404");
+    world.stop().await;
+
+    world.set("traces", "serve", true);
+    world.start().await;
+    let all = world.traces().await;
+    assert_eq!(kinds(&all), ["CONNECT_SUCCESS", "DISCONNECT"]);
+    let first = all[0]["timestamp"].as_str().unwrap();
+    let last = all[1]["timestamp"].as_str().unwrap();
+    for (query, expected) in [
+        (format!("start={first}&end={last}"), 2),
+        (format!("start={first}"), 2),
+        ("start=0".to_owned(), 2),
+        ("start=2100-01-01T00:00:00Z".to_owned(), 0),
+        ("start=2000-01-01T00:00:00Z&end=978307200000".to_owned(), 0),
+    ] {
+        let path = format!("/traces?{query}");
+        let answer = world.software().ask(Method::GET, &path, "").await;
+        assert_eq!(answer.status(), 200, "{query}");
+        let found = answer.json().await.unwrap();
+        assert_eq!(found.as_array().unwrap().len(), expected, "{query}");
+    }
+    for query in ["start=hier", "end=2026-13-01T00:00:00Z"] {
+        let path = format!("/traces?{query}");
+        let answer = world.software().ask(Method::GET, &path, "").await;
+        assert_eq!(answer.status(), 400, "{query}");
+        let said = answer.json().await.unwrap();
+        assert!(said["message"].as_str().unwrap().contains("RFC 3339"));
+    }
+}
+
+#[tokio::test]
+async fn the_means_of_confirming_and_the_audience_of_an_api_are_passed_on() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    let apis = world.config["api"].as_array_mut().unwrap();
+    let dmp = apis[1].as_table_mut().unwrap();
+    dmp.insert("audience".into(), Value::from("urn:api:dmp"));
+    world.start().await;
+    for (channel, user) in [("CARD", RADIOLOGIST), ("MOBILE", PHYSICIAN)] {
+        let body = json!({
+            "nationalId": user, "bindingMessage": "42", "clientId": EDITOR, "channel": channel,
+        })
+        .to_string();
+        let asked = world.software();
+        let answer = asked.ask(Method::POST, "/connect", &body);
+        assert_eq!(answer.await.status(), 200, "{channel}");
+        let report = world.psc.report().await.unwrap();
+        assert_eq!(report.count(&format!("ciba:{channel}")), 1);
+    }
+    let report = world.psc.report().await.unwrap();
+    let exchanges = (
+        report.count("exchange"),
+        report.count("exchange:urn:api:dmp"),
+    );
+    assert_eq!(exchanges, (4, 2), "one API of two has one");
+}
+
+#[tokio::test]
+async fn an_api_that_cannot_be_reached_is_unavailable_and_the_others_are_not() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    let nobody = free_port().unwrap();
+    let apis = world.config["api"].as_array_mut().unwrap();
+    let dmp = apis[1].as_table_mut().unwrap();
+    let url = format!("https://127.0.0.1:{nobody}/api/dmp");
+    dmp.insert("url".into(), Value::from(url));
+    world.start().await;
+    let mut software = world.software();
+    let (status, body) = software.connect_as(EDITOR, RADIOLOGIST).await;
+    assert_eq!(status, 200, "{body}");
+    let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
+    assert_eq!(answer.status(), 503);
+    let said = answer.json().await.unwrap();
+    assert_eq!(said["message"], "l'API dmp n'est pas joignable");
+    let other = software.ask(Method::GET, "/send/signsessiondata/x", "");
+    assert_eq!(other.await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_proxy_says_how_far_its_clock_is_from_that_of_pro_sante_connect() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world
+        .psc
+        .set(json!({"clockOffsetSeconds": -20}))
+        .await
+        .unwrap();
+    world.start().await;
+    // Before anybody logs in.
+    until("the metric says it", async || {
+        let (_, text) = world.vital("/metrics").await;
+        let skew = Metrics::parse(&text).sum("drimbox_psc_clock_skew_seconds", &[]);
+        (skew + 20.0).abs() < 2.0
+    })
+    .await;
+    let (status, body) = world.software().connect_as(EDITOR, RADIOLOGIST).await;
+    assert_eq!(status, 200, "{body}");
 }

@@ -337,3 +337,81 @@ async fn tokens_are_revoked_after_a_fault_of_pro_sante_connect_that_names_an_err
     let report = world.psc.report().await.unwrap();
     assert_eq!((report.count("logout"), report.count("revocation")), (1, 1));
 }
+
+#[tokio::test]
+async fn a_login_for_which_there_is_no_room_is_undone() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.set("session", "max_sessions", 1);
+    world.start().await;
+    let mut first = world.software();
+    assert_eq!(first.connect_as(EDITOR, RADIOLOGIST).await.0, 200);
+    let mut second = world.software();
+    let (status, body) = second.connect_as(OTHER, PHYSICIAN).await;
+    assert_eq!((status, &body["code"]), (503, &json!("503")), "{body}");
+    assert_eq!(second.cookie, "proxy_session_id=");
+    // Neither Pro Santé Connect nor the APIs keep what nobody uses.
+    let report = world.psc.report().await.unwrap();
+    let told = (report.count("logout"), report.count("revocation"));
+    assert_eq!((told, report.count("apiRevocation")), ((1, 1), 4));
+    assert_eq!(world.kept().len(), 1);
+    let answer = first.ask(Method::GET, "/send/dmp/x", "").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(
+        kinds(&world.traces().await),
+        ["CONNECT_SUCCESS", "CONNECT_FAILURE", "SEND"]
+    );
+    let answer = first.ask(Method::DELETE, "/disconnect", "").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(second.connect_as(OTHER, PHYSICIAN).await.0, 200);
+}
+
+#[tokio::test]
+async fn nothing_is_done_that_cannot_be_traced() {
+    let Some(mut world) = world().await else {
+        return;
+    };
+    world.set("traces", "max_file_bytes", "4 KiB");
+    world.start().await;
+    let mut software = world.software();
+    assert_eq!(software.connect_as(EDITOR, RADIOLOGIST).await.0, 200);
+    // The next file cannot be made, for whoever the proxy runs as.
+    let next = world.folder.path().join("traces/traces-00000002.jsonl");
+    std::fs::create_dir(&next).unwrap();
+    let mut sent = 0;
+    let refused = loop {
+        let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
+        if answer.status() != 200 {
+            break answer;
+        }
+        sent += 1;
+        assert!(sent < 100, "the file does not fill");
+    };
+    assert_eq!(refused.status(), 503);
+    let said = refused.json().await.unwrap();
+    let said = said["message"].as_str().unwrap().to_owned();
+    assert!(
+        said.contains("traces ne peuvent pas être écrites"),
+        "{said}"
+    );
+    assert_eq!(world.psc.report().await.unwrap().count("api"), sent);
+
+    let mut second = world.software();
+    assert_eq!(second.connect_as(OTHER, PHYSICIAN).await.0, 503);
+    assert_eq!(second.cookie, "proxy_session_id=");
+    let report = world.psc.report().await.unwrap();
+    assert_eq!(
+        (report.count("logout"), report.count("apiRevocation")),
+        (1, 4)
+    );
+    assert_eq!(world.kept().len(), 1, "the session of before goes on");
+
+    std::fs::remove_dir(&next).unwrap();
+    let answer = software.ask(Method::GET, "/send/dmp/x", "").await;
+    assert_eq!(answer.status(), 200);
+    let traces = world.traces().await;
+    let mut expected = vec!["CONNECT_SUCCESS"];
+    expected.extend(vec!["SEND"; usize::try_from(sent).unwrap() + 1]);
+    assert_eq!(kinds(&traces), expected);
+}

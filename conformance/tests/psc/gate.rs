@@ -196,3 +196,23 @@ async fn a_token_bound_to_a_certificate_is_accepted_from_it_alone() {
         gate.check(&token, Some(&presented)).await.expect(form);
     }
 }
+
+#[tokio::test]
+async fn half_a_minute_between_the_clocks_keeps_nobody_out() {
+    let Some(world) = world().await else { return };
+    let gate = gate(&world);
+    for ahead in [25, -25] {
+        let knobs = json!({"clockOffsetSeconds": ahead});
+        world.psc.set(knobs).await.unwrap();
+        let checked = check(&gate, &token(&world).await).await;
+        assert!(checked.is_ok(), "{ahead}: {checked:?}");
+    }
+    let beyond = json!({"clockOffsetSeconds": 60});
+    world.psc.set(beyond).await.unwrap();
+    let refused = check(&gate, &token(&world).await).await.unwrap_err();
+    let future = matches!(
+        refused,
+        GateError::Refused(TokenFault::Future { claim: "iat", .. })
+    );
+    assert!(future, "{refused}");
+}

@@ -168,6 +168,11 @@ pub const METRICS: &[Metric] = &[
         help: "Certificates and authorities read again, by outcome.",
     },
     Metric {
+        name: "drimbox_psc_clock_skew_seconds",
+        kind: Kind::Gauge,
+        help: "How far the clock of Pro Santé Connect is ahead of that of this machine, by its last answer.",
+    },
+    Metric {
         name: "drimbox_psc_certificate_reloads_total",
         kind: Kind::Counter,
         help: "Readings of a new certificate towards Pro Santé Connect, by outcome.",

@@ -118,6 +118,8 @@ impl Service for App {
         }
         if let Some(psc) = parts.psc.clone() {
             let hangup = signal(SignalKind::hangup())?;
+            let provider = Arc::clone(&psc.provider);
+            behind.spawn(psc::follow_clock(provider, background.clone()));
             behind.spawn(psc.follow_certificate(hangup, background.clone()));
         }
         let inventory = Inventory::of(&config, parts.trust.clone());

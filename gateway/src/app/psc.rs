@@ -28,6 +28,9 @@ pub const CALLBACK_PATH: &str = "/auth/psc/callback";
 /// How often the certificate's files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether what is known of PSC is due to be read again.
+const READ_EVERY: Duration = Duration::from_secs(3600);
+
 /// What is built on Pro Santé Connect. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PscParts {
@@ -141,6 +144,42 @@ impl PscParts {
         let identity = ClientIdentity::new(chain, key);
         self.transport.replace_identity(identity)?;
         Ok(())
+    }
+}
+
+/// Reports how far the clock of Pro Santé Connect is from this one, as a metric, and in the log where connections begin to
+/// fail, until `stop`. Every answer tells; discovery is read at the start, and once a day, so that one comes.
+pub async fn follow_clock(provider: Arc<Provider>, stop: CancellationToken) {
+    let tolerated = provider.settings().leeway.as_secs();
+    let mut told = provider.watch_clock_skew();
+    let mut reading = tokio::time::interval(READ_EVERY);
+    let mut warned = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = reading.tick() => tokio::select! {
+                () = stop.cancelled() => return,
+                // What fails is in the log.
+                _ = provider.prepare() => continue,
+            },
+            changed = told.changed() => if changed.is_err() { return },
+        }
+        let Some(skew) = *told.borrow_and_update() else {
+            continue;
+        };
+        metrics::gauge!("drimbox_psc_clock_skew_seconds").set(skew as f64);
+        let apart = skew.unsigned_abs();
+        if apart > tolerated && !warned {
+            let way = if skew > 0 { "behind" } else { "ahead of" };
+            tracing::warn!(
+                "the clock of this machine is {apart} s {way} that of Pro Santé Connect, {tolerated} s are tolerated: \
+                 logins and tokens are refused until its time is set right (NTP)"
+            );
+            warned = true;
+        } else if warned && apart <= tolerated / 2 {
+            tracing::info!("the clock of this machine is right again");
+            warned = false;
+        }
     }
 }
 
@@ -271,5 +310,93 @@ mod tests {
         is_of_client(&chain, "drimbox-centre").unwrap();
         let refused = is_of_client(&chain, "drimbox-autre").unwrap_err();
         assert!(refused.to_string().contains("drimbox-centre"), "{refused}");
+    }
+    /// Every key of the section, none of them as it is without it.
+    fn psc() -> Psc {
+        fn words<T: FromIterator<String>>(words: &[&str]) -> T {
+            words.iter().map(|word| (*word).to_owned()).collect()
+        }
+        Psc {
+            environment: PscEnvironment::Production,
+            client_id: "drimbox-centre".into(),
+            identity: ServerIdentity {
+                certificate_file: "/nowhere.pem".into(),
+                key_file: "/nowhere.key".into(),
+            },
+            ca_file: "/nowhere.pem".into(),
+            http_proxy: None,
+            timeout: Duration::from_secs(7),
+            connect_timeout: Duration::from_secs(3),
+            scopes: words(&["openid", "scope_all", "identity"]),
+            acr_values: "eidas2".into(),
+            accepted_acr: words(&["eidas2"]),
+            accept_missing_acr: false,
+            identity_provider_hint: Some("centre-idp".into()),
+            clock_leeway: Duration::from_secs(11),
+            professions: words(&["10", "98"]),
+            refused_categories: words(&["E", "M"]),
+            peer_client_ids: words(&["drimbox-voisine"]),
+            refuse_other_clients: true,
+            introspection_cache: Duration::from_secs(13),
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_section_is_what_the_library_is_set_to() {
+        let back = callback_url("vi.example", 8443).unwrap();
+        let levels = |acr: &AcrPolicy| {
+            assert_eq!(acr.requested, "eidas2");
+            assert!(acr.accepts(Some("eidas2")));
+            assert!(!acr.accepts(Some("eidas1")) && !acr.accepts(None));
+        };
+        let mut psc = psc();
+        let settings = settings(&psc, &back).unwrap();
+        let production = "https://auth.esw.esante.gouv.fr/auth/realms/esante-wallet";
+        assert_eq!(settings.issuer, production);
+        assert_eq!(settings.client_id, "drimbox-centre");
+        assert_eq!(
+            settings.redirect_uri.as_str(),
+            "https://vi.example:8443/auth/psc/callback"
+        );
+        assert_eq!(settings.scopes, ["openid", "scope_all", "identity"]);
+        levels(&settings.acr);
+        assert_eq!(
+            settings.identity_provider_hint.as_deref(),
+            Some("centre-idp")
+        );
+        assert_eq!(settings.leeway, Duration::from_secs(11));
+
+        let gate = gate_settings(&psc);
+        assert_eq!(gate.clock_leeway, Duration::from_secs(11));
+        assert_eq!(gate.scopes, ["openid", "scope_all", "identity"]);
+        levels(gate.acr.as_ref().unwrap());
+        assert!(gate.clients.iter().eq(["drimbox-voisine"]));
+        assert!(gate.refuse_other_clients && gate.ask_user_info);
+        assert_eq!(gate.active_for, Duration::from_secs(13));
+
+        let who = professions(&psc);
+        assert!(who.allowed.iter().eq(["10", "98"]));
+        assert!(who.refused_categories.iter().eq(["E", "M"]));
+
+        for (environment, issuer, discovery) in [
+            (
+                PscEnvironment::Bas,
+                "https://auth.bas.psc.esante.gouv.fr/auth/realms/esante-wallet",
+                "https://auth.bas.psc.esante.gouv.fr/auth/realms/esante-wallet/.well-known/wallet-openid-configuration",
+            ),
+            (
+                PscEnvironment::Custom {
+                    issuer: "https://psc.example/realm".into(),
+                    discovery_url: Some("https://psc.example/discovery".parse().unwrap()),
+                },
+                "https://psc.example/realm",
+                "https://psc.example/discovery",
+            ),
+        ] {
+            psc.environment = environment;
+            let settings = super::settings(&psc, &back).unwrap();
+            assert_eq!(settings.issuer, issuer);
+            assert_eq!(settings.discovery_url.as_str(), discovery);
+        }
     }
 }

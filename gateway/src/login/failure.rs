@@ -63,9 +63,10 @@ impl Failure {
             error if error.is_temporary() => Self::Unavailable,
             PscError::Callback(CallbackFault::Late | CallbackFault::State) => Self::Unknown,
             PscError::Refused { endpoint, code, .. } => Self::of_code(*endpoint, code),
-            PscError::Status { .. } | PscError::NoEndpoint(_) | PscError::WrongIssuer { .. } => {
-                Self::Misconfigured
-            }
+            PscError::Status { .. }
+            | PscError::NoEndpoint(_)
+            | PscError::WrongIssuer { .. }
+            | PscError::EncryptedUserInfo => Self::Misconfigured,
             PscError::SessionEnded(_) => Self::Unknown,
             _ => Self::Unverified,
         }

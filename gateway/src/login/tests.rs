@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use axum::body::{Body, to_bytes};
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Request, StatusCode, header};
+use parking_lot::Mutex;
 use psc_auth::{
     BoxFuture, Environment, PendingLogin, Provider, Settings, Transport, TransportError, UnixTime,
 };
 use secrecy::SecretString;
 use serde_json::json;
 use tower::ServiceExt as _;
+use zeroize::Zeroizing;
 
 use super::pending::Pending;
 use super::session::{NewSession, Session};
@@ -376,6 +378,72 @@ impl Transport for Away {
     }
 }
 
+/// Pro Santé Connect that gives a token after the other, and no id_token; it refuses when it is told to.
+#[derive(Debug, Default)]
+pub(super) struct PscAnswers {
+    asked: Mutex<Vec<String>>,
+    refusal: Mutex<Option<(StatusCode, &'static str)>>,
+}
+
+impl PscAnswers {
+    /// How often an address was asked for, by the last word of its path.
+    pub(super) fn asked(&self, path: &str) -> usize {
+        let asked = self.asked.lock();
+        asked.iter().filter(|one| *one == path).count()
+    }
+
+    /// The token endpoint answers with this error from now on.
+    pub(super) fn refuse(&self, status: StatusCode, error: &'static str) {
+        *self.refusal.lock() = Some((status, error));
+    }
+
+    fn answer(&self, path: &str) -> (StatusCode, serde_json::Value) {
+        self.asked.lock().push(path.to_owned());
+        let issuer = "https://auth.bas.psc.esante.gouv.fr/auth/realms/esante-wallet";
+        let said = match path {
+            "wallet-openid-configuration" => json!({
+                "issuer": issuer, "authorization_endpoint": "https://wallet.example/auth",
+                "token_endpoint": format!("{issuer}/token"), "jwks_uri": format!("{issuer}/certs"),
+                "revocation_endpoint": format!("{issuer}/revoke"),
+            }),
+            "certs" => {
+                let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+                let modulus = base64::Engine::encode(&engine, [0xC5_u8; 256]);
+                json!({"keys": [{"kty": "RSA", "kid": "k", "use": "sig", "n": modulus, "e": "AQAB"}]})
+            }
+            "token" => {
+                if let Some((status, error)) = *self.refusal.lock() {
+                    return (status, json!({ "error": error }));
+                }
+                let number = self.asked("token");
+                json!({
+                    "access_token": format!("token-{number}"), "token_type": "Bearer", "expires_in": 120,
+                    "refresh_token": format!("refresh-{number}"),
+                })
+            }
+            _ => json!({}),
+        };
+        (StatusCode::OK, said)
+    }
+}
+
+impl Transport for PscAnswers {
+    fn send(
+        &self,
+        request: psc_auth::Request,
+    ) -> BoxFuture<'_, Result<psc_auth::Response, TransportError>> {
+        let path = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let (status, said) = self.answer(path);
+        Box::pin(async move {
+            Ok(psc_auth::Response {
+                status,
+                headers: HeaderMap::new(),
+                body: Zeroizing::new(said.to_string().into_bytes()),
+            })
+        })
+    }
+}
+
 pub(super) struct Pages {
     pub(super) place: Place,
     pub(super) login: Arc<Login>,
@@ -494,34 +562,49 @@ async fn texts_of_others_are_escaped() {
 async fn a_form_without_its_token_or_its_origin_changes_nothing() {
     let pages = Pages::new();
     let sessions = pages.login.sessions();
-    let (id, _, _) = sessions.begin(newcomer("a", &["0"])).await.unwrap();
+    let (id, session, _) = sessions
+        .begin(newcomer("a", &["0-0", "0-1"]))
+        .await
+        .unwrap();
+    assert!(session.choose("0-0"));
     let headers = cookie(&id);
-    let post = async |site: &str, body: String| {
-        let request = Request::post("/auth/logout")
+    let post = async |path: &str, site: &str, body: String| {
+        let request = Request::post(path)
             .header(header::COOKIE, headers[header::COOKIE].clone())
             .header("sec-fetch-site", site);
         pages.ask(request, body).await.status()
     };
-    let good = format!("csrf={}", id.csrf());
-    let other = format!("csrf={}", SessionId::new().unwrap().csrf());
-    for (site, body) in [
-        ("cross-site", good.clone()),
-        ("same-site", good.clone()),
-        ("none", good.clone()),
-        ("same-origin", String::new()),
-        ("same-origin", other),
-        ("same-origin", "csrf=".to_owned()),
-    ] {
-        assert_eq!(post(site, body).await, StatusCode::FORBIDDEN);
-        assert!(sessions.current(&headers, HOST).is_some());
+    let chosen = || {
+        let view = sessions.current(&headers, HOST);
+        view.map(|view| view.situation.id)
+    };
+    let good = format!("csrf={}&situation=0-1", id.csrf());
+    let other = SessionId::new().unwrap().csrf();
+    let other = format!("csrf={other}&situation=0-1");
+    for path in ["/auth/situation", "/auth/logout"] {
+        for (site, body) in [
+            ("cross-site", good.clone()),
+            ("same-site", good.clone()),
+            ("none", good.clone()),
+            ("same-origin", "situation=0-1".to_owned()),
+            ("same-origin", other.clone()),
+            ("same-origin", "csrf=&situation=0-1".to_owned()),
+        ] {
+            let status = post(path, site, body).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{path} {site}");
+            assert_eq!(chosen().as_deref(), Some("0-0"), "{path} {site}");
+        }
+        let long = format!("{good}&x={}", "x".repeat(17 * 1024));
+        let status = post(path, "same-origin", long).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
+        assert_eq!(chosen().as_deref(), Some("0-0"), "{path}");
     }
-    let long = format!("{good}&x={}", "x".repeat(17 * 1024));
-    assert_eq!(
-        post("same-origin", long).await,
-        StatusCode::PAYLOAD_TOO_LARGE
-    );
-    assert_eq!(post("same-origin", good).await, StatusCode::SEE_OTHER);
-    assert!(sessions.current(&headers, HOST).is_none());
+    let status = post("/auth/situation", "same-origin", good.clone()).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    assert_eq!(chosen().as_deref(), Some("0-1"));
+    let status = post("/auth/logout", "same-origin", good).await;
+    assert_eq!(status, StatusCode::SEE_OTHER);
+    assert_eq!(chosen(), None);
 }
 
 /// Time passes by itself while everybody waits.
@@ -608,4 +691,104 @@ async fn a_page_learns_how_long_the_session_lives_without_keeping_it_alive() {
     assert_eq!(said().await["absoluteSeconds"], 14_300);
     pages.place.clock.pass(1100);
     assert_eq!(said().await, json!({ "loggedIn": false }));
+}
+
+/// A session in use for so long that PSC is to be asked about it.
+async fn in_use(pages: &Pages, sub: &str) -> HeaderMap {
+    let sessions = pages.login.sessions();
+    let (headers, _) = begin(sessions, newcomer(sub, &["0"])).await;
+    pages.place.clock.pass(301);
+    assert!(sessions.current(&headers, HOST).is_some());
+    headers
+}
+
+#[tokio::test]
+async fn a_session_in_use_that_psc_does_not_renew_ends() {
+    let psc = Arc::new(PscAnswers::default());
+    let pages = Pages::at(Arc::clone(&psc) as _);
+    let headers = in_use(&pages, "a").await;
+    psc.refuse(StatusCode::BAD_REQUEST, "invalid_grant");
+    pages.login.sweep().await;
+    assert!(pages.login.sessions().current(&headers, HOST).is_none());
+    assert_eq!(psc.asked("token"), 1);
+    // On disk too.
+    drop(pages.login);
+    assert_eq!(pages.place.sessions(10).count(), 0);
+}
+
+#[tokio::test]
+async fn while_psc_is_away_sessions_go_on_and_it_is_asked_again() {
+    let psc = Arc::new(PscAnswers::default());
+    let pages = Pages::at(Arc::clone(&psc) as _);
+    let headers = in_use(&pages, "a").await;
+    let lives = || pages.login.sessions().current(&headers, HOST).is_some();
+    psc.refuse(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");
+    for times in 1..=2 {
+        pages.login.sweep().await;
+        assert!(lives());
+        assert_eq!(psc.asked("token"), times);
+    }
+    *psc.refusal.lock() = None;
+    pages.login.sweep().await;
+    assert!(lives());
+    assert_eq!(psc.asked("token"), 3);
+    // It said that its session lives: it is left in peace for five minutes, however much the session is used.
+    pages.place.clock.pass(299);
+    assert!(lives());
+    pages.login.sweep().await;
+    assert_eq!(psc.asked("token"), 3);
+    pages.place.clock.pass(1);
+    assert!(lives());
+    pages.login.sweep().await;
+    assert_eq!(psc.asked("token"), 4);
+    // A restart has the refresh token of the last renewal, not one that was used.
+    drop(pages.login);
+    let kept = pages.place.sessions(10).all();
+    let record = kept[0].psc.export().await.unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["tokens"]["refresh"], "refresh-4");
+}
+
+#[tokio::test]
+async fn psc_is_not_asked_about_a_session_that_nobody_uses() {
+    let psc = Arc::new(PscAnswers::default());
+    let pages = Pages::at(Arc::clone(&psc) as _);
+    let sessions = pages.login.sessions();
+    let (headers, _) = begin(sessions, newcomer("a", &["0"])).await;
+    psc.refuse(StatusCode::BAD_REQUEST, "invalid_grant");
+    pages.place.clock.pass(600);
+    // What the page asks by itself is no use.
+    assert!(sessions.peek(&headers, HOST).is_some());
+    pages.login.sweep().await;
+    assert_eq!(psc.asked("token"), 0);
+    assert!(sessions.peek(&headers, HOST).is_some());
+}
+
+#[tokio::test]
+async fn a_session_without_use_is_ended_and_its_tokens_are_given_back() {
+    let psc = Arc::new(PscAnswers::default());
+    let pages = Pages::at(Arc::clone(&psc) as _);
+    let sessions = pages.login.sessions();
+    // Two of one person at PSC, and one of somebody else.
+    let (_, left) = begin(sessions, newcomer("a", &["0"])).await;
+    let (used, _) = begin(sessions, newcomer("a", &["0"])).await;
+    begin(sessions, newcomer("b", &["0"])).await;
+    pages.place.clock.pass(1199);
+    assert!(sessions.current(&used, HOST).is_some());
+    pages.place.clock.pass(1);
+    let stop = CancellationToken::new();
+    let maintained = tokio::spawn(Arc::clone(&pages.login).maintain(stop.clone()));
+    let ended = async {
+        while sessions.count() > 1 || psc.asked("revoke") == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+    assert!(ended.is_ok(), "{} sessions", sessions.count());
+    stop.cancel();
+    maintained.await.unwrap();
+    assert!(sessions.get(left.key).is_none());
+    assert!(sessions.current(&used, HOST).is_some());
+    // The tokens of who is still here serve on.
+    assert_eq!(psc.asked("revoke"), 1);
 }

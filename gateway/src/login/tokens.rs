@@ -101,74 +101,15 @@ fn said(error: PscError) -> TokenError {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use http::StatusCode;
 
-    use bytes::Bytes;
-    use http::{HeaderMap, StatusCode};
-    use psc_auth::{Request, Response, Transport, TransportError};
-    use serde_json::{Value, json};
-    use zeroize::Zeroizing;
-
-    use super::super::tests::{Pages, begin, newcomer};
+    use super::super::tests::{Pages, PscAnswers, begin, newcomer};
     use super::*;
-
-    /// Gives a token after the other, and no id_token; refuses when it is told to.
-    #[derive(Debug, Default)]
-    struct Provider {
-        given: AtomicUsize,
-        refuses: std::sync::atomic::AtomicBool,
-    }
-
-    impl Provider {
-        fn answer(&self, request: &http::Request<Bytes>) -> (StatusCode, Value) {
-            let issuer = "https://auth.bas.psc.esante.gouv.fr/auth/realms/esante-wallet";
-            let said = match request.uri().path().rsplit('/').next().unwrap() {
-                "wallet-openid-configuration" => json!({
-                    "issuer": issuer, "authorization_endpoint": "https://wallet.example/auth",
-                    "token_endpoint": format!("{issuer}/token"), "jwks_uri": format!("{issuer}/certs"),
-                }),
-                "certs" => {
-                    let modulus = base64::Engine::encode(
-                        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
-                        [0xC5_u8; 256],
-                    );
-                    json!({"keys": [{"kty": "RSA", "kid": "k", "use": "sig", "n": modulus, "e": "AQAB"}]})
-                }
-                _ if self.refuses.load(Ordering::Relaxed) => {
-                    return (StatusCode::BAD_REQUEST, json!({"error": "invalid_grant"}));
-                }
-                _ => {
-                    let number = self.given.fetch_add(1, Ordering::Relaxed);
-                    json!({
-                        "access_token": format!("token-{number}"), "token_type": "Bearer", "expires_in": 120,
-                        "refresh_token": format!("refresh-{number}"),
-                    })
-                }
-            };
-            (StatusCode::OK, said)
-        }
-    }
-
-    impl Transport for Provider {
-        fn send(
-            &self,
-            request: Request,
-        ) -> psc_auth::BoxFuture<'_, Result<Response, TransportError>> {
-            let (status, said) = self.answer(&request);
-            Box::pin(async move {
-                Ok(Response {
-                    status,
-                    headers: HeaderMap::new(),
-                    body: Zeroizing::new(said.to_string().into_bytes()),
-                })
-            })
-        }
-    }
 
     #[tokio::test]
     async fn a_transfer_in_somebody_s_name_has_a_good_token_for_every_series() {
-        let provider = Arc::new(Provider::default());
-        let pages = Pages::at(Arc::clone(&provider) as Arc<dyn Transport>);
+        let psc = Arc::new(PscAnswers::default());
+        let pages = Pages::at(Arc::clone(&psc) as _);
         let (_, session) = begin(pages.login.sessions(), newcomer("a", &["0"])).await;
         let source = pages.login.tokens(session.key).unwrap();
         let of_the_login = AccessToken::new("secret-access").unwrap();
@@ -183,17 +124,17 @@ mod tests {
             assert!(!token.is_same(&before));
             before = token;
         }
-        assert_eq!(provider.given.load(Ordering::Relaxed), 5);
+        assert_eq!(psc.asked("token"), 5);
         // A source does not take it: once for all who were refused it.
         let other = source.renewed(&before).await.unwrap();
         assert!(source.renewed(&before).await.unwrap().is_same(&other));
-        assert_eq!(provider.given.load(Ordering::Relaxed), 6);
+        assert_eq!(psc.asked("token"), 6);
     }
 
     #[tokio::test]
     async fn the_tokens_end_with_the_session_here_or_at_pro_sante_connect() {
-        let provider = Arc::new(Provider::default());
-        let pages = Pages::at(Arc::clone(&provider) as Arc<dyn Transport>);
+        let psc = Arc::new(PscAnswers::default());
+        let pages = Pages::at(Arc::clone(&psc) as _);
         let sessions = pages.login.sessions();
         let (_, left) = begin(sessions, newcomer("a", &["0"])).await;
         let source = pages.login.tokens(left.key).unwrap();
@@ -204,7 +145,7 @@ mod tests {
 
         let (_, ended) = begin(sessions, newcomer("b", &["0"])).await;
         let source = pages.login.tokens(ended.key).unwrap();
-        provider.refuses.store(true, Ordering::Relaxed);
+        psc.refuse(StatusCode::BAD_REQUEST, "invalid_grant");
         let token = source.token().await.unwrap();
         let refused = source.renewed(&token).await.unwrap_err();
         assert_eq!(refused, TokenError::LoginNeeded);

@@ -20,6 +20,8 @@ use super::follow::Followed;
 pub(super) struct Client {
     pub(super) id: String,
     pub(super) party: RelyingParty,
+    /// What is known of Pro Santé Connect.
+    pub(super) provider: Arc<Provider>,
     /// Towards the APIs.
     pub(super) apis: Arc<HttpsTransport>,
     psc: Arc<HttpsTransport>,
@@ -57,10 +59,12 @@ impl Client {
         let (identity, _) = self::identity(&client.identity)?;
         let apis = Arc::new(HttpsTransport::new(towards_apis, roots, Some(identity))?);
         let transport: Arc<dyn Transport> = Arc::<HttpsTransport>::clone(&psc);
-        let provider = Provider::new(settings(config, client)?, transport, Arc::clone(clock));
+        let settings = settings(config, client)?;
+        let provider = Arc::new(Provider::new(settings, transport, Arc::clone(clock)));
         Ok(Self {
             id: client.client_id.clone(),
-            party: RelyingParty::new(Arc::new(provider)),
+            party: RelyingParty::new(Arc::clone(&provider)),
+            provider,
             apis,
             psc,
             identity: client.identity.clone(),

@@ -37,6 +37,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Metrics;
+use crate::app::psc::follow_clock;
 use crate::certs::{self, inventory::Inventory};
 use crate::config::{ProxyApi, ProxyConfig};
 use crate::net::{self, Capacity, Listener, ListenerKind, Security};
@@ -89,6 +90,10 @@ pub async fn serve(config: ProxyConfig) -> anyhow::Result<()> {
     behind.spawn(Arc::clone(&proxy).sweep(background.clone()));
     behind.spawn(Arc::clone(&proxy).keep_alive(background.clone()));
     behind.spawn(Arc::clone(&proxy).finish(background.clone()));
+    for client in proxy.clients.values() {
+        let provider = Arc::clone(&client.provider);
+        behind.spawn(follow_clock(provider, background.clone()));
+    }
     let clients = proxy.clients.values().cloned();
     let clients = clients.map(|client| client as Arc<dyn follow::Followed>);
     let own = own.map(|own| Arc::new(own) as Arc<dyn follow::Followed>);

@@ -129,6 +129,79 @@ async fn a_fault_of_psc_does_not_end_the_wait_whatever_word_comes_with_it() {
     assert!(matches!(done, CibaProgress::Done(_)));
 }
 
+#[tokio::test]
+async fn while_psc_is_away_until_the_end_it_is_not_said_that_nobody_confirmed() {
+    let psc = FakePsc::start().await;
+    let party = psc.party();
+    let away = |psc: &FakePsc| {
+        psc.answer_instead("token", |_| {
+            Answer::Json(http::StatusCode::SERVICE_UNAVAILABLE, json!({}))
+        });
+    };
+    let waits = async |pending| match party.poll_ciba(pending).await.unwrap() {
+        CibaProgress::Waiting(pending) => pending,
+        CibaProgress::Done(_) => panic!("nobody confirmed"),
+    };
+    let pending = begin(&party).await.unwrap();
+    away(&psc);
+    let pending = waits(pending).await;
+    psc.advance(120);
+    let unknown = party.poll_ciba(pending).await.unwrap_err();
+    assert!(unknown.is_temporary(), "{unknown}");
+    assert!(matches!(unknown, PscError::Status { status: 503, .. }));
+
+    // It came back in time, and said that the user had not confirmed.
+    let pending = begin(&party).await.unwrap();
+    let pending = waits(pending).await;
+    psc.set(|knobs| {
+        knobs.instead.clear();
+        knobs.ciba_answers = vec!["authorization_pending"];
+    });
+    let pending = waits(pending).await;
+    psc.advance(120);
+    let late = party.poll_ciba(pending).await.unwrap_err();
+    assert!(is_refusal(&late, &ErrorCode::ExpiredToken), "{late}");
+}
+
+#[tokio::test]
+async fn that_the_time_is_over_may_also_be_said_by_psc() {
+    let psc = FakePsc::start().await;
+    psc.set(|knobs| knobs.ciba_answers = vec!["expired_token"]);
+    let party = psc.party();
+    let pending = begin(&party).await.unwrap();
+    let late = party.poll_ciba(pending).await.unwrap_err();
+    assert!(is_refusal(&late, &ErrorCode::ExpiredToken), "{late}");
+    assert_eq!(psc.count("token"), 1);
+}
+
+fn is_refusal(error: &PscError, wanted: &ErrorCode) -> bool {
+    matches!(error, PscError::Refused { code, .. } if code == wanted)
+}
+
+#[tokio::test]
+async fn both_means_of_confirming_are_named_as_psc_calls_them() {
+    let psc = FakePsc::start().await;
+    let party = psc.party();
+    let user = NationalId::parse(USER).unwrap();
+    for (channel, expected) in [(Channel::Card, "CARD"), (Channel::Mobile, "MOBILE")] {
+        let digits = BindingMessage::new(7).unwrap();
+        party.begin_ciba(&user, digits, channel).await.unwrap();
+        let form = psc.state.memory.lock().unwrap().last_form.clone();
+        assert_eq!(form["channel"], expected);
+    }
+}
+
+#[tokio::test]
+async fn tokens_whose_id_token_is_refused_are_given_back() {
+    let psc = FakePsc::start().await;
+    psc.set(|knobs| knobs.id_token = with("aud", json!("somebody-else")));
+    let party = psc.party();
+    let pending = begin(&party).await.unwrap();
+    let refused = party.poll_ciba(pending).await.unwrap_err();
+    assert!(matches!(refused, PscError::Token { .. }), "{refused}");
+    assert_eq!(psc.count("revoke"), 1);
+}
+
 /// An id_token that names this professional, or nobody.
 fn naming(id: Option<&'static str>) -> Option<Change> {
     Some(Box::new(move |text| {

@@ -114,10 +114,40 @@ async fn an_address_that_is_missing_is_named_when_it_is_needed() {
 }
 
 #[tokio::test]
-async fn the_difference_of_the_clocks_is_reported() {
+async fn the_difference_of_the_clocks_is_that_of_the_last_answer() {
     let psc = FakePsc::start().await;
+    let party = psc.party();
     let provider = psc.provider();
     assert_eq!(provider.clock_skew(), None);
     provider.prepare().await.unwrap();
+    assert_eq!(provider.clock_skew(), Some(0));
+
+    let told = provider.watch_clock_skew();
+    psc.set(|knobs| knobs.inactive = true);
+    for ahead in [25, -25, 90] {
+        psc.set(|knobs| knobs.ahead = ahead);
+        // Any answer tells, not only discovery, which is read once a day.
+        psc.advance(1);
+        provider.try_introspection().await.unwrap();
+        assert_eq!(provider.clock_skew(), Some(ahead));
+        assert_eq!(*told.borrow(), Some(ahead));
+    }
+    // That clocks differ refuses nobody.
+    psc.log_in(&party).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_was_long_on_its_way_makes_no_difference_of_clocks() {
+    let psc = FakePsc::start().await;
+    let provider = psc.provider();
+    provider.prepare().await.unwrap();
+    // Time passes while PSC answers, and the date is of the moment when it was asked.
+    let clock = psc.state.clock.clone();
+    psc.set(|knobs| knobs.ahead = -8);
+    psc.answer_instead("introspect", move |_| {
+        clock.advance(8);
+        Answer::Json(http::StatusCode::OK, json!({"active": false}))
+    });
+    provider.try_introspection().await.unwrap();
     assert_eq!(provider.clock_skew(), Some(0));
 }

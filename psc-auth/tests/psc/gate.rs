@@ -307,6 +307,98 @@ async fn the_list_of_clients_refuses_only_when_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn user_info_is_asked_once_for_a_session_and_again_after_a_quarter_of_an_hour() {
+    let source = source(GateSettings::default()).await;
+    let of = |sid: &'static str| {
+        move |claims: &mut Value| {
+            claims["sid"] = json!(sid);
+            claims["session_state"] = json!(sid);
+        }
+    };
+    let check = async |sid| {
+        source.check(&source.token(of(sid))).await.unwrap();
+        (source.psc.count("introspect"), source.psc.count("userinfo"))
+    };
+    // Every token is looked at, the person behind them once.
+    assert_eq!(check("one").await, (1, 1));
+    assert_eq!(check("one").await, (2, 1));
+    assert_eq!(check("another").await, (3, 2));
+    source.psc.advance(15 * 60 - 1);
+    assert_eq!(check("one").await, (4, 2));
+    source.psc.advance(1);
+    assert_eq!(check("one").await, (5, 3));
+    // A session at PSC is of one person: the same name of another person is another session.
+    let other = format!("{}-2", crate::provider::SUB);
+    let token = source.token(|claims| {
+        of("one")(claims);
+        claims["sub"] = json!(other);
+    });
+    // The provider knows one person only, which shows that it was asked.
+    assert!(source.check(&token).await.is_err());
+    assert_eq!(source.psc.count("userinfo"), 4);
+}
+
+#[tokio::test]
+async fn beyond_so_many_checks_at_once_a_token_has_to_come_back_later() {
+    let mut settings = GateSettings::default();
+    settings.at_once = 1;
+    let source = source(settings).await;
+    let known = source.token(|_| {});
+    source.check(&known).await.unwrap();
+    let held = source.token(|_| {});
+    source.psc.answer_instead("introspect", |_| Answer::Never);
+    let waiting = tokio::spawn({
+        let (gate, token) = (Arc::clone(&source.gate), SecretString::from(held.as_str()));
+        async move { gate.check(&token, None).await }
+    });
+    let asked = async {
+        while source.psc.count("introspect") < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(60), asked);
+    asked.await.expect("PSC is asked about the token");
+    let refused = source.check(&source.token(|_| {})).await;
+    assert_eq!(refused, Err(GateError::Busy));
+    // What is remembered needs no place.
+    source.check(&known).await.unwrap();
+    // Nothing is remembered of who was sent away, and who gives up gives the place back.
+    source.psc.set(|knobs| knobs.instead.clear());
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    source.check(&held).await.unwrap();
+}
+
+#[tokio::test]
+async fn half_a_minute_between_the_clocks_keeps_nobody_out() {
+    let source = source(GateSettings::default()).await;
+    let now = source.psc.now();
+    // Consumers renew a token that has less than thirty seconds left: none comes later than that.
+    for ahead in [-30, 30] {
+        source.psc.set(|knobs| knobs.ahead = ahead);
+        for age in [0, 90] {
+            let issued = now.saturating_add_signed(ahead) - age;
+            let token = source.token(|claims| {
+                claims["iat"] = json!(issued);
+                claims["auth_time"] = json!(issued);
+                claims["exp"] = json!(issued + 120);
+            });
+            let checked = source.check(&token).await;
+            assert!(checked.is_ok(), "{ahead} {age}: {checked:?}");
+        }
+    }
+    let beyond = source.token(|claims| {
+        claims["iat"] = json!(now - 36 - 90);
+        claims["exp"] = json!(now - 6);
+    });
+    let refused = source.check(&beyond).await;
+    assert_eq!(
+        refused,
+        Err(GateError::Refused(TokenFault::Expired { seconds: 6 }))
+    );
+}
+
+#[tokio::test]
 async fn a_token_that_psc_s_faster_clock_has_just_issued_is_accepted() {
     let source = source(GateSettings::default()).await;
     let now = source.psc.now();

@@ -1,12 +1,16 @@
 //! Login with the code flow, and each way in which it must be refused.
 
+use std::sync::Arc;
+
 use psc_auth::{
-    Callback, CallbackFault, ErrorCode, LoginChoice, PendingLogin, PscError, RelyingParty,
-    TokenFault, TokenKind,
+    BindingMessage, Callback, CallbackFault, Channel, ErrorCode, LoginChoice, NationalId,
+    PendingLogin, Provider, PscError, RelyingParty, Response, TokenFault, TokenKind,
 };
 use serde_json::json;
 
-use crate::provider::{Answer, CLIENT, FakePsc, Knobs, Signer, USER, before, with, without};
+use crate::provider::{
+    Answer, CLIENT, FakePsc, Knobs, Signer, USER, before, short_timeout, with, without,
+};
 
 /// The fault of an id_token under these knobs; `None` when the login succeeds.
 async fn fault(change: impl FnOnce(&mut Knobs)) -> Option<TokenFault> {
@@ -47,9 +51,58 @@ async fn nothing_secret_shows_in_debug() {
         "{session:?} {token:?} {party:?} {info:?} {:?}",
         session.user()
     ));
-    for secret in ["eyJ", "refresh-", "code-", USER, "KIT", "code_challenge"] {
+    let user = NationalId::parse(USER).unwrap();
+    let digits = BindingMessage::new(7).unwrap();
+    let asked = party.begin_ciba(&user, digits, Channel::Card);
+    let asked = asked.await.unwrap();
+    shown.push_str(&format!("{asked:?}"));
+    let progress = party.poll_ciba(asked).await.unwrap();
+    let notice = party.receive_logout(&psc.logout_token(|_| {})).await;
+    shown.push_str(&format!(
+        "{progress:?} {:?} {:?}",
+        notice.unwrap(),
+        psc.certificate.identity()
+    ));
+    let answer = Response {
+        status: http::StatusCode::OK,
+        headers: http::HeaderMap::new(),
+        body: zeroize::Zeroizing::new(b"eyJ".to_vec()),
+    };
+    shown.push_str(&format!("{answer:?}"));
+    let secrets = ["eyJ", "refresh-", "code-", "request-1", USER, "KIT"];
+    for secret in secrets.into_iter().chain(["code_challenge"]) {
         assert!(!shown.contains(secret), "{secret}: {shown}");
     }
+}
+
+#[tokio::test]
+async fn a_delegated_identity_provider_is_asked_for_by_its_hint() {
+    let psc = FakePsc::start().await;
+    let mut settings = psc.settings(CLIENT);
+    settings.identity_provider_hint = Some("centre-idp".to_owned());
+    let transport = psc.transport(short_timeout(), Some(&psc.certificate));
+    let provider = Provider::new(settings, transport, psc.state.clock.clone());
+    let party = RelyingParty::new(Arc::new(provider));
+    let hint = async |party: &RelyingParty| {
+        let pending = party.begin_login(LoginChoice::default()).await.unwrap();
+        let mut query = pending.url().query_pairs();
+        let found = query.find(|(name, _)| name == "kc_idp_hint");
+        found.map(|(_, value)| value.into_owned())
+    };
+    assert_eq!(hint(&party).await.as_deref(), Some("centre-idp"));
+    assert_eq!(hint(&psc.party()).await, None);
+}
+
+#[tokio::test]
+async fn tokens_of_a_login_that_does_not_come_about_are_given_back() {
+    let psc = FakePsc::start().await;
+    let party = psc.party();
+    psc.set(|knobs| knobs.id_token = with("aud", json!("somebody-else")));
+    let refused = psc.log_in(&party).await.unwrap_err();
+    assert!(matches!(refused, PscError::Token { .. }), "{refused}");
+    assert_eq!(psc.count("revoke"), 1);
+    let form = psc.state.memory.lock().unwrap().last_form.clone();
+    assert_eq!(form["token_type_hint"], "refresh_token");
 }
 
 #[tokio::test]

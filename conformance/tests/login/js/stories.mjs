@@ -7,6 +7,8 @@ const SESSION = '__Host-drimbox';
 const RADIOLOGIST = '899700218896';
 const PHYSICIAN = '899700366240';
 const NURSE = '899700100601';
+const STUDENT = '899700100105';
+const MANIPULATOR = '899700100981';
 const SECRETARY = '500000001815646/CPAT00045';
 
 const heading = (page) => page.$eval('h1', (h1) => h1.textContent.trim().replace(/\s+/g, ' '));
@@ -317,7 +319,8 @@ export const stories = {
   },
 
   async refused(kit) {
-    for (const [user, title] of [[NURSE, "Accès réservé à d'autres professions"], [SECRETARY, "Accès réservé à d'autres professions"], ['refuse', 'Connexion abandonnée']]) {
+    const others = [NURSE, SECRETARY, STUDENT, MANIPULATOR].map((user) => [user, "Accès réservé à d'autres professions"]);
+    for (const [user, title] of [...others, ['refuse', 'Connexion abandonnée']]) {
       const person = await kit.someone();
       const page = await person.tab();
       await toProvider(kit, page);

@@ -64,6 +64,8 @@ pub struct Knobs {
     pub inactive: bool,
     pub introspection: Option<Change>,
     pub ciba_answers: Vec<&'static str>,
+    /// How far its clock is ahead of that of the machine, in seconds.
+    pub ahead: i64,
     /// Told when the token endpoint has received a request, before it answers.
     pub arrived: Option<Arc<tokio::sync::Notify>>,
 }

@@ -166,8 +166,9 @@ async fn handle(
 
 impl State {
     fn date(&self) -> String {
-        let now = std::time::UNIX_EPOCH
-            + std::time::Duration::from_secs(psc_auth::Clock::now(&*self.clock).as_secs());
+        let now = psc_auth::Clock::now(&*self.clock).as_secs();
+        let now = now.saturating_add_signed(self.knobs.lock().unwrap().ahead);
+        let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(now);
         httpdate::fmt_http_date(now)
     }
 
