@@ -245,6 +245,12 @@ impl Gateway {
         &mut self.process
     }
 
+    /// The file that everything it prints goes to.
+    #[must_use]
+    pub fn log_file(&self) -> &Path {
+        self.process.log_file()
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

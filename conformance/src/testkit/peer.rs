@@ -20,9 +20,11 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::io::InspectReader;
 
 use super::{Identity, KitError, Pki};
 
@@ -92,6 +94,8 @@ pub struct PeerBehaviour {
     pub instance: Option<PeerFault>,
     /// Tokens that are accepted, each for this many requests; all when it is empty.
     pub tokens: Vec<(String, usize)>,
+    /// Whether answers wait before their first byte.
+    pub holds: bool,
 }
 
 /// A running peer; it ends when dropped.
@@ -108,6 +112,30 @@ struct Shared {
     behaviour: Mutex<PeerBehaviour>,
     requests: Mutex<Vec<PeerRequest>>,
     connections: Mutex<usize>,
+    /// First bytes of every connection.
+    heads: Mutex<Vec<Vec<u8>>>,
+    /// Requests whose answer is not at its end, and the most of them at once.
+    open: Mutex<(usize, usize)>,
+    let_go: Notify,
+}
+
+/// One of the requests whose answer is not at its end.
+#[derive(Debug)]
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: &Arc<Shared>) -> Self {
+        let mut open = lock(&shared.open);
+        open.0 += 1;
+        open.1 = open.1.max(open.0);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        lock(&self.0.open).0 -= 1;
+    }
 }
 
 impl FaultyPeer {
@@ -133,20 +161,44 @@ impl FaultyPeer {
             behaviour: Mutex::default(),
             requests: Mutex::default(),
             connections: Mutex::default(),
+            heads: Mutex::default(),
+            open: Mutex::default(),
+            let_go: Notify::new(),
         });
         let serving = Arc::clone(&shared);
         let accept = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let shared = Arc::clone(&serving);
-                *lock(&shared.connections) += 1;
+                let number = {
+                    let mut connections = lock(&shared.connections);
+                    *connections += 1;
+                    *connections - 1
+                };
+                lock(&shared.heads).push(Vec::new());
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else {
                         return;
                     };
+                    let noting = Arc::clone(&shared);
+                    let stream = InspectReader::new(stream, move |bytes: &[u8]| {
+                        if let Some(head) = lock(&noting.heads).get_mut(number) {
+                            head.extend_from_slice(bytes);
+                        }
+                    });
                     let service = service_fn(move |request| {
                         let shared = Arc::clone(&shared);
-                        async move { Ok::<_, Infallible>(answer(&shared, &request)) }
+                        async move {
+                            let open = Open::new(&shared);
+                            let mut answer = answer(&shared, &request);
+                            answer.body_mut().open = Some(open);
+                            let let_go = shared.let_go.notified();
+                            let holds = lock(&shared.behaviour).holds;
+                            if holds {
+                                let_go.await;
+                            }
+                            Ok::<_, Infallible>(answer)
+                        }
                     });
                     let connection = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service);
@@ -177,6 +229,32 @@ impl FaultyPeer {
     #[must_use]
     pub fn requests(&self) -> Vec<PeerRequest> {
         lock(&self.shared.requests).clone()
+    }
+
+    /// What the connections that were opened brought, as it was on the wire.
+    #[must_use]
+    pub fn received(&self) -> Vec<String> {
+        let heads = lock(&self.shared.heads);
+        let heads = heads.iter().map(|head| String::from_utf8_lossy(head));
+        heads.map(std::borrow::Cow::into_owned).collect()
+    }
+
+    /// Requests whose answer is not at its end.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        lock(&self.shared.open).0
+    }
+
+    /// The most of them that there were at once.
+    #[must_use]
+    pub fn most_open(&self) -> usize {
+        lock(&self.shared.open).1
+    }
+
+    /// Sends the answers that wait, and those to come.
+    pub fn let_go(&self) {
+        lock(&self.shared.behaviour).holds = false;
+        self.shared.let_go.notify_waiters();
     }
 
     /// TCP connections that were opened, whatever became of them.
@@ -325,7 +403,11 @@ fn spoiled(mut files: Vec<Bytes>, fault: Option<PeerFault>) -> Response<Spoiled>
     if closing {
         pieces.push_back(format!("\r\n--{BOUNDARY}--\r\n").into());
     }
-    let mut response = Response::new(Spoiled { pieces, end });
+    let mut response = Response::new(Spoiled {
+        pieces,
+        end,
+        open: None,
+    });
     field(&mut response, CONTENT_TYPE, &kind);
     response
 }
@@ -339,6 +421,7 @@ fn status(code: u16, fields: &[(&'static str, String)]) -> Response<Spoiled> {
     let mut response = Response::new(Spoiled {
         pieces: VecDeque::from([Bytes::from_static(b"no")]),
         end: End::Whole,
+        open: None,
     });
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or_default();
     for (name, value) in fields {
@@ -362,6 +445,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Spoiled {
     pieces: VecDeque<Bytes>,
     end: End,
+    open: Option<Open>,
 }
 
 #[derive(Debug)]
@@ -391,7 +475,10 @@ impl Body for Spoiled {
             return Poll::Ready(Some(Ok(Frame::data(front.split_to(length)))));
         }
         match &mut self.end {
-            End::Whole => Poll::Ready(None),
+            End::Whole => {
+                self.open = None;
+                Poll::Ready(None)
+            }
             End::Cut(pause) => {
                 std::task::ready!(pause.as_mut().poll(cx));
                 Poll::Ready(Some(Err(std::io::Error::other("cut"))))

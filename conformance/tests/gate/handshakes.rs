@@ -1,19 +1,27 @@
 //! Which certificates come in on a `db` name.
 
-use conformance::testkit::igc::{Authority, Igc, LeafSpec};
+use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
 use conformance::testkit::{Client, Identity};
 use rcgen::{ExtendedKeyUsagePurpose as Usage, KeyUsagePurpose};
 use serde_json::Value as Json;
 use time::OffsetDateTime;
 
-use crate::network::{Network, PEER, REVOKED, SOURCE, VIEWER, network, write_identity};
+use crate::network::{
+    ACCENTS, ACCENTS_STATE, Network, PEER, REVOKED, SOURCE, VIEWER, network, write_identity,
+};
 use crate::support::{metric, run, until};
 
 /// A certificate that must not come in, does not, and is on record with this reason.
 async fn kept_out(network: &Network, what: &str, identity: &Identity, reason: &str) {
     let failures = "drimbox_tls_handshake_failures_total";
-    let labels = [("listener", "peer")];
+    let labels = [("listener", "peer"), ("cause", "client_certificate")];
     let before = metric(&network.gateway, failures, &labels).await;
+    let refusals = async || {
+        let labels = [("reason", reason)];
+        metric(&network.gateway, "drimbox_trust_refusals_total", &labels).await
+    };
+    let refused = refusals().await;
+    let said = network.log().len();
     let asking = network.request().await;
     let mut call = network.client(Some(identity)).get(&asking.url);
     call = call.header("kos-sopinstanceuid", asking.kos.as_deref().unwrap());
@@ -22,6 +30,13 @@ async fn kept_out(network: &Network, what: &str, identity: &Identity, reason: &s
     assert!(call.send().await.is_err(), "{what}: answered");
     until(what, async || {
         metric(&network.gateway, failures, &labels).await > before
+    })
+    .await;
+    assert!(refusals().await > refused, "{reason} is not counted");
+    let told =
+        |line: &str| line.contains("TLS handshake failed") && line.contains("client_certificate");
+    until(what, async || {
+        network.log().split_off(said).lines().any(told)
     })
     .await;
     until(what, async || recorded(network, reason).is_some()).await;
@@ -144,6 +159,51 @@ fn a_revoked_certificate_is_kept_out() {
         let network = network().await;
         let revoked = network.revoked();
         kept_out(&network, "revoked", &revoked, "revoked").await;
+    });
+}
+
+#[test]
+fn who_was_issued_by_a_revoked_authority_is_kept_out() {
+    run(async {
+        let network = Network::start("revoked-authority").await;
+        let asking = network.request().await;
+        assert_eq!(network.ask(&asking).await.status(), 200);
+        let list = CrlSpec {
+            number: 11,
+            revoked: vec![Igc::serial_of(Authority::Organisations)],
+            ..CrlSpec::default()
+        };
+        let list = network.igc.crl(Authority::Root, &list).unwrap();
+        std::fs::write(network.home.join("root.crl"), list).unwrap();
+        let refresh = network.gateway.admin_url() + "/api/trust/refresh";
+        let refresh = Client::plain()
+            .unwrap()
+            .request(http::Method::POST, &refresh)
+            .header("authorization", &network.admin_token());
+        assert_eq!(refresh.send().await.unwrap().status(), 200);
+        let again = network.identity("issued-before", &LeafSpec::peer(PEER));
+        kept_out(&network, "revoked authority", &again, "revoked").await;
+    });
+}
+
+#[test]
+fn a_subject_with_accents_that_is_listed_in_another_order_comes_in() {
+    run(async {
+        let network = network().await;
+        for (name, printable) in [("accents", false), ("accents-printable", true)] {
+            let spec = LeafSpec {
+                state: ACCENTS_STATE.to_owned(),
+                printable,
+                ..LeafSpec::peer(ACCENTS)
+            };
+            let mut asking = network.request().await;
+            asking.identity = Some(network.identity(name, &spec));
+            assert_eq!(network.ask(&asking).await.status(), 200, "{name}");
+            // Another state is another subject.
+            let spec = LeafSpec::peer(ACCENTS);
+            asking.identity = Some(network.identity("no-accents", &spec));
+            network.refused(&asking, 403, "not_listed").await;
+        }
     });
 }
 
@@ -304,12 +364,12 @@ fn a_certificate_that_is_not_in_the_white_list_is_refused_without_a_reason() {
         ] {
             let mut asking = network.request().await;
             asking.identity = Some(network.identity(name, &spec));
-            let answer = network.ask(&asking).await;
-            assert_eq!(answer.status(), 403, "{name}");
+            let answer = network.refused(&asking, 403, "not_listed").await;
             let body = answer.text().await.unwrap();
-            assert!(!body.contains("list") && !body.contains("peer"), "{body}");
-            let last = network.trail().pop().unwrap();
-            assert_eq!(last["kind"], "request-refused");
+            assert!(
+                !body.contains("list") && !body.contains("peer"),
+                "{name}: {body}"
+            );
         }
     });
 }

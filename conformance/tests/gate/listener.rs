@@ -141,6 +141,7 @@ fn only_listed_addresses_are_told_whether_the_service_is_up() {
             .peer(&pki)
             .unwrap()
             .set("peer.healthcheck_without_certificate", true)
+            .set("peer.healthcheck_paths", vec!["/etat", "/api/health"])
             .set(
                 "peer.healthcheck_addresses_file",
                 list.display().to_string(),
@@ -152,11 +153,12 @@ fn only_listed_addresses_are_told_whether_the_service_is_up() {
             .resolve(HOST, gateway.address("peer"))
             .build()
             .unwrap();
-        let url = format!(
-            "https://{HOST}:{}/healthcheck",
-            gateway.address("peer").port()
-        );
-        assert_eq!(ask(&client, &url).await.status(), 404);
+        let port = gateway.address("peer").port();
+        let url = |path: &str| format!("https://{HOST}:{port}{path}");
+        let paths = ["/etat", "/api/health"];
+        for path in paths {
+            assert_eq!(ask(&client, &url(path)).await.status(), 404, "{path}");
+        }
         std::fs::write(&list, "192.0.2.1\n127.0.0.0/8\n").unwrap();
         let later = std::time::SystemTime::now() + Duration::from_secs(60);
         std::fs::File::open(&list)
@@ -165,9 +167,16 @@ fn only_listed_addresses_are_told_whether_the_service_is_up() {
             .unwrap();
         // The PACS does not answer: down, and told.
         until("the list is read again", async || {
-            ask(&client, &url).await.status() == 503
+            ask(&client, &url(paths[0])).await.status() == 503
         })
         .await;
+        for path in paths {
+            let answer = ask(&client, &url(path)).await;
+            assert_eq!(answer.status(), 503, "{path}");
+            assert_eq!(answer.text().await.unwrap(), "{\"status\":\"down\"}\n");
+        }
+        // The path of others is one like any other here: closed without a certificate.
+        assert_eq!(ask(&client, &url("/healthcheck")).await.status(), 403);
     });
 }
 
@@ -262,6 +271,58 @@ fn a_certificate_that_other_drimboxes_would_refuse_does_not_take_the_place_of_on
         let asking = network.request().await;
         assert_eq!(network.ask(&asking).await.status(), 200);
     });
+}
+
+/// A file of the trust store that becomes unusable: the log says why, and what was there goes on.
+fn spoiled(file: &str, content: &str, told: &[&str]) {
+    run(async {
+        let network = network().await;
+        let path = network.home.join(file);
+        let before = std::fs::read(&path).unwrap();
+        let said = network.log().len();
+        std::fs::write(&path, content).unwrap();
+        hangup(&network.gateway);
+        let is_told = |line: &str| told.iter().all(|word| line.contains(word));
+        until(file, async || {
+            network.log().split_off(said).lines().any(is_told)
+        })
+        .await;
+        let asking = network.request().await;
+        assert_eq!(network.ask(&asking).await.status(), 200, "{file}");
+        std::fs::write(&path, before).unwrap();
+        hangup(&network.gateway);
+        let again = "authorities of peers read again";
+        until("the good one is read", async || {
+            let log = network.log().split_off(said);
+            let (_, after) = log.rsplit_once(told[0]).unwrap();
+            after.contains(again)
+        })
+        .await;
+        assert_eq!(network.ask(&asking).await.status(), 200, "{file}");
+    });
+}
+
+#[test]
+fn a_revocation_list_that_cannot_be_read_is_told_and_the_one_before_stays() {
+    let told = ["revocation list not refreshed", "organisations.crl"];
+    spoiled("organisations.crl", "nothing", &told);
+}
+
+#[test]
+fn an_unsigned_white_list_is_told_and_the_one_before_stays() {
+    let told = [
+        "white list refused; the one in use stays",
+        "whitelist.xml",
+        "unsigned",
+    ];
+    let list = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListeBlanche/>";
+    spoiled("whitelist.xml", list, &told);
+}
+
+#[test]
+fn authorities_that_cannot_be_read_are_told_and_those_before_stay() {
+    let told = ["What was there before stays in use", "authorities of peers"];
+    spoiled("igc/Organisations.cer", "nothing", &told);
 }
 
 #[test]

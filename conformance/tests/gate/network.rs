@@ -25,6 +25,10 @@ pub const VIEWER: &str = "vi1.source.example";
 pub const PEER: &str = "db2.peer.example";
 /// A peer whose certificate is revoked.
 pub const REVOKED: &str = "db3.peer.example";
+/// A peer whose subject has accents, and is in the white list in the other order.
+pub const ACCENTS: &str = "db4.peer.example";
+/// Its state or province.
+pub const ACCENTS_STATE: &str = "Côte-d'Or (21)";
 /// A study that the source has.
 pub const STUDY: &str = "ct300";
 /// The KOS that was published for it.
@@ -93,7 +97,12 @@ impl Network {
                 &igc.crl(Authority::Organisations, &revoked).unwrap(),
             ),
         ];
-        let entries = [SOURCE, PEER, REVOKED].map(Entry::peer).to_vec();
+        let mut entries = [SOURCE, PEER, REVOKED, ACCENTS].map(Entry::peer);
+        let (state, upper) = (ACCENTS_STATE, ACCENTS.to_uppercase());
+        entries[3].dn = format!(
+            "C=FR, ST={state}, O=AGENCE DU NUMERIQUE EN SANTE,OU=318751275100020,CN={upper}"
+        );
+        let entries = entries.to_vec();
         let signer = igc.leaf(&LeafSpec::signer()).unwrap();
         let mut list = ListSpec::new(Profile::Two, entries, now);
         // Several domains of one operator (list of 2024): their number tells nobody apart.
@@ -161,7 +170,7 @@ impl Network {
             _pacs: pacs,
         };
         until("the white list is in use", async || {
-            metric(&network.gateway, "drimbox_whitelist_domains", &[]).await == 3
+            metric(&network.gateway, "drimbox_whitelist_domains", &[]).await == 4
         })
         .await;
         network.publish(&published()).await;
@@ -265,6 +274,7 @@ impl Network {
     /// Sends a request that must be refused: its status and reason, and that it is on record.
     pub async fn refused(&self, asking: &Asking, status: u16, reason: &str) -> Response {
         let before = self.refusals(reason).await;
+        let said = self.log().len();
         let answer = self.ask(asking).await;
         assert_eq!(answer.status(), status, "{reason}");
         assert_eq!(self.refusals(reason).await, before + 1, "{reason}");
@@ -272,7 +282,15 @@ impl Network {
         assert_eq!(last["kind"], "request-refused", "{reason}");
         assert_eq!(last["outcome"]["reason"], reason);
         assert_eq!(last["outcome"]["status"], status);
+        let log = self.log().split_off(said);
+        let told = |line: &str| line.contains("request of a peer refused") && line.contains(reason);
+        assert!(log.lines().any(told), "{reason} is not in the log: {log}");
         answer
+    }
+
+    /// What the gateway logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.gateway.log_file()).unwrap()
     }
 
     /// The events of the audit trail, the oldest first.

@@ -1,9 +1,16 @@
 //! What a request of a peer must carry, and what it then gets.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use conformance::samples::{Exam, Series, pixel_digest};
+use conformance::testkit::Client;
 use conformance::testkit::psc::{MANIPULATOR, NURSE, STUDENT};
-use serde_json::json;
+use dicom_core::Tag;
+use serde_json::{Value as Json, json};
 
 use crate::network::{CONSUMER_CLIENT, INS, KOS, SOURCE, STUDY, network, published};
+use crate::support::compare::Part10;
 use crate::support::{AS_STORED, exam, folder, instance_path, run, series_path, study_path, until};
 
 #[test]
@@ -23,11 +30,12 @@ fn a_series_of_the_kos_arrives_whole_with_the_ins_and_on_record() {
         assert!(body.is_complete());
         let series = &exam(STUDY).series[0];
         assert_eq!(body.parts.len(), series.count);
-        let first = std::fs::read(into.join("0.part")).unwrap();
-        let found = first
-            .windows(INS.len())
-            .any(|window| window == INS.as_bytes());
-        assert!(found, "the INS is not in the image");
+        let received = parts(&into, series.count);
+        for stored in &series.instances {
+            let (pixels, identifiers) = &received[&stored.sop_instance_uid];
+            assert_eq!(*pixels, stored.pixel_sha256, "{}", stored.file);
+            assert_eq!(*identifiers, [INS], "{}", stored.file);
+        }
 
         until("the end is on record", async || {
             network.trail().last().unwrap()["kind"] == "request-ended"
@@ -53,6 +61,75 @@ fn a_series_of_the_kos_arrives_whole_with_the_ins_and_on_record() {
         assert_eq!(ended["outcome"]["ending"], "success");
         assert!(ended["outcome"]["bytes"].as_u64().unwrap() > 0);
         assert_eq!(ended["outcome"]["instances"], series.count);
+    });
+}
+
+/// Of each instance in a folder of parts, the digest of its pixels and its Other Patient IDs
+/// (0010,1002).
+fn parts(folder: &Path, count: usize) -> BTreeMap<String, (Option<String>, Vec<String>)> {
+    let read = |number: usize| {
+        let file = std::fs::read(folder.join(format!("{number}.part"))).unwrap();
+        let part = Part10::read(&file);
+        let others = part.data_set.get(Tag(0x0010, 0x1002));
+        let items = others.and_then(|others| others.items()).unwrap_or_default();
+        let identifiers = items.iter().map(|item| {
+            let id = item.element(Tag(0x0010, 0x0020)).unwrap().to_str();
+            id.unwrap().trim().to_owned()
+        });
+        let found = (pixel_digest(&part.data_set), identifiers.collect());
+        (part.instance(), found)
+    };
+    (0..count).map(read).collect()
+}
+
+#[test]
+fn a_series_that_is_transcoded_for_a_peer_has_the_ins_and_the_pixels_of_anybody() {
+    run(async {
+        const JPEG_LS: &str =
+            "multipart/related; type=\"application/dicom\"; transfer-syntax=1.2.840.10008.1.2.4.80";
+        let network = network().await;
+        let mut asking = network.request().await;
+        asking.accept = JPEG_LS;
+        let series = &exam(STUDY).series[0];
+        let answer = network.ask(&asking).await;
+        assert_eq!(answer.status(), 200);
+        let into = folder("transcoded-with-ins");
+        let body = answer.multipart_to(&into).await.unwrap();
+        assert!(body.is_complete());
+        let with_ins = parts(&into, series.count);
+        // The centre itself is sent the objects as they are.
+        let url = network.gateway.local_url() + &series_path(exam(STUDY), series);
+        let local = Client::plain().unwrap();
+        let answer = local.get(&url).accept(JPEG_LS).send().await.unwrap();
+        let into = folder("transcoded-without-ins");
+        assert!(answer.multipart_to(&into).await.unwrap().is_complete());
+        let without = parts(&into, series.count);
+        assert_eq!(with_ins.len(), series.count);
+        for (instance, (pixels, identifiers)) in &with_ins {
+            assert_eq!(*identifiers, [INS]);
+            assert!(pixels.is_some());
+            assert_eq!(without[instance], (pixels.clone(), vec![]));
+        }
+    });
+}
+
+#[test]
+fn the_metadata_for_a_peer_have_the_ins_as_the_images_have() {
+    run(async {
+        let network = network().await;
+        let mut asking = network.request().await;
+        asking.url += "/metadata";
+        asking.accept = "application/dicom+json";
+        let metadata = network.ask(&asking).await.json().await.unwrap();
+        let metadata = metadata.as_array().unwrap();
+        assert_eq!(metadata.len(), exam(STUDY).series[0].count);
+        for instance in metadata {
+            let items = instance["00101002"]["Value"].as_array().unwrap();
+            assert_eq!(items.len(), 1);
+            assert_eq!(items[0]["00100020"]["Value"][0], INS);
+            let authority = &items[0]["00100024"]["Value"][0]["00400032"]["Value"][0];
+            assert_eq!(authority, "1.2.250.1.213.1.4.10");
+        }
     });
 }
 
@@ -96,32 +173,30 @@ fn without_a_token_a_peer_gets_nothing() {
     });
 }
 
-#[test]
-fn a_token_of_nobody_is_refused_without_asking_pro_sante_connect() {
+/// A token that is told to be none before Pro Santé Connect is asked.
+fn no_token_at_all(token: &str, reason: &str) {
     run(async {
         let network = network().await;
-        let before = network
-            .provider
-            .report()
-            .await
-            .unwrap()
-            .count("introspection");
-        for (token, reason) in [
-            ("a.b.c".to_owned(), "token_malformed"),
-            ("x".repeat(9000), "token_too_long"),
-        ] {
-            let mut asking = network.request().await;
-            asking.token = Some(token);
-            network.refused(&asking, 401, reason).await;
-        }
-        let after = network
-            .provider
-            .report()
-            .await
-            .unwrap()
-            .count("introspection");
-        assert_eq!(after, before);
+        let introspected = async || {
+            let report = network.provider.report().await;
+            report.unwrap().count("introspection")
+        };
+        let before = introspected().await;
+        let mut asking = network.request().await;
+        asking.token = Some(token.to_owned());
+        network.refused(&asking, 401, reason).await;
+        assert_eq!(introspected().await, before);
     });
+}
+
+#[test]
+fn a_malformed_token_is_refused_without_asking_pro_sante_connect() {
+    no_token_at_all("a.b.c", "token_malformed");
+}
+
+#[test]
+fn an_oversized_token_is_refused_without_asking_pro_sante_connect() {
+    no_token_at_all(&"x".repeat(9000), "token_too_long");
 }
 
 #[test]
@@ -142,36 +217,45 @@ fn in_seconds(more: i64) -> i64 {
     time::OffsetDateTime::now_utc().unix_timestamp() + more
 }
 
-#[test]
-fn what_is_wrong_with_a_token_of_pro_sante_connect_is_said_and_on_record() {
+/// A token that Pro Santé Connect issued with these claims.
+fn token_with(claims: &Json, reason: &str) {
     run(async {
         let network = network().await;
-        for (claims, reason) in [
-            (
-                json!({"iat": in_seconds(-130), "exp": in_seconds(-10)}),
-                "token_expired",
-            ),
-            (
-                json!({"iat": in_seconds(90), "exp": in_seconds(210)}),
-                "token_in_future",
-            ),
-            (
-                json!({"iss": "https://auth.esw.esante.gouv.fr/auth/realms/esante-wallet"}),
-                "token_of_other_issuer",
-            ),
-            (
-                json!({"cnf": {"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}}),
-                "token_of_other_certificate",
-            ),
-            (json!({"acr": "eidas0"}), "token_level"),
-        ] {
-            let knobs = json!({ "accessToken": claims });
-            network.provider.set(knobs).await.unwrap();
-            let asking = network.request().await;
-            let answer = network.refused(&asking, 401, reason).await;
-            assert!(answer.header("www-authenticate").starts_with("Bearer"));
-        }
+        let knobs = json!({ "accessToken": claims });
+        network.provider.set(knobs).await.unwrap();
+        let asking = network.request().await;
+        let answer = network.refused(&asking, 401, reason).await;
+        assert!(answer.header("www-authenticate").starts_with("Bearer"));
     });
+}
+
+#[test]
+fn an_expired_token_is_refused() {
+    let claims = json!({"iat": in_seconds(-130), "exp": in_seconds(-10)});
+    token_with(&claims, "token_expired");
+}
+
+#[test]
+fn a_token_of_a_later_time_is_refused() {
+    let claims = json!({"iat": in_seconds(90), "exp": in_seconds(210)});
+    token_with(&claims, "token_in_future");
+}
+
+#[test]
+fn a_token_of_a_foreign_issuer_is_refused() {
+    let production = "https://auth.esw.esante.gouv.fr/auth/realms/esante-wallet";
+    token_with(&json!({ "iss": production }), "token_of_other_issuer");
+}
+
+#[test]
+fn a_token_that_is_bound_to_another_certificate_is_refused() {
+    let other = json!({"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"});
+    token_with(&json!({ "cnf": other }), "token_of_other_certificate");
+}
+
+#[test]
+fn a_token_of_a_weaker_identification_is_refused() {
+    token_with(&json!({"acr": "eidas0"}), "token_level");
 }
 
 #[test]
@@ -281,41 +365,86 @@ fn a_request_without_a_kos_is_malformed() {
         let mut asking = network.request().await;
         asking.kos = None;
         network.refused(&asking, 400, "no_kos").await;
+    });
+}
+
+#[test]
+fn a_request_whose_kos_is_no_uid_is_malformed() {
+    run(async {
+        let network = network().await;
+        let mut asking = network.request().await;
         asking.kos = Some("not a uid".to_owned());
         network.refused(&asking, 400, "unreadable_kos").await;
     });
 }
 
-#[test]
-fn what_was_not_published_cannot_be_told_from_what_does_not_exist() {
+/// A request for what is not open, which gets the answer for what does not exist.
+fn not_there(path: impl FnOnce(&Exam, &Series) -> String, kos: &str, reason: &str) {
     run(async {
         let network = network().await;
         let root = network.gateway.peer_url(SOURCE);
         let published = exam(STUDY);
-        let good = network.request().await;
-        let series = &published.series[0];
-        let unlisted = format!("{}/series/1.2.3.4", study_path(published));
-        let of_nobody = format!("/studies/1.2.3.4/series/{}", series.series_instance_uid);
-        let instance = format!("{}/instances/1.2.3.4", series_path(published, series));
-        let cases = [
-            (unlisted, KOS, "series_not_named"),
-            (of_nobody, KOS, "not_published"),
-            (series_path(published, series), "2.25.999", "other_kos"),
-            (study_path(published), KOS, "whole_study"),
-            (instance, KOS, "instance_not_named"),
-        ];
-        let mut bodies = std::collections::BTreeSet::new();
-        for (path, kos, reason) in cases {
-            let mut asking = good.clone();
-            asking.url = format!("{root}{path}");
-            asking.kos = Some(kos.to_owned());
-            let answer = network.refused(&asking, 404, reason).await;
-            let mut body = answer.json().await.unwrap();
-            // The one thing that differs from answer to answer.
-            body.as_object_mut().unwrap().remove("requestId");
-            bodies.insert(body.to_string());
-        }
-        assert_eq!(bodies.len(), 1, "{bodies:?}");
+        let path = path(published, &published.series[0]);
+        let mut asking = network.request().await;
+        asking.url = format!("{root}{path}");
+        asking.kos = Some(kos.to_owned());
+        let answer = network.refused(&asking, 404, reason).await;
+        let mut body = answer.json().await.unwrap();
+        // The one thing that differs from answer to answer.
+        body.as_object_mut().unwrap().remove("requestId");
+        assert_eq!(body, nothing_known());
+    });
+}
+
+fn nothing_known() -> Json {
+    json!({
+        "title": "Not Found",
+        "status": 404,
+        "detail": "nothing is known under these UIDs",
+    })
+}
+
+#[test]
+fn a_series_that_the_kos_does_not_name_is_not_there() {
+    let path = |exam: &Exam, _: &Series| format!("{}/series/1.2.3.4", study_path(exam));
+    not_there(path, KOS, "series_not_named");
+}
+
+#[test]
+fn a_kos_opens_no_study_that_is_not_published() {
+    let path =
+        |_: &Exam, one: &Series| format!("/studies/1.2.3.4/series/{}", one.series_instance_uid);
+    not_there(path, KOS, "not_published");
+}
+
+#[test]
+fn a_foreign_kos_opens_nothing() {
+    not_there(series_path, "2.25.999", "other_kos");
+}
+
+#[test]
+fn a_whole_study_is_not_there() {
+    not_there(|exam, _| study_path(exam), KOS, "whole_study");
+}
+
+#[test]
+fn an_instance_that_the_kos_does_not_name_is_not_there() {
+    let path = |exam: &Exam, one: &Series| format!("{}/instances/1.2.3.4", series_path(exam, one));
+    not_there(path, KOS, "instance_not_named");
+}
+
+#[test]
+fn the_kos_of_another_published_study_opens_nothing() {
+    run(async {
+        let network = network().await;
+        // Of the same PACS, and published too; the images of the first are asked for with its KOS.
+        let mut other = published();
+        other["study"] = json!("1.2.3.4.5");
+        other["kos"] = json!("2.25.1000005");
+        network.publish(&other).await;
+        let mut asking = network.request().await;
+        asking.kos = Some("2.25.1000005".to_owned());
+        network.refused(&asking, 404, "other_kos").await;
     });
 }
 
@@ -384,6 +513,59 @@ fn a_search_is_closed_to_peers() {
         let mut asking = network.request().await;
         asking.url = network.gateway.peer_url(SOURCE) + "/studies?PatientID=1";
         network.refused(&asking, 403, "not_offered").await;
+    });
+}
+
+#[test]
+fn everything_but_images_is_closed_to_a_peer_with_everything_in_order() {
+    run(async {
+        use http::Method;
+        let network = network().await;
+        let root = network.gateway.peer_url(SOURCE);
+        let port = network.gateway.address("peer").port();
+        let origin = format!("https://{SOURCE}:{port}");
+        let published = exam(STUDY);
+        let series = series_path(published, &published.series[0]);
+        let good = network.request().await;
+        let token = format!("Bearer {}", good.token.as_deref().unwrap());
+        let client = network.client(good.identity.as_ref());
+        for (method, url, status) in [
+            (Method::OPTIONS, format!("{root}/studies"), 403),
+            (Method::OPTIONS, format!("{root}{series}"), 403),
+            (Method::GET, format!("{root}/series"), 403),
+            (
+                Method::GET,
+                format!("{root}{}/series", study_path(published)),
+                403,
+            ),
+            (Method::POST, format!("{root}/studies"), 405),
+            (Method::PUT, format!("{root}{series}"), 405),
+            (Method::DELETE, format!("{root}{series}"), 405),
+            (Method::GET, format!("{origin}/"), 404),
+            (Method::GET, format!("{origin}/metrics"), 404),
+            (Method::GET, format!("{origin}/api/exams"), 404),
+            (Method::POST, format!("{origin}/api/exams"), 404),
+            (Method::GET, format!("{origin}/viewer"), 404),
+            (Method::GET, format!("{origin}/connect"), 404),
+            (
+                Method::GET,
+                format!("{origin}/pacs/sim/dicom-web/studies"),
+                404,
+            ),
+        ] {
+            let what = format!("{method} {url}");
+            let before = network.trail().len();
+            let call = client.request(method, &url);
+            let call = call.header("authorization", &token);
+            let answer = call.header("kos-sopinstanceuid", KOS).send().await;
+            assert_eq!(answer.unwrap().status(), status, "{what}");
+            let on_record = network.trail().split_off(before);
+            let refused = on_record
+                .iter()
+                .find(|one| one["kind"] == "request-refused");
+            let refused = refused.unwrap_or_else(|| panic!("{what} is not on record"));
+            assert_eq!(refused["outcome"]["status"], status, "{what}");
+        }
     });
 }
 

@@ -299,3 +299,21 @@ fn assert_explained(host: &str, found: &BTreeMap<String, String>) {
         .collect();
     assert!(unexplained.is_empty(), "{host}: {unexplained:#?}");
 }
+
+#[test]
+fn the_guide_tells_of_every_finding_that_stays() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide-exploitation.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let guide = guide.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (_, told) = guide.split_once("(sslyze, testssl.sh) y signale").unwrap();
+    let (told, _) = told.split_once("Laisser entrer").unwrap();
+    assert!(told.trim_start().starts_with("deux points"), "{told}");
+    let words = [
+        "`TLS_FALLBACK_SCSV` n'est pas offert",
+        "la chaîne n'est pas vérifiée",
+    ];
+    assert_eq!(words.len(), EXPLAINED.len());
+    for (word, (finding, _)) in words.iter().zip(EXPLAINED) {
+        assert!(told.contains(word), "{finding}: {told}");
+    }
+}

@@ -22,6 +22,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,8 @@ pub struct World {
     pub exam: &'static Exam,
     pub peer: FaultyPeer,
     pub listed: Arc<List>,
+    /// Who verifies the peer; `None`: its certificate has to be of the authority above.
+    pub verifier: Option<Arc<dyn ServerCertVerifier>>,
 }
 
 impl World {
@@ -65,6 +68,7 @@ impl World {
             exam,
             peer,
             listed: Arc::default(),
+            verifier: None,
         }
     }
 
@@ -100,7 +104,11 @@ impl World {
         );
         let chain = vec![CertificateDer::from_pem_file(&self.ours.certificate_file).unwrap()];
         let key = PrivateKeyDer::from_pem_file(&self.ours.key_file).unwrap();
-        let tls = client_config(verifier.build().unwrap(), Some((chain, key))).unwrap();
+        let verifier = match &self.verifier {
+            Some(verifier) => Arc::clone(verifier),
+            None => verifier.build().unwrap(),
+        };
+        let tls = client_config(verifier, Some((chain, key))).unwrap();
         Peers::new(settings, list, Arc::new(SystemResolver), tls)
     }
 

@@ -12,6 +12,7 @@ mod cached;
 mod command;
 mod consumer;
 mod faults;
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod trust;

@@ -11,7 +11,7 @@ use drimbox::archive::peer::{
 };
 
 use crate::consumer::{HOST, Kept, ROOT, Tokens, World, fetch_all, instances, peer_error};
-use crate::support::{folder, run};
+use crate::support::{folder, run, until};
 
 #[test]
 fn an_exam_comes_byte_for_byte_and_is_asked_for_as_drim_m_says() {
@@ -52,6 +52,97 @@ fn an_exam_comes_byte_for_byte_and_is_asked_for_as_drim_m_says() {
                 assert!(known.contains(&name.as_str()), "{name} is sent too");
             }
         }
+    });
+}
+
+#[test]
+fn a_request_is_on_the_wire_as_the_samples_of_drim_m_have_it() {
+    run(async {
+        let world = World::new("wire").await;
+        let kept = Arc::<Kept>::default();
+        world.fetch_first(world.settings(), &kept).await.unwrap();
+        let received = world.peer.received();
+        let [head] = &received[..] else {
+            panic!("{received:?}");
+        };
+        let (head, body) = head.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "");
+        let mut lines = head.split("\r\n");
+        let exam = &world.exam;
+        let line = format!(
+            "GET /any/path/studies/{}/series/{} HTTP/1.1",
+            exam.study_instance_uid, exam.series[0].series_instance_uid
+        );
+        assert_eq!(lines.next(), Some(line.as_str()));
+        let mut fields: Vec<(String, String)> = lines
+            .map(|line| {
+                let (name, value) = line.split_once(": ").unwrap();
+                // Letter case of names means nothing (RFC 9110 §5.1); that of values is kept.
+                (name.to_ascii_lowercase(), value.to_owned())
+            })
+            .filter(|(name, _)| name != "user-agent")
+            .collect();
+        fields.sort();
+        let kos = world.kos(ROOT);
+        let expected = [
+            ("Accept", Preference::Lossless.accept()),
+            ("Authorization", "Bearer token"),
+            ("Host", HOST),
+            ("KOS-SOPInstanceUID", kos.instance.as_str()),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+        assert_eq!(fields, expected);
+    });
+}
+
+/// The most series that are asked for at once, of three, with these settings.
+async fn most_at_once(name: &str, settings: impl FnOnce(PeerSettings) -> PeerSettings) -> usize {
+    let world = World::new(name).await;
+    world.peer.behave(|behaviour| behaviour.holds = true);
+    let settings = settings(world.settings());
+    let limit = settings.series_at_once.min(settings.max_requests).min(3);
+    let kept = Arc::<Kept>::default();
+    let let_go = async {
+        until("so many are asked for", async || world.peer.open() >= limit).await;
+        world.peer.let_go();
+    };
+    let (report, ()) = tokio::join!(world.fetch(settings, &kept), let_go);
+    assert_eq!(report.unwrap().delivered, 12);
+    assert_eq!(world.peer.requests().len(), 3);
+    world.peer.most_open()
+}
+
+#[test]
+fn series_are_asked_for_together() {
+    run(async {
+        let most = most_at_once("together", |settings| PeerSettings {
+            series_at_once: 4,
+            ..settings
+        });
+        assert_eq!(most.await, 3);
+    });
+}
+
+#[test]
+fn no_more_series_are_asked_for_at_once_than_configured() {
+    run(async {
+        let most = most_at_once("two-at-once", |settings| PeerSettings {
+            series_at_once: 2,
+            ..settings
+        });
+        assert_eq!(most.await, 2);
+    });
+}
+
+#[test]
+fn no_more_requests_are_open_at_once_than_configured() {
+    run(async {
+        let most = most_at_once("one-request", |settings| PeerSettings {
+            series_at_once: 4,
+            max_requests: 1,
+            ..settings
+        });
+        assert_eq!(most.await, 1);
     });
 }
 

@@ -9,6 +9,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod believed;
 pub mod browser;
 pub mod compare;
 pub mod foreign;

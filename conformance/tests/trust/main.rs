@@ -7,6 +7,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "../support/believed.rs"]
+mod believed;
 mod command;
 mod downloads;
 mod handshakes;
@@ -17,20 +19,19 @@ mod real;
 mod revocation;
 mod web;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, Leaf, LeafSpec};
 use conformance::testkit::whitelist::{Entry, ListSpec, Profile};
-use drimbox::config::{
-    OcspUse, PeerKeyUsage, Source, Trust as Settings, TrustEnvironment, WhiteListSettings,
-};
+use drimbox::config::{Trust as Settings, TrustEnvironment};
 use drimbox::trust::{Clock, Trust};
 use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 use time::OffsetDateTime;
+
+use believed::settings;
 
 /// 2026-10-01 00:00:00 UTC.
 const START: u64 = 1_790_812_800;
@@ -126,40 +127,6 @@ impl World {
 
     fn peer(&self, host: &str) -> Leaf {
         self.igc.leaf(&LeafSpec::peer(host)).unwrap()
-    }
-}
-
-fn settings(
-    folder: &Path,
-    environment: TrustEnvironment,
-    authority_files: Vec<std::path::PathBuf>,
-) -> Settings {
-    let prefix = match environment {
-        TrustEnvironment::Test => "TEST ",
-        TrustEnvironment::Production => "",
-    };
-    Settings {
-        folder: folder.join("trust"),
-        environment,
-        authority_files,
-        issuing_authorities: vec![format!("{prefix}AC IGC-SANTE ELEMENTAIRE ORGANISATIONS")],
-        key_usage: PeerKeyUsage::Either,
-        crl_sources: Vec::<Source>::new(),
-        crl_refresh: Duration::from_secs(4 * HOUR),
-        revocation_hosts: vec!["127.0.0.1".to_owned()],
-        ocsp: OcspUse::Off,
-        http_proxy: None,
-        max_bypass: Duration::from_secs(3 * DAY),
-        white_list: WhiteListSettings {
-            sources: Vec::new(),
-            ca_file: folder.join("ca.pem"),
-            signer_name: "Liste Blanche DRIM-M".to_owned(),
-            signer_unit: "318751275100020".to_owned(),
-            max_age: Duration::from_secs(7 * DAY),
-            alarm_after: Duration::from_secs(2 * DAY),
-            signed_alarm_after: Some(Duration::from_secs(90 * DAY)),
-            max_loss_percent: 50,
-        },
     }
 }
 

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::pair::{CLIENT, text};
-use crate::support::{AS_STORED, exam, folder, run, until};
+use crate::support::{AS_STORED, exam, folder, metric, run, until};
 
 const SITE: &str = "db1.alone.example";
 const CALLER: &str = "db1.caller.example";
@@ -200,6 +200,12 @@ fn without_a_revocation_list_nobody_comes_in_but_by_a_bypass_that_is_on_record()
         let opened = bypass(&in_hours(2)).await;
         assert!(opened.status.success(), "{}", text(&opened.stderr));
 
+        // Loud: a gauge to watch, and a line in the log that comes again while it lasts.
+        let gauge = async || metric(&alone.gateway, "drimbox_trust_bypass_open", &[]).await;
+        assert_eq!(gauge().await, 1);
+        let log = std::fs::read_to_string(alone.gateway.log_file()).unwrap();
+        assert!(log.contains("revocation bypass OPEN"));
+
         let started = alone.events("bypass-started");
         assert_eq!(started.len(), 1);
         assert_eq!(started[0]["actor"]["account"], "admin-token");
@@ -233,6 +239,7 @@ fn without_a_revocation_list_nobody_comes_in_but_by_a_bypass_that_is_on_record()
 
         let ended = alone.run(&["trust", "bypass", "--end"]).await;
         assert!(ended.status.success(), "{}", text(&ended.stderr));
+        assert_eq!(gauge().await, 0);
         assert_eq!(alone.ask(&alone.caller).await, None);
         until("its end is on record", async || {
             alone.events("bypass-ended").len() == 1

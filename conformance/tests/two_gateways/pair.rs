@@ -113,6 +113,20 @@ impl Pair {
         file
     }
 
+    /// The series that was under way when something changed came to its end: all its images are here, and
+    /// the south has it on record as sent, of what it recorded after the first `from`. How many they are.
+    pub async fn series_arrived_whole(&self, out: &Path, from: usize) -> usize {
+        let ended = async || self.south.events(from, "request-ended");
+        until("the end is on record", async || !ended().await.is_empty()).await;
+        let ended = ended().await;
+        assert_eq!(ended.len(), 1);
+        assert_eq!(ended[0]["outcome"]["ending"], "success");
+        let images = self.south.study.kos.series[0].instances.len();
+        assert_eq!(ended[0]["outcome"]["instances"], images);
+        assert_eq!(arrived(out), images);
+        images
+    }
+
     /// Publishes a white list without this host, and has both sites take it.
     pub async fn list_without(&mut self, left_out: &str) {
         self.published += 1;

@@ -295,4 +295,4 @@ impl std::fmt::Debug for Audit {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

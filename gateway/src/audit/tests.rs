@@ -8,7 +8,7 @@
 )]
 
 mod crash;
-mod disk;
+pub(crate) mod disk;
 mod tampering;
 
 use std::path::Path;

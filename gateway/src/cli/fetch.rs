@@ -172,3 +172,29 @@ fn megabytes(bytes: u64) -> String {
     let tenths = bytes / 100_000;
     format!("{},{} Mo", tenths / 10, tenths % 10)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_fills_with_the_images_and_never_beyond_its_width() {
+        let progress = Progress::default();
+        let bar = |filled: usize, rest: &str| {
+            let (done, left) = ("#".repeat(filled), ".".repeat(WIDTH as usize - filled));
+            format!("\r[{done}{left}] {rest}  ")
+        };
+        assert_eq!(progress.bar(), bar(0, "0/0 images, 0,0 Mo"));
+        progress.expects(1300);
+        assert_eq!(progress.bar(), bar(0, "0/1300 images, 0,0 Mo"));
+        progress.has(650, 340_000_000);
+        let half = WIDTH as usize / 2;
+        assert_eq!(progress.bar(), bar(half, "650/1300 images, 340,0 Mo"));
+        progress.has(650, 340_000_000);
+        let whole = WIDTH as usize;
+        assert_eq!(progress.bar(), bar(whole, "1300/1300 images, 680,0 Mo"));
+        // A KOS that was replaced meanwhile may have brought more than was expected.
+        progress.has(1, 0);
+        assert_eq!(progress.bar(), bar(whole, "1301/1300 images, 680,0 Mo"));
+    }
+}

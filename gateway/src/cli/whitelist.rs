@@ -110,6 +110,13 @@ fn show(trust: &Trust, out: &mut impl Write) -> std::io::Result<u8> {
         moment_of(status.confirmed_at),
         status.age / 3_600
     )?;
+    if status.confirmed_long_ago && status.in_force {
+        writeln!(
+            out,
+            "  ATTENTION : plus confirmée depuis {} jours ; les essais ci-dessous disent pourquoi.",
+            status.age / 86_400
+        )?;
+    }
     if status.signed_long_ago {
         writeln!(
             out,

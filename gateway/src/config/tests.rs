@@ -486,6 +486,8 @@ fn pro_sante_connect_has_its_own_addresses_and_a_laboratory_gives_them() {
     };
     assert_eq!(issuer, "https://i.example/r");
     assert!(laboratory.professions.contains("98"));
+    let own = read("environment = \"production\"\nprofessions = [\"10\", \"60\"]");
+    assert_eq!(Vec::from_iter(own.professions), ["10", "60"]);
 }
 
 #[test]

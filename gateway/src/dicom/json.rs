@@ -45,6 +45,9 @@ pub enum Attribute {
     Numbers(VR, Vec<i64>),
     /// A value that is fetched from this URI.
     BulkData(VR, String),
+    /// The items that the data set has, and this one, in Explicit VR Little Endian; not again where the
+    /// same is there.
+    OneMoreItem(Vec<u8>),
     /// Not written, even where the data set has it.
     Absent,
 }
@@ -107,7 +110,16 @@ impl Writer<'_, '_> {
                 && *entry.key() <= tag
             {
                 let (added, attribute) = entry.remove_entry();
-                self.added(added, attribute, &mut first);
+                match (attribute, element.value()) {
+                    (Attribute::OneMoreItem(item), Value::Items(items)) if added == tag => {
+                        self.one_more(tag, Some((items, charset)), item, &mut first);
+                    }
+                    // No sequence, where there should be one: it stays what it is.
+                    (Attribute::OneMoreItem(_), _) if added == tag => {
+                        self.element(element, charset, &mut first);
+                    }
+                    _ => self.added(added, attribute, &mut first),
+                }
                 if added == tag {
                     // Written instead of the one in the data: skip that one.
                     extra.insert(tag, &Attribute::Absent);
@@ -212,9 +224,40 @@ impl Writer<'_, '_> {
         }
     }
 
+    /// A sequence with one more item at its end.
+    fn one_more(
+        &mut self,
+        tag: Tag,
+        before: Option<(Items<'_>, &CharacterSet)>,
+        item: &[u8],
+        first: &mut bool,
+    ) {
+        self.path.set_tag(tag);
+        self.name(tag, VR::SQ, first);
+        let from = self.out.len();
+        if let Some((items, charset)) = before {
+            self.items(items, charset);
+        }
+        let mut added = Vec::new();
+        if let Ok(set) = DataSet::parse(item, Encoding::ExplicitLittle, Limits::default()) {
+            write_object(&mut added, set.elements(), &JsonOptions::default());
+        }
+        let there = self.out.get(from..).unwrap_or_default();
+        if !added.is_empty() && !there.windows(added.len()).any(|one| one == added) {
+            match self.out.pop_if(|last| *last == b']') {
+                Some(_) => self.out.push(b','),
+                None => self.out.extend_from_slice(b",\"Value\":["),
+            }
+            self.out.append(&mut added);
+            self.out.push(b']');
+        }
+        self.out.push(b'}');
+    }
+
     fn added(&mut self, tag: Tag, attribute: &Attribute, first: &mut bool) {
         match attribute {
             Attribute::Absent => return,
+            Attribute::OneMoreItem(item) => return self.one_more(tag, None, item, first),
             Attribute::Strings(vr, values) => {
                 self.name(tag, *vr, first);
                 self.text_values(*vr, values);

@@ -1,13 +1,14 @@
 //! The national identity of the patient in the images that leave for another DRIMbox, or by the link of a report.
 //!
 //! A PACS mostly knows its own patient numbers alone. The INS of the KOS is added as one more of
-//! the Other Patient IDs (0010,1002); what the PACS wrote stays as it is.
+//! the Other Patient IDs (0010,1002), in the images and in their metadata; what the PACS wrote stays as it is.
 
 use std::sync::Arc;
 
 use dicom_core::{Tag, VR};
 
 use crate::dicom::edit::Edit;
+use crate::dicom::json::Attribute;
 use crate::dicom::write::{put_element, put_item};
 use crate::source::PublishedExam;
 use crate::source::exams::PatientIns;
@@ -23,15 +24,31 @@ const UNIVERSAL_ENTITY_ID_TYPE: Tag = Tag(0x0040, 0x0033);
 /// whom a whole PACS is open, get the objects as they are.
 #[must_use]
 pub fn of_exam(exam: Option<&PublishedExam>, wanted: bool) -> Arc<[Edit]> {
-    let exam = exam.filter(|_| wanted);
-    exam.and_then(|exam| exam.ins.as_ref())
-        .map(added)
-        .unwrap_or_default()
+    of(exam, wanted).map(added).unwrap_or_default()
+}
+
+/// The same for the metadata of these images.
+#[must_use]
+pub fn in_metadata(exam: Option<&PublishedExam>, wanted: bool) -> Option<(Tag, Attribute)> {
+    let ins = of(exam, wanted)?;
+    Some((OTHER_PATIENT_IDS, Attribute::OneMoreItem(item(ins))))
+}
+
+fn of(exam: Option<&PublishedExam>, wanted: bool) -> Option<&PatientIns> {
+    exam.filter(|_| wanted)?.ins.as_ref()
 }
 
 /// The change that adds an INS (PS3.3 §C.2.3, §10.14): nothing where it stands there already.
 #[must_use]
 pub fn added(ins: &PatientIns) -> Arc<[Edit]> {
+    Arc::new([Edit::AppendItem {
+        sequence: OTHER_PATIENT_IDS,
+        item: item(ins),
+    }])
+}
+
+/// An INS as an item of the Other Patient IDs, in Explicit VR Little Endian.
+fn item(ins: &PatientIns) -> Vec<u8> {
     let mut qualifiers = Vec::new();
     put_element(
         &mut qualifiers,
@@ -46,10 +63,7 @@ pub fn added(ins: &PatientIns) -> Arc<[Edit]> {
     let mut items = Vec::new();
     put_item(&mut items, &qualifiers);
     put_element(&mut item, ISSUER_QUALIFIERS, VR::SQ, &items);
-    Arc::new([Edit::AppendItem {
-        sequence: OTHER_PATIENT_IDS,
-        item,
-    }])
+    item
 }
 
 #[cfg(test)]
@@ -58,6 +72,7 @@ mod tests {
     use super::*;
     use crate::dicom::charset::CharacterSet;
     use crate::dicom::edit::edit_head;
+    use crate::dicom::json::{JsonOptions, write_object};
     use crate::dicom::reader::{DataSet, Elements, Limits};
     use crate::dicom::syntax::Encoding;
 
@@ -87,5 +102,32 @@ mod tests {
         // What comes back from the network is not given a second one.
         let twice = edit_head(&once, &edits, Limits::default()).unwrap();
         assert_eq!(twice, once);
+
+        // The metadata say the same, of what is stored with it and without.
+        let metadata = |head: &[u8]| {
+            let set = DataSet::parse(head, Encoding::ExplicitLittle, Limits::default()).unwrap();
+            let mut options = JsonOptions::default();
+            let one_more = Attribute::OneMoreItem(item(&ins));
+            options.extra.insert(OTHER_PATIENT_IDS, one_more);
+            let mut json = Vec::new();
+            write_object(&mut json, set.elements(), &options);
+            serde_json::from_slice::<serde_json::Value>(&json).unwrap()
+        };
+        let described = metadata(&head);
+        assert_eq!(described, metadata(&once));
+        let items = described["00101002"]["Value"].as_array().unwrap();
+        assert_eq!(items.len(), 2);
+        assert_eq!(items[0]["00100020"]["Value"][0], "IPP7");
+        assert_eq!(items[1]["00100020"]["Value"][0], ins.matricule);
+        let qualifiers = &items[1]["00100024"]["Value"][0];
+        assert_eq!(qualifiers["00400032"]["Value"][0], ins.authority);
+        // Where there is no such sequence, or an empty one.
+        let mut alone = Vec::new();
+        put_element(&mut alone, PATIENT_ID, VR::LO, b"IPP7");
+        let described = metadata(&alone);
+        assert_eq!(described["00100020"]["Value"][0], "IPP7");
+        assert_eq!(described["00101002"]["Value"].as_array().unwrap().len(), 1);
+        put_element(&mut alone, OTHER_PATIENT_IDS, VR::SQ, b"");
+        assert_eq!(metadata(&alone), described);
     }
 }

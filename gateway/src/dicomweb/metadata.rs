@@ -17,6 +17,7 @@ use super::body::{Batches, BodyError};
 use super::bulk::{INLINE_MAX, location};
 use super::conditional::Variant;
 use super::gzip;
+use super::ins;
 use super::multipart::{Boundary, DICOM_XML, PartHeader};
 use super::negotiate::{ModelType, negotiate_model};
 use super::object::Object;
@@ -47,6 +48,11 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
     let reader = call.open(&scope).await?;
     let variant = Variant::of(reader.known_items().map_err(failed)?.as_deref())
         .map(|variant| variant.with(&[model.as_str(), &call.root]));
+    // Another KOS may name another patient.
+    let variant = variant.map(|variant| match &call.exam {
+        Some(exam) => variant.with(&[exam.kos.as_str()]),
+        None => variant,
+    });
     if let Some(unchanged) = call.unchanged(variant.as_ref()) {
         return Ok(unchanged);
     }
@@ -58,6 +64,7 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
             ..call.pacs.studies.limits()
         },
         root: call.root.clone().into(),
+        ins: ins::in_metadata(call.exam.as_deref(), call.service.add_ins),
     };
     let mut answer = Response::new(Body::empty());
     let headers = answer.headers_mut();
@@ -88,6 +95,8 @@ struct Describer {
     limits: Limits,
     /// Root of the service in URLs.
     root: Arc<str>,
+    /// The INS of the KOS, as the images have it.
+    ins: Option<(Tag, Attribute)>,
 }
 
 impl Describer {
@@ -113,6 +122,7 @@ impl Describer {
                 (RETRIEVE_URL, Attribute::text(VR::UR, url.clone())),
                 (AVAILABLE_TRANSFER_SYNTAX, Attribute::text(VR::UI, syntax)),
             ]);
+            extra.extend(self.ins.clone());
             if let Some(pixels) = object.pixels() {
                 let uri = bulk_uri(&AttributePath::top(pixels.tag));
                 extra.insert(pixels.tag, Attribute::BulkData(pixels.vr, uri));

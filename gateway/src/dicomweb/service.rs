@@ -219,7 +219,7 @@ impl Service {
                 about.known.peer = peer;
                 self.answer(asked, &mut about).await
             }
-            Err(refusal) => Err(about.refused(refusal)),
+            Err(refusal) => Err(about.refused(asked.connection, refusal)),
         };
         if let Some(reason) = about.reason {
             metrics::counter!("drimbox_peer_refusals_total", "reason" => reason).increment(1);
@@ -315,7 +315,7 @@ impl Service {
             let offered = self
                 .access
                 .offered(connection, bearer(headers), named)
-                .map_err(|refusal| about.refused(refusal))?;
+                .map_err(|refusal| about.refused(connection, refusal))?;
             let accept = Accept::of_request(headers, accept_parameter(uri)?.as_deref())?;
             let root = self.roots.of(connection, (uri, headers), named);
             let mut answer = capabilities::answer(&accept, offered, &root)?;
@@ -375,7 +375,7 @@ impl Service {
             .access
             .decide(connection, credentials, named, request, &mut about.known)
             .await;
-        let grant = decided.map_err(|refusal| about.refused(refusal))?;
+        let grant = decided.map_err(|refusal| about.refused(connection, refusal))?;
         about.granted = true;
         about.pacs = Some(Arc::clone(&grant.pacs));
         about.exam = grant.exam.as_ref().map(|exam| exam.study.clone());
@@ -476,8 +476,138 @@ fn only<'h>(
 
 impl About {
     /// The answer to a refusal, whose reason is kept.
-    fn refused(&mut self, refusal: Refusal) -> Problem {
+    fn refused(&mut self, connection: &Connection, refusal: Refusal) -> Problem {
         self.reason = Some(refusal.label());
-        refused(refusal)
+        match (connection.listener, refusal) {
+            // The centre itself is told what its configuration leaves out.
+            (ListenerKind::Local, Refusal::NotOffered) => Problem::forbidden(refusal.to_string()),
+            _ => refused(refusal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::collections::BTreeSet;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use futures_util::FutureExt as _;
+    use http_body_util::BodyExt as _;
+    use rustls_pki_types::CertificateDer;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::audit::tests::disk::{FullDisk, held};
+    use crate::audit::{Audit, Chain, Kind};
+    use crate::config::Resource;
+    use crate::dicomweb::spool::Spool;
+    use crate::pixels::pool::PoolLimits;
+
+    const HOST: &str = "db1.example.org";
+
+    /// A service that lets every certificate in, with this trail.
+    fn service(audit: Audit) -> Router {
+        let pixels = Pool::new(PoolLimits::default());
+        let service = Service {
+            pacs: HashMap::new(),
+            access: Access {
+                peer: BTreeSet::from([Resource::Wado]),
+                hosts: HashMap::from([(HOST.to_owned(), "ct".into())]),
+                ..Access::default()
+            },
+            roots: Roots::default(),
+            max_head_bytes: 1 << 20,
+            max_matches: 100,
+            images: Images::new(pixels.clone()),
+            transcoding: Transcoding {
+                pool: pixels.clone(),
+                spool: Spool::new(std::env::temp_dir(), 1 << 20),
+            },
+            pixels,
+            unnamed: Unnamed::AsStored,
+            cors_origins: Vec::new(),
+            add_ins: true,
+            trail: Some(Arc::new(Trail::new(audit))),
+        };
+        router(Arc::new(service))
+    }
+
+    /// A question of a peer: for the description of the service, which is granted with a certificate.
+    fn asked(with_certificate: bool) -> Request<Body> {
+        let chain: Arc<[CertificateDer<'static>]> = [CertificateDer::from(vec![1, 2, 3])].into();
+        let connection = Connection {
+            id: 1,
+            listener: ListenerKind::Peer,
+            remote: ([192, 0, 2, 1], 50_000).into(),
+            host: Some(HOST.into()),
+            peer_certificates: with_certificate.then_some(chain),
+        };
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = Method::OPTIONS;
+        let uri: Uri = "/studies".parse().unwrap();
+        *request.uri_mut() = uri.clone();
+        request.extensions_mut().insert(connection);
+        request.extensions_mut().insert(OriginalUri(uri));
+        request
+    }
+
+    async fn is_refused_for_now(service: &Router, with_certificate: bool) {
+        let answer = service.clone().oneshot(asked(with_certificate)).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()["retry-after"], "30");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["detail"], "not now");
+    }
+
+    async fn status(service: &Router, with_certificate: bool) -> StatusCode {
+        let answer = service.clone().oneshot(asked(with_certificate)).await;
+        answer.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_recorded_is_neither_granted_nor_refused_to_a_peer() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FullDisk::default();
+        let audit = disk.trail(dir.path());
+        let service = service(audit.clone());
+        assert_eq!(status(&service, true).await, StatusCode::OK);
+        assert_eq!(status(&service, false).await, StatusCode::FORBIDDEN);
+        for with_certificate in [true, false] {
+            disk.is_full.store(true, SeqCst);
+            is_refused_for_now(&service, with_certificate).await;
+            disk.is_full.store(false, SeqCst);
+            disk.sync_fails.store(true, SeqCst);
+            is_refused_for_now(&service, with_certificate).await;
+        }
+        audit.close().await;
+        is_refused_for_now(&service, true).await;
+        is_refused_for_now(&service, false).await;
+    }
+
+    #[tokio::test]
+    async fn no_head_of_an_answer_leaves_before_its_record_is_on_disk() {
+        for (with_certificate, kind, status) in [
+            (true, Kind::RequestStarted, StatusCode::OK),
+            (false, Kind::RequestRefused, StatusCode::FORBIDDEN),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (audit, reached, go) = held(dir.path());
+            let service = service(audit);
+            let mut answer = service.oneshot(asked(with_certificate)).boxed();
+            assert!(futures_util::poll!(&mut answer).is_pending());
+            // The record is written, and the disk has not confirmed it.
+            let reached = tokio::task::spawn_blocking(move || reached.recv());
+            reached.await.unwrap().unwrap();
+            assert!(futures_util::poll!(&mut answer).is_pending());
+            go.send(()).unwrap();
+            let answer = answer.await.unwrap();
+            assert_eq!(answer.status(), status);
+            let first = Chain::open(dir.path(), None).unwrap().next();
+            assert_eq!(first.unwrap().unwrap().event().unwrap().kind, kind);
+        }
     }
 }

@@ -31,7 +31,6 @@ pub fn nothing_known() -> Problem {
 pub fn refused(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Unauthenticated => Problem::unauthorized(refusal.to_string()),
-        Refusal::NotOffered => Problem::forbidden(refusal.to_string()),
         Refusal::NoPacs => no_resource(),
         Refusal::NoToken | Refusal::Token(_) => Problem::unauthorized(REFUSED),
         Refusal::NoKos | Refusal::UnreadableKos => Problem::bad_request(
@@ -114,6 +113,7 @@ mod tests {
             &[Refusal::NoToken, Refusal::Token("token_expired")],
             &[
                 Refusal::NoCertificate,
+                Refusal::NotOffered,
                 Refusal::NotAPeer("not_listed"),
                 Refusal::TokenOfOtherClient,
                 Refusal::Profession,

@@ -318,11 +318,7 @@ impl Trust {
             } else {
                 failures + 1
             };
-            let regular = self.0.settings.crl_refresh;
-            let pause = match failures {
-                0 => jittered(regular),
-                n => jittered(back_off(n)).min(regular),
-            };
+            let pause = next_crls(failures, self.0.settings.crl_refresh, random());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 // A certificate names an address that nobody did before.
@@ -347,12 +343,8 @@ impl Trust {
                 Ok(_) => 0,
                 Err(_) => failures + 1,
             };
-            let daily = until_minute(self.0.clock.now().as_secs(), minute);
-            tokio::time::sleep(match failures {
-                0 => daily,
-                n => jittered(back_off(n)).min(daily),
-            })
-            .await;
+            let now = self.0.clock.now().as_secs();
+            tokio::time::sleep(next_list(failures, now, minute, random())).await;
         }
     }
 
@@ -398,7 +390,7 @@ impl Trust {
         stamped.await.unwrap_or_default()
     }
 
-    fn set_gauges(&self) {
+    pub(super) fn set_gauges(&self) {
         #[expect(
             clippy::cast_precision_loss,
             reason = "seconds and counts, far below 2^52"
@@ -422,7 +414,7 @@ impl Trust {
             metrics::gauge!("drimbox_whitelist_signed_age_seconds").set(number(status.signed_age));
             metrics::gauge!("drimbox_whitelist_domains")
                 .set(number(status.list.domains().len() as u64));
-            if status.age > self.0.settings.white_list.alarm_after.as_secs() {
+            if status.confirmed_long_ago {
                 tracing::error!(
                     age_seconds = status.age,
                     in_force = status.in_force,
@@ -457,9 +449,27 @@ fn back_off(failures: u32) -> Duration {
     RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10))
 }
 
-/// Between nine and eleven tenths of it.
-fn jittered(pause: Duration) -> Duration {
-    let share = u32::try_from(random() % 201).unwrap_or(100);
+/// Pause before the revocation lists are fetched again, after so many failures in a row: about the
+/// regular one, a shorter one after failures.
+fn next_crls(failures: u32, regular: Duration, draw: u64) -> Duration {
+    match failures {
+        0 => jittered(regular, draw),
+        n => jittered(back_off(n), draw).min(regular),
+    }
+}
+
+/// Pause before the white list is fetched again: to this minute of the day, a shorter one after failures.
+fn next_list(failures: u32, now: u64, minute: u64, draw: u64) -> Duration {
+    let daily = until_minute(now, minute);
+    match failures {
+        0 => daily,
+        n => jittered(back_off(n), draw).min(daily),
+    }
+}
+
+/// Between nine and eleven tenths of it, by a number drawn at random.
+fn jittered(pause: Duration, draw: u64) -> Duration {
+    let share = u32::try_from(draw % 201).unwrap_or(100);
     pause.saturating_mul(900 + share) / 1_000
 }
 
@@ -493,5 +503,35 @@ mod tests {
         assert_eq!(back_off(1), RETRY);
         assert_eq!(back_off(3), RETRY * 4);
         assert_eq!(back_off(u32::MAX), RETRY * 1_024);
+    }
+
+    #[test]
+    fn gateways_ask_for_revocation_lists_at_moments_of_their_own_around_the_regular_one() {
+        let regular = Duration::from_secs(4 * 3_600);
+        let drawn: BTreeSet<_> = (0..1_000).map(|draw| next_crls(0, regular, draw)).collect();
+        assert_eq!(drawn.len(), 201);
+        assert_eq!(drawn.first(), Some(&(regular * 9 / 10)));
+        assert_eq!(drawn.last(), Some(&(regular * 11 / 10)));
+        // What is drawn is not the same twice.
+        assert_ne!(random(), random());
+    }
+
+    #[test]
+    fn after_a_failure_lists_are_asked_for_sooner_and_never_later_than_otherwise() {
+        let regular = Duration::from_secs(4 * 3_600);
+        let midnight = 20_000 * DAY;
+        assert_eq!(next_list(0, midnight, 90, 7), Duration::from_secs(5_400));
+        for draw in [0, 100, 200] {
+            let (crls, list) = (
+                |failures| next_crls(failures, regular, draw),
+                |failures| next_list(failures, midnight, 90, draw),
+            );
+            for failures in [1, 2, 3] {
+                assert_eq!(crls(failures), jittered(back_off(failures), draw));
+                assert_eq!(list(failures), crls(failures));
+            }
+            assert_eq!(crls(u32::MAX), regular);
+            assert_eq!(list(u32::MAX), Duration::from_secs(5_400));
+        }
     }
 }

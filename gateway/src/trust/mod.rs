@@ -156,6 +156,8 @@ pub struct ListStatus {
     pub confirmed_at: u64,
     /// Seconds since then.
     pub age: u64,
+    /// Whether that is so long that somebody should look why.
+    pub confirmed_long_ago: bool,
     /// Whether it still counts.
     pub in_force: bool,
     /// Seconds since it was signed, as its signer says.
@@ -319,6 +321,7 @@ impl Trust {
             list: Arc::clone(&active.list),
             confirmed_at: active.confirmed_at,
             age,
+            confirmed_long_ago: age > settings.alarm_after.as_secs(),
             in_force: age <= settings.max_age.as_secs(),
             signed_age,
             signed_long_ago: longest.is_some_and(|longest| signed_age > longest.as_secs()),
@@ -437,6 +440,7 @@ impl Trust {
             "revocation bypass OPEN: peers are let in although their revocation status is unknown"
         );
         self.0.bypass.store(Some(Arc::new(bypass)));
+        self.set_gauges();
         Ok(())
     }
 
@@ -448,6 +452,7 @@ impl Trust {
         if self.0.bypass.swap(None).is_some() {
             tracing::warn!("revocation bypass closed");
             self.0.tell(&TrustEvent::BypassClosed);
+            self.set_gauges();
         }
         disk::remove(&self.0.bypass_path())
     }

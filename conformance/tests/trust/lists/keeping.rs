@@ -159,3 +159,20 @@ fn a_list_that_is_confirmed_for_months_and_never_signed_again_raises_an_alarm() 
     let never = drimbox::trust::Trust::open(never, world.clock()).unwrap();
     assert!(!never.list_status().unwrap().signed_long_ago);
 }
+
+#[test]
+fn a_list_that_is_not_confirmed_raises_an_alarm_before_it_counts_for_nothing() {
+    let world = World::new();
+    let trust = world.trust(&HOSTS);
+    let state = || {
+        let status = trust.list_status().unwrap();
+        (status.confirmed_long_ago, status.in_force)
+    };
+    assert_eq!(state(), (false, true));
+    world.at(START + 2 * DAY);
+    assert_eq!(state(), (false, true));
+    world.at(START + 2 * DAY + 1);
+    assert_eq!(state(), (true, true));
+    world.at(START + 7 * DAY + 1);
+    assert_eq!(state(), (true, false));
+}

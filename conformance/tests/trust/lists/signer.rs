@@ -132,6 +132,35 @@ fn a_signer_of_another_authority_is_refused() {
 }
 
 #[test]
+fn a_signer_of_the_other_environment_is_refused() {
+    let world = World::new();
+    let production = Igc::new(false, date(START)).unwrap();
+    let signer = production.leaf(&LeafSpec::signer()).unwrap();
+    for profile in PROFILES {
+        let mut list = spec(profile);
+        // Its properties name the authority as it is called there.
+        list.edit_properties = |text| {
+            let text = text.replace("CN=TEST AC", "CN=AC");
+            text.replace("OU=IGC-SANTE TEST,", "OU=IGC-SANTE,")
+        };
+        let text = list.sign(&signer).unwrap();
+        assert_eq!(refusal(&ready(&world), &text).label(), "signer_chain");
+    }
+}
+
+#[test]
+fn a_signer_whom_the_root_itself_issued_is_refused() {
+    let world = World::new();
+    let by_the_root = LeafSpec {
+        by: Authority::Root,
+        ..LeafSpec::signer()
+    };
+    let signer = world.igc.leaf(&by_the_root).unwrap();
+    let text = spec(Profile::One).sign(&signer).unwrap();
+    assert_eq!(refusal(&ready(&world), &text).label(), "signer_chain");
+}
+
+#[test]
 fn a_signer_whose_key_is_for_something_else_is_refused() {
     let world = World::new();
     let key_usages = vec![KeyUsagePurpose::KeyEncipherment];

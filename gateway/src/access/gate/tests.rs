@@ -93,6 +93,7 @@ struct Case {
     kos: Result<Option<&'static str>, ()>,
     scope: Scope,
     certificate: bool,
+    host: &'static str,
 }
 
 fn exam() -> PublishedExam {
@@ -147,6 +148,7 @@ async fn good_with(directory: Directory, psc: Psc, exam: PublishedExam) -> Case 
         kos: Ok(Some(KOS)),
         scope: scope(STUDY, SERIES),
         certificate: true,
+        host: HOST,
     }
 }
 
@@ -168,7 +170,7 @@ impl Case {
             id: 1,
             listener: ListenerKind::Peer,
             remote: SocketAddr::from(([192, 0, 2, 1], 1)),
-            host: Some(HOST.into()),
+            host: Some(self.host.into()),
             peer_certificates: self.certificate.then_some(chain),
         }
     }
@@ -351,6 +353,103 @@ async fn a_profession_that_is_not_in_the_list_is_refused() {
 }
 
 #[tokio::test]
+async fn the_list_of_professions_is_what_the_centre_writes() {
+    let radiographers = ProfessionPolicy {
+        allowed: BTreeSet::from(["98".to_owned()]),
+        ..ProfessionPolicy::default()
+    };
+    for (code, comes_in) in [("98", true), ("10", false)] {
+        let psc = Psc {
+            professions: if comes_in { &["98"] } else { &["10"] },
+            ..Psc::default()
+        };
+        let mut case = good_with(Directory::default(), psc, exam()).await;
+        case.access.gate.as_mut().unwrap().professions = radiographers.clone();
+        match case.ask().await {
+            Ok(_) => assert!(comes_in, "{code}"),
+            Err(refusal) => assert_eq!((refusal.label(), comes_in), ("profession", false)),
+        }
+    }
+}
+
+/// A request with all that can be wrong with it, the first so many excepted.
+async fn without_the_first(defects: &[&str], mended: usize) -> Case {
+    let wrong = |label: &str| defects.iter().position(|one| *one == label).unwrap() >= mended;
+    let directory = Directory {
+        refused: wrong("not_listed").then_some(NotAPeer {
+            label: "not_listed",
+            ours: false,
+        }),
+    };
+    let psc = Psc {
+        professions: if wrong("profession") {
+            &["60"]
+        } else {
+            &["10"]
+        },
+        ..Psc::default()
+    };
+    let mut exam = exam();
+    if wrong("not_published") {
+        exam.study = StudyUid::parse("1.3").unwrap();
+    }
+    exam.restrictions.opposed = wrong("opposed");
+    exam.restrictions.masked_to_professionals = wrong("masked");
+    let mut case = good_with(directory, psc, exam).await;
+    case.certificate = !wrong("no_certificate");
+    if wrong("not_offered") {
+        case.access.peer.clear();
+    }
+    if wrong("no_pacs") {
+        case.access.hosts.clear();
+    }
+    case.token = match (wrong("no_token"), wrong("token_inactive")) {
+        (true, _) => None,
+        (_, true) => Some("bad"),
+        _ => Some("good"),
+    };
+    case.kos = match (wrong("no_kos"), wrong("unreadable_kos"), wrong("other_kos")) {
+        (true, ..) => Ok(None),
+        (_, true, _) => Err(()),
+        (.., true) => Ok(Some("1.2.8")),
+        _ => Ok(Some(KOS)),
+    };
+    if wrong("series_not_named") {
+        case.scope = scope(STUDY, "1.2.2");
+    }
+    case
+}
+
+#[tokio::test]
+async fn of_all_that_is_wrong_the_first_in_the_order_of_the_gate_is_the_reason() {
+    let order = [
+        "no_certificate",
+        "not_listed",
+        "not_offered",
+        "no_pacs",
+        "no_token",
+        "token_inactive",
+        "profession",
+        "no_kos",
+        "unreadable_kos",
+        "not_published",
+        "other_kos",
+        "opposed",
+        "masked",
+        "series_not_named",
+    ];
+    for (mended, label) in order.iter().enumerate() {
+        let case = without_the_first(&order, mended).await;
+        case.refused(label).await;
+        // Pro Santé Connect is asked for nobody who lacks what comes before.
+        let asked = *case.psc.asked.lock() > 0;
+        assert_eq!(asked, mended >= 5, "{label}");
+    }
+    let case = without_the_first(&order, order.len()).await;
+    case.ask().await.unwrap();
+}
+
+#[tokio::test]
 async fn the_kos_must_be_named_once_and_readably() {
     let mut case = good().await;
     case.kos = Ok(None);
@@ -367,6 +466,52 @@ async fn a_kos_opens_the_study_that_it_was_published_for() {
     case.scope = scope(STUDY, SERIES);
     case.kos = Ok(Some("1.2.8"));
     case.refused("other_kos").await;
+}
+
+#[tokio::test]
+async fn the_kos_of_one_published_study_does_not_open_another() {
+    let mut case = good().await;
+    let mut other = exam();
+    other.study = StudyUid::parse("1.3").unwrap();
+    other.kos = InstanceUid::parse("1.3.9").unwrap();
+    other.series[0].series = SeriesUid::parse("1.3.1").unwrap();
+    let exams = case.access.gate.as_ref().unwrap().exams.clone();
+    exams.put(other).await.unwrap();
+    for (study, series, own, foreign) in [
+        (STUDY, SERIES, KOS, "1.3.9"),
+        ("1.3", "1.3.1", "1.3.9", KOS),
+    ] {
+        case.scope = scope(study, series);
+        case.kos = Ok(Some(foreign));
+        case.refused("other_kos").await;
+        case.kos = Ok(Some(own));
+        case.ask().await.unwrap();
+    }
+    // Nor a series of the other under its own study and KOS.
+    case.scope = scope("1.3", SERIES);
+    case.refused("series_not_named").await;
+}
+
+#[tokio::test]
+async fn an_exam_of_one_pacs_is_not_opened_on_the_name_of_another() {
+    let mut case = good().await;
+    let other = "db2.example.org";
+    case.access.hosts.insert(other.to_owned(), "mr".into());
+    case.host = other;
+    case.refused("not_published").await;
+    // The same study, published there with a KOS of its own: each name has its own.
+    let mut there = exam();
+    there.pacs = "mr".into();
+    there.kos = InstanceUid::parse("1.2.10").unwrap();
+    let exams = case.access.gate.as_ref().unwrap().exams.clone();
+    exams.put(there).await.unwrap();
+    for (host, pacs, own, foreign) in [(other, "mr", "1.2.10", KOS), (HOST, "ct", KOS, "1.2.10")] {
+        case.host = host;
+        case.kos = Ok(Some(foreign));
+        case.refused("other_kos").await;
+        case.kos = Ok(Some(own));
+        assert_eq!(&*case.ask().await.unwrap().pacs, pacs);
+    }
 }
 
 #[tokio::test]

@@ -99,9 +99,9 @@ async fn what_is_in_no_hurry_is_written_though_nothing_else_comes_and_at_the_clo
 
 /// A disk that is full while told so: a part of what is written fits.
 #[derive(Clone, Default)]
-struct FullDisk {
-    is_full: Arc<AtomicBool>,
-    sync_fails: Arc<AtomicBool>,
+pub(crate) struct FullDisk {
+    pub(crate) is_full: Arc<AtomicBool>,
+    pub(crate) sync_fails: Arc<AtomicBool>,
 }
 
 impl Disk for FullDisk {
@@ -119,6 +119,37 @@ impl Disk for FullDisk {
         }
         file.sync_data()
     }
+}
+
+impl FullDisk {
+    /// A trail on it.
+    pub(crate) fn trail(&self, dir: &Path) -> Audit {
+        let disk = Box::new(self.clone());
+        Audit::open_on(&settings(dir), Hands::new().clock(), disk).unwrap()
+    }
+}
+
+/// A disk whose syncs wait, one after the other, until they are let go.
+struct HeldDisk {
+    reached: std_mpsc::Sender<()>,
+    go: std_mpsc::Receiver<()>,
+}
+
+impl Disk for HeldDisk {
+    fn sync(&mut self, file: &File) -> io::Result<()> {
+        // Nobody listens or holds any more at the end of a test.
+        let _ = self.reached.send(());
+        let _ = self.go.recv();
+        file.sync_data()
+    }
+}
+
+/// A trail on such a disk, what tells that a sync was reached, and what lets it go.
+pub(crate) fn held(dir: &Path) -> (Audit, std_mpsc::Receiver<()>, std_mpsc::Sender<()>) {
+    let ((reached, is_reached), (go, goes)) = (std_mpsc::channel(), std_mpsc::channel());
+    let disk = Box::new(HeldDisk { reached, go: goes });
+    let audit = Audit::open_on(&settings(dir), Hands::new().clock(), disk).unwrap();
+    (audit, is_reached, go)
 }
 
 #[tokio::test]

@@ -488,6 +488,45 @@ async fn a_connection_that_asks_nothing_is_closed() {
     assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_head_that_trickles_in_ends_its_connection() {
+    let ages = Duration::from_secs(100_000_000);
+    let limits = crate::config::Limits {
+        // Neither of these ends it: the time for a head does.
+        idle_timeout: ages,
+        max_connection_age: ages,
+        ..limits()
+    };
+    let router = Router::new().route("/", route(|| async { "fine" }));
+    let server = Server::plain(router, &limits).await;
+    let mut stream = server.connect().await;
+    // The time for the first request is over once it came.
+    let first = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(first).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"fine") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    let (mut read, mut write) = stream.into_split();
+    let trickle = async {
+        let mut piece: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nX: ";
+        while write.write_all(piece).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            piece = b"x";
+        }
+    };
+    let said = async {
+        let mut said = [0; 16];
+        let length = read.read(&mut said).await.unwrap_or(0);
+        String::from_utf8_lossy(&said[..length]).into_owned()
+    };
+    // Without that time there would be an answer: the head becomes too large.
+    tokio::select! {
+        said = said => assert_eq!(said, ""),
+        () = trickle => {}
+    }
+}
+
 #[tokio::test]
 async fn an_http2_client_that_opens_no_window_loses_that_stream_only() {
     let pki = Pki::new();

@@ -130,6 +130,25 @@ async fn a_connection_without_requests_is_ended_though_its_client_is_alive() {
 }
 
 #[tokio::test]
+async fn a_head_that_does_not_go_on_ends_its_connection() {
+    const END_STREAM: u8 = 0x01;
+    let pki = Pki::new();
+    let limits = crate::config::Limits {
+        header_timeout: Duration::from_millis(50),
+        ..limits()
+    };
+    let router = Router::new().route("/", route(|| async { "fine" }));
+    let server = Server::peer(&pki, router, &limits).await;
+    let mut stream = open(&pki, &server).await;
+    let begun = frame(HEADERS, END_STREAM, 1, &get()[..3]);
+    stream.write_all(&begun).await.unwrap();
+    while let Some(one) = next(&mut stream).await {
+        // It would be asked whether it is alive, much later.
+        assert!(one.kind != PING && one.kind != HEADERS, "it is kept");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_opens_no_window_for_its_answer_loses_it() {
     let pki = Pki::new();
     let limits = crate::config::Limits {

@@ -228,6 +228,23 @@ async fn a_connection_that_never_lets_go_ends_at_its_greatest_age_between_two_re
 }
 
 #[tokio::test]
+async fn an_http2_connection_that_never_lets_go_ends_at_its_greatest_age_too() {
+    let pki = Pki::new();
+    let mut limits = limits();
+    limits.max_connection_age = Duration::from_millis(50);
+    let server = Server::named(names(&pki, true), routers(), &limits).await;
+    let mut sender = pki.client(Some(&pki)).http2(&server, DB_HOST).await;
+    // Without an age this would never end.
+    while let Ok(answer) = sender.send_request(get2(DB_HOST, "/")).await {
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(text, "peer true");
+    }
+    // The end is told, not a cut: the next request of the client goes by a new connection.
+    let refused = sender.ready().await.unwrap_err();
+    assert!(refused.is_closed() || refused.is_canceled(), "{refused:?}");
+}
+
+#[tokio::test]
 async fn every_answer_of_a_public_name_says_never_to_ask_in_clear() {
     let pki = Pki::new();
     let server = Server::named(names(&pki, true), routers(), &limits()).await;
