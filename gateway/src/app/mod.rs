@@ -144,7 +144,7 @@ impl Service for App {
         if let Some(alerts) = parts.alerts.clone() {
             api = api.merge(certs::alerts::acknowledge::router(alerts.clone()));
             behind.spawn(alerts::run(alerts, inventory, background.clone()));
-        } else if crate::cli::igc_places(&config).next().is_some() {
+        } else if certs::place::igc_places(&config).next().is_some() {
             tracing::warn!(
                 "nobody is told before the certificates of IGC Santé expire: [alerts] is not configured"
             );

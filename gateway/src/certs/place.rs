@@ -184,6 +184,12 @@ pub fn all_places(config: &Config) -> Vec<Place> {
     all
 }
 
+/// The places whose certificates IGC Santé issues: they expire unless somebody acts.
+pub fn igc_places(config: &Config) -> impl Iterator<Item = Place> + use<> {
+    let places = all_places(config).into_iter();
+    places.filter(|place| place.role.is_igc())
+}
+
 /// The places of a proxy e-santé.
 #[must_use]
 pub fn places_of_proxy(config: &ProxyConfig) -> Vec<Place> {

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::Verdict;
 use crate::certs::inventory::{Severity, examine};
-use crate::certs::place::{Place, all_places, places};
+use crate::certs::place::{Place, igc_places, places};
 use crate::config::{Config, Upstream};
 
 /// Looks at what the configuration names: listeners, certificates (key, host name, dates at `now`),
@@ -101,13 +101,6 @@ fn alerts(config: &Config) -> Option<Verdict> {
             "ajouter [alerts] et au moins deux destinataires (guide d'exploitation, « Alertes d'expiration »)",
         )
     })
-}
-
-/// The places whose certificates IGC Santé issues: they expire unless somebody acts.
-pub(crate) fn igc_places(config: &Config) -> impl Iterator<Item = Place> {
-    all_places(config)
-        .into_iter()
-        .filter(|place| place.role.is_igc())
 }
 
 fn room(config: &Config) -> Verdict {

@@ -33,7 +33,6 @@ use crate::pixels::worker;
 pub use acme::AcmeCommand;
 pub(crate) use check::certificate;
 pub use check::check_config;
-pub(crate) use check::igc_places;
 pub use exams::{ExamsCommand, NewExam};
 pub use fetch::{Fetch, FetchError, Fetched, Progress};
 pub use trust::TrustCommand;
