@@ -1,5 +1,8 @@
 //! Several names, the switch between trial and real authorities, and port 80 when nothing else is to be had.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use conformance::testkit::{Client, FaultyPacs, Gateway, PacsConfig, Pebble, Pki, free_port};
 use rustix::process::Signal;
 use toml::{Table, Value};
@@ -82,6 +85,58 @@ fn after_trials_the_real_authority_gives_the_certificate_and_nothing_of_the_tria
         assert!(served(&gateway, &trial_roots, VI).await.is_none());
         until("the count", async || {
             metric(&gateway, "drimbox_acme_certificates_total", &[("fqdn", VI)]).await == 1
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_node_answers_the_challenge_of_an_order_that_another_made() {
+    run(async {
+        let root = folder("market-nodes");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        // The authority comes to the node that orders nothing.
+        let port = free_port().unwrap();
+        let pebble = Pebble::start(&root.join("pebble"), &pki, &even(port))
+            .await
+            .unwrap();
+        let shared = root.join("orders/data/acme");
+        std::fs::create_dir_all(&shared).unwrap();
+        for folder in [root.join("orders/data"), shared.clone()] {
+            std::fs::set_permissions(folder, Permissions::from_mode(0o700)).unwrap();
+        }
+        std::fs::create_dir_all(root.join("answers/data")).unwrap();
+        std::os::unix::fs::symlink(&shared, root.join("answers/data/acme")).unwrap();
+        let pacs = || {
+            PacsConfig::new("ct", "NOBODY", free_port().unwrap())
+                .db_host(DB, &pki.server(&[DB]).unwrap())
+                .set("vi_host", VI)
+        };
+        let bought = pki.server(&[VI]).unwrap();
+        let mut files = Table::new();
+        for (key, file) in [
+            ("certificate_file", &bought.certificate_file),
+            ("key_file", &bought.key_file),
+        ] {
+            files.insert(key.into(), file.display().to_string().into());
+        }
+        let directories = [pebble.directory()];
+        let answers = root.join("answers");
+        let answers = gateway_of(&answers, &pki, &directories, [pacs().set("vi_tls", files)])
+            .set("acme.listen", format!("127.0.0.1:{port}"));
+        let _answers = Gateway::start(answers).await.unwrap();
+        let orders = gateway_of(&root.join("orders"), &pki, &directories, [pacs()]);
+        let orders = Gateway::start(orders).await.unwrap();
+        let roots = pebble.root_file().await.unwrap();
+        another(&orders, &roots, VI, None).await;
+        // Nothing is left to answer once the order is over.
+        until("no challenge is left", async || {
+            let left = std::fs::read_dir(shared.join("challenges")).unwrap();
+            // What the gateway asks itself for, to see whether port 80 is open, stays.
+            let own = |name: &std::ffi::OsString| name == "drimbox-check-acme";
+            left.filter(|one| !own(&one.as_ref().unwrap().file_name()))
+                .count()
+                == 0
         })
         .await;
     });

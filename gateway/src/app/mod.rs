@@ -203,7 +203,12 @@ impl Service for App {
         progress: &Arc<Progress>,
     ) -> Result<Fetched, FetchError> {
         tls::install_provider();
-        fetch::fetch(config, fetch, progress).await
+        let (config, fetch, progress) = (config.clone(), fetch.clone(), Arc::clone(progress));
+        // On a worker, where what reads the connections runs: a thread that waits in `block_on` would have to be
+        // woken for every piece that arrives.
+        let fetching = async move { fetch::fetch(&config, &fetch, &progress).await };
+        let fetched = tokio::spawn(fetching).await;
+        fetched.unwrap_or_else(|error| Err(FetchError::Other(error.into())))
     }
 
     async fn check_dmp(&self, config: &Config) -> Vec<Verdict> {

@@ -40,7 +40,7 @@ const TOUCH_EVERY: Duration = Duration::from_secs(15 * 60);
 /// Entries of indexes kept in memory for the next request, some 300 bytes each.
 const ENTRIES_IN_MEMORY: usize = 20_000;
 /// Bytes in memory on their way to the disk.
-pub const WRITING: usize = 24 * 1024 * 1024;
+pub const WRITING: usize = 16 * 1024 * 1024;
 /// Bytes read at a time to compare them with their checksum.
 const CHECKED_AT_ONCE: u64 = 1024 * 1024;
 
