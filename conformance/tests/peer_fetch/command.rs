@@ -180,6 +180,24 @@ fn a_fetch_that_fails_says_why_and_what_to_do() {
             text(&failed.stderr)
         );
 
+        // A file that cannot be written: here its name is taken by a folder.
+        study.kos.write(&file).unwrap();
+        let (series, instance, _) = &study.files[1];
+        let blocked = place.join("blocked");
+        let folder_of_series = blocked.join(series);
+        std::fs::create_dir_all(folder_of_series.join(format!("{instance}.dcm"))).unwrap();
+        let failed = fetch(&config, &file, &blocked).await;
+        assert_eq!(failed.status.code(), Some(1));
+        assert!(
+            text(&failed.stderr).contains("directory"),
+            "{}",
+            text(&failed.stderr)
+        );
+        let left = std::fs::read_dir(&folder_of_series).unwrap();
+        let left = left.map(|one| one.unwrap().file_name().into_string().unwrap());
+        let unfinished: Vec<String> = left.filter(|name| name.ends_with(".part")).collect();
+        assert_eq!(unfinished, Vec::<String>::new());
+
         // Something else than a KOS.
         let failed = fetch(&config, &study.files[0].2, &out).await;
         assert_eq!(failed.status.code(), Some(2));

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
-use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::sync::mpsc;
 
 use super::fetch_trail::{Bypassed, FetchTrail};
 use crate::archive::peer::{NoToken, PeerExam, Peers, TokenFile, TokenSource};
@@ -34,6 +34,8 @@ use crate::trust::{Bypass, Clock, Stamps, Trust, TrustAudit};
 const LOOK: Duration = Duration::from_secs(30);
 /// Bytes gathered before they are written, and read at a time.
 const BUFFER: usize = 256 << 10;
+/// Pieces of a series that wait to be written.
+const WAITING: usize = 16;
 
 /// Fetches what `fetch` names; see [`crate::cli::Service::fetch`].
 pub(super) async fn fetch(
@@ -223,22 +225,32 @@ async fn fetch_series(
     let path = out.join(series.series.as_str());
     let there = there(&path, &exam.kos().study, series).await;
     progress.has(there.len() as u64, 0);
-    let folder = Folder {
-        path,
-        progress: Arc::clone(progress),
-        came: Arc::default(),
-    };
-    let made = tokio::fs::create_dir_all(&folder.path).await;
-    made.map_err(|error| ArchiveError::Sink(format!("{}: {error}", folder.path.display())))?;
+    let made = tokio::fs::create_dir_all(&path).await;
+    made.map_err(|error| ArchiveError::Sink(format!("{}: {error}", path.display())))?;
     if there.len() == series.instances.len() {
         return Ok(there.len() as u64);
     }
     let object = asked_for(exam, series);
     let begun = trail.begins(&object).await.map_err(unrecorded)?;
-    let (came, started) = (Arc::clone(&folder.came), Instant::now());
+    let (came, started) = (Arc::<Came>::default(), Instant::now());
+    let (steps, to_do) = mpsc::channel(WAITING);
+    let counted = (Arc::clone(progress), Arc::clone(&came));
+    let written = tokio::task::spawn_blocking(move || write(to_do, &counted.0, &counted.1));
+    let folder = Folder {
+        path,
+        progress: Arc::clone(progress),
+        came: Arc::clone(&came),
+        steps,
+    };
     let fetched = exam
         .fetch_series(&series.series, &there, Arc::new(folder))
         .await;
+    // What the disk says comes before what it made the transfer say.
+    let fetched = match written.await {
+        Ok(Ok(())) => fetched,
+        Ok(Err(error)) => Err(ArchiveError::Sink(error.to_string())),
+        Err(error) => Err(ArchiveError::Sink(error.to_string())),
+    };
     let ending = match &fetched {
         Ok(_) => Ending::Success,
         Err(_) if came.instances.load(Ordering::Relaxed) > 0 => Ending::Aborted,
@@ -319,11 +331,13 @@ fn file_name(instance: &InstanceUid) -> String {
     format!("{instance}.dcm")
 }
 
-/// Where the instances of a series go.
+/// Where the instances of a series go. Their bytes are handed to a thread that writes them: one that was woken for
+/// each file that is opened, written and named would wait more than it works.
 struct Folder {
     path: PathBuf,
     progress: Arc<Progress>,
     came: Arc<Came>,
+    steps: mpsc::Sender<Step>,
 }
 
 /// What came of one series.
@@ -333,90 +347,125 @@ struct Came {
     bytes: AtomicU64,
 }
 
+/// What the thread that writes has to do.
+enum Step {
+    /// Append to a file.
+    Append(Arc<Unfinished>, Bytes),
+    /// Give a file its name: it is whole.
+    Name(Arc<Unfinished>),
+}
+
+/// A file that has no name yet; it goes when nobody gives it one.
+struct Unfinished {
+    path: PathBuf,
+    part: PathBuf,
+    meta: Vec<u8>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    file: Option<BufWriter<File>>,
+    is_named: bool,
+}
+
+/// Writes what is handed over until nobody hands over any more.
+fn write(mut steps: mpsc::Receiver<Step>, progress: &Progress, came: &Came) -> std::io::Result<()> {
+    while let Some(step) = steps.blocking_recv() {
+        match step {
+            Step::Append(file, data) => file.append(&data)?,
+            Step::Name(file) => {
+                file.name()?;
+                progress.has(1, 0);
+                came.instances.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Unfinished {
+    fn append(&self, data: &[u8]) -> std::io::Result<()> {
+        let mut state = self.state.lock();
+        let file = match &mut state.file {
+            Some(file) => file,
+            None => {
+                let mut file = BufWriter::with_capacity(BUFFER, File::create(&self.part)?);
+                file.write_all(&self.meta)?;
+                state.file.insert(file)
+            }
+        };
+        file.write_all(data)
+    }
+
+    fn name(&self) -> std::io::Result<()> {
+        self.append(&[])?;
+        let mut state = self.state.lock();
+        if let Some(mut file) = state.file.take() {
+            file.flush()?;
+        }
+        std::fs::rename(&self.part, &self.path)?;
+        state.is_named = true;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.state.get_mut().is_named {
+            let _ = std::fs::remove_file(&self.part);
+        }
+    }
+}
+
 impl InstanceSink for Folder {
     fn begin(&self, incoming: IncomingInstance) -> Result<Box<dyn InstanceWriter>, SinkError> {
         let name = file_name(&incoming.instance);
-        Ok(Box::new(Writer {
-            unfinished: Unfinished(Some(self.path.join(format!(".{name}.part")))),
+        let file = Unfinished {
+            part: self.path.join(format!(".{name}.part")),
             path: self.path.join(name),
             meta: file_meta(
                 &incoming.sop_class,
                 &incoming.instance,
                 &incoming.transfer_syntax,
             ),
-            file: None,
+            state: Mutex::default(),
+        };
+        Ok(Box::new(Writer {
+            file: Arc::new(file),
             progress: Arc::clone(&self.progress),
             came: Arc::clone(&self.came),
+            steps: self.steps.clone(),
         }))
     }
 }
 
 struct Writer {
-    path: PathBuf,
-    unfinished: Unfinished,
-    meta: Vec<u8>,
-    file: Option<BufWriter<tokio::fs::File>>,
+    file: Arc<Unfinished>,
     progress: Arc<Progress>,
     came: Arc<Came>,
-}
-
-/// A file that has no name yet; it goes when nobody gives it one.
-struct Unfinished(Option<PathBuf>);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(path) = self.0.take() {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-impl Writer {
-    async fn append(&mut self, data: &[u8]) -> std::io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                let path = self.unfinished.0.clone().unwrap_or_default();
-                let file = tokio::fs::File::create(path).await?;
-                let mut file = BufWriter::with_capacity(BUFFER, file);
-                file.write_all(&self.meta).await?;
-                self.file.insert(file)
-            }
-        };
-        file.write_all(data).await
-    }
-
-    async fn name(mut self) -> std::io::Result<()> {
-        self.append(&[]).await?;
-        if let Some(mut file) = self.file.take() {
-            file.flush().await?;
-        }
-        if let Some(path) = &self.unfinished.0 {
-            tokio::fs::rename(path, &self.path).await?;
-        }
-        self.unfinished.0 = None;
-        self.progress.has(1, 0);
-        self.came.instances.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
+    steps: mpsc::Sender<Step>,
 }
 
 impl InstanceWriter for Writer {
     fn write(&mut self, data: Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
-        async move {
-            self.progress.has(0, data.len() as u64);
-            let length = data.len() as u64;
-            self.came.bytes.fetch_add(length, Ordering::Relaxed);
-            self.append(&data).await.map_err(no_room)
-        }
-        .boxed()
+        let length = data.len() as u64;
+        self.progress.has(0, length);
+        self.came.bytes.fetch_add(length, Ordering::Relaxed);
+        let step = Step::Append(Arc::clone(&self.file), data);
+        async move { self.steps.send(step).await.map_err(over) }.boxed()
     }
 
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<(), SinkError>> {
-        async move { self.name().await.map_err(no_room) }.boxed()
+        async move {
+            let step = Step::Name(Arc::clone(&self.file));
+            self.steps.send(step).await.map_err(over)
+        }
+        .boxed()
     }
 }
 
-fn no_room(error: std::io::Error) -> SinkError {
-    SinkError::NoRoom(error.to_string())
+/// The thread that writes has ended before its time, and says why itself.
+fn over(_: mpsc::error::SendError<Step>) -> SinkError {
+    SinkError::Abandoned
 }

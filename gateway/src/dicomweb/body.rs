@@ -12,6 +12,7 @@ use futures_util::Stream;
 
 use super::multipart::{Boundary, DICOM, PartHeader};
 use super::negotiate::{Delivery, EXPLICIT_VR_LITTLE_ENDIAN, InstanceEncoding};
+use super::rewritten::Rewritten;
 use super::transcoded::{Ahead, Transcoded, Wish};
 use crate::dicom::convert::Converter;
 use crate::dicom::edit::{Edit, edit_head};
@@ -44,7 +45,7 @@ pub enum BodyError {
 /// header: each piece costs a chunk and a TLS record.
 const JOINED: usize = 16 * 1024;
 /// Bytes of a head that is edited.
-const MAX_EDITED_HEAD: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_EDITED_HEAD: u64 = 16 * 1024 * 1024;
 
 /// Items handed to a body one batch after the other, the first already at hand.
 pub struct Batches {
@@ -209,8 +210,8 @@ impl PartsSent {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn one_more(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn more(&self, parts: u64) {
+        self.0.fetch_add(parts, Ordering::Relaxed);
     }
 }
 
@@ -231,13 +232,30 @@ pub fn instances(
             let mut passed = Vec::with_capacity(parts.len());
             for part in &parts {
                 match part {
+                    Part::Passed(part) if Rewritten::is_for(part) => {}
                     Part::Passed(part) => passed.push(part.item.clone()),
                     Part::Transcoded(wish) => ahead.push(wish.clone()),
                 }
             }
             let mut bytes = ItemBytes::new(&passed);
-            for part in parts {
+            let mut parts = parts.into_iter().peekable();
+            while let Some(part) = parts.next() {
                 match part {
+                    Part::Passed(part) if Rewritten::is_for(&part) => {
+                        let mut run = vec![part];
+                        while let Some(Part::Passed(part)) = parts.next_if(is_rewritten) {
+                            run.push(part);
+                        }
+                        let mut rewritten = Rewritten::new(run, |part| {
+                            let first = std::mem::take(&mut first);
+                            opening(&boundary, &part.transfer_syntax(), first)
+                        });
+                        while let Some(piece) = rewritten.next().await? {
+                            yield piece.bytes;
+                            sent.more(piece.ends);
+                        }
+                        continue;
+                    }
                     Part::Passed(part) => {
                         let mut opening = opening(&boundary, &part.transfer_syntax(), first);
                         let mut content = Content::of(&part);
@@ -263,12 +281,16 @@ pub fn instances(
                         }
                     }
                 }
-                sent.one_more();
+                sent.more(1);
                 first = false;
             }
         }
         yield boundary.close();
     }
+}
+
+fn is_rewritten(part: &Part) -> bool {
+    matches!(part, Part::Passed(part) if Rewritten::is_for(part))
 }
 
 fn opening(boundary: &Boundary, transfer_syntax: &TransferSyntaxUid, first: bool) -> Bytes {

@@ -24,6 +24,7 @@ pub mod problem;
 pub mod query;
 pub mod rendered;
 mod retrieve;
+mod rewritten;
 pub mod roots;
 pub mod search;
 pub mod service;

@@ -1,0 +1,354 @@
+//! Instances of the cache whose heads are changed on the way, as parts of an answer.
+//!
+//! They are read, changed and framed in pieces of some size by a thread that may wait for the disk. A piece of its own
+//! for each head would cost both sides of the connection more than the change itself.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::body::{BodyError, MAX_EDITED_HEAD, Passed};
+use crate::dicom::edit::{Edit, edit_head};
+use crate::dicom::reader::Limits;
+use crate::studies::Item;
+
+/// Bytes of a piece, if no head makes it longer. Two of these are in memory for each request.
+const PIECE: u64 = 256 * 1024;
+
+/// Some parts of an answer, one after the other.
+pub struct Rewritten {
+    segments: VecDeque<Segment>,
+    ahead: Option<JoinHandle<Result<Piece, BodyError>>>,
+}
+
+/// The next bytes of an answer.
+pub struct Piece {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Parts that end in them.
+    pub ends: u64,
+}
+
+enum Segment {
+    /// What stands between parts.
+    Frame(Bytes),
+    /// File meta information, and the head that is written anew.
+    Head { source: Source, edits: Arc<[Edit]> },
+    /// Bytes of the file as they are.
+    Rest {
+        source: Source,
+        offset: u64,
+        length: u64,
+    },
+    /// A part is whole.
+    End,
+}
+
+#[derive(Clone)]
+struct Source {
+    item: Item,
+    file: Arc<File>,
+}
+
+impl Rewritten {
+    /// Whether a part can be sent this way: it is in a file of the cache, and its head changes.
+    #[must_use]
+    pub fn is_for(part: &Passed) -> bool {
+        let entry = part.item.entry();
+        source(&part.item).is_some()
+            && !part.edits.is_empty()
+            && part.transfer_syntax() == entry.transfer_syntax
+            && entry.head_length <= MAX_EDITED_HEAD
+            && entry.meta_length <= MAX_EDITED_HEAD
+    }
+
+    /// These parts, each behind what `opening` gives for it. What [`Self::is_for`] says no to is left out.
+    #[must_use]
+    pub fn new(parts: Vec<Passed>, mut opening: impl FnMut(&Passed) -> Bytes) -> Self {
+        let mut segments = VecDeque::with_capacity(parts.len() * 4);
+        for part in parts.iter().filter(|part| Self::is_for(part)) {
+            let Some(source) = source(&part.item) else {
+                continue;
+            };
+            let entry = part.item.entry();
+            let start = entry.meta_length + entry.head_length;
+            segments.push_back(Segment::Frame(opening(part)));
+            segments.push_back(Segment::Head {
+                source: source.clone(),
+                edits: Arc::clone(&part.edits),
+            });
+            segments.push_back(Segment::Rest {
+                source,
+                offset: entry.offset + start,
+                length: entry.length.saturating_sub(start),
+            });
+            segments.push_back(Segment::End);
+        }
+        let mut new = Self {
+            segments,
+            ahead: None,
+        };
+        new.read_ahead();
+        new
+    }
+
+    /// The next piece; `None` after the last.
+    ///
+    /// # Errors
+    /// [`BodyError::Read`], and [`BodyError::Unreadable`] for a head that cannot be changed.
+    pub async fn next(&mut self) -> Result<Option<Piece>, BodyError> {
+        let Some(reading) = self.ahead.take() else {
+            return Ok(None);
+        };
+        let piece = reading.await.map_err(io::Error::other)??;
+        // The next is read while this one is sent.
+        self.read_ahead();
+        Ok(Some(piece))
+    }
+
+    fn read_ahead(&mut self) {
+        let piece = self.next_segments();
+        self.ahead =
+            (!piece.is_empty()).then(|| tokio::task::spawn_blocking(move || written(&piece)));
+    }
+
+    /// The segments of the next piece.
+    fn next_segments(&mut self) -> Vec<Segment> {
+        let mut room = PIECE;
+        let mut piece = Vec::new();
+        while let Some(segment) = self.segments.pop_front() {
+            let length = segment.length();
+            match segment {
+                Segment::Rest {
+                    source,
+                    offset,
+                    length,
+                } if length > room => {
+                    piece.push(Segment::Rest {
+                        source: source.clone(),
+                        offset,
+                        length: room,
+                    });
+                    self.segments.push_front(Segment::Rest {
+                        source,
+                        offset: offset + room,
+                        length: length - room,
+                    });
+                    return piece;
+                }
+                segment => piece.push(segment),
+            }
+            room = room.saturating_sub(length);
+            if room == 0 && !matches!(self.segments.front(), Some(Segment::End)) {
+                break;
+            }
+        }
+        piece
+    }
+}
+
+impl Segment {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Frame(bytes) => bytes.len() as u64,
+            Self::Head { source, .. } => {
+                let entry = source.item.entry();
+                entry.meta_length + entry.head_length
+            }
+            Self::Rest { length, .. } => *length,
+            Self::End => 0,
+        }
+    }
+}
+
+fn source(item: &Item) -> Option<Source> {
+    match item {
+        Item::Stored {
+            file, fresh: None, ..
+        } => Some(Source {
+            item: item.clone(),
+            file: Arc::clone(file),
+        }),
+        Item::Stored { .. } | Item::Held(_) | Item::Flowing(_) => None,
+    }
+}
+
+/// Reads and writes one piece; waits for the disk.
+fn written(segments: &[Segment]) -> Result<Piece, BodyError> {
+    let length: u64 = segments.iter().map(Segment::length).sum();
+    // What is added to heads is small.
+    let capacity = usize::try_from(length).unwrap_or(0) + 1024 * segments.len();
+    let mut out = Vec::with_capacity(capacity);
+    let mut ends = 0;
+    for segment in segments {
+        match segment {
+            Segment::Frame(bytes) => out.extend_from_slice(bytes),
+            Segment::Head { source, edits } => {
+                let entry = source.item.entry();
+                let mut head = Vec::new();
+                source.append(entry.offset, entry.meta_length, &mut out)?;
+                source.append(
+                    entry.offset + entry.meta_length,
+                    entry.head_length,
+                    &mut head,
+                )?;
+                let new = edit_head(&head, edits, Limits::default());
+                out.extend(new.map_err(|error| BodyError::Unreadable(error.to_string()))?);
+            }
+            Segment::Rest {
+                source,
+                offset,
+                length,
+            } => source.append(*offset, *length, &mut out)?,
+            Segment::End => ends += 1,
+        }
+    }
+    Ok(Piece {
+        bytes: out.into(),
+        ends,
+    })
+}
+
+impl Source {
+    /// Appends a range of the file.
+    fn append(&self, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<(), BodyError> {
+        let start = out.len();
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        out.resize(start + length, 0);
+        let place = out.get_mut(start..).unwrap_or_default();
+        let read = self.file.read_exact_at(place, offset);
+        Ok(read.inspect_err(|error| self.item.is_unreadable(error))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Write as _;
+
+    use dicom_core::{Tag, VR};
+
+    use super::*;
+    use crate::cache::Entry;
+    use crate::dicom::part10::file_meta;
+    use crate::dicom::uid::{InstanceUid, SopClassUid, TransferSyntaxUid};
+    use crate::dicom::write::put_element;
+    use crate::dicomweb::body::Pieces;
+
+    fn object(pixels: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put_element(&mut bytes, Tag(0x0008, 0x0060), VR::CS, b"CT");
+        put_element(&mut bytes, Tag(0x0010, 0x0020), VR::LO, b"OLD");
+        let pixels: Vec<u8> = (0..pixels).map(|at| at.to_le_bytes()[0]).collect();
+        put_element(&mut bytes, Tag(0x7FE0, 0x0010), VR::OW, &pixels);
+        bytes
+    }
+
+    /// Parts of these many bytes of pixels, in one file.
+    fn parts(pixels: &[usize]) -> Vec<Passed> {
+        let class = SopClassUid::known("1.2.840.10008.5.1.4.1.1.2");
+        let syntax = TransferSyntaxUid::known("1.2.840.10008.1.2.1");
+        let edits: Arc<[Edit]> = Arc::new([Edit::Set {
+            tag: Tag(0x0010, 0x0020),
+            vr: VR::LO,
+            value: b"NEW PATIENT ID".to_vec(),
+        }]);
+        let mut file = tempfile::tempfile().unwrap();
+        let mut offset = 0;
+        let mut entries = Vec::new();
+        for (number, pixels) in pixels.iter().enumerate() {
+            let instance = InstanceUid::parse(&format!("2.25.{}", number + 1)).unwrap();
+            let meta = file_meta(&class, &instance, &syntax);
+            let object = object(*pixels);
+            file.write_all(&meta).unwrap();
+            file.write_all(&object).unwrap();
+            let length = (meta.len() + object.len()) as u64;
+            entries.push(Entry {
+                instance,
+                sop_class: class.clone(),
+                transfer_syntax: syntax.clone(),
+                file: 0,
+                offset,
+                length,
+                crc32: 0,
+                meta_length: meta.len() as u64,
+                head_length: (object.len() - pixels - 12) as u64,
+                tail_length: 0,
+            });
+            offset += length;
+        }
+        let file = Arc::new(file);
+        let part = |entry| Passed {
+            item: Item::Stored {
+                entry: Arc::new(entry),
+                file: Arc::clone(&file),
+                fresh: None,
+                bundle: None,
+            },
+            explicit: false,
+            edits: Arc::clone(&edits),
+        };
+        entries.into_iter().map(part).collect()
+    }
+
+    fn opening(part: &Passed) -> Bytes {
+        format!("--{}\r\n", part.item.entry().instance).into()
+    }
+
+    #[tokio::test]
+    async fn parts_are_what_they_are_one_by_one_whatever_their_size() {
+        let piece = usize::try_from(PIECE).unwrap();
+        let parts = parts(&[0, 10, piece, 3 * piece + 4, 2, 2 * piece]);
+        let mut expected = Vec::new();
+        for part in &parts {
+            expected.extend(opening(part));
+            let mut pieces = Pieces::of(part);
+            while let Some(bytes) = pieces.next().await.unwrap() {
+                expected.extend(bytes);
+            }
+        }
+        let new = b"NEW PATIENT ID";
+        assert!(expected.windows(new.len()).any(|window| window == new));
+
+        assert!(parts.iter().all(Rewritten::is_for));
+        let count = parts.len() as u64;
+        let mut rewritten = Rewritten::new(parts, opening);
+        let (mut whole, mut ends) = (Vec::new(), 0);
+        while let Some(next) = rewritten.next().await.unwrap() {
+            assert!(next.bytes.len() < piece + 4096);
+            whole.extend(next.bytes);
+            ends += next.ends;
+        }
+        assert_eq!(whole, expected);
+        assert_eq!(ends, count);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_early_is_an_error() {
+        let parts = parts(&[10, 100]);
+        let Item::Stored { file, .. } = &parts[1].item else {
+            unreachable!()
+        };
+        let length = file.metadata().unwrap().len();
+        file.set_len(length - 1).unwrap();
+        let mut rewritten = Rewritten::new(parts, opening);
+        assert!(matches!(rewritten.next().await, Err(BodyError::Read(_))));
+    }
+
+    #[test]
+    fn what_does_not_change_or_has_just_arrived_is_sent_otherwise() {
+        let mut parts = parts(&[10, 10]);
+        parts[0].edits = Arc::default();
+        assert!(!Rewritten::is_for(&parts[0]));
+        if let Item::Stored { fresh, .. } = &mut parts[1].item {
+            *fresh = Some(Bytes::from_static(b"DICM"));
+        }
+        assert!(!Rewritten::is_for(&parts[1]));
+    }
+}
