@@ -93,7 +93,14 @@ impl ViewerBench {
         let mut both = Both::default();
         for _ in 0..self.runs {
             both.ours.push(self.stage.visit(Who::Drimbox, visit).await?);
-            both.peer.push(self.stage.visit(Who::Ohif, visit).await?);
+            both.peer
+                .push(match self.stage.visit(Who::Ohif, visit).await {
+                    Ok(visited) => visited,
+                    Err(error) => {
+                        both.repeated.push(error.to_string());
+                        self.stage.visit(Who::Ohif, visit).await?
+                    }
+                });
         }
         Ok(both)
     }
@@ -104,6 +111,8 @@ impl ViewerBench {
 struct Both {
     ours: Vec<Visited>,
     peer: Vec<Visited>,
+    /// Why a visit of OHIF was made once more.
+    repeated: Vec<String>,
 }
 
 impl Both {
@@ -116,6 +125,12 @@ impl Both {
             time.also = Some((text, times >= TIMES));
         }
         note.clone_into(&mut time.note);
+        if !self.repeated.is_empty() {
+            let (visits, why) = (self.repeated.len(), self.repeated.join("; "));
+            time.note.push_str(&format!(
+                ". {visits} of OHIF's visits did not end and were repeated: {why}"
+            ));
+        }
         let what = format!("{what}: bytes received");
         let bytes = self.row(key, what, Unit::Memory, Bar::LessThanPeer);
         vec![time, bytes]
