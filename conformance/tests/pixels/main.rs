@@ -8,6 +8,8 @@
     clippy::indexing_slicing
 )]
 
+mod layouts;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::BTreeSet;
