@@ -59,7 +59,7 @@ test: setup build
 	$(CARGO) test --locked --workspace
 	DRIMBOX_TEST_UPSTREAM=dicomweb $(CARGO) test --locked --workspace \
 		--test metadata --test bulkdata --test several --test transcoding --test pixels \
-		--test documents --test cache --test single_flight
+		--test documents --test cache --test single_flight --test native_model
 
 # A cargo-deny that is there serves; building one takes minutes.
 lint:

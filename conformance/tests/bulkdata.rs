@@ -567,7 +567,7 @@ fn head_gives_the_fields_of_get_and_no_body() {
 }
 
 #[test]
-fn texts_are_compressed_for_who_takes_gzip_and_images_are_not() {
+fn json_is_compressed_for_who_takes_gzip_and_nothing_else_is() {
     run(async {
         let exam = exam("ct");
         let pair = Pair::over("gzip", support::files(&["ct"])).await;
@@ -600,8 +600,15 @@ fn texts_are_compressed_for_who_takes_gzip_and_images_are_not() {
             serde_json::from_slice(&plain).unwrap(),
         );
         assert_eq!(text, plain);
+        let search = format!("{study}/instances?includefield=all");
+        let matches = zipped(&search, JSON).await;
+        assert_eq!(matches.header("content-encoding"), "gzip");
+        matches.bytes().await.unwrap();
         let image = pair.gateway.local_url() + &support::instance_path(exam, &exam.series[0], 0);
+        let xml = "multipart/related; type=\"application/dicom+xml\"".to_owned();
         for (url, accept) in [
+            (url, xml.clone()),
+            (search, xml),
             (study, support::AS_STORED.to_owned()),
             (image.clone(), support::SINGLE.to_owned()),
             (
@@ -611,10 +618,11 @@ fn texts_are_compressed_for_who_takes_gzip_and_images_are_not() {
             (format!("{image}/rendered"), "image/png".to_owned()),
             (format!("{image}/bulkdata/7FE00010"), "*/*".to_owned()),
         ] {
-            let images = zipped(&url, &accept).await;
-            assert_eq!(images.status(), 200, "{url}");
-            assert!(!images.headers().contains_key("content-encoding"), "{url}");
-            images.bytes().await.unwrap();
+            let other = zipped(&url, &accept).await;
+            assert_eq!(other.status(), 200, "{url}");
+            assert!(!other.headers().contains_key("content-encoding"), "{url}");
+            let whole = other.bytes().await.unwrap();
+            assert!(!whole.starts_with(&[0x1F, 0x8B]), "{url}");
         }
     });
 }

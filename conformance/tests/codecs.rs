@@ -22,12 +22,13 @@ use dicom_dictionary_std::uids;
 use drimbox::dicom::uid::TransferSyntaxUid;
 use drimbox::pixels::worker::{Codecs, WorkerSettings, Workers};
 use drimbox::pixels::{PixelError, PixelLimits, StoredImage, TranscodeOptions, transcode};
-use rustix::process::{Pid, Signal, kill_process};
-use support::{exams, folder, metric, run, until};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use support::{exam, exams, folder, metric, run, until};
 
 const LOST: &str = "drimbox_codec_processes_lost_total";
 const STARTED: &str = "drimbox_codec_processes_started_total";
 const BUSY: &str = "drimbox_codec_processes_busy";
+const JOBS: &str = "drimbox_codec_jobs_total";
 
 /// An image in this transfer syntax, and its path below the root of the service.
 fn stored_in(syntax: &str) -> (&'static Instance, String) {
@@ -166,6 +167,52 @@ fn a_codec_that_gives_no_result_is_ended_and_replaced() {
             1
         );
         assert_eq!(pair.frame().await, 200);
+    });
+}
+
+#[test]
+fn a_codec_that_meets_its_memory_limit_costs_one_request() {
+    run(async {
+        let pair = Pair::over("memory", "pixels.codec_timeout_seconds", 600).await;
+        assert_eq!(pair.frame().await, 200);
+        let worker = pair.worker();
+        // As for an image that takes more than the limit: whatever it asks for is too much.
+        let id = Pid::from_raw(i32::try_from(worker).unwrap());
+        let nothing = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        prlimit(id, Resource::As, nothing).unwrap();
+        assert_eq!(pair.frame().await, 502);
+        let ended = [("codec", "jpeg-ls"), ("cause", "ended")];
+        assert_eq!(metric(&pair.gateway, LOST, &ended).await, 1);
+        assert_eq!(pair.frame().await, 200);
+        assert_ne!(pair.worker(), worker);
+        assert_eq!(metric(&pair.gateway, LOST, &[]).await, 1);
+    });
+}
+
+#[test]
+fn one_frame_of_many_is_one_job_for_the_codec() {
+    run(async {
+        let exam = exam("enhanced-ct");
+        let instance = exam.instances().next().unwrap();
+        assert_eq!(instance.transfer_syntax_uid, uids::JPEGLS_LOSSLESS);
+        let pair = support::pair::Pair::over("one-job", support::files(&["enhanced-ct"])).await;
+        let mut jobs = 0;
+        for (below, accept, more) in [
+            ("/frames/3", "application/octet-stream", 1),
+            ("/frames/3/rendered", "image/png", 1),
+            ("/frames/2,4", "multipart/related", 2),
+            ("/frames/1", "image/jls", 0),
+        ] {
+            let answer = pair.get(instance, below, accept).await;
+            assert_eq!(answer.status(), 200, "{below}");
+            answer.bytes().await.unwrap();
+            jobs += more;
+            assert_eq!(metric(&pair.gateway, JOBS, &[]).await, jobs, "{below}");
+        }
+        assert!(instance.frames > 3);
     });
 }
 

@@ -23,7 +23,7 @@ use drimbox::dicom::uid::TransferSyntaxUid;
 use drimbox::pixels::{TranscodeOptions, is_video, transcode};
 use support::compare::{BIG_ENDIAN, Part10};
 use support::pair::{Pair, path_of};
-use support::{exam, exams, folder, metric, run};
+use support::{exam, exams, folder, metric, run, until};
 
 const STORED: [&str; 17] = [
     uids::IMPLICIT_VR_LITTLE_ENDIAN,
@@ -400,6 +400,113 @@ fn every_form_of_accept_gets_what_it_asks_of_a_frame_of_every_stored_syntax() {
     });
 }
 
+/// The forms of `Accept` for pictures. What becomes of an image: `j` a JPEG, `p` a PNG, `v` the video that
+/// is stored, `-` 406.
+fn forms_of_pictures() -> Vec<(&'static str, Form, Expected)> {
+    const PARTS: Form = Form::Parts;
+    const FILE: Form = Form::OneFile;
+    const NONE: Expected = "---- --------- ----";
+    vec![
+        ("", FILE, "jjjj jjjjjjjjj vvvv"),
+        ("*/*", FILE, "jjjj jjjjjjjjj vvvv"),
+        ("image/*", FILE, "jjjj jjjjjjjjj ----"),
+        ("image/jpeg", FILE, "jjjj jjjjjjjjj ----"),
+        ("image/png", FILE, "pppp ppppppppp ----"),
+        ("image/png, image/jpeg; q=0.9", FILE, "pppp ppppppppp ----"),
+        ("image/png; q=0.1, image/*", FILE, "jjjj jjjjjjjjj ----"),
+        ("image/gif, image/png", FILE, "pppp ppppppppp ----"),
+        // A browser's.
+        (
+            "image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5",
+            FILE,
+            "pppp ppppppppp vvvv",
+        ),
+        ("video/mpeg", FILE, "---- --------- vv--"),
+        ("video/mp4", FILE, "---- --------- --vv"),
+        ("video/*, image/png; q=0.5", FILE, "pppp ppppppppp vvvv"),
+        (
+            "multipart/related; type=\"image/jpeg\"",
+            PARTS,
+            "jjjj jjjjjjjjj ----",
+        ),
+        (
+            "multipart/related; type=image/png",
+            PARTS,
+            "pppp ppppppppp ----",
+        ),
+        ("image/gif", FILE, NONE),
+        ("image/jp2", FILE, NONE),
+        ("image/jpeg; q=0, image/png; q=0.0", FILE, NONE),
+        ("application/dicom; transfer-syntax=*", FILE, NONE),
+        ("application/octet-stream", FILE, NONE),
+    ]
+}
+
+#[test]
+fn every_form_of_accept_gets_what_it_asks_of_a_picture_of_every_stored_syntax() {
+    run(async {
+        let instances: Vec<&Instance> = exam("syntaxes").instances().collect();
+        let files = instances.iter().map(|one| exams().path(one)).collect();
+        let pair = Pair::over("accept-pictures", files).await;
+        let into = folder("accept-picture-parts");
+        let mut wrong = Vec::new();
+        for (accept, form, expected) in forms_of_pictures() {
+            let expected: String = expected.chars().filter(|c| *c != ' ').collect();
+            let (mut got, mut by_parameter) = (String::new(), String::new());
+            for stored in STORED {
+                let instance = instances.iter().find(|i| i.transfer_syntax_uid == stored);
+                let url = pair.gateway.local_url() + &path_of(instance.unwrap()) + "/rendered";
+                let mut call = pair.client.get(&url);
+                if !accept.is_empty() {
+                    call = call.accept(accept);
+                }
+                got.push(picture(call.send().await.unwrap(), form, &into).await);
+                // The parameter stands for the field, whatever that says (PS3.18 §8.3.3.1).
+                let value = if accept.is_empty() { "*/*" } else { accept };
+                let value: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+                let call = pair.client.get(&format!("{url}?accept={value}"));
+                let call = call.accept("application/x-nobody").send();
+                by_parameter.push(picture(call.await.unwrap(), form, &into).await);
+            }
+            if got != expected || by_parameter != expected {
+                wrong.push(format!("{accept}: {got}, {by_parameter} as a parameter"));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    });
+}
+
+/// What became of a picture, which is what its media type says.
+async fn picture(answer: Response, form: Form, into: &Path) -> char {
+    if answer.status() == 406 {
+        let problem = answer.text().await.unwrap();
+        assert!(problem.contains("remedy"), "{problem}");
+        return '-';
+    }
+    assert_eq!(answer.status(), 200);
+    let kind = answer.header("content-type").to_owned();
+    let (kind, bytes) = match form {
+        Form::OneFile => (kind, answer.bytes().await.unwrap().to_vec()),
+        Form::Parts => {
+            assert!(kind.starts_with("multipart/related"), "{kind}");
+            let body = answer.multipart_to(into).await.unwrap();
+            assert!(body.is_complete() && body.parts.len() == 1);
+            let part = fs::read(into.join("0.part")).unwrap();
+            (body.parts[0].content_type().to_owned(), part)
+        }
+    };
+    let (letter, begins): (char, &[u8]) = match kind.as_str() {
+        "image/jpeg" => ('j', &[0xFF, 0xD8, 0xFF]),
+        "image/png" => ('p', b"\x89PNG"),
+        // A pack header; the box with the type of the file.
+        "video/mpeg" => ('v', &[0, 0, 1]),
+        "video/mp4" => ('v', b""),
+        other => panic!("{other}"),
+    };
+    assert!(bytes.starts_with(begins), "{kind}");
+    letter
+}
+
 /// What became of a frame, which is what its media type says.
 async fn frame(answer: Response, form: Form, instance: &Instance, into: &Path) -> char {
     if answer.status() == 406 {
@@ -525,6 +632,51 @@ fn a_study_with_an_instance_that_cannot_be_had_is_refused_before_its_first_byte(
         assert!(problem.contains(uids::MPEG4HP41), "{problem}");
         let aborted = "drimbox_http_aborted_responses_total";
         assert_eq!(metric(&pair.gateway, aborted, &[]).await, 0);
+    });
+}
+
+#[test]
+fn a_cold_study_with_an_instance_that_cannot_be_had_is_cut_and_then_refused() {
+    run(async {
+        let of = |syntax| {
+            let mut all = exam("syntaxes").instances();
+            let found = all.find(|one: &&Instance| one.transfer_syntax_uid == syntax);
+            exams().path(found.unwrap())
+        };
+        // A series of an image, then a video, which comes once the image has been answered.
+        let image = of(uids::JPEGLS_LOSSLESS);
+        let series = Part10::read(&fs::read(&image).unwrap()).data_set;
+        let series = series.element(tags::SERIES_INSTANCE_UID).unwrap().clone();
+        let mut object = dicom_object::open_file(of(uids::MPEG4HP41)).unwrap();
+        object.put(series);
+        let video = folder("cold-refused-files").join("video.dcm");
+        object.write_to_file(&video).unwrap();
+        let files = [image, video];
+        let pacs = FaultyPacs::start("SIM", &files, &[]).await.unwrap();
+        pacs.behave(|b| b.hold_before = Some(2));
+        let config = GatewayConfig::new(&folder("cold-refused")).unwrap();
+        let entry = PacsConfig::new("sim", "SIM", pacs.port());
+        let gateway = Gateway::start(config.pacs(entry)).await.unwrap();
+        let client = Client::plain().unwrap();
+        let url = gateway.local_url() + &support::study_path(exam("syntaxes"));
+        let accept = format!("{DICOM}; transfer-syntax=1.2.840.10008.1.2.1");
+        let begun = client.get(&url).accept(&accept).send().await.unwrap();
+        assert_eq!(begun.status(), 200);
+        pacs.recover();
+        let into = folder("cold-refused-parts");
+        let body = begun.multipart_to(&into).await.unwrap();
+        assert!(!body.is_closed, "a closing boundary, and then a cut");
+        assert!(body.broken.is_some(), "the body just ends");
+        let aborted = "drimbox_http_aborted_responses_total";
+        until("the counter of cut answers", async || {
+            metric(&gateway, aborted, &[("cause", "source_failed")]).await == 1
+        })
+        .await;
+        let again = client.get(&url).accept(&accept).send().await.unwrap();
+        assert_eq!(again.status(), 406);
+        let problem = again.text().await.unwrap();
+        assert!(problem.contains(uids::MPEG4HP41), "{problem}");
+        assert_eq!(metric(&gateway, aborted, &[]).await, 1);
     });
 }
 

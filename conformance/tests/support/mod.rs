@@ -17,6 +17,7 @@ pub mod handshake;
 pub mod json;
 pub mod objects;
 pub mod pair;
+pub mod presentations;
 pub mod python;
 pub mod search;
 pub mod steered;

@@ -278,6 +278,11 @@ pub const METRICS: &[Metric] = &[
         help: "1 while images pass through without being kept, else 0.",
     },
     Metric {
+        name: "drimbox_codec_jobs_total",
+        kind: Kind::Counter,
+        help: "Frames given to codec processes, by codec.",
+    },
+    Metric {
         name: "drimbox_codec_processes_started_total",
         kind: Kind::Counter,
         help: "Processes started for the JPEG-LS and JPEG 2000 codecs.",

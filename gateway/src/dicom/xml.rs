@@ -9,7 +9,7 @@ use dicom_core::Tag;
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom_dictionary_std::StandardDataDictionary;
 use quick_xml::Writer;
-use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
+use quick_xml::events::{BytesDecl, BytesEnd, BytesRef, BytesStart, BytesText, Event};
 use serde_json::{Map, Value};
 
 const NAMESPACE: &str = "http://dicom.nema.org/PS3.19/models/NativeDICOM";
@@ -166,7 +166,13 @@ fn text<W: Write>(
 ) -> Result<(), XmlError> {
     let end = start.to_end().into_owned();
     writer.write_event(Event::Start(start.borrow()))?;
-    writer.write_event(Event::Text(BytesText::new(&representable(value))))?;
+    for (at, line) in representable(value).split('\r').enumerate() {
+        // A reader makes line feeds of those that stand as they are (XML 1.0 §2.11).
+        if at > 0 {
+            writer.write_event(Event::GeneralRef(BytesRef::new("#13")))?;
+        }
+        writer.write_event(Event::Text(BytesText::new(line)))?;
+    }
     writer.write_event(Event::End(end))?;
     Ok(())
 }
@@ -286,6 +292,12 @@ mod tests {
     fn characters_that_xml_cannot_hold_are_replaced() {
         let object = json!({"00104000": {"vr": "LT", "Value": ["a\u{b}b\nc"]}});
         assert!(attribute(&object).contains(">a\u{FFFD}b\nc<"));
+    }
+
+    #[test]
+    fn carriage_returns_outlive_a_reader() {
+        let object = json!({"00104000": {"vr": "LT", "Value": ["a\r\n<b>\r"]}});
+        assert!(attribute(&object).contains(">a&#13;\n&lt;b&gt;&#13;<"));
     }
 
     #[test]

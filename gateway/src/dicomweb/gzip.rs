@@ -1,5 +1,5 @@
-//! Compression of texts on their way (RFC 9110 §8.4.1): DICOM JSON and XML become some ten times
-//! smaller. Images are never compressed: they are already, or take longer than the network.
+//! Compression of JSON on its way (RFC 9110 §8.4.1), which becomes some ten times smaller. Nothing else is
+//! compressed: images are already, or take longer than the network.
 
 use std::io::Write as _;
 

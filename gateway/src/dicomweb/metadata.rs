@@ -77,7 +77,7 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
             let boundary = Boundary::random();
             headers.insert(CONTENT_TYPE, boundary.content_type(DICOM_XML));
             let parts = xml_parts(batches, describe, boundary);
-            *answer.body_mut() = gzip::body(call, answer.headers_mut(), parts);
+            *answer.body_mut() = Body::from_stream(parts);
         }
         ModelType::DicomJson | ModelType::Json => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(model.as_str()));

@@ -168,22 +168,22 @@ pub async fn answer(call: &Call<'_>, level: Level, scope: Scope) -> Result<Respo
     for warning in found.warnings {
         headers.append(WARNING, value(&format!("299 drimbox \"{warning}\"")));
     }
-    let text = match model {
+    *answer.body_mut() = match model {
         ModelType::DicomJson | ModelType::Json => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(model.as_str()));
-            found.body
+            gzip::whole(call, headers, found.body)
         }
         ModelType::Xml => {
             let boundary = Boundary::random();
             headers.insert(CONTENT_TYPE, boundary.content_type(DICOM_XML));
             let parts = tokio::task::spawn_blocking(move || xml_parts(&found.body, &boundary));
-            parts
+            let parts = parts
                 .await
                 .map_err(|_| Problem::internal())?
-                .map_err(|error| failed(StudiesError::Internal(error.to_string())))?
+                .map_err(|error| failed(StudiesError::Internal(error.to_string())))?;
+            Body::from(parts)
         }
     };
-    *answer.body_mut() = gzip::whole(call, answer.headers_mut(), text);
     Ok(answer)
 }
 

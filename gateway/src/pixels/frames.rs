@@ -74,8 +74,8 @@ struct Fragment {
 impl FrameIndex {
     /// Reads the structure of the pixels; of encapsulated ones only the headers of the fragments.
     ///
-    /// An offset table is believed when it has an entry for each frame and each points to an item;
-    /// else frames are told apart by the beginnings of their code streams.
+    /// An offset table is believed when it has an entry for each frame and each points to an item that
+    /// begins a code stream; else frames are told apart by the beginnings of their code streams.
     ///
     /// # Errors
     /// [`PixelError::Structure`] when the items are damaged, [`PixelError::FramesUnknown`] when it
@@ -427,14 +427,17 @@ fn group<S: ReadAt + ?Sized>(
     }
     let extended =
         quads(head, EXTENDED_OFFSETS).and_then(|offsets| items.starts(offsets.into_iter(), frames));
-    let starts = extended
+    let told = extended
         .or_else(|| items.starts(items.table.iter().map(|offset| u64::from(*offset)), frames));
-    if let Some(starts) = starts {
-        return Ok((fragments.clone(), starts));
-    }
     // PS3.5 §A.4.2: a frame in RLE is one fragment, and has no mark to look for.
     if syntax.as_str() == RLE {
-        return Err(unknown());
+        let starts = told.ok_or_else(unknown)?;
+        return Ok((fragments.clone(), starts));
+    }
+    if let Some(starts) = &told
+        && begin_code_streams(source, fragments, starts)?
+    {
+        return Ok((fragments.clone(), starts.clone()));
     }
     let mut starts = Vec::new();
     for (at, fragment) in filled.iter().enumerate() {
@@ -443,10 +446,26 @@ fn group<S: ReadAt + ?Sized>(
         }
     }
     if starts.len() == count && starts.first() == Some(&0) {
-        Ok((filled, starts))
-    } else {
-        Err(unknown())
+        return Ok((filled, starts));
     }
+    // Streams of which no mark is known: the table is all there is.
+    let starts = told.ok_or_else(unknown)?;
+    Ok((fragments.clone(), starts))
+}
+
+/// Whether a code stream begins with each of these fragments.
+fn begin_code_streams<S: ReadAt + ?Sized>(
+    source: &S,
+    fragments: &[Fragment],
+    starts: &[u32],
+) -> Result<bool, PixelError> {
+    for start in starts {
+        match fragments.get(*start as usize) {
+            Some(fragment) if begins_code_stream(source, *fragment)? => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// JPEG and JPEG-LS: SOI, then a marker. JPEG 2000: SOC, then SIZ. Or the box of a JP2 file.

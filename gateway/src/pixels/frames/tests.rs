@@ -86,6 +86,8 @@ fn a_wrong_table_is_not_believed() {
     for table in [
         &[][..],
         &[0, 10],
+        // An item that begins no code stream.
+        &[0, 12],
         &[0, 13],
         &[4, 24],
         &[12, 24],

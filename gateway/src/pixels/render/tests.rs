@@ -95,6 +95,35 @@ fn bits_above_and_below_those_stored_are_not_looked_at() {
 }
 
 #[test]
+fn overlays_are_not_drawn() {
+    let values = [10, 200, 255, 0];
+    let file = native(&shape(2, 2, 1, 8), &values, |w| {
+        let number = |number: u16| number.to_le_bytes();
+        w.put((0x6000, 0x0010), VR::US, &number(2))
+            .put((0x6000, 0x0011), VR::US, &number(2))
+            .put((0x6000, 0x0040), VR::CS, b"G ")
+            .put((0x6000, 0x0050), VR::SS, &[1, 0, 1, 0])
+            .put((0x6000, 0x0100), VR::US, &number(1))
+            .put((0x6000, 0x0102), VR::US, &number(0))
+            .put((0x6000, 0x3000), VR::OW, &number(0x000F))
+    });
+    assert_eq!(show(&file, 0, &RenderOptions::default()).samples, values);
+    // The retired form, in a bit above those stored (PS3.5 §8.1.2).
+    let mut shape = row(2);
+    shape.bits_stored = 8;
+    shape.high_bit = 7;
+    shape.kind = SampleKind::Integer { signed: false };
+    let samples = grey(&shape, &[0x1010, 0x0010], |w| {
+        w.put((0x6000, 0x0100), VR::US, &16_u16.to_le_bytes()).put(
+            (0x6000, 0x0102),
+            VR::US,
+            &12_u16.to_le_bytes(),
+        )
+    });
+    assert_eq!(samples, [0x10, 0x10]);
+}
+
+#[test]
 fn the_window_of_the_caller_takes_the_place_of_the_objects() {
     let pixels: Vec<u8> = [0_i16, 50, 100]
         .iter()

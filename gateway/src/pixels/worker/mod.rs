@@ -107,6 +107,7 @@ impl Workers {
     fn run(&self, job: &Job, input: &[u8]) -> Result<Vec<u8>, PixelError> {
         let codec = job.task.codec();
         let mut process = self.take().map_err(PixelError::NoWorker)?;
+        metrics::counter!("drimbox_codec_jobs_total", "codec" => codec.word()).increment(1);
         let busy = metrics::gauge!("drimbox_codec_processes_busy");
         busy.increment(1.0);
         let ended = process.exchange(job, input, self.settings.timeout);
