@@ -12,11 +12,9 @@ mod support;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conformance::testkit::gateway::binary;
 use conformance::testkit::pacs::{Asked, Rejection, StoreFault};
 use conformance::testkit::pki::{Usage, Validity};
 use conformance::testkit::{
@@ -561,36 +559,4 @@ async fn busy_day(gateway: &Gateway, pacs: &FaultyPacs) {
     for _ in 0..4 {
         get("/studies?PatientID=SECRETWORD", JSON, TOKEN).await;
     }
-}
-
-#[test]
-fn check_pacs_tells_a_good_pacs_from_a_bad_one() {
-    run(async {
-        let pacs = FaultyPacs::start("SIM", &files(&["mr"]), &[])
-            .await
-            .unwrap();
-        let config = GatewayConfig::new(&folder("check"))
-            .unwrap()
-            .pacs(PacsConfig::new("good", "SIM", pacs.port()))
-            .pacs(PacsConfig::new("bad", "SIM", free_port().unwrap()));
-        let file = config.write().unwrap();
-        let check = async |name: &'static str| {
-            let file = file.clone();
-            let check = move || {
-                let mut command = Command::new(binary().unwrap());
-                command.args(["check", "pacs", name, "--config"]).arg(file);
-                command.output().unwrap()
-            };
-            tokio::task::spawn_blocking(check).await.unwrap()
-        };
-        let good = check("good").await;
-        assert!(good.status.success(), "{good:?}");
-        assert!(pacs.count(|asked| *asked == Asked::Echo) >= 1);
-        assert!(pacs.count(|asked| matches!(asked, Asked::Find(_))) >= 1);
-        assert!(pacs.count(|asked| matches!(asked, Asked::Get(_))) >= 1);
-        let bad = check("bad").await;
-        assert!(!bad.status.success());
-        assert!(!bad.stdout.is_empty() || !bad.stderr.is_empty());
-        assert!(!check("unknown").await.status.success());
-    });
 }

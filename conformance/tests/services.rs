@@ -89,6 +89,20 @@ async fn what_is_stored_in_orthanc_is_there_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_in_dcmqrscp_is_there_afterwards() {
+    let place = TempDir::new().unwrap();
+    let exams = samples::generate(Profile::Small, &place.path().join("samples")).unwrap();
+    let pacs = Dcmqrscp::builder(&place.path().join("pacs"))
+        // Without it, it takes no JPEG-LS.
+        .argument("+xt")
+        .start(&[])
+        .await
+        .unwrap();
+    let dimse = archive(pacs.ae_title(), pacs.port(), None);
+    what_is_stored_is_there_afterwards(&dimse, &exams, exams.exam("ct").unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_stored_in_orthanc_by_dicomweb_is_there_afterwards() {
     let place = TempDir::new().unwrap();
     let exams = samples::generate(Profile::Small, &place.path().join("samples")).unwrap();
@@ -120,14 +134,22 @@ async fn what_is_stored_is_there_afterwards(archive: &dyn Archive, exams: &Manif
     let sent = outgoing.len();
     let outcomes = archive.store(outgoing).await.unwrap();
     assert_eq!(outcomes, vec![StoreOutcome::Stored; sent]);
-    let images = Identifier::default()
-        .with(
-            tags::STUDY_INSTANCE_UID,
-            VR::UI,
-            exam.study_instance_uid.as_str(),
-        )
-        .with(tags::SOP_INSTANCE_UID, VR::UI, "");
-    assert_eq!(find(archive, Level::Image, images).await, sent);
+    for series in &exam.series {
+        let images = Identifier::default()
+            .with(
+                tags::STUDY_INSTANCE_UID,
+                VR::UI,
+                exam.study_instance_uid.as_str(),
+            )
+            .with(
+                tags::SERIES_INSTANCE_UID,
+                VR::UI,
+                series.series_instance_uid.as_str(),
+            )
+            .with(tags::SOP_INSTANCE_UID, VR::UI, "");
+        let there = find(archive, Level::Image, images).await;
+        assert_eq!(there, series.instances.len());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -165,6 +165,11 @@ fn what_cannot_be_had_of_several_instances_is_told_before_the_first_byte() {
         let mixed = format!("{root}{}", study_path(exam("syntaxes")));
         // In the cache: what is stored is known.
         support::retrieve(&pair.client, &mixed, &folder("several-parts")).await;
+        let series = exam("syntaxes").series.len() as u64;
+        until("the study in the cache", async || {
+            metric(&pair.gateway, "drimbox_cache_series", &[]).await == series
+        })
+        .await;
         for (url, accept, status) in [
             (format!("{ct}/bulkdata"), "image/png", 406),
             // Several values are parts.

@@ -12,12 +12,12 @@ mod support;
 use conformance::samples::Exam;
 use conformance::testkit::pacs::Asked;
 use conformance::testkit::{Client, Gateway, GatewayConfig, Orthanc, PacsConfig, Response};
-use support::compare::{assert_same, assert_study};
+use support::compare::{Part10, assert_same, assert_study};
 use support::pair::is_web;
 use support::steered::Steered;
 use support::{
-    SINGLE, ask, exam, files, folder, instance_path, metric, objects, retrieve, run, series_path,
-    study_path, until,
+    SINGLE, ask, exam, exams, files, folder, instance_path, metric, objects, retrieve, run,
+    series_path, study_path, until,
 };
 use tokio::task::JoinSet;
 
@@ -157,6 +157,47 @@ fn a_client_that_comes_in_the_middle_gets_everything_from_the_start() {
         assert_eq!(pair.retrievals(), 1);
         pair.assert_served(exam).await;
         assert_eq!(pair.retrievals(), 1);
+    });
+}
+
+#[test]
+fn images_go_out_in_the_order_in_which_they_came_whatever_their_series() {
+    if is_web() {
+        return;
+    }
+    run(async {
+        let exam = exam("ct");
+        let mut turns: Vec<_> = exam.series.iter().map(|one| one.instances.iter()).collect();
+        let mut sent = Vec::new();
+        while sent.len() < exam.instances().count() {
+            sent.extend(turns.iter_mut().filter_map(Iterator::next));
+        }
+        let files: Vec<_> = sent.iter().map(|one| exams().path(one)).collect();
+        for way in ways().iter().copied() {
+            let pair = pair(way, &format!("order-{way:?}"), &files).await;
+            // One client follows, the other comes when most has arrived.
+            pair.pacs.hold_before(files.len());
+            let follows = ask(&Client::plain().unwrap(), &pair.url(exam)).await;
+            pair.pacs.until_held(files.len() - 1, &pair.gateway).await;
+            let late = ask(&Client::plain().unwrap(), &pair.url(exam)).await;
+            let received = async |which: &str, answer: Response| {
+                let into = folder(&format!("order-{way:?}-{which}"));
+                let body = answer.multipart_to(&into).await.unwrap();
+                assert!(body.is_complete(), "{way:?} {which}: {:?}", body.broken);
+                let part = |at: usize| std::fs::read(into.join(format!("{at}.part"))).unwrap();
+                let parts = (0..body.parts.len()).map(|at| Part10::read(&part(at)).instance());
+                parts.collect::<Vec<_>>()
+            };
+            pair.pacs.recover();
+            let (follows, late) = tokio::join!(received("first", follows), received("late", late));
+            let sent: Vec<_> = sent
+                .iter()
+                .map(|one| one.sop_instance_uid.as_str())
+                .collect();
+            assert_eq!(follows, sent, "{way:?}");
+            assert_eq!(late, sent, "{way:?}");
+            assert_eq!(pair.retrievals(), 1, "{way:?}");
+        }
     });
 }
 

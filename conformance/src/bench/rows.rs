@@ -9,6 +9,7 @@ use crate::testkit::KitError;
 use super::fetch::{self, Connection, Server};
 use super::report::{Bar, Row, median};
 use super::stage::{AS_STORED, Stage};
+use super::strain;
 
 /// The measures by name, in the order in which they are made.
 pub const KEYS: [&str; 24] = [
@@ -85,12 +86,13 @@ impl Bench {
             "rss-one" => {
                 let exams = [self.stage.ct.clone()];
                 let what = "peak RSS over idle, one study (cold, then warm)";
-                self.memory("rss-one", what, &exams).await?
+                self.memory("rss-one", what, &exams, strain::ONE).await?
             }
             "rss-eight" => {
                 let exams = self.stage.copies.clone();
                 let what = "peak RSS over idle, eight studies at once (cold, then warm)";
-                self.memory("rss-eight", what, &exams).await?
+                self.memory("rss-eight", what, &exams, strain::EIGHT)
+                    .await?
             }
             "lost" => self.lost().await?,
             _ => {

@@ -75,19 +75,14 @@ impl DcmqrscpBuilder {
         } else {
             program.without_env("TCP_NODELAY")
         };
-        let mut process = program.start()?;
-        process
-            .ready(Duration::from_secs(30), async || {
-                tokio::net::TcpStream::connect(("127.0.0.1", port))
-                    .await
-                    .is_ok()
-            })
-            .await?;
-        Ok(Dcmqrscp {
-            process,
+        let mut pacs = Dcmqrscp {
+            process: program.start()?,
+            program: Box::new(program),
             ae_title: self.ae_title,
             port,
-        })
+        };
+        pacs.listens().await?;
+        Ok(pacs)
     }
 
     /// Fills the storage area and its index, which names files by their path.
@@ -139,6 +134,7 @@ impl DcmqrscpBuilder {
 #[derive(Debug)]
 pub struct Dcmqrscp {
     process: Process,
+    program: Box<Program>,
     ae_title: String,
     port: u16,
 }
@@ -166,6 +162,28 @@ impl Dcmqrscp {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Ends it and starts it again with what it holds.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn restart(&mut self) -> Result<(), KitError> {
+        self.process.kill();
+        self.process = self.program.start()?;
+        self.listens().await
+    }
+
+    /// Waits until it takes connections.
+    async fn listens(&mut self) -> Result<(), KitError> {
+        let port = self.port;
+        self.process
+            .ready(Duration::from_secs(30), async || {
+                tokio::net::TcpStream::connect(("127.0.0.1", port))
+                    .await
+                    .is_ok()
+            })
+            .await
     }
 
     /// The process, to look at its log or to kill it.

@@ -13,7 +13,8 @@ use tokio::task::AbortHandle;
 
 use super::KitError;
 
-/// What happens to the bytes that the server sends back to the client.
+/// What happens to the bytes that the server sends back to the client, or of
+/// [`FaultProxy::of_what_clients_send`] to those that the client sends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
@@ -29,6 +30,13 @@ pub enum Fault {
     ByteByByte,
     /// Connections are closed as soon as they are accepted.
     Refuse,
+}
+
+/// Where the bytes go that the faults befall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToClient,
+    ToServer,
 }
 
 /// A running proxy; it ends, with its connections, when dropped.
@@ -47,6 +55,19 @@ impl FaultProxy {
     /// # Errors
     /// When it cannot listen.
     pub async fn start(server: SocketAddr) -> Result<Self, KitError> {
+        Self::spoiling(server, Direction::ToClient).await
+    }
+
+    /// One whose faults befall the bytes that clients send: those of a PACS that is the client of a
+    /// storage SCP.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub async fn of_what_clients_send(server: SocketAddr) -> Result<Self, KitError> {
+        Self::spoiling(server, Direction::ToServer).await
+    }
+
+    async fn spoiling(server: SocketAddr, spoiled: Direction) -> Result<Self, KitError> {
         let failed = |source| KitError::Io {
             what: "listen on loopback".into(),
             source,
@@ -67,7 +88,7 @@ impl FaultProxy {
                 life.mark_unchanged();
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = pass(client, server, faults) => {}
+                        () = pass(client, server, faults, spoiled) => {}
                         // The sender went: the proxy was dropped.
                         _ = life.changed() => {}
                     }
@@ -112,7 +133,12 @@ impl Drop for FaultProxy {
     }
 }
 
-async fn pass(client: TcpStream, server: SocketAddr, faults: watch::Receiver<Fault>) {
+async fn pass(
+    client: TcpStream,
+    server: SocketAddr,
+    faults: watch::Receiver<Fault>,
+    spoiled: Direction,
+) {
     if *faults.borrow() == Fault::Refuse {
         return;
     }
@@ -124,8 +150,10 @@ async fn pass(client: TcpStream, server: SocketAddr, faults: watch::Receiver<Fau
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let sent = AtomicU64::new(0);
-    let up = copy(from_client, to_server, faults.clone(), None);
-    let down = copy(from_server, to_client, faults, Some(&sent));
+    let counted = |direction| (direction == spoiled).then_some(&sent);
+    let up = counted(Direction::ToServer);
+    let up = copy(from_client, to_server, faults.clone(), up);
+    let down = copy(from_server, to_client, faults, counted(Direction::ToClient));
     // A half that ended well is a half-closed connection; a cut ends both.
     tokio::select! {
         cut = up => if !cut { std::future::pending::<()>().await },
@@ -134,7 +162,7 @@ async fn pass(client: TcpStream, server: SocketAddr, faults: watch::Receiver<Fau
 }
 
 /// Copies until the end of the stream; true when the connection is to be cut. `counted` is there
-/// for the direction whose bytes count, that from the server.
+/// for the direction whose bytes count.
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -226,6 +254,27 @@ mod tests {
             300_000,
             "a cut is over when it is done"
         );
+    }
+
+    #[tokio::test]
+    async fn what_clients_send_is_cut_and_what_they_get_is_not() {
+        let echo = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = echo.local_addr().unwrap();
+        let (told, mut counts) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = echo.accept().await {
+                let _ = stream.write_all(&[7; 5_000]).await;
+                let mut all = Vec::new();
+                let _ = stream.read_to_end(&mut all).await;
+                let _ = told.send(all.len());
+            }
+        });
+        let proxy = FaultProxy::of_what_clients_send(address).await.unwrap();
+        proxy.set(Fault::CutAfter(1_000));
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        stream.read_exact(&mut [0; 5_000]).await.unwrap();
+        let _ = stream.write_all(&[7; 3_000]).await;
+        assert_eq!(counts.recv().await, Some(1_000));
     }
 
     #[tokio::test]

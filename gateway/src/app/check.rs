@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::Certificates;
-use crate::archive::dimse::{Moves, StorageScp};
+use crate::archive::dimse::{Moves, StorageScp, status};
 use crate::archive::{
     Archive, ArchiveError, FindRequest, Identifier, IncomingInstance, InstanceSink, InstanceWriter,
     Level, RetrieveRequest, Scope, SinkError,
@@ -271,6 +271,12 @@ fn failure(step: &'static str, error: &ArchiveError) -> Verdict {
         ArchiveError::Tls { .. } => {
             "vérifier que le PACS attend bien TLS sur ce port, et les certificats des deux côtés"
         }
+        ArchiveError::Rejected {
+            transient: true, ..
+        } => {
+            "recommencer ; si le refus se répète, admettre plus d'associations dans le PACS, ou réduire \
+             max_associations dans [pacs.dimse]"
+        }
         ArchiveError::Rejected { .. } => {
             "déclarer l'AE title de la passerelle (calling_ae_title) dans le PACS et vérifier ae_title dans [pacs.dimse]"
         }
@@ -279,6 +285,13 @@ fn failure(step: &'static str, error: &ArchiveError) -> Verdict {
         }
         ArchiveError::NotOffered { .. } => {
             "activer ce service dans le PACS, ou changer retrieve (\"get\" ou \"move\") dans [pacs.dimse]"
+        }
+        ArchiveError::Failed {
+            status: status::MOVE_DESTINATION_UNKNOWN,
+            ..
+        } => {
+            "déclarer dans le PACS la destination : l'AE title de la passerelle (ae_title dans [dimse]), \
+             son adresse et le port de listen dans [dimse]"
         }
         ArchiveError::Failed { .. } => {
             "chercher ce code d'état dans le journal du PACS ; voir aussi [pacs.quirks]"

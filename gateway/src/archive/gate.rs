@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::ArchiveError;
 
@@ -165,5 +165,115 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use futures_util::FutureExt;
+    use tokio::time::advance;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pauses_of_a_failing_archive_double_up_to_the_longest() {
+        let gate = gate(1, 0);
+        gate.record(Err(&refused()));
+        gate.record(Err(&refused()));
+        assert_eq!(gate.check(), Ok(()), "two failures are no outage");
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            gate.record(Err(&refused()));
+            assert_eq!(pause(&gate), Duration::from_secs(seconds));
+            assert!(gate.enter().await.is_err(), "a place during a pause");
+            advance(pause(&gate)).await;
+            assert_eq!(gate.check(), Ok(()), "after {seconds} s");
+            assert!(gate.enter().await.is_ok(), "after {seconds} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_failures_there_were_the_pause_is_the_longest() {
+        let gate = gate(1, 0);
+        for _ in 0..100 {
+            gate.record(Err(&refused()));
+        }
+        assert_eq!(pause(&gate), LONGEST_BACK_OFF);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_archive_that_answers_again_starts_from_nothing() {
+        let gate = gate(1, 0);
+        for _ in 0..5 {
+            gate.record(Err(&refused()));
+        }
+        gate.record(Ok(()));
+        assert_eq!(gate.check(), Ok(()));
+        gate.record(Err(&refused()));
+        gate.record(Err(&refused()));
+        assert_eq!(gate.check(), Ok(()));
+        gate.record(Err(&refused()));
+        assert_eq!(pause(&gate), FIRST_BACK_OFF);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_gets_the_next_place_and_who_finds_the_queue_full_none() {
+        let gate = gate(2, 1);
+        let (first, second) = (gate.enter().await.unwrap(), gate.enter().await.unwrap());
+        assert_eq!(gate.in_use(), 2);
+        assert!(gate.try_enter().is_none());
+        let mut third = Box::pin(gate.enter());
+        assert!((&mut third).now_or_never().is_none(), "three places of two");
+        let fourth = gate.enter().await.map(|_| ());
+        assert_eq!(fourth, Err(ArchiveError::Busy { waiting: 1 }));
+        drop(first);
+        let third = third.await.unwrap();
+        assert_eq!(gate.in_use(), 2);
+        drop((second, third));
+        assert_eq!(gate.in_use(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_is_told_and_leaves_the_queue() {
+        let gate = gate(1, 1);
+        let _place = gate.enter().await.unwrap();
+        let before = Instant::now();
+        for _ in 0..2 {
+            let waited = gate.enter().await.map(|_| ());
+            assert!(
+                matches!(waited, Err(ArchiveError::Busy { .. })),
+                "{waited:?}"
+            );
+        }
+        assert_eq!(before.elapsed(), 2 * PATIENCE);
+    }
+
+    fn gate(places: usize, max_waiting: usize) -> Gate {
+        let limits = GateLimits {
+            places,
+            max_waiting,
+            patience: PATIENCE,
+        };
+        Gate::new("pacs", limits, "drimbox_dimse_breaker_open")
+    }
+
+    fn refused() -> ArchiveError {
+        ArchiveError::Aborted {
+            address: "pacs:104".into(),
+        }
+    }
+
+    /// Time until the archive may be tried again.
+    fn pause(gate: &Gate) -> Duration {
+        match gate.check() {
+            Err(ArchiveError::BackingOff { retry_after, last }) => {
+                assert_eq!(*last, refused());
+                retry_after
+            }
+            other => panic!("no pause: {other:?}"),
+        }
     }
 }

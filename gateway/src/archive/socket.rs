@@ -180,3 +180,32 @@ impl AsyncWrite for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_socket_sends_at_once_and_still_acknowledges_at_once_after_it_was_read() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let here = listener.local_addr().unwrap();
+        let ours = TcpStream::connect(here).await.unwrap();
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let mut ours = PromptTcp::new(ours).unwrap();
+        assert!(ours.0.nodelay().unwrap());
+        // Linux delays its acknowledgements once it has seen that each message is answered.
+        for message in 0..50_u8 {
+            peer.write_all(&[message]).await.unwrap();
+            assert_eq!(ours.read_u8().await.unwrap(), message);
+            assert!(ours.0.quickack().unwrap(), "after message {message}");
+            ours.write_all(&[message]).await.unwrap();
+            assert_eq!(peer.read_u8().await.unwrap(), message);
+        }
+    }
+}

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::{Bounds, Cache, Key, Object, read_range};
 use crate::dicom::uid::{InstanceUid, SeriesUid, SopClassUid, StudyUid, TransferSyntaxUid};
 
-const ROOMY: Bounds = Bounds {
+pub(super) const ROOMY: Bounds = Bounds {
     max_bytes: 1 << 30,
     min_free_bytes: 0,
 };
@@ -315,7 +315,7 @@ fn commit(cache: &Arc<Cache>, series: &str, contents: &[&'static [u8]]) {
     staging.commit(entries).unwrap();
 }
 
-fn key(series: &str) -> Key {
+pub(super) fn key(series: &str) -> Key {
     Key {
         pacs: "pacs".into(),
         study: StudyUid::parse("1.2").unwrap(),
@@ -324,11 +324,11 @@ fn key(series: &str) -> Key {
     }
 }
 
-fn instance(number: usize) -> InstanceUid {
+pub(super) fn instance(number: usize) -> InstanceUid {
     InstanceUid::parse(&format!("1.2.{number}")).unwrap()
 }
 
-fn object(number: usize) -> Object {
+pub(super) fn object(number: usize) -> Object {
     Object {
         instance: instance(number),
         sop_class: SopClassUid::parse("1.2.840.10008.5.1.4.1.1.2").unwrap(),

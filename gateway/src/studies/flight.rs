@@ -29,6 +29,8 @@ pub const MEMORY_BUDGET: usize = 24 * 1024 * 1024;
 const WRITE_BATCH: usize = 32;
 /// Bytes of what was written last that a series under way keeps in memory, for readers that keep up.
 const FRESH: usize = 2 * 1024 * 1024;
+/// Instances that arrived since the start, of all retrievals: the number of the next.
+static ARRIVALS: AtomicU64 = AtomicU64::new(0);
 /// A retrieval nobody waits for goes on when this part of it is in: 3/4.
 const WORTH_FINISHING: (u64, u64) = (3, 4);
 
@@ -124,6 +126,8 @@ pub struct SeriesFlight {
 #[derive(Default)]
 struct SeriesState {
     items: Vec<Option<Item>>,
+    /// When each item arrived, among those of all series.
+    arrivals: Vec<u64>,
     entries: Vec<Arc<Entry>>,
     known: std::collections::HashSet<InstanceUid>,
     staging: Option<Arc<Staging>>,
@@ -497,6 +501,7 @@ impl SeriesFlight {
             Item::Stored { entry, .. } => state.entries.push(Arc::clone(entry)),
             Item::Held(_) | Item::Flowing(_) => state.entries.push(Arc::new(item.entry().clone())),
         }
+        state.arrivals.push(ARRIVALS.fetch_add(1, Ordering::AcqRel));
         state.holds_memory |= matches!(item, Item::Held(_));
         if matches!(item, Item::Held(_)) && state.readers.is_empty() {
             state.partial = true;
@@ -520,6 +525,7 @@ impl SeriesFlight {
             .map(|(reader, item)| ((at, reader), Item::Flowing(item)));
         state.flowing.extend(own);
         state.items.push(None);
+        state.arrivals.push(ARRIVALS.fetch_add(1, Ordering::AcqRel));
         state.entries.push(Arc::new(opening.entry.clone()));
         // Who joins from now on would miss its start.
         state.partial = true;
@@ -538,13 +544,22 @@ impl SeriesFlight {
         Some(reader)
     }
 
-    /// The next items of a reader, `most` at most; empty when there are none yet.
-    pub fn take(&self, reader: u64, most: usize) -> Vec<Item> {
+    /// When the next item of a reader arrived, among those of all series; `None` when there is none yet.
+    pub fn next_arrival(&self, reader: u64) -> Option<u64> {
+        let state = self.state.lock();
+        state.arrivals.get(*state.readers.get(&reader)?).copied()
+    }
+
+    /// The next items of a reader that arrived before another, `most` at most; empty when there are
+    /// none yet.
+    pub fn take(&self, reader: u64, before: u64, most: usize) -> Vec<Item> {
         let mut state = self.state.lock();
         let Some(cursor) = state.readers.get(&reader).copied() else {
             return Vec::new();
         };
-        let slots = cursor..state.items.len().min(cursor.saturating_add(most));
+        let arrivals = state.arrivals.iter().skip(cursor).take(most);
+        let end = cursor + arrivals.take_while(|arrival| **arrival < before).count();
+        let slots = cursor..end;
         let taken: Vec<Item> = slots
             .filter_map(|at| {
                 let Some(mut item) = state.items.get(at).cloned().flatten() else {
@@ -625,6 +640,11 @@ impl SeriesState {
         }
         self.partial |= dropped;
     }
+}
+
+/// Instances that arrived so far. Who then looks into a series finds every earlier one of it.
+pub(super) fn arrivals() -> u64 {
+    ARRIVALS.load(Ordering::Acquire)
 }
 
 fn concatenated(pieces: &[Bytes]) -> Bytes {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::flight::{Group, Item, SeriesFlight};
+use super::flight::{Group, Item, SeriesFlight, arrivals};
 use super::{Flights, Registry, StudiesError};
 use crate::cache::Bundle;
 use crate::dicom::uid::InstanceUid;
@@ -178,8 +178,22 @@ impl Reader {
         }
     }
 
+    /// What is at hand first, then what arrived first.
     fn take(&mut self) -> Result<Option<Vec<Item>>, StudiesError> {
-        for source in &mut self.sources {
+        // What arrives from here on may be seen of one series before it is seen of another.
+        let now = arrivals();
+        let next = self.sources.iter().enumerate().filter_map(|(at, source)| {
+            let Source::Flight { flight, reader } = source else {
+                return None;
+            };
+            let arrival = flight.next_arrival(*reader)?;
+            (arrival < now).then_some((arrival, at))
+        });
+        let mut next: Vec<(u64, usize)> = next.collect();
+        next.sort_unstable();
+        let first = next.first().map(|(_, at)| *at);
+        let second = next.get(1).map_or(now, |(arrival, _)| *arrival);
+        for (at, source) in self.sources.iter_mut().enumerate() {
             let items = match source {
                 Source::Bundle { bundle, next } => {
                     let entries = bundle.entries().iter().skip(*next).take(BATCH);
@@ -189,7 +203,10 @@ impl Reader {
                     *next += items.len();
                     items
                 }
-                Source::Flight { flight, reader } => flight.take(*reader, BATCH),
+                Source::Flight { flight, reader } if first == Some(at) => {
+                    flight.take(*reader, second, BATCH)
+                }
+                Source::Flight { .. } => continue,
                 Source::Single(item) => item.take().into_iter().collect(),
             };
             if !items.is_empty() {

@@ -12,6 +12,7 @@ use super::flight::{Group, Job, SeriesFlight};
 use super::ingest::Ingest;
 use super::{Flights, Reader, Registry, Studies, StudiesError, StudyListing, Wanted};
 use crate::archive::{ArchiveError, RetrieveReport, RetrieveRequest, Scope};
+use crate::dicom::uid::StudyUid;
 
 /// Time after which a busy archive is asked again for a series whose readers have others to read.
 const BUSY: Duration = Duration::from_millis(500);
@@ -168,6 +169,13 @@ impl Studies {
             Some(listing)
         };
         let (outcome, listing) = tokio::join!(retrieve, confirm);
+        let listing = match (&outcome, listing) {
+            // The retrievals themselves had the places.
+            (Ok(_), Some(Err(StudiesError::Archive(ArchiveError::Busy { .. })))) => {
+                Some(self.listing_when_free(&study, &group.cancel).await)
+            }
+            (_, listing) => listing,
+        };
         let (done, flushed) = oneshot::channel();
         let _ = group.jobs.send(Job::Flush(done)).await;
         let written = flushed.await.is_ok();
@@ -225,6 +233,27 @@ impl Studies {
             tokio::select! {
                 () = tokio::time::sleep(BUSY) => {}
                 () = group.cancel.cancelled() => return Err(ArchiveError::Cancelled),
+            }
+        }
+    }
+
+    /// What a busy archive says of a study whose images are here: it is asked again until there is a
+    /// place, so that nothing that came is lost to the queue.
+    async fn listing_when_free(
+        &self,
+        study: &StudyUid,
+        cancel: &CancellationToken,
+    ) -> Result<Arc<StudyListing>, StudiesError> {
+        let until = Instant::now() + BUSY_FOR;
+        loop {
+            match self.listing(study).await {
+                Err(StudiesError::Archive(ArchiveError::Busy { .. })) if Instant::now() < until => {
+                }
+                listing => return listing,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(BUSY) => {}
+                () = cancel.cancelled() => return Err(ArchiveError::Cancelled.into()),
             }
         }
     }

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -90,6 +91,7 @@ pub struct FaultyPacs {
     address: SocketAddr,
     behaviour: Arc<watch::Sender<Behaviour>>,
     asked: Arc<watch::Sender<Vec<Asked>>>,
+    open: Arc<Open>,
     accept: AbortHandle,
 }
 
@@ -101,6 +103,33 @@ struct Shared {
     destinations: Arc<HashMap<String, SocketAddr>>,
     behaviour: Arc<watch::Sender<Behaviour>>,
     asked: Arc<watch::Sender<Vec<Asked>>>,
+    open: Arc<Open>,
+}
+
+/// How many associations are open, those that are about to be refused included.
+#[derive(Debug, Default)]
+struct Open {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// An open association, as long as the other side may believe that it is.
+#[derive(Debug)]
+struct OpenOne(Arc<Open>);
+
+impl Open {
+    /// One more; with it, how many there were before it.
+    fn one_more(self: &Arc<Self>) -> (OpenOne, usize) {
+        let before = self.now.fetch_add(1, Ordering::SeqCst);
+        self.most.fetch_max(before + 1, Ordering::SeqCst);
+        (OpenOne(Arc::clone(self)), before)
+    }
+}
+
+impl Drop for OpenOne {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Shared {
@@ -145,21 +174,23 @@ impl FaultyPacs {
             destinations: Arc::new(destinations.collect()),
             behaviour: Arc::new(watch::Sender::new(Behaviour::default())),
             asked: Arc::new(watch::Sender::new(Vec::new())),
+            open: Arc::default(),
         };
         let behaviour = shared.behaviour.clone();
         let asked = shared.asked.clone();
+        let open = shared.open.clone();
         let accept = tokio::spawn(async move {
             let mut associations = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 while associations.try_join_next().is_some() {}
-                let open = associations.len();
-                associations.spawn(scp::serve(shared.clone(), stream, open));
+                associations.spawn(scp::serve(shared.clone(), stream));
             }
         });
         Ok(Self {
             address,
             behaviour,
             asked,
+            open,
             accept: accept.abort_handle(),
         })
     }
@@ -204,6 +235,12 @@ impl FaultyPacs {
     /// Forgets what it was asked.
     pub fn forget(&self) {
         self.asked.send_replace(Vec::new());
+    }
+
+    /// The most associations that were open at a time so far, those that it refused included.
+    #[must_use]
+    pub fn most_associations(&self) -> usize {
+        self.open.most.load(Ordering::SeqCst)
     }
 
     /// Waits until it was asked something of this kind.

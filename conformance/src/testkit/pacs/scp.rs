@@ -16,7 +16,7 @@ use super::command::{C_CANCEL_RQ, C_ECHO_RQ, C_FIND_RQ, C_GET_RQ, C_MOVE_RQ, Com
 use super::query::{self, Level};
 use super::retrieve;
 use super::wire::{ANNOUNCED_PDU, End, Message, Wire};
-use super::{Abilities, Asked, Behaviour, Identifier, Shared};
+use super::{Abilities, Asked, Behaviour, Identifier, OpenOne, Shared};
 
 /// Bytes of another protocol: what a wrong port answers.
 pub(super) const GARBAGE: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n<html>";
@@ -50,13 +50,13 @@ pub(super) struct Association {
     peer_max_pdu: u32,
 }
 
-/// Serves one connection to its end; `open` associations were there before it.
-pub(super) async fn serve(shared: Shared, stream: TcpStream, open: usize) {
+/// Serves one connection to its end.
+pub(super) async fn serve(shared: Shared, stream: TcpStream) {
     let mut wire = Wire::new(stream);
     wire.set_nodelay(shared.behaviour().nodelay);
-    let end = match negotiate(&shared, &mut wire, open).await {
+    let end = match negotiate(&shared, &mut wire).await {
         Err(end) => end,
-        Ok(request) => {
+        Ok((request, _open)) => {
             let mut association = Association::new(shared.clone(), wire, &request);
             let end = association.converse().await;
             wire = association.wire;
@@ -75,7 +75,7 @@ pub(super) async fn serve(shared: Shared, stream: TcpStream, open: usize) {
 }
 
 /// Reads the association request and answers it.
-async fn negotiate(shared: &Shared, wire: &mut Wire, open: usize) -> Result<AssociationRQ, End> {
+async fn negotiate(shared: &Shared, wire: &mut Wire) -> Result<(AssociationRQ, OpenOne), End> {
     let Pdu::AssociationRQ(request) = wire.receive().await? else {
         return Err(End::Closed);
     };
@@ -89,8 +89,12 @@ async fn negotiate(shared: &Shared, wire: &mut Wire, open: usize) -> Result<Asso
         stall(shared, wire, |behaviour| behaviour.silent).await?;
     }
     let behaviour = shared.behaviour();
-    let over = behaviour.max_associations.is_some_and(|most| open >= most);
+    let (open, before) = shared.open.one_more();
+    let over = behaviour
+        .max_associations
+        .is_some_and(|most| before >= most);
     if let Some(why) = behaviour.reject.or(over.then_some(Rejection::LocalLimit)) {
+        drop(open);
         wire.send(&Pdu::AssociationRJ(rejection(why))).await?;
         return Err(End::HangUp);
     }
@@ -100,7 +104,7 @@ async fn negotiate(shared: &Shared, wire: &mut Wire, open: usize) -> Result<Asso
     }
     let accept = accept(&request, &behaviour);
     wire.send(&Pdu::AssociationAC(accept)).await?;
-    Ok(request)
+    Ok((request, open))
 }
 
 /// Lets the other side wait while `holds`, and notices when it gives up.

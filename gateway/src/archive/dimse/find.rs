@@ -33,8 +33,7 @@ pub async fn find(
     let outcome = match exchange(&mut lease, pool, request, quirks).await {
         // The PACS may have closed an idle association at any time.
         Err(error) if reused && error.is_outage() => {
-            drop(lease);
-            lease = pool.acquire_fresh(contexts).await?;
+            lease = lease.renew().await?;
             exchange(&mut lease, pool, request, quirks).await
         }
         outcome => outcome,

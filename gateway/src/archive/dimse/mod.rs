@@ -139,8 +139,7 @@ impl DimseArchive {
         let reused = lease.was_reused();
         let mut outcome = self.echo_over(&mut lease).await;
         if reused && outcome.as_ref().is_err_and(ArchiveError::is_outage) {
-            drop(lease);
-            lease = self.pool.acquire_fresh(&self.query_contexts).await?;
+            lease = lease.renew().await?;
             outcome = self.echo_over(&mut lease).await;
         }
         let status = outcome?;

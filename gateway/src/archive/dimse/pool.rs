@@ -39,13 +39,13 @@ struct Coming {
     here: watch::Receiver<()>,
 }
 
-/// An association in use; dropped without [`Lease::keep`] it is aborted.
+/// An association in use; dropped without [`Lease::keep`] or [`Lease::release`] it is aborted.
 pub struct Lease {
     association: Option<Association>,
     contexts: Arc<[ProposedContext]>,
     pool: Arc<Pool>,
     reused: bool,
-    _place: Place,
+    place: Option<Place>,
 }
 
 impl Pool {
@@ -136,28 +136,23 @@ impl Pool {
         });
     }
 
-    /// A new association, for when an idle one turned out to be dead.
-    ///
-    /// # Errors
-    /// As [`Self::acquire`].
-    pub async fn acquire_fresh(
-        self: &Arc<Self>,
-        contexts: &Arc<[ProposedContext]>,
-    ) -> Result<Lease, ArchiveError> {
-        let place = self.gate.enter().await?;
-        self.open(contexts, place).await
-    }
-
     /// Releases idle associations past their time; called now and then.
     pub async fn sweep(&self) {
-        let old: Vec<Idle> = {
-            let mut idle = self.idle.lock();
-            let limit = self.settings.idle_timeout;
-            idle.extract_if(.., |entry| entry.since.elapsed() >= limit)
-                .collect()
-        };
-        for entry in old {
-            entry.association.release().await;
+        let limit = self.settings.idle_timeout;
+        let past = |entry: &Idle| entry.since.elapsed() >= limit;
+        while self.idle.lock().iter().any(past) {
+            // Until the PACS has said goodbye an association counts: it has a place. Without a free
+            // place nothing is idle.
+            let Some(_place) = self.gate.try_enter() else {
+                return;
+            };
+            let old = {
+                let mut idle = self.idle.lock();
+                idle.iter().position(past).map(|at| idle.swap_remove(at))
+            };
+            if let Some(entry) = old {
+                entry.association.release().await;
+            }
         }
     }
 
@@ -180,12 +175,15 @@ impl Pool {
         idle.iter().any(|entry| entry.contexts == *contexts)
     }
 
+    /// What is past its time is left for [`Self::sweep`], which takes leave of the PACS.
     fn take_idle(&self, contexts: &Arc<[ProposedContext]>) -> Option<Association> {
         let mut idle = self.idle.lock();
-        while let Some(at) = idle.iter().rposition(|entry| entry.contexts == *contexts) {
+        let fits = |entry: &Idle| {
+            entry.contexts == *contexts && entry.since.elapsed() < self.settings.idle_timeout
+        };
+        while let Some(at) = idle.iter().rposition(fits) {
             let entry = idle.swap_remove(at);
-            let fresh = entry.since.elapsed() < self.settings.idle_timeout;
-            if fresh && !entry.association.is_stale() {
+            if !entry.association.is_stale() {
                 return Some(entry.association);
             }
         }
@@ -238,7 +236,7 @@ impl Pool {
             contexts: Arc::clone(contexts),
             pool: Arc::clone(self),
             reused,
-            _place: place,
+            place: Some(place),
         }
     }
 
@@ -288,6 +286,26 @@ impl Lease {
         self.reused
     }
 
+    /// A new association in the place of this one, which turned out to be dead.
+    ///
+    /// # Errors
+    /// Why the association failed.
+    pub async fn renew(mut self) -> Result<Self, ArchiveError> {
+        if let Some(dead) = self.association.take() {
+            dead.abort().await;
+        }
+        let place = self.place.take().ok_or(ArchiveError::Cancelled)?;
+        self.pool.open(&self.contexts, place).await
+    }
+
+    /// Ends the association in good order: its last response has been read, but it is of no use to
+    /// the next request.
+    pub async fn release(mut self) {
+        if let Some(association) = self.association.take() {
+            association.release().await;
+        }
+    }
+
     /// Gives the association back for the next request: its last response has been read.
     pub fn keep(mut self) {
         if let Some(association) = self.association.take() {
@@ -305,10 +323,15 @@ impl Drop for Lease {
     fn drop(&mut self) {
         metrics::gauge!("drimbox_dimse_associations", "pacs" => self.pool.name().to_owned())
             .decrement(1.0);
+        let place = self.place.take();
         if let Some(association) = self.association.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(association.abort());
+            runtime.spawn(async move {
+                association.abort().await;
+                // The PACS counts it until then.
+                drop(place);
+            });
         }
     }
 }

@@ -220,17 +220,15 @@ impl Run<'_> {
             && error.is_outage()
             && self.delivered.len() == before
         {
-            drop(lease);
-            lease = self.dimse.pool.acquire_fresh(contexts).await?;
+            lease = lease.renew().await?;
             outcome = self.get_over(lease.association()?, identifier).await;
         }
         // An association that refused something is not worth keeping: the PACS may accept more on
         // the next one.
-        if outcome
-            .as_ref()
-            .is_ok_and(|pass| pass.failed == 0 && pass.failure.is_none())
-        {
-            lease.keep();
+        match &outcome {
+            Ok(pass) if pass.failed == 0 && pass.failure.is_none() => lease.keep(),
+            Ok(_) => lease.release().await,
+            Err(_) => {}
         }
         outcome
     }
@@ -295,8 +293,7 @@ impl Run<'_> {
             && error.is_outage()
             && active.delivered_count() == 0
         {
-            drop(lease);
-            lease = self.dimse.pool.acquire_fresh(contexts).await?;
+            lease = lease.renew().await?;
             outcome = self
                 .move_over(lease.association()?, identifier, ticket.id())
                 .await;

@@ -8,6 +8,8 @@ pub const SUB_OPERATIONS_WARNING: u16 = 0xB000;
 pub const CANCEL: u16 = 0xFE00;
 /// Refused: out of resources.
 pub const OUT_OF_RESOURCES: u16 = 0xA700;
+/// Refused: move destination unknown.
+pub const MOVE_DESTINATION_UNKNOWN: u16 = 0xA801;
 /// Refused: not authorised.
 pub const NOT_AUTHORISED: u16 = 0x0124;
 /// SOP class not supported.
@@ -55,7 +57,7 @@ pub fn meaning(status: u16) -> &'static str {
         OUT_OF_RESOURCES => "(out of resources)",
         0xA701 => "(out of resources: cannot count the matches)",
         0xA702 => "(out of resources: cannot perform the sub-operations)",
-        0xA801 => {
+        MOVE_DESTINATION_UNKNOWN => {
             "(move destination unknown): declare the gateway's AE title, address and port in the PACS"
         }
         0xA900 => {
