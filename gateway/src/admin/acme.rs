@@ -22,7 +22,7 @@ use crate::audit::{Actor, Audit, Kind, Object, Outcome};
 use crate::certs::market::{Market, moment, words};
 use crate::dicomweb::problem::Problem;
 
-/// When to come back while an order is under way.
+/// When to come back while an order is under way, here or elsewhere.
 const BUSY: Duration = Duration::from_secs(60);
 
 /// What the routes need.
@@ -77,10 +77,9 @@ impl AcmeApi {
         }
         let who = self.market.who_orders();
         let who = who.as_deref().unwrap_or("not known yet");
-        Err(Problem::conflict(
-            format!("another process that shares data_dir/acme orders: {who}"),
-            "run the command there, or try again once it has ended",
-        ))
+        let elsewhere = format!("another process that shares data_dir/acme orders: {who}");
+        Err(Problem::unavailable(elsewhere, BUSY)
+            .remedy("run the command there, or try again once it has ended"))
     }
 
     fn lifecycle(&self, name: &str) -> Result<&Lifecycle, Problem> {

@@ -51,11 +51,6 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    /// 409: not here, or not now, as things stand.
-    pub fn conflict(detail: impl Into<Text>, remedy: impl Into<Text>) -> Self {
-        Self::new(StatusCode::CONFLICT, detail).remedy(remedy)
-    }
-
     /// 405: the resource exists, not with this method; `allow` is the list for the header.
     #[must_use]
     pub fn method_not_allowed(allow: &'static str) -> Self {
