@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use instant_acme::{Account, ExternalAccountKey, Key, NewAccount};
+use instant_acme::{Account, Key};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -13,6 +13,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::clock::Clock;
 use crate::failure::{Cause, Failure, NonceRounds, kind};
+use crate::signed::{self, AccountKey};
 use crate::store::Store;
 use crate::transport::{Exchange, Transport};
 
@@ -43,8 +44,8 @@ pub enum AccountStanding {
 /// The key that a commercial authority gave for an account.
 #[derive(Clone)]
 pub struct ExternalAccount {
-    key_id: String,
-    hmac: Zeroizing<Vec<u8>>,
+    pub(crate) key_id: String,
+    pub(crate) hmac: Zeroizing<Vec<u8>>,
 }
 
 impl ExternalAccount {
@@ -80,12 +81,15 @@ pub struct Accounts {
     making: Mutex<()>,
 }
 
-/// An account as kept. The key is there before the authority hears of it.
+/// An account as kept. A key is there before the authority hears of it.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     directory: String,
     /// PKCS#8, base64url.
     key: String,
+    /// The key that the authority was asked to change to; whether it did is not known yet.
+    #[serde(default)]
+    next_key: Option<String>,
     /// The account's URL, known when the authority has answered.
     url: Option<String>,
     contact: Vec<String>,
@@ -94,6 +98,7 @@ struct Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         self.key.zeroize();
+        self.next_key.zeroize();
     }
 }
 
@@ -121,11 +126,11 @@ impl Accounts {
 
     /// Changes the account's key (RFC 8555 §7.3.5), for example after an incident.
     ///
-    /// A crash between the authority's answer and the write loses the account, not a certificate: the old key is
-    /// refused at the next use, and a new account is made.
+    /// Both keys are kept until the authority has answered: after an end of the process in between, the next use asks
+    /// which of them counts.
     ///
     /// # Errors
-    /// When the authority refuses or cannot be reached; the old key then stays.
+    /// When the authority refuses or cannot be reached; the key that counts is then found out at the next use.
     pub async fn roll_over(&self, authority: &Authority) -> Result<(), Failure> {
         let mut rounds = NonceRounds::new();
         loop {
@@ -137,26 +142,23 @@ impl Accounts {
     }
 
     async fn change_key(&self, authority: &Authority) -> Result<(), Failure> {
-        let Open {
-            mut account,
-            exchange,
-        } = self.open(authority).await?;
         let _one = self.making.lock().await;
-        let credentials = account
-            .update_key()
+        let (Open { account, exchange }, mut kept) = self.opened(authority).await?;
+        let failed = |error| self.failure(&error, &exchange, authority);
+        let (_, next) = Key::generate_pkcs8().map_err(failed)?;
+        let old = AccountKey::of(&kept.pkcs8()?).map_err(failed)?;
+        let new = AccountKey::of(&next).map_err(failed)?;
+        kept.next_key = Some(BASE64_URL_SAFE_NO_PAD.encode(next.secret_pkcs8_der()));
+        self.keep(&kept).await?;
+        signed::change_key(&exchange, &authority.directory, account.id(), &old, &new)
             .await
-            .map_err(|error| self.failure(&error, &exchange, authority))?;
-        let key = credentials.private_key().secret_pkcs8_der();
-        self.keep(&Kept {
-            directory: authority.directory.clone(),
-            key: BASE64_URL_SAFE_NO_PAD.encode(key),
-            url: Some(account.id().to_owned()),
-            contact: authority.contact.clone(),
-        })
-        .await
+            .map_err(failed)?;
+        kept.change_key();
+        self.keep(&kept).await
     }
 
-    /// Closes the account for good (RFC 8555 §7.3.6); certificates issued under it stay valid.
+    /// Closes the account for good (RFC 8555 §7.3.6); certificates issued under it stay valid. Where there is none, or
+    /// it was closed before and the process ended, nothing is opened to be closed.
     ///
     /// # Errors
     /// When the authority refuses or cannot be reached; the account then stays.
@@ -171,7 +173,15 @@ impl Accounts {
     }
 
     async fn close(&self, authority: &Authority) -> Result<(), Failure> {
-        let Open { account, exchange } = self.open(authority).await?;
+        let _one = self.making.lock().await;
+        let Some(kept) = self.kept(authority).await? else {
+            return Ok(());
+        };
+        let exchange = Exchange::new(Arc::clone(&self.transport));
+        if self.found(&kept, authority, &exchange).await?.is_none() {
+            return self.forget(authority).await;
+        }
+        let (Open { account, exchange }, _) = self.opened(authority).await?;
         exchange.take();
         let outcome = account.deactivate().await;
         let noticed = exchange.take();
@@ -195,27 +205,52 @@ impl Accounts {
     /// The account at `authority`, made when there is none.
     pub(crate) async fn open(&self, authority: &Authority) -> Result<Open, Failure> {
         let _one = self.making.lock().await;
+        Ok(self.opened(authority).await?.0)
+    }
+
+    /// The same for who has `making`, with the account as kept.
+    async fn opened(&self, authority: &Authority) -> Result<(Open, Kept), Failure> {
         let exchange = Exchange::new(Arc::clone(&self.transport));
-        let opened = match self.kept(authority).await? {
-            None if authority.external_account.is_some() => self.bind(authority, &exchange).await?,
+        let kept = match self.kept(authority).await? {
+            Some(kept) => self.with_one_key(kept, authority, &exchange).await?,
             None => {
                 let (_, key) = Key::generate_pkcs8()
                     .map_err(|error| self.failure(&error, &exchange, authority))?;
                 let kept = Kept {
                     directory: authority.directory.clone(),
                     key: BASE64_URL_SAFE_NO_PAD.encode(key.secret_pkcs8_der()),
+                    next_key: None,
                     url: None,
                     contact: Vec::new(),
                 };
                 self.keep(&kept).await?;
-                self.restore(kept, authority, &exchange).await?
+                kept
             }
-            Some(kept) => self.restore(kept, authority, &exchange).await?,
         };
-        Ok(Open {
-            account: opened,
-            exchange,
-        })
+        let (account, kept) = self.restore(kept, authority, &exchange).await?;
+        Ok((Open { account, exchange }, kept))
+    }
+
+    /// Ends a change of the key whose answer was not noted: the key that the authority knows stays; both do while it
+    /// knows neither.
+    async fn with_one_key(
+        &self,
+        mut kept: Kept,
+        authority: &Authority,
+        exchange: &Exchange,
+    ) -> Result<Kept, Failure> {
+        let Some(next) = &kept.next_key else {
+            return Ok(kept);
+        };
+        if self.known(next, authority, exchange).await?.is_some() {
+            kept.change_key();
+        } else if self.known(&kept.key, authority, exchange).await?.is_some() {
+            kept.next_key.zeroize();
+        } else {
+            return Ok(kept);
+        }
+        self.keep(&kept).await?;
+        Ok(kept)
     }
 
     /// Asks the authority how the account stands, with the key at hand; makes none and changes nothing.
@@ -230,37 +265,62 @@ impl Accounts {
         let exchange = Exchange::new(Arc::clone(&self.transport));
         let mut rounds = NonceRounds::new();
         loop {
-            match self.known(&kept, authority, &exchange).await {
+            match self.found(&kept, authority, &exchange).await {
                 Err(failure) if rounds.again(&failure) => {}
-                known => return Ok(known?.map_or(AccountStanding::Lost, AccountStanding::Open)),
+                found => {
+                    return Ok(match (found?, &kept.url) {
+                        (Some(url), _) => AccountStanding::Open(url),
+                        (None, Some(_)) => AccountStanding::Lost,
+                        (None, None) => AccountStanding::None,
+                    });
+                }
             }
         }
     }
 
     /// Asks the authority whether it knows the account, and forgets it when it does not (RFC 8555 §7.3.1): its data were
-    /// lost there, it was closed, or its key was changed without our keeping the new one.
+    /// lost there, or it was closed.
     pub(crate) async fn confirm(&self, authority: &Authority) -> Result<(), Failure> {
         let _one = self.making.lock().await;
         let Some(kept) = self.kept(authority).await? else {
             return Ok(());
         };
         let exchange = Exchange::new(Arc::clone(&self.transport));
-        match self.known(&kept, authority, &exchange).await {
+        match self.found(&kept, authority, &exchange).await {
             Ok(None) => self.forget(authority).await,
             _ => Ok(()),
         }
+    }
+
+    /// The address of the account, by whichever of its keys the authority knows it.
+    async fn found(
+        &self,
+        kept: &Kept,
+        authority: &Authority,
+        exchange: &Exchange,
+    ) -> Result<Option<String>, Failure> {
+        for key in [Some(&kept.key), kept.next_key.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let known = self.known(key, authority, exchange).await?;
+            if known.is_some() {
+                return Ok(known);
+            }
+        }
+        Ok(None)
     }
 
     /// The address of the account with this key (RFC 8555 §7.3.1, `onlyReturnExisting`); `None` when the authority has
     /// none.
     async fn known(
         &self,
-        kept: &Kept,
+        key: &str,
         authority: &Authority,
         exchange: &Exchange,
     ) -> Result<Option<String>, Failure> {
         let failed = |error| self.failure(&error, exchange, authority);
-        let key = kept.pkcs8()?;
+        let key = pkcs8(key)?;
         let made = Key::from_pkcs8_der(key.clone_key()).map_err(failed)?;
         let known = Account::builder_with_http(Box::new(exchange.clone()))
             .from_key(
@@ -289,69 +349,60 @@ impl Accounts {
         mut kept: Kept,
         authority: &Authority,
         exchange: &Exchange,
-    ) -> Result<Account, Failure> {
+    ) -> Result<(Account, Kept), Failure> {
         let failed = |error| self.failure(&error, exchange, authority);
-        let builder = Account::builder_with_http(Box::new(exchange.clone()));
-        let directory = authority.directory.clone();
-        let key = kept.pkcs8()?;
-        let account = match &kept.url {
-            Some(url) => builder
-                .from_parts(url.clone(), key, directory)
-                .await
-                .map_err(failed)?,
+        let url = match &kept.url {
+            Some(url) => url.clone(),
             None => {
-                // A newAccount request with a key that has an account returns that account (RFC 8555 §7.3.1).
-                let made = Key::from_pkcs8_der(key.clone_key()).map_err(failed)?;
-                let key = (made, PrivateKeyDer::Pkcs8(key));
-                let (account, _) = builder
-                    .create_from_key(key, directory)
-                    .await
-                    .map_err(failed)?;
-                kept.url = Some(account.id().to_owned());
+                let (url, told) = self.made(&kept, authority, exchange).await?;
+                if told {
+                    kept.contact.clone_from(&authority.contact);
+                }
+                kept.url = Some(url.clone());
                 self.keep(&kept).await?;
-                account
+                url
             }
         };
+        let account = Account::builder_with_http(Box::new(exchange.clone()))
+            .from_parts(url, kept.pkcs8()?, authority.directory.clone())
+            .await
+            .map_err(failed)?;
         if kept.contact != authority.contact {
             let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
             account.update_contacts(&contact).await.map_err(failed)?;
             kept.contact.clone_from(&authority.contact);
             self.keep(&kept).await?;
         }
-        Ok(account)
+        Ok((account, kept))
     }
 
-    /// Makes an account that is bound to one of the authority's customers. instant-acme makes the key itself here: a
-    /// crash between the answer and the write leaves an account without use at the authority.
-    async fn bind(&self, authority: &Authority, exchange: &Exchange) -> Result<Account, Failure> {
-        let contact: Vec<&str> = authority.contact.iter().map(String::as_str).collect();
-        let binding = authority
-            .external_account
-            .as_ref()
-            .map(|external| ExternalAccountKey::new(external.key_id.clone(), &external.hmac));
-        let new = NewAccount {
-            contact: &contact,
-            terms_of_service_agreed: true,
-            only_return_existing: false,
+    /// The address of the account with a key that the authority may not have heard of, and whether it was made now, with
+    /// the contact addresses.
+    async fn made(
+        &self,
+        kept: &Kept,
+        authority: &Authority,
+        exchange: &Exchange,
+    ) -> Result<(String, bool), Failure> {
+        let is_bound = authority.external_account.is_some();
+        // What binds an account may be good for one only. The authority that has it already is not asked to bind again.
+        if is_bound {
+            match self.known(&kept.key, authority, exchange).await {
+                Ok(Some(url)) => return Ok((url, false)),
+                Err(failure) if !failure.refused => return Err(failure),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let failed = |error| {
+            let mut failure = self.failure(&error, exchange, authority);
+            if is_bound && failure.cause == Cause::Account {
+                failure.cause = Cause::ExternalAccount;
+            }
+            failure
         };
-        let (account, credentials) = Account::builder_with_http(Box::new(exchange.clone()))
-            .create(&new, authority.directory.clone(), binding.as_ref())
-            .await
-            .map_err(|error| {
-                let mut failure = self.failure(&error, exchange, authority);
-                if failure.cause == Cause::Account {
-                    failure.cause = Cause::ExternalAccount;
-                }
-                failure
-            })?;
-        self.keep(&Kept {
-            directory: authority.directory.clone(),
-            key: BASE64_URL_SAFE_NO_PAD.encode(credentials.private_key().secret_pkcs8_der()),
-            url: Some(account.id().to_owned()),
-            contact: authority.contact.clone(),
-        })
-        .await?;
-        Ok(account)
+        let key = AccountKey::of(&kept.pkcs8()?).map_err(failed)?;
+        let made = signed::new_account(exchange, authority, &key).await;
+        made.map_err(failed)
     }
 
     async fn kept(&self, authority: &Authority) -> Result<Option<Kept>, Failure> {
@@ -382,11 +433,23 @@ impl Accounts {
 
 impl Kept {
     fn pkcs8(&self) -> Result<PrivatePkcs8KeyDer<'static>, Failure> {
-        BASE64_URL_SAFE_NO_PAD
-            .decode(&self.key)
-            .map(PrivatePkcs8KeyDer::from)
-            .map_err(|error| damaged(&error.to_string()))
+        pkcs8(&self.key)
     }
+
+    /// The next key is the key from now on.
+    fn change_key(&mut self) {
+        if let Some(next) = self.next_key.take() {
+            let mut old = std::mem::replace(&mut self.key, next);
+            old.zeroize();
+        }
+    }
+}
+
+fn pkcs8(key: &str) -> Result<PrivatePkcs8KeyDer<'static>, Failure> {
+    BASE64_URL_SAFE_NO_PAD
+        .decode(key)
+        .map(PrivatePkcs8KeyDer::from)
+        .map_err(|error| damaged(&error.to_string()))
 }
 
 fn damaged(reason: &str) -> Failure {

@@ -151,11 +151,12 @@ impl Attempt<'_> {
     }
 
     /// Nothing is under way any more, and nothing of the old certificate's schedule counts: both in one write, or the
-    /// new certificate would be renewed when the old one was due.
+    /// new certificate would be renewed when the old one was due. What is to be revoked still is.
     async fn settle(&self, record: &mut Record) -> Result<(), Failure> {
         withdraw(self.parts, record).await?;
         *record = Record {
             blocked: std::mem::take(&mut record.blocked),
+            revocation: record.revocation.take(),
             installed: Some(self.parts.clock.now()),
             ..Record::default()
         };

@@ -129,6 +129,9 @@ pub struct Failure {
     /// The authority refused the nonce, again and again: the request itself was not looked at.
     #[serde(skip)]
     pub(crate) nonce_refused: bool,
+    /// The authority looked at the request and said no: it would say so again.
+    #[serde(skip)]
+    pub(crate) refused: bool,
 }
 
 /// How often a step is begun again because of refused nonces (RFC 8555 §6.5).
@@ -176,6 +179,7 @@ impl Failure {
             authority: None,
             retry_at: None,
             nonce_refused: false,
+            refused: false,
         }
     }
 
@@ -198,6 +202,10 @@ impl Failure {
         if noticed.status == Some(http::StatusCode::TOO_MANY_REQUESTS) {
             failure.cause = Cause::RateLimited;
         }
+        let of_the_moment = noticed.status.is_some_and(|status| {
+            status == http::StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+        });
+        failure.refused &= !of_the_moment;
         if matches!(
             failure.cause,
             Cause::RateLimited | Cause::AuthorityFault | Cause::Slow
@@ -235,6 +243,7 @@ impl Failure {
         };
         let mut failure = Self::new(cause, &said(problem));
         failure.nonce_refused = kind(problem) == "badNonce";
+        failure.refused = !matches!(kind(problem), "badNonce" | "rateLimited" | "serverInternal");
         failure
     }
 

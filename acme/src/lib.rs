@@ -20,12 +20,14 @@ mod certificate;
 mod clock;
 mod dns;
 mod failure;
+mod lease;
 mod lifecycle;
 mod name;
 mod order;
 mod probe;
 mod record;
 mod schedule;
+mod signed;
 mod store;
 mod transport;
 
@@ -34,6 +36,7 @@ pub use certificate::{Issued, KeyType, NotUsable};
 pub use clock::{Clock, Random, SystemClock, SystemRandom, UnixTime};
 pub use dns::{Caa, CaaRecord, DnsResolver, Resolver, SystemResolver};
 pub use failure::{Cause, Failure};
+pub use lease::Lease;
 pub use lifecycle::{
     InstallError, Installer, Lifecycle, Occasion, Parts, Reason, Settings, Status,
 };

@@ -1,13 +1,15 @@
 //! The life of one certificate: when something is to be done, and how things stand.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use instant_acme::{
     CertificateIdentifier, Error as AcmeError, RevocationReason, RevocationRequest,
 };
+use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::{Mutex, Notify};
 
@@ -16,10 +18,10 @@ use crate::account::{Accounts, Authority, Open};
 use crate::attempt::Attempt;
 use crate::certificate::{Issued, KeyType};
 use crate::clock::{Clock, Random, UnixTime};
-use crate::failure::{Cause, Failure, NonceRounds};
+use crate::failure::{Cause, Failure, NonceRounds, kind};
 use crate::name::DnsName;
 use crate::probe::Probe;
-use crate::record::{Record, Records, Slot};
+use crate::record::{Record, Records, Revocation, Slot};
 use crate::schedule::{Validity, Window, backoff};
 use crate::store::{Store, Tokens};
 
@@ -29,6 +31,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
 const LOOK_AT_MOST: Duration = Duration::from_secs(60);
 const LOOK_AT_LEAST: Duration = Duration::from_secs(86_400);
 const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
+/// How often a revocation is asked for that the authority has not answered.
+const REVOKE_AGAIN: Duration = Duration::from_secs(300);
 
 /// The name, and where its certificate comes from.
 #[derive(Debug, Clone)]
@@ -124,8 +128,10 @@ pub struct Status {
     pub failures: u32,
     /// Why the last attempt failed; `None` after a success.
     pub last_failure: Option<Failure>,
-    /// Whether a new certificate was put in service in this step.
+    /// Whether a certificate was obtained and put in service in this step.
     pub renewed: bool,
+    /// Whether a revocation that was asked for is still to be done.
+    pub revoking: bool,
     /// Authorities that asked to be left alone, with the end of that.
     pub blocked: Vec<(String, UnixTime)>,
     /// What stood in the way in this step, also where another authority then gave a certificate.
@@ -138,10 +144,20 @@ pub struct Lifecycle {
     settings: Settings,
     parts: Parts,
     records: Records,
-    /// Whether the certificate that was kept is in service since the start.
-    served: AtomicBool,
+    serving: Lock<Serving>,
     busy: Mutex<()>,
     changed: Notify,
+}
+
+/// What this process serves.
+#[derive(Debug, Clone, Default)]
+struct Serving {
+    /// Whether the store was looked at since the start.
+    looked: bool,
+    /// The certificate, without its key.
+    certificate: Option<Issued>,
+    /// When a certificate had been put in service at the last look of [`Lifecycle::follow`].
+    seen: Option<UnixTime>,
 }
 
 impl Lifecycle {
@@ -153,7 +169,7 @@ impl Lifecycle {
             settings,
             parts,
             records,
-            served: AtomicBool::new(false),
+            serving: Lock::default(),
             busy: Mutex::new(()),
             changed: Notify::new(),
         }
@@ -190,6 +206,30 @@ impl Lifecycle {
         }
     }
 
+    /// Serves what another process obtains, which shares the store: at the first call what there is, later what came in
+    /// its place. Nothing is written and nobody is asked.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn follow(&self) -> Result<Status, Failure> {
+        let _one = self.busy.lock().await;
+        let record = self.records.load().await?;
+        let mut met = Vec::new();
+        // The record is written after the certificate: who sees the one finds the other.
+        let before = self.serving();
+        if !before.looked || before.seen != record.installed {
+            let current = self.records.certificate(Slot::Current).await?;
+            match self.serve(current.as_ref()).await {
+                Ok(()) => self.now_serving(|serving| serving.seen = record.installed),
+                Err(failure) => met.push(failure),
+            }
+        }
+        let serving = self.serving();
+        let mut status = self.told(record, serving.certificate.as_ref());
+        status.met = met;
+        Ok(status)
+    }
+
     /// Whether a step is under way now; an order may take minutes.
     #[must_use]
     pub fn is_busy(&self) -> bool {
@@ -203,25 +243,30 @@ impl Lifecycle {
     pub async fn standing(&self) -> Result<Status, Failure> {
         let record = self.records.load().await?;
         let current = self.records.certificate(Slot::Current).await?;
-        let validity = current.as_ref().and_then(|current| current.validity().ok());
+        Ok(self.told(record, current.as_ref()))
+    }
+
+    fn told(&self, record: Record, current: Option<&Issued>) -> Status {
+        let now = self.parts.clock.now();
         let next = match (record.next_attempt, &record.window, record.due) {
             (Some(at), _, _) => (at, Reason::Retry),
             (None, Some(window), _) => (window.chosen, Reason::Suggested),
             (None, None, Some(due)) => (due, Reason::TwoThirds),
-            (None, None, None) => (self.parts.clock.now(), Reason::Missing),
+            (None, None, None) => (now, Reason::Missing),
         };
-        Ok(Status {
+        Status {
             name: self.settings.name.clone(),
-            validity,
+            validity: current.and_then(|current| current.validity().ok()),
             directory: current.map(|current| current.directory.clone()),
             next,
             wake: next.0,
             failures: record.failures,
-            blocked: record.blocked(self.parts.clock.now()),
+            blocked: record.blocked(now),
             last_failure: record.last_failure,
             renewed: false,
+            revoking: record.revocation.is_some(),
             met: Vec::new(),
-        })
+        }
     }
 
     /// Renews at once, for example because the key may be known to others; back-off is forgotten.
@@ -230,43 +275,68 @@ impl Lifecycle {
     /// When the store cannot be written.
     pub async fn renew_now(&self) -> Result<(), Failure> {
         let _one = self.busy.lock().await;
-        self.force().await
+        let mut record = self.records.load().await?;
+        self.force(&mut record).await
     }
 
     /// Revokes the certificate in service (RFC 8555 §7.6) and renews at once; `false` when there is none from an
     /// authority that is configured.
     ///
+    /// Both are kept first: after an end of the process, the next step does them.
+    ///
     /// # Errors
-    /// When the authority refuses or cannot be reached; renewal is then under way all the same.
+    /// When the authority refuses or cannot be reached; renewal is then under way all the same, and an authority that
+    /// did not refuse is asked again.
     pub async fn revoke(&self, key_compromised: bool) -> Result<bool, Failure> {
         let _one = self.busy.lock().await;
         let Some(current) = self.records.certificate(Slot::Current).await? else {
             return Ok(false);
         };
-        let (Some(authority), Ok(chain)) = (self.issuer(&current), current.chain()) else {
+        let (Some(authority), Ok(chain)) = (self.issuer(&current.directory), current.chain())
+        else {
             return Ok(false);
         };
-        let Some(leaf) = chain.first() else {
+        let (Some(leaf), Ok(validity)) = (chain.first(), current.validity()) else {
             return Ok(false);
         };
-        self.force().await?;
-        let reason = if key_compromised {
-            RevocationReason::KeyCompromise
-        } else {
-            RevocationReason::Superseded
+        let mut record = self.records.load().await?;
+        record.revocation = Some(Revocation {
+            directory: authority.directory.clone(),
+            certificate: BASE64_URL_SAFE_NO_PAD.encode(leaf),
+            key_compromised,
+            until: validity.not_after,
+        });
+        self.force(&mut record).await?;
+        self.take_back(&mut record).await.map(|()| true)
+    }
+
+    /// Does the revocation that was asked for; without one, nothing.
+    async fn take_back(&self, record: &mut Record) -> Result<(), Failure> {
+        let Some(wish) = &record.revocation else {
+            return Ok(());
         };
-        let request = RevocationRequest {
-            certificate: leaf,
-            reason: Some(reason),
-        };
-        let mut rounds = NonceRounds::new();
-        loop {
-            let revoked = self.revoke_by(authority, &request).await;
-            match revoked {
-                Err(failure) if rounds.again(&failure) => {}
-                outcome => return outcome.map(|()| true),
+        let authority = self.issuer(&wish.directory);
+        let der = BASE64_URL_SAFE_NO_PAD.decode(&wish.certificate);
+        let outcome = match (authority, der) {
+            (Some(authority), Ok(der)) if self.parts.clock.now() < wish.until => {
+                let certificate = CertificateDer::from(der);
+                let reason = match wish.key_compromised {
+                    true => RevocationReason::KeyCompromise,
+                    false => RevocationReason::Superseded,
+                };
+                let request = RevocationRequest {
+                    certificate: &certificate,
+                    reason: Some(reason),
+                };
+                self.revoke_by(authority, &request).await
             }
+            _ => Ok(()),
+        };
+        if !matches!(&outcome, Err(failure) if !failure.refused) {
+            record.revocation = None;
+            self.records.save(record).await?;
         }
+        outcome
     }
 
     async fn revoke_by(
@@ -274,17 +344,25 @@ impl Lifecycle {
         authority: &Authority,
         request: &RevocationRequest<'_>,
     ) -> Result<(), Failure> {
-        let Open { account, exchange } = self.parts.accounts.open(authority).await?;
-        account.revoke(request).await.map_err(|error| {
-            Failure::of(&error, &exchange.take(), self.parts.clock.now()).by(&authority.directory)
-        })
+        let mut rounds = NonceRounds::new();
+        loop {
+            let Open { account, exchange } = self.parts.accounts.open(authority).await?;
+            let error = match account.revoke(request).await {
+                Ok(()) => return Ok(()),
+                Err(AcmeError::Api(problem)) if kind(&problem) == "alreadyRevoked" => return Ok(()),
+                Err(error) => error,
+            };
+            let failure = Failure::of(&error, &exchange.take(), self.parts.clock.now());
+            if !rounds.again(&failure) {
+                return Err(failure.by(&authority.directory));
+            }
+        }
     }
 
-    async fn force(&self) -> Result<(), Failure> {
-        let mut record = self.records.load().await?;
+    async fn force(&self, record: &mut Record) -> Result<(), Failure> {
         record.forced = true;
         record.next_attempt = None;
-        self.records.save(&record).await?;
+        self.records.save(record).await?;
         self.changed.notify_one();
         Ok(())
     }
@@ -292,18 +370,11 @@ impl Lifecycle {
     async fn step(&self, met: &mut Vec<Failure>) -> Result<Status, Failure> {
         let mut record = self.records.load().await?;
         let mut current = self.records.certificate(Slot::Current).await?;
-        if let Some(current) = &current
-            && !self.served.load(Ordering::Relaxed)
-        {
-            match self
-                .parts
-                .installer
-                .install(&self.settings.name, current, Occasion::Start)
-                .await
-            {
-                Ok(()) => self.served.store(true, Ordering::Relaxed),
-                Err(error) => met.push(Failure::new(Cause::Install, &error.0)),
-            }
+        if let Err(failure) = self.serve(current.as_ref()).await {
+            met.push(failure);
+        }
+        if let Err(failure) = self.take_back(&mut record).await {
+            met.push(failure);
         }
         let attempt = Attempt {
             parts: &self.parts,
@@ -316,7 +387,7 @@ impl Lifecycle {
         if at <= self.parts.clock.now() {
             match attempt.run(&mut record, current.as_ref(), met).await {
                 Ok(issued) => {
-                    self.served.store(true, Ordering::Relaxed);
+                    self.now_serving(|serving| serving.certificate = Some(shown(&issued)));
                     current = Some(issued);
                     renewed = true;
                 }
@@ -325,19 +396,65 @@ impl Lifecycle {
         }
         let next = self.plan(&mut record, current.as_ref()).await?;
         let validity = current.as_ref().and_then(|current| current.validity().ok());
-        let look = record.look_at.unwrap_or(next.0);
+        let mut wake = record.look_at.unwrap_or(next.0).min(next.0);
+        if record.revocation.is_some() {
+            wake = wake.min(self.parts.clock.now().plus(REVOKE_AGAIN));
+        }
         Ok(Status {
             name: self.settings.name.clone(),
             validity,
             directory: current.map(|current| current.directory.clone()),
             next,
-            wake: next.0.min(look),
+            wake,
             failures: record.failures,
             blocked: record.blocked(self.parts.clock.now()),
             last_failure: record.last_failure,
             renewed,
+            revoking: record.revocation.is_some(),
             met: std::mem::take(met),
         })
+    }
+
+    /// Puts what is kept in service unless it is: since the start, as what was in service before it.
+    async fn serve(&self, current: Option<&Issued>) -> Result<(), Failure> {
+        let Serving {
+            looked,
+            certificate: before,
+            ..
+        } = self.serving();
+        let serves = |before: &Issued, current: &Issued| before.chain_pem == current.chain_pem;
+        if let Some(current) = current
+            && !before
+                .as_ref()
+                .is_some_and(|before| serves(before, current))
+        {
+            let occasion = match looked {
+                true => Occasion::New(before.as_ref()),
+                false => Occasion::Start,
+            };
+            let installer = &self.parts.installer;
+            installer
+                .install(&self.settings.name, current, occasion)
+                .await
+                .map_err(|error| Failure::new(Cause::Install, &error.0))?;
+        }
+        self.now_serving(|serving| {
+            serving.looked = true;
+            if let Some(current) = current {
+                serving.certificate = Some(shown(current));
+            }
+        });
+        Ok(())
+    }
+
+    fn serving(&self) -> Serving {
+        let serving = self.serving.lock();
+        serving.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn now_serving(&self, change: impl FnOnce(&mut Serving)) {
+        let serving = self.serving.lock();
+        change(&mut serving.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// When the next attempt is due. What is drawn or learnt for it is kept.
@@ -428,7 +545,7 @@ impl Lifecycle {
         &self,
         current: &Issued,
     ) -> Result<(UnixTime, UnixTime, Duration), Option<AcmeError>> {
-        let authority = self.issuer(current).ok_or(None)?;
+        let authority = self.issuer(&current.directory).ok_or(None)?;
         let chain = current.chain().map_err(|_| None)?;
         let leaf = chain.first().ok_or(None)?;
         let id = CertificateIdentifier::try_from(leaf).map_err(|_| None)?;
@@ -444,10 +561,10 @@ impl Lifecycle {
         ))
     }
 
-    /// The configured authority that issued a certificate.
-    fn issuer(&self, current: &Issued) -> Option<&Authority> {
+    /// The configured authority with this directory.
+    fn issuer(&self, directory: &str) -> Option<&Authority> {
         let mut authorities = self.settings.authorities.iter();
-        authorities.find(|authority| authority.directory == current.directory)
+        authorities.find(|authority| authority.directory == directory)
     }
 
     /// Keeps a failure and when to try again: after the back-off, and not before every authority may be asked again.
@@ -491,7 +608,18 @@ impl Lifecycle {
             blocked: Vec::new(),
             last_failure: Some(failure),
             renewed: false,
+            revoking: false,
             met,
         }
+    }
+}
+
+/// A certificate as it is shown to anybody: without its key.
+fn shown(issued: &Issued) -> Issued {
+    Issued {
+        directory: issued.directory.clone(),
+        order: issued.order.clone(),
+        chain_pem: issued.chain_pem.clone(),
+        key_pem: String::new(),
     }
 }

@@ -37,6 +37,21 @@ pub(crate) struct Record {
     pub(crate) last_failure: Option<Failure>,
     /// Authorities that asked to be left alone, and until when.
     pub(crate) blocked: BTreeMap<String, UnixTime>,
+    /// A revocation that was asked for and is not done.
+    pub(crate) revocation: Option<Revocation>,
+}
+
+/// A certificate to be revoked (RFC 8555 §7.6). It may be out of service by then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Revocation {
+    /// Directory of the authority that issued it.
+    pub(crate) directory: String,
+    /// The certificate, DER in base64url.
+    pub(crate) certificate: String,
+    /// Others may know the key.
+    pub(crate) key_compromised: bool,
+    /// Its end: nothing is to be revoked after it.
+    pub(crate) until: UnixTime,
 }
 
 impl Record {

@@ -22,7 +22,7 @@ const MAX_BYTES: u64 = 1 << 20;
 pub struct StoreError {
     /// File or record.
     pub path: String,
-    /// `read`, `written` or `removed`.
+    /// `read`, `written`, `removed` or `locked`.
     pub action: &'static str,
     /// What the system said.
     pub reason: String,
@@ -31,8 +31,8 @@ pub struct StoreError {
 /// Keeps records under names of the form `folder/record`, with letters, digits and `.-_`.
 ///
 /// Records hold private keys. When a call returns, what it did outlives a power cut; a record is the old one or the
-/// new one, never a part of it. Several nodes that share a store share accounts, orders and challenges; one of them
-/// alone renews a name, as nothing here keeps two from ordering at once.
+/// new one, never a part of it. Several nodes that share a store share accounts, orders, certificates and challenges;
+/// the one that has the [`crate::Lease`] alone writes.
 pub trait Store: Send + Sync + fmt::Debug {
     /// The record, or `None` when there is none.
     fn read<'a>(
@@ -147,7 +147,7 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
-    // One process owns the folder and writes one record at a time; a rest of a crash is written over.
+    // One process has the lease and writes one record at a time; a rest of a crash is written over.
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
     let mut file = std::fs::OpenOptions::new()

@@ -323,6 +323,21 @@ impl Exchange {
         std::mem::take(&mut self.noticed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Sends a request, and notices what comes back.
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, instant_acme::Error> {
+        let is_get = request.method() == Method::GET;
+        let answer = self.transport.send(request).await;
+        self.notice(&answer);
+        if is_get && let Ok(answer) = &answer {
+            let said = caa_identities(answer.body());
+            if !said.is_empty() {
+                let identities = self.identities.lock();
+                *identities.unwrap_or_else(PoisonError::into_inner) = said;
+            }
+        }
+        answer.map_err(|error| instant_acme::Error::Other(Box::new(error)))
+    }
+
     fn notice(&self, answer: &Result<Response, TransportError>) {
         let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
@@ -360,28 +375,14 @@ impl HttpClient for Exchange {
                 .await
                 .map_err(|never| instant_acme::Error::Other(Box::new(never)))?;
             let request = Request::from_parts(head, body.to_bytes());
-            let mut answer = exchange.transport.send(request).await;
-            exchange.notice(&answer);
-            if is_get && let Ok(answer) = &answer {
-                let said = caa_identities(answer.body());
-                if !said.is_empty() {
-                    let identities = exchange.identities.lock();
-                    *identities.unwrap_or_else(PoisonError::into_inner) = said;
-                }
-            }
-            if let Ok(answer) = &mut answer
-                && is_get
-                && !answer.headers().contains_key(RETRY_AFTER)
-            {
+            let mut answer = exchange.send(request).await?;
+            if is_get && !answer.headers().contains_key(RETRY_AFTER) {
                 // instant-acme takes no renewal information without it; RFC 9773 §4.3.3 asks for a default.
                 answer
                     .headers_mut()
                     .insert(RETRY_AFTER, HeaderValue::from_static("21600"));
             }
-            match answer {
-                Ok(answer) => Ok(BytesResponse::from(answer.map(Full::new))),
-                Err(error) => Err(instant_acme::Error::Other(Box::new(error))),
-            }
+            Ok(BytesResponse::from(answer.map(Full::new)))
         })
     }
 }

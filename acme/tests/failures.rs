@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use acme::{AccountStanding, Accounts, Caa, Cause, Clock as _, Failure, Port80, Seen, Status};
@@ -311,8 +310,7 @@ async fn an_account_that_the_authority_does_not_know_any_more_is_made_again() {
 }
 
 fn accounts(bench: &Bench) -> Accounts {
-    let clock: Arc<dyn acme::Clock> = bench.clock.clone();
-    Accounts::new(bench.transport(), bench.store(), clock)
+    bench.accounts_with(bench.transport(), bench.store())
 }
 
 #[tokio::test]
@@ -364,4 +362,50 @@ async fn a_commercial_authority_wants_the_key_it_gave() {
     bench.clock.advance(Duration::from_secs(600));
     let failure = life.tick().await.last_failure.unwrap();
     assert_eq!(failure.cause, Cause::ExternalAccount);
+}
+
+#[tokio::test]
+async fn a_revocation_that_the_authority_did_not_hear_of_is_asked_for_again() {
+    let bench = Bench::new(1);
+    let life = bench.start();
+    life.tick().await;
+    bench.authority().behave(|b| b.unreachable = true);
+    let failure = life.revoke(true).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::AuthorityUnreachable);
+    let status = bench.start().tick().await;
+    assert!(status.revoking, "{status:?}");
+    assert!(status.wake.since(bench.clock.now()) <= Duration::from_secs(300));
+
+    // Also once another certificate serves: it is the one that was in service then.
+    bench.authority().behave(|b| {
+        b.unreachable = false;
+        b.refuses_revocation = Some("serverInternal");
+    });
+    bench.clock.set(status.next.0);
+    let status = bench.start().tick().await;
+    assert!(status.renewed && status.revoking, "{status:?}");
+    assert_eq!(status.met[0].cause, Cause::AuthorityFault);
+    bench.authority().behave(|b| b.refuses_revocation = None);
+    bench.clock.set(status.wake);
+    let status = bench.start().tick().await;
+    assert!(!status.revoking && !status.renewed, "{status:?}");
+    let books = bench.authority().books.lock().unwrap();
+    let revoked: Vec<_> = books.certificates.iter().map(|c| c.revoked).collect();
+    assert_eq!(revoked, [Some(1), None]);
+}
+
+#[tokio::test]
+async fn a_revocation_that_the_authority_refuses_or_has_done_is_not_asked_for_again() {
+    for (kind, done) in [("alreadyRevoked", true), ("unauthorized", false)] {
+        let bench = Bench::new(1);
+        let life = bench.start();
+        life.tick().await;
+        bench
+            .authority()
+            .behave(|b| b.refuses_revocation = Some(kind));
+        assert_eq!(life.revoke(false).await.is_ok(), done, "{kind}");
+        let status = life.tick().await;
+        assert!(status.renewed && !status.revoking, "{kind}: {status:?}");
+        assert!(status.met.is_empty(), "{kind}: {status:?}");
+    }
 }

@@ -276,6 +276,61 @@ async fn a_revoked_certificate_is_replaced_at_once() {
     assert_eq!(revoked, [Some(1), None]);
 }
 
+#[tokio::test]
+async fn what_another_process_obtains_is_served_here_and_nobody_is_asked_for_it() {
+    let bench = Bench::new(1);
+    let (orders, follows) = (bench.start(), bench.start());
+    let swaps = || bench.served.swaps.lock().unwrap().len();
+    let status = follows.follow().await.unwrap();
+    assert_eq!((status.validity, bench.served.count()), (None, 0));
+
+    let first = orders.tick().await;
+    let asked = bench.authority().books.lock().unwrap().requests;
+    for _ in 0..2 {
+        let status = follows.follow().await.unwrap();
+        assert_eq!(status.validity, first.validity);
+        assert_eq!(status.directory, first.directory);
+        assert!(!status.renewed);
+        assert_eq!(
+            (bench.served.count(), swaps()),
+            (2, 2),
+            "put in service once"
+        );
+    }
+    orders.renew_now().await.unwrap();
+    bench.clock.advance(DAY);
+    orders.tick().await;
+    follows.follow().await.unwrap();
+    let told = bench.served.swaps.lock().unwrap()[3].clone();
+    let all = bench.served.installed.lock().unwrap().clone();
+    assert_eq!(told.0.unwrap().chain_pem, all[0].chain_pem);
+    assert_eq!(told.1.chain_pem, all[2].chain_pem);
+
+    // After its start it serves what there is, which is no new one; and so it goes on when it orders itself.
+    let late = bench.start();
+    late.follow().await.unwrap();
+    assert_eq!((bench.served.count(), swaps()), (5, 4));
+    assert!(!late.tick().await.renewed);
+    assert_eq!((bench.served.count(), swaps()), (5, 4));
+    let books = bench.authority().books.lock().unwrap();
+    assert!(books.requests > asked && books.certificates.len() == 2);
+}
+
+#[tokio::test]
+async fn who_takes_over_serves_what_the_other_obtained_last() {
+    let bench = Bench::new(1);
+    let (orders, follows) = (bench.start(), bench.start());
+    orders.tick().await;
+    follows.follow().await.unwrap();
+    bench.clock.advance(DAY);
+    orders.renew_now().await.unwrap();
+    orders.tick().await;
+    assert!(!follows.tick().await.renewed);
+    let all = bench.served.installed.lock().unwrap();
+    assert_eq!(all.len(), 4);
+    assert_eq!(all[3].chain_pem, all[2].chain_pem);
+}
+
 /// Lives shrink as the CA/Browser Forum's calendar says; the authority fails for days; the box is off for days.
 #[tokio::test]
 async fn for_three_years_no_certificate_expires() {

@@ -161,16 +161,18 @@ impl Store for Memory {
         name: &'a str,
         content: &'a [u8],
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0
-            .lock()
-            .unwrap()
-            .insert(name.to_owned(), content.to_vec());
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            let mut records = self.0.lock().unwrap();
+            records.insert(name.to_owned(), content.to_vec());
+            Ok(())
+        })
     }
 
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.0.lock().unwrap().remove(name);
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            self.0.lock().unwrap().remove(name);
+            Ok(())
+        })
     }
 }
 
@@ -268,6 +270,11 @@ impl Bench {
             key_type: self.key_type,
         };
         Lifecycle::new(settings, parts)
+    }
+
+    /// The accounts of a process, besides those that a life has.
+    pub fn accounts_with(&self, transport: Arc<dyn Transport>, store: Arc<dyn Store>) -> Accounts {
+        Accounts::new(transport, store, self.clock.clone())
     }
 
     /// The files below a folder of the disk.

@@ -71,6 +71,8 @@ pub struct LeafSpec {
     pub rsa: bool,
     /// An extension that nobody knows, marked critical.
     pub strange_critical_extension: bool,
+    /// Extensions besides, each with its content, not critical.
+    pub extensions: Vec<(Vec<u64>, Vec<u8>)>,
     /// Where it says that the revocation list of its authority is.
     pub crl_url: String,
     /// The OCSP responder that it names.
@@ -129,6 +131,7 @@ impl LeafSpec {
             by: Authority::Organisations,
             rsa: false,
             strange_critical_extension: false,
+            extensions: Vec::new(),
             crl_url: "http://crl.test/ACI-EL-ORG.crl".to_owned(),
             ocsp_url: None,
         }
@@ -291,6 +294,10 @@ impl Igc {
             let mut extension =
                 CustomExtension::from_oid_content(&[1, 2, 250, 1, 71, 9, 9], vec![5, 0]);
             extension.set_criticality(true);
+            params.custom_extensions.push(extension);
+        }
+        for (oid, content) in &spec.extensions {
+            let extension = CustomExtension::from_oid_content(oid, content.clone());
             params.custom_extensions.push(extension);
         }
         params

@@ -7,7 +7,6 @@
 pub mod connect;
 pub mod dcmqrscp;
 pub mod error;
-pub mod gate;
 pub mod gateway;
 pub mod http;
 pub mod igc;
@@ -32,7 +31,6 @@ pub mod whitelist;
 pub use connect::ConnectProxy;
 pub use dcmqrscp::Dcmqrscp;
 pub use error::KitError;
-pub use gate::KnownTokens;
 pub use gateway::{Gateway, GatewayConfig, PacsConfig, binary};
 pub use http::{Client, ClientBuilder, Protocol, Response};
 pub use network::Network;

@@ -24,6 +24,8 @@ pub struct PebbleSettings {
     pub external_account: Option<(String, String)>,
     /// Good nonces refused, of a hundred.
     pub refused_nonces: u8,
+    /// Roots besides the first, each with a chain of its own.
+    pub other_roots: u8,
 }
 
 /// A running Pebble, strict, which validates every order anew; it ends when dropped.
@@ -83,6 +85,7 @@ impl Pebble {
             .arg(loopback(dns))
             .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_AUTHZREUSE", "0")
+            .env("PEBBLE_ALTERNATE_ROOTS", &settings.other_roots.to_string())
             .env(
                 "PEBBLE_WFE_NONCEREJECT",
                 &settings.refused_nonces.to_string(),
@@ -120,9 +123,17 @@ impl Pebble {
     /// # Errors
     /// When it does not answer.
     pub async fn root_file(&self) -> Result<PathBuf, KitError> {
-        let url = format!("https://{HOST}:{}/roots/0", self.management);
+        self.root_file_of(0).await
+    }
+
+    /// The same for the root with this number, of [`PebbleSettings::other_roots`] from 1 on.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn root_file_of(&self, number: u8) -> Result<PathBuf, KitError> {
+        let url = format!("https://{HOST}:{}/roots/{number}", self.management);
         let pem = self.client.get(&url).send().await?.text().await?;
-        let file = self.folder.join("root.pem");
+        let file = self.folder.join(format!("root-{number}.pem"));
         std::fs::write(&file, pem).map_err(KitError::io("write", &file))?;
         Ok(file)
     }
@@ -155,6 +166,14 @@ impl Pebble {
                 reason: answer.text().await?,
             }),
         }
+    }
+
+    /// How many orders it took.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn orders(&self) -> Result<usize, KitError> {
+        Ok(self.process.log()?.matches("Added order ").count())
     }
 
     /// What it says of the certificate with this serial number, in hexadecimal: `Valid` or `Revoked`.

@@ -151,6 +151,15 @@ impl Process {
         tail(&self.log, lines)
     }
 
+    /// All of its output so far.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn log(&self) -> Result<String, KitError> {
+        let log = std::fs::read(&self.log).map_err(KitError::io("read", &self.log))?;
+        Ok(String::from_utf8_lossy(&log).into_owned())
+    }
+
     /// Waits until `probe` holds.
     ///
     /// # Errors

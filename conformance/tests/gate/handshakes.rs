@@ -1,7 +1,9 @@
 //! Which certificates come in on a `db` name.
 
+use std::process::Command;
+
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
-use conformance::testkit::{Client, Identity};
+use conformance::testkit::{Client, Identity, binary};
 use rcgen::{ExtendedKeyUsagePurpose as Usage, KeyUsagePurpose};
 use serde_json::Value as Json;
 use time::OffsetDateTime;
@@ -114,6 +116,15 @@ fn what_others_present_is_in_the_inventory_with_who_and_when() {
             },
         )
         .await;
+        let mut command = Command::new(binary().unwrap());
+        command.args(["certs", "show", PEER]);
+        command.env("DRIMBOX_CONFIG", network.home.join("gateway/drimbox.toml"));
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = output.await.unwrap().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        for expected in [&format!("CN={PEER}"), "Présenté par", "Vu "] {
+            assert!(shown.contains(expected), "{expected}: {output:?}");
+        }
         let folder = network.home.join("gateway/data/presented");
         assert!(
             std::fs::read_dir(folder).unwrap().count() >= 2,
@@ -311,6 +322,33 @@ fn a_certificate_without_its_intermediate_comes_in() {
         let mut asking = network.request().await;
         asking.identity = Some(identity);
         assert_eq!(network.ask(&asking).await.status(), 200);
+    });
+}
+
+#[test]
+fn what_a_peer_sends_with_its_certificate_counts_for_nothing_and_has_a_limit() {
+    run(async {
+        let network = network().await;
+        let leaf = network.igc.leaf(&LeafSpec::peer(PEER)).unwrap();
+        let other = network.igc.certificate(Authority::Persons).pem();
+        let long = write_identity(&network.home, "long", &leaf, &other.repeat(20));
+        let mut asking = network.request().await;
+        asking.identity = Some(long);
+        assert_eq!(network.ask(&asking).await.status(), 200);
+
+        // Beyond 64 KiB nothing is read on.
+        let endless = write_identity(&network.home, "endless", &leaf, &other.repeat(300));
+        let failures = "drimbox_tls_handshake_failures_total";
+        let labels = [("listener", "peer"), ("cause", "protocol")];
+        let before = metric(&network.gateway, failures, &labels).await;
+        let call = network.client(Some(&endless)).get(&asking.url);
+        assert!(call.send().await.is_err());
+        until("the refusal", async || {
+            metric(&network.gateway, failures, &labels).await > before
+        })
+        .await;
+        let asking = network.request().await;
+        assert_eq!(network.ask(&asking).await.status(), 200, "others come in");
     });
 }
 

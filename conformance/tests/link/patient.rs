@@ -15,6 +15,7 @@ use crate::visitor::{FLOOR, LINK, PAGE, SESSION, Visitor};
 
 pub const PATIENT: &str = "__Host-drimbox-patient";
 const ASK: &str = "/viewer/patient";
+const CODE_PATH: &str = "/viewer/patient/code";
 pub const CODE: &str = "KJHG-4567-MNPQ";
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const HERE: (&str, &str) = ("sec-fetch-site", "same-origin");
@@ -87,7 +88,7 @@ fn patients_are_not_let_in_where_the_centre_chose_nothing() {
         assert!(page.contains("pas encore ouvert l'accès direct"), "{page}");
         assert!(!page.contains(ASK));
         assert_eq!(visitor.status(ASK).await, 404);
-        for path in [ASK, "/viewer/patient/code"] {
+        for path in [ASK, CODE_PATH] {
             let fields = [FORM, HERE];
             let answer = visitor
                 .ask(Method::POST, path, &fields, "csrf=x&code=y")
@@ -330,11 +331,22 @@ fn a_patients_session_is_its_own_browsers_and_ends_with_its_form_alone() {
     });
 }
 
+/// Codes go by this server.
+fn by_mail(config: GatewayConfig, mail: &SmtpServer, pki: &Pki) -> GatewayConfig {
+    config
+        .set("viewer.patient_gate", "mail-code")
+        .set("viewer.smtp.host", "localhost")
+        .set("viewer.smtp.port", i64::from(mail.port()))
+        .set("viewer.smtp.from", "drimbox@centre.example")
+        .set("viewer.smtp.ca_file", pki.ca_file().display().to_string())
+}
+
 /// Asks for a code as the page does.
 async fn ask_for_code(visitor: &Visitor<'_>) {
     let body = format!("csrf={}", token(visitor).await);
-    let path = "/viewer/patient/code";
-    let answer = visitor.ask(Method::POST, path, &[FORM, HERE], &body).await;
+    let answer = visitor
+        .ask(Method::POST, CODE_PATH, &[FORM, HERE], &body)
+        .await;
     assert_eq!(
         (answer.status().as_u16(), answer.header("location")),
         (303, ASK)
@@ -357,17 +369,7 @@ fn a_code_by_mail_goes_to_the_address_that_the_centre_holds_and_opens_once() {
         let mail = SmtpServer::start(&pki.server(&["localhost"]).unwrap(), true)
             .await
             .unwrap();
-        let ca = pki.ca_file().display().to_string();
-        let port = i64::from(mail.port());
-        let site = Site::with("link-mail", |config, _| {
-            config
-                .set("viewer.patient_gate", "mail-code")
-                .set("viewer.smtp.host", "localhost")
-                .set("viewer.smtp.port", port)
-                .set("viewer.smtp.from", "drimbox@centre.example")
-                .set("viewer.smtp.ca_file", ca.as_str())
-        })
-        .await;
+        let site = Site::with("link-mail", |config, _| by_mail(config, &mail, &pki)).await;
         site.facts(EXAM, &json!({ "mail": "amelie@maison.example" }))
             .await;
         // Who knows the study and not the rest of the link does not use its codes up.
@@ -434,6 +436,55 @@ fn a_code_by_mail_goes_to_the_address_that_the_centre_holds_and_opens_once() {
             json!(code_in(&mail.wait_for(3).await[2].text()))
         })
         .await;
+    });
+}
+
+#[test]
+fn no_other_site_has_a_code_sent_or_uses_one_up() {
+    if left_out() {
+        return;
+    }
+    run(async {
+        let folder = crate::support::folder("link-forged-code-mail");
+        let pki = Pki::new(&folder, "Mail CA").unwrap();
+        let mail = SmtpServer::start(&pki.server(&["localhost"]).unwrap(), true)
+            .await
+            .unwrap();
+        let site = Site::with("link-forged-code", |config, _| by_mail(config, &mail, &pki)).await;
+        site.facts(EXAM, &json!({ "mail": "amelie@maison.example" }))
+            .await;
+        let visitor = Visitor::new(&site);
+        visitor.get(&link_of(EXAM)).await;
+        let own = format!("csrf={}", token(&visitor).await);
+        let foreign = format!("csrf={}", "B".repeat(43));
+        let from = |site: &'static str| vec![FORM, ("sec-fetch-site", site)];
+        let elsewhere = vec![FORM, ("origin", "https://other.example")];
+        // More than the codes that a link has.
+        for (fields, body) in [
+            (from("cross-site"), own.as_str()),
+            (from("same-site"), &own),
+            (from("none"), &own),
+            (elsewhere, &own),
+            (vec![FORM], &own),
+            (from("same-origin"), &foreign),
+            (from("same-origin"), ""),
+        ] {
+            let answer = visitor.ask(Method::POST, CODE_PATH, &fields, body).await;
+            assert_eq!(answer.status(), 403, "{fields:?} {body}");
+        }
+        let page = visitor.get(ASK).await.text().await.unwrap();
+        assert!(!page.contains("Code reçu"), "{page}");
+        ask_for_code(&visitor).await;
+        let mails = mail.wait_for(1).await;
+        assert_eq!(mails.len(), 1);
+        let code = code_in(&mails[0].text());
+        let csrf = token(&visitor).await;
+        assert_eq!(
+            give(&visitor, &csrf, &format!("code={code}")).await,
+            opened()
+        );
+        let forged = metric(&site.gateway, "drimbox_forged_requests_total", &[]).await;
+        assert_eq!(forged, 7);
     });
 }
 

@@ -66,6 +66,7 @@ pub fn strict(http_port: u16) -> PebbleSettings {
         http_port,
         external_account: Some((KEY_ID.into(), HMAC.into())),
         refused_nonces: 20,
+        other_roots: 0,
     }
 }
 

@@ -392,6 +392,32 @@ fn an_extension_that_must_be_understood_and_is_not_is_refused() {
     assert_eq!(said(&world, &world.trust(&[HOST]), &spec), Err("malformed"));
 }
 
+/// RFC 5280 §4.2; a reader that takes the first and one that takes the last would not see the same certificate.
+#[test]
+fn an_extension_that_is_there_twice_is_refused() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    let judged = |extensions: &[&(Vec<u64>, Vec<u8>)]| {
+        let spec = LeafSpec {
+            extensions: extensions.iter().map(|&one| one.clone()).collect(),
+            ..LeafSpec::peer(HOST)
+        };
+        said(&world, &trust, &spec)
+    };
+    let unknown = (vec![1, 2, 250, 1, 71, 9, 9], vec![5, 0]);
+    let policies = (vec![2, 5, 29, 32], vec![0x30, 0]);
+    for one in [&unknown, &policies] {
+        assert_eq!(judged(&[one]), Ok(HOST.to_owned()));
+        assert_eq!(judged(&[one, one]), Err("malformed"), "{:?}", one.0);
+    }
+    // The certificate has one of its own.
+    let client_auth = [&[0x30, 10, 6, 8][..], &[0x2b, 6, 1, 5, 5, 7, 3, 2]].concat();
+    assert_eq!(
+        judged(&[&(vec![2, 5, 29, 37], client_auth)]),
+        Err("malformed")
+    );
+}
+
 /// A key of 1024 bits; nobody needs its private half.
 struct ShortRsa(Vec<u8>);
 

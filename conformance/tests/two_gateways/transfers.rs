@@ -31,6 +31,9 @@ fn two_drimboxes_fetch_1300_images_from_each_other_and_both_trails_say_so() {
             assert_served(site, other, from).await;
             assert_fetched(site, other, from);
             site.assert_trail().await;
+            let known = site.run(&["certs", "show", other.host]).await;
+            let known = text(&known.stdout);
+            assert!(known.contains("DRIMbox appelée"), "{known}");
         }
     });
 }

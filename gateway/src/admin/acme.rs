@@ -22,7 +22,7 @@ use crate::audit::{Actor, Audit, Kind, Object, Outcome};
 use crate::certs::market::{Market, moment, words};
 use crate::dicomweb::problem::Problem;
 
-/// When to come back while an order is under way.
+/// When to come back while an order is under way, here or elsewhere.
 const BUSY: Duration = Duration::from_secs(60);
 
 /// What the routes need.
@@ -70,6 +70,18 @@ impl AcmeApi {
             .with_state(self)
     }
 
+    /// What another process orders is changed there: two would undo each other's work.
+    fn orders(&self) -> Result<(), Problem> {
+        if self.market.orders() {
+            return Ok(());
+        }
+        let who = self.market.who_orders();
+        let who = who.as_deref().unwrap_or("not known yet");
+        let elsewhere = format!("another process that shares data_dir/acme orders: {who}");
+        Err(Problem::unavailable(elsewhere, BUSY)
+            .remedy("run the command there, or try again once it has ended"))
+    }
+
     fn lifecycle(&self, name: &str) -> Result<&Lifecycle, Problem> {
         let wanted = name.to_ascii_lowercase();
         let mut all = self.market.lifecycles();
@@ -83,6 +95,7 @@ impl AcmeApi {
             Problem::not_found("the gateway obtains no certificate for this name")
                 .remedy(format!("choose one of: {}", names.join(", ")))
         })?;
+        self.orders()?;
         if lifecycle.is_busy() {
             let busy = "an order for this name is under way";
             return Err(Problem::unavailable(busy, BUSY).remedy("try again in a minute"));
@@ -90,6 +103,7 @@ impl AcmeApi {
         Ok(lifecycle)
     }
 
+    /// The authority whose account is to be changed.
     fn authority(&self, wanted: &OfAuthority) -> Result<&Authority, Problem> {
         let all = self.market.authorities();
         let found = match (&wanted.directory, all) {
@@ -97,6 +111,7 @@ impl AcmeApi {
             (None, _) => None,
             (Some(directory), _) => all.iter().find(|one| one.directory == *directory),
         };
+        self.orders()?;
         found.ok_or_else(|| {
             let directories: Vec<&str> = all.iter().map(|one| one.directory.as_str()).collect();
             Problem::bad_request(
@@ -154,7 +169,10 @@ async fn show(State(api): State<AcmeApi>) -> Json<Value> {
             }),
         });
     }
-    Json(json!({ "names": names, "accounts": accounts }))
+    let who = (!api.market.orders())
+        .then(|| api.market.who_orders())
+        .flatten();
+    Json(json!({ "names": names, "accounts": accounts, "ordered_by": who }))
 }
 
 fn standing(status: &Status, busy: bool) -> Value {
@@ -174,6 +192,7 @@ fn standing(status: &Status, busy: bool) -> Value {
         "failures": status.failures,
         "failure": status.last_failure.as_ref().map(said),
         "blocked": blocked.collect::<Vec<_>>(),
+        "revoking": status.revoking,
     })
 }
 

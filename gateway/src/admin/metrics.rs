@@ -198,6 +198,11 @@ pub const METRICS: &[Metric] = &[
         help: "Mail recipients of alerts that did not acknowledge their monthly test, or are refused.",
     },
     Metric {
+        name: "drimbox_acme_orders",
+        kind: Kind::Gauge,
+        help: "1 when this process orders market certificates, 0 when another one with the same folder does.",
+    },
+    Metric {
         name: "drimbox_acme_next_attempt_seconds",
         kind: Kind::Gauge,
         help: "Next order of a market certificate, seconds since 1970.",

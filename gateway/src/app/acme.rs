@@ -92,6 +92,12 @@ async fn post(config: &Config, what: &str, wanted: Value) -> anyhow::Result<Valu
 fn shown(answer: &Value) -> Result<String, std::fmt::Error> {
     let mut said = String::new();
     let list = |key: &str| answer.get(key).and_then(Value::as_array);
+    if let Some(who) = answer.get("ordered_by").and_then(Value::as_str) {
+        writeln!(
+            said,
+            "Un autre nœud ({who}) partage data_dir/acme et fait les demandes ; celui-ci sert ce qu'il obtient"
+        )?;
+    }
     for name in list("names").into_iter().flatten() {
         one_name(&mut said, name)?;
     }
@@ -135,6 +141,12 @@ fn one_name(said: &mut String, name: &Value) -> std::fmt::Result {
             said,
             "  Prochaine demande le {} ({why})",
             text(name, "next_text")
+        )?;
+    }
+    if name.get("revoking") == Some(&Value::Bool(true)) {
+        writeln!(
+            said,
+            "  La révocation demandée n'est pas encore faite ; l'autorité est redemandée"
         )?;
     }
     let failures = name.get("failures").and_then(Value::as_u64).unwrap_or(0);
@@ -193,6 +205,7 @@ mod tests {
                 "next_text": "01/01/2027 à 00:00 UTC",
                 "reason": "retry",
                 "failures": 2,
+                "revoking": true,
                 "failure": {"what": "Limite.", "detail": "too many", "remedy": "Attendre."},
                 "blocked": [{
                     "directory": "https://ca.example/directory",
@@ -200,6 +213,7 @@ mod tests {
                 }],
             }],
             "accounts": [{"directory": "https://ca.example/directory", "state": "lost"}],
+            "ordered_by": "autre.centre.example, 4711",
         });
         let said = shown(&answer).unwrap();
         for expected in [
@@ -209,6 +223,8 @@ mod tests {
             "Remède : Attendre.",
             "demande d'attendre jusqu'au 01/01/2027",
             "inconnu de l'autorité",
+            "La révocation demandée n'est pas encore faite",
+            "Un autre nœud (autre.centre.example, 4711)",
         ] {
             assert!(said.contains(expected), "{expected}: {said}");
         }

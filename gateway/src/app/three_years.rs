@@ -98,8 +98,9 @@ const KEPT: [Kept; 6] = [
         unit: None,
         age: 700,
         days: 1_095,
-        acts_at: "J-7",
-        told: &["J-90", "J-60", "J-30", "J-15", "J-7"],
+        // Almost forgotten.
+        acts_at: "J-2",
+        told: &["J-90", "J-60", "J-30", "J-15", "J-7", "J-3", "J-2"],
     },
     Kept {
         place: "psc",

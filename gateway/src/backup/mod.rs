@@ -43,6 +43,8 @@ const LEFT_OUT: [&str; 6] = [
     restore::STAGING,
     restore::BEFORE,
 ];
+/// Below `data_dir`, folders that may be elsewhere: market certificates.
+const SHARED: [&str; 2] = ["acme", "acme-staging"];
 /// First entry of the archive.
 const MANIFEST: &str = "manifest.json";
 /// Where the entries of the data folder are in the archive.
@@ -211,8 +213,11 @@ fn walk(
             continue;
         }
         let kind = entry.file_type().map_err(failed)?;
+        // Nodes may share it by a link; other links are not followed.
+        let shared = depth == 0 && SHARED.iter().any(|shared| file_name == OsStr::new(shared));
+        let is_dir = kind.is_dir() || (shared && path.is_dir());
         let name = name.join(file_name);
-        if kind.is_dir() && depth < MAX_DEPTH {
+        if is_dir && depth < MAX_DEPTH {
             walk(&path, &name, skipped, depth + 1, chosen)?;
         } else if kind.is_file() {
             chosen.push((path, name));

@@ -116,6 +116,20 @@ fn a_gateway_comes_back_whole_on_another_machine_with_its_permissions() {
 }
 
 #[test]
+fn certificates_that_nodes_share_by_a_link_are_in_the_archive() {
+    let old = old();
+    let acme = old.config.data_dir.join("acme");
+    let shared = old.folder.path().join("shared");
+    fs::rename(&acme, &shared).unwrap();
+    symlink(&shared, &acme).unwrap();
+    let archive = archive(&old, false);
+    let new = TempDir::new().unwrap();
+    restore(&archive, &secret("phrase de passe"), new.path(), false).unwrap();
+    let account = there(new.path(), &acme.join("accounts/a"));
+    assert_eq!(fs::read(account).unwrap(), b"compte");
+}
+
+#[test]
 fn the_new_machine_and_the_moved_one_do_not_start_until_somebody_vouches() {
     let old = old();
     assert!(pass(&old.config.data_dir, false).is_ok());

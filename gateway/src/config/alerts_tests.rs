@@ -128,6 +128,12 @@ fn a_secret_that_others_can_read_is_refused_with_the_command_that_mends_it() {
         format!(
             "[[audit.syslog]]\nname = \"s\"\nhost = \"s.fr\"\nca_file = \"ca.pem\"\n[audit.syslog.identity]\n{pair}"
         ),
+        "[[dmp.structures]]\nname = \"c\"\n\
+         auth = { certificate_file = \"ca.pem\", key_file = \"key.pem\" }\n"
+            .to_owned(),
+        "[[dmp.structures]]\nname = \"c\"\n\
+         sign = { certificate_file = \"ca.pem\", key_file = \"key.pem\" }\n"
+            .to_owned(),
         "[acme]\naccept_terms = true\n[[acme.authority]]\ndirectory = \"https://a.fr/\"\n\
          eab_key_id = \"k\"\neab_hmac_file = \"secret\"\n"
             .to_owned(),

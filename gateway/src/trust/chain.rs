@@ -88,6 +88,8 @@ impl Chain<'_> {
         if !rest.is_empty() {
             return Err(malformed("bytes after the certificate"));
         }
+        // RFC 5280 §4.2: no extension twice, which readers of one and the other would take differently.
+        parsed.extensions_map().map_err(malformed)?;
         let issuer = DistinguishedName::from_x509(parsed.issuer()).map_err(malformed)?;
         self.same_environment(&issuer)?;
         let leaf = EndEntityCert::try_from(certificate).map_err(malformed)?;

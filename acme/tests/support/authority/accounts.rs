@@ -27,6 +27,12 @@ impl MockAuthority {
                 "closed".into(),
             ));
         }
+        let binds = jws.payload.get("externalAccountBinding").is_some();
+        let once = self.behaviour.lock().unwrap().external_key_once;
+        if binds && once && !books.accounts.is_empty() {
+            let used = "the key of this customer was used".to_owned();
+            return Err(Problem(StatusCode::FORBIDDEN, "unauthorized", used));
+        }
         let (number, status) = match known {
             Some(known) => (known, StatusCode::OK),
             None if jws.payload.get("onlyReturnExisting") == Some(&json!(true)) => {

@@ -60,6 +60,10 @@ pub struct Behaviour {
     /// Looks at an order that find it still processing.
     pub processing: usize,
     pub external_key: Option<Vec<u8>>,
+    /// That key is good for one account.
+    pub external_key_once: bool,
+    /// Revocations are refused with an error of this type.
+    pub refuses_revocation: Option<&'static str>,
     /// The certificate is for this name too.
     pub adds_name: Option<String>,
     pub refuses_csr: bool,
@@ -184,6 +188,8 @@ impl MockAuthority {
                 bad_nonce_run: 1,
                 processing: 0,
                 external_key: None,
+                external_key_once: false,
+                refuses_revocation: None,
                 adds_name: None,
                 refuses_csr: false,
                 refuses_name: false,
@@ -476,6 +482,9 @@ impl MockAuthority {
                 Ok(response.body(Bytes::from(content)).unwrap())
             }
             ("revoke", _) => {
+                if let Some(kind) = self.behaviour.lock().unwrap().refuses_revocation {
+                    return Err(Problem(StatusCode::FORBIDDEN, kind, "no".into()));
+                }
                 let text = jws.payload.get("certificate").and_then(Value::as_str);
                 let der = text.and_then(decode).unwrap_or_default();
                 let mut certificates = books.certificates.iter_mut();

@@ -16,11 +16,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use acme::{
-    Accounts, Authority, Clock, DnsName, DnsResolver, FileStore, HttpsTransport, Lifecycle, Parts,
-    Probe, Random, Store, SystemClock, SystemProbe, SystemRandom, Tokens, Transport,
-    TransportSettings, UnixTime,
+    Accounts, Authority, Clock, DnsName, DnsResolver, FileStore, HttpsTransport, Lease, Lifecycle,
+    Parts, Probe, Random, Store, StoreError, SystemClock, SystemProbe, SystemRandom, Tokens,
+    Transport, TransportSettings, UnixTime,
 };
 use anyhow::Context as _;
 use tokio::task::JoinSet;
@@ -35,6 +37,9 @@ use report::Report;
 
 /// A challenge of nobody, by which `check acme` knows that it is this service that answers on port 80.
 const SELF_TOKEN: &str = "drimbox-check-acme";
+
+/// How often a node that does not order looks for the lease, and for certificates that another one obtained.
+const FOLLOW_EVERY: Duration = Duration::from_secs(5);
 
 /// Folders below one another in the store.
 const MAX_DEPTH: usize = 4;
@@ -91,6 +96,9 @@ pub struct Market {
     accounts: Arc<Accounts>,
     authorities: Arc<Vec<Authority>>,
     means: Means,
+    folder: Arc<Path>,
+    /// Whether this process has the lease of the folder.
+    orders: Arc<AtomicBool>,
 }
 
 /// One `vi` name.
@@ -127,6 +135,8 @@ impl Market {
         audit: Option<&Audit>,
     ) -> anyhow::Result<Self> {
         let folder = folder(&config.data_dir, acme);
+        // Nodes may share it by a link.
+        let folder = fs::canonicalize(&folder).unwrap_or(folder);
         refuse_exposed(&folder, 0)?;
         let files: Arc<dyn Store> = Arc::new(FileStore::new(&folder));
         let store: Arc<dyn Store> = Arc::new(SealedStore::new(files, keys::passphrase()));
@@ -177,7 +187,21 @@ impl Market {
             accounts,
             authorities: Arc::new(authorities),
             means,
+            folder: folder.into(),
+            orders: Arc::default(),
         })
+    }
+
+    /// Whether this process orders, and not another one that shares the folder.
+    #[must_use]
+    pub fn orders(&self) -> bool {
+        self.orders.load(Ordering::Relaxed)
+    }
+
+    /// The process that orders, in words: its host and number.
+    #[must_use]
+    pub fn who_orders(&self) -> Option<String> {
+        Lease::holder(&self.folder)
     }
 
     /// The authorities, the first one preferred.
@@ -197,8 +221,71 @@ impl Market {
         self.names.iter().map(|named| &named.lifecycle)
     }
 
-    /// Keeps every certificate in date until `stop`; what is under way then goes on at the next start.
+    /// Keeps every certificate in date until `stop`; what is under way then goes on at the next start. Of several
+    /// processes with one folder one orders, and the others serve what it obtains until they take its place.
     pub async fn run(self, stop: CancellationToken) {
+        if self.names.is_empty() {
+            return;
+        }
+        let reports: Vec<Report> = self
+            .names
+            .iter()
+            .map(|named| Report::new(named.place.clone()))
+            .collect();
+        let lease = tokio::select! {
+            () = stop.cancelled() => return,
+            lease = self.follow(&reports) => lease,
+        };
+        self.orders.store(true, Ordering::Relaxed);
+        metrics::gauge!("drimbox_acme_orders").set(1.0);
+        let orders = Arc::clone(&self.orders);
+        self.order(reports, &stop).await;
+        orders.store(false, Ordering::Relaxed);
+        drop(lease);
+    }
+
+    /// Serves what another process obtains, until this one has the lease.
+    async fn follow(&self, reports: &[Report]) -> Lease {
+        let mut said = None;
+        loop {
+            let why = match self.lease().await {
+                Ok(Some(lease)) => return lease,
+                Ok(None) => Ok(self.who_orders().unwrap_or_default()),
+                Err(error) => Err(error.to_string()),
+            };
+            metrics::gauge!("drimbox_acme_orders").set(0.0);
+            if said.as_ref() != Some(&why) {
+                match &why {
+                    Ok(by) => tracing::info!(by, "another process orders the market certificates"),
+                    Err(error) => tracing::error!(error, "no market certificate is ordered"),
+                }
+                said = Some(why);
+            }
+            for (named, report) in self.names.iter().zip(reports) {
+                match named.lifecycle.follow().await {
+                    Ok(status) => report.tell(&status, self.means.clock.now()),
+                    Err(failure) => {
+                        tracing::error!(%failure, place = named.place, "what is obtained cannot be read");
+                    }
+                }
+            }
+            tokio::time::sleep(FOLLOW_EVERY).await;
+        }
+    }
+
+    async fn lease(&self) -> Result<Option<Lease>, StoreError> {
+        let folder = Arc::clone(&self.folder);
+        let taken = tokio::task::spawn_blocking(move || Lease::take(&folder)).await;
+        taken.unwrap_or_else(|error| {
+            Err(StoreError {
+                path: self.folder.display().to_string(),
+                action: "locked",
+                reason: error.to_string(),
+            })
+        })
+    }
+
+    async fn order(self, reports: Vec<Report>, stop: &CancellationToken) {
         let (clock, all) = (Arc::clone(&self.means.clock), self.names);
         // Written by the service and only read by the command, which another account may run.
         let oneself = uuid::Uuid::new_v4().to_string();
@@ -206,13 +293,12 @@ impl Market {
             tracing::error!(%error, "challenges cannot be written");
         }
         let mut names = JoinSet::new();
-        for index in 0..all.len() {
+        for (index, report) in reports.into_iter().enumerate() {
             let (stop, clock, all) = (stop.clone(), Arc::clone(&clock), Arc::clone(&all));
             names.spawn(async move {
-                let Some(Named { place, lifecycle }) = all.get(index) else {
+                let Some(Named { lifecycle, .. }) = all.get(index) else {
                     return;
                 };
-                let report = Report::new(place.clone());
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = lifecycle.run(|status| report.tell(status, clock.now())) => {}
