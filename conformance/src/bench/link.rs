@@ -162,9 +162,15 @@ impl LinkBench {
                 // What comes after half a second of waiting is answered a little later than what comes after a good
                 // link. The number of kinds is prime: each stride meets them all, and over the strides each kind
                 // follows each other one equally often.
+                // The first follows the last of its order too, which is not counted.
                 let stride = 1 + (run * PER_RUN + turn) % (kinds.len() - 1);
-                for step in 0..kinds.len() {
-                    let at = step * stride % kinds.len();
+                let at = |step: usize| step * stride % kinds.len();
+                let order: Vec<usize> = (0..kinds.len()).map(at).collect();
+                let last = order.last().and_then(|last| kinds.get(*last));
+                if let Some(mut last) = last.cloned() {
+                    visitor.follow(&mut last).await?;
+                }
+                for at in order {
                     if let Some(kind) = kinds.get_mut(at) {
                         visitor.follow(kind).await?;
                     }

@@ -508,6 +508,7 @@ fn each_proof_is_usable_in_a_browser() {
         let told = json!({
             "fields": { "naissance": "15/03/1979", "chiffres": "999999" },
             "wrong": { "naissance": "15/03/1979", "chiffres": "999998" },
+            "tools": true,
         });
         tell(&site, "patient", told, async |order| {
             panic!("no order {order}")

@@ -552,9 +552,25 @@ impl Drop for Bundle {
 /// The system's; a file that ends early.
 pub fn read_range(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
     let mut buffer = Vec::with_capacity(length);
-    while buffer.len() < length {
-        let at = offset + buffer.len() as u64;
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buffer), at) {
+    append_range(file, offset, length, &mut buffer)?;
+    Ok(buffer.into())
+}
+
+/// Appends a range of a file to a buffer that was made with room for it: more room would be read into, for nothing.
+///
+/// # Errors
+/// The system's; a file that ends early.
+pub fn append_range(
+    file: &File,
+    offset: u64,
+    length: usize,
+    buffer: &mut Vec<u8>,
+) -> io::Result<()> {
+    let start = buffer.len();
+    buffer.reserve_exact(length);
+    while buffer.len() < start + length {
+        let at = offset + (buffer.len() - start) as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => {}
@@ -562,8 +578,8 @@ pub fn read_range(file: &File, offset: u64, length: usize) -> io::Result<Bytes> 
         }
     }
     // The allocator may have given more than was asked for.
-    buffer.truncate(length);
-    Ok(buffer.into())
+    buffer.truncate(start + length);
+    Ok(())
 }
 
 /// Reads a range of a file if the system has all of it in memory: never waits for a disk, so that an

@@ -13,12 +13,15 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::body::{BodyError, MAX_EDITED_HEAD, Passed};
+use crate::cache::append_range;
 use crate::dicom::edit::{Edit, edit_head};
 use crate::dicom::reader::Limits;
 use crate::studies::Item;
 
 /// Bytes of a piece, if no head makes it longer. Two of these are in memory for each request.
 const PIECE: u64 = 256 * 1024;
+/// Bytes with which a piece may end where a part ends: its last bytes are then read without being zeroed before.
+const ENOUGH: u64 = 64 * 1024;
 
 /// Some parts of an answer, one after the other.
 pub struct Rewritten {
@@ -144,7 +147,9 @@ impl Rewritten {
                 segment => piece.push(segment),
             }
             room = room.saturating_sub(length);
-            if room == 0 && !matches!(self.segments.front(), Some(Segment::End)) {
+            let ended = matches!(piece.last(), Some(Segment::End));
+            let full = room == 0 && !matches!(self.segments.front(), Some(Segment::End));
+            if full || (ended && room <= PIECE - ENOUGH) {
                 break;
             }
         }
@@ -180,12 +185,10 @@ fn source(item: &Item) -> Option<Source> {
 
 /// Reads and writes one piece; waits for the disk.
 fn written(segments: &[Segment]) -> Result<Piece, BodyError> {
-    let length: u64 = segments.iter().map(Segment::length).sum();
-    // What is added to heads is small.
-    let capacity = usize::try_from(length).unwrap_or(0) + 1024 * segments.len();
-    let mut out = Vec::with_capacity(capacity);
+    let last = segments.iter().rposition(|segment| segment.length() > 0);
+    let mut out = Vec::new();
     let mut ends = 0;
-    for segment in segments {
+    for (at, segment) in segments.iter().enumerate() {
         match segment {
             Segment::Frame(bytes) => out.extend_from_slice(bytes),
             Segment::Head { source, edits } => {
@@ -200,6 +203,11 @@ fn written(segments: &[Segment]) -> Result<Piece, BodyError> {
                 let new = edit_head(&head, edits, Limits::default());
                 out.extend(new.map_err(|error| BodyError::Unreadable(error.to_string()))?);
             }
+            Segment::Rest {
+                source,
+                offset,
+                length,
+            } if Some(at) == last => source.finish(*offset, *length, &mut out)?,
             Segment::Rest {
                 source,
                 offset,
@@ -222,6 +230,16 @@ impl Source {
         out.resize(start + length, 0);
         let place = out.get_mut(start..).unwrap_or_default();
         let read = self.file.read_exact_at(place, offset);
+        Ok(read.inspect_err(|error| self.item.is_unreadable(error))?)
+    }
+
+    /// Appends a range of the file behind which nothing follows: room for it is made, and not zeroed.
+    fn finish(&self, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<(), BodyError> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        let mut whole = Vec::with_capacity(out.len() + length);
+        whole.append(out);
+        let read = append_range(&self.file, offset, length, &mut whole);
+        *out = whole;
         Ok(read.inspect_err(|error| self.item.is_unreadable(error))?)
     }
 }

@@ -144,7 +144,7 @@ const withFingers = (page) => ({
   },
 });
 
-/** Measures a line of 200 pixels, makes three planes, puts two series side by side: the tools too come from this host. */
+/** Measures a line of 200 pixels, makes three planes, puts two series, where there are two, side by side: the tools too come from this host. */
 async function useTools(kit, page, reader, name) {
   await reader.does('l');
   await viewsShown(page, '1x1', 1);
@@ -174,6 +174,7 @@ async function useTools(kit, page, reader, name) {
   await viewsShown(page, 'mpr', 3);
   await page.waitForFunction(() => performance.getEntriesByName('drimbox:mpr-ready').length === 1, { timeout: 120_000 });
   await keepPicture(kit, page, `${name}-planes`);
+  if (kit.given.series.length === 1) return;
   await reader.does('2');
   await viewsShown(page, '1x2', 1);
   await page.$$eval('nav.series button.entry', (entries) => entries.at(-1).click());
@@ -320,6 +321,20 @@ export const stories = {
     await looksRight(kit, page);
     await keepPicture(kit, page, `patient-${proof}-exam`);
     kit.assert.equal(await page.evaluate(() => document.cookie), '');
+    if (!kit.given.tools) return;
+    // A patient has the tools of a professional; in this tab the policy holds.
+    const own = await person.tab();
+    await own.setViewport(PHONE);
+    const seen = watch(kit, own);
+    await own.goto(kit.url(host, '/viewer/'));
+    await imageShown(own);
+    await useTools(kit, own, withFingers(own), 'patient');
+    kit.assert.deepEqual(seen.failed, []);
+    kit.assert.equal(seen.reports, 0, 'reports of the policy');
+    await logOut(kit, own);
+    await page.bringToFront();
+    await page.reload();
+    await page.waitForFunction(() => document.querySelector('main.end'));
   },
 
   async shared_computer(kit) {
