@@ -123,7 +123,6 @@ export class App implements Desk {
     if (layout === '1x1' && this.#advanced === undefined) return;
     this.#stage.stopCine();
     void this.#withTools(async (viewer) => {
-      if (layout === 'mpr') await this.#known(viewer.shown.stack);
       const refusal = await viewer.setLayout(layout);
       this.layout = viewer.layout;
       // Stays until it was read: the view that was just made is drawn again meanwhile.
@@ -270,15 +269,6 @@ export class App implements Desk {
     } catch (thrown) {
       if (this.#chosen === series) this.#stage.say(asViewerError(thrown).message, () => void this.#choose(series));
     }
-  }
-
-  /** Waits until every image of a stack is known: who asks early for planes is not told that there are none. */
-  async #known(stack: Stack | undefined): Promise<void> {
-    if (stack === undefined || stack.complete) return;
-    this.#stage.say('Chargement de la série…');
-    // What does not come is told where it was asked for first.
-    const whole = await this.#stacks.whole(stack.series).catch(() => undefined);
-    if (whole !== undefined) this.#stage.say('');
   }
 
   /** Waits until an image that is being shown has been drawn, or will not be. */
