@@ -134,8 +134,21 @@ const atDesk = (page) => ({
 const withFingers = (page) => ({
   async does(key) {
     const button = await page.waitForSelector(`.toolbar button[title$="(touche ${key.toUpperCase()})"]`);
-    await button.evaluate((element) => element.scrollIntoView());
-    await button.tap();
+    await button.evaluate((element) => {
+      element.scrollIntoView();
+      globalThis.tapped = false;
+      element.addEventListener('click', () => { globalThis.tapped = true; }, { once: true });
+    });
+    // A finger whose lifting a busy page notices late rests on the button: that is no tap.
+    for (let tries = 0; tries < 20; tries += 1) {
+      await button.tap();
+      const tapped = await page.evaluate(async () => {
+        for (let frame = 0; frame < 60 && !globalThis.tapped; frame += 1) await new Promise(requestAnimationFrame);
+        return globalThis.tapped;
+      });
+      if (tapped) return;
+    }
+    throw new Error(`no tap on ${key}`);
   },
   async draws([fromX, y], [toX]) {
     const touch = await page.touchscreen.touchStart(fromX, y);
