@@ -287,6 +287,19 @@ async function axialShows(page, spot) {
   );
 }
 
+test('planes that are asked for before every image is known wait for the rest', async () => {
+  const release = site.hold((path) => /\/series\/[^/]+\/metadata$/.test(path));
+  await open(examOf('crossed'));
+  await page.waitForFunction(() => document.querySelector('.stage')?.dataset.state === 'ready');
+  await page.keyboard.press('3');
+  await toolsShown(page, '1x1');
+  release();
+  await toolsShown(page, 'mpr');
+  await page.waitForFunction(() => performance.getEntriesByName('drimbox:mpr-ready').length === 1);
+  assert.equal(await page.$eval('.message', (message) => message.textContent), '');
+  assertClean();
+});
+
 test('a thick slab shows the brightest of its planes', async () => {
   await open(examOf('crossed'));
   await imageShown(page);

@@ -122,7 +122,10 @@ export class App implements Desk {
   setLayout(layout: Layout): void {
     if (layout === '1x1' && this.#advanced === undefined) return;
     this.#stage.stopCine();
+    const { stack } = this.shown;
     void this.#withTools(async (viewer) => {
+      // Who asks early for planes is not told that there are none. What does not come is told where it was asked for.
+      if (layout === 'mpr' && stack?.complete === false) await this.#stacks.whole(stack.series).catch(() => undefined);
       const refusal = await viewer.setLayout(layout);
       this.layout = viewer.layout;
       // Stays until it was read: the view that was just made is drawn again meanwhile.
