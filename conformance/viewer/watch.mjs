@@ -1,8 +1,9 @@
 // Runs inside a page that is measured, before its own scripts: when do its canvases show images?
 
 /**
- * An image is on screen when a canvas that can be seen has at least LIT of its area brighter than DARK, in at least
- * SHADES shades: so no frame, text or spinner counts. Canvases are looked at in every frame, as small copies.
+ * An image is on screen when a canvas that can be seen has an area brighter than DARK, in at least SHADES shades, that is
+ * LIT or more of the largest square in the canvas: so no frame, text or spinner counts, and a narrow canvas, in which an
+ * image is small, may show one. Canvases are looked at in every frame, as small copies.
  *
  * `planes` 1: `end` is when a canvas shows an image.
  *
@@ -55,7 +56,8 @@ export function watch({ planes, press, ready }) {
       shades.add(level);
       digest = (Math.imul(digest, 31) + level) | 0;
     }
-    return { digest, image: lit > LIT * SIZE * SIZE && shades.size >= SHADES };
+    const square = (SIZE * SIZE * Math.min(canvas.width, canvas.height)) / Math.max(canvas.width, canvas.height);
+    return { digest, image: lit > LIT * square && shades.size >= SHADES };
   }
 
   /** Listens to the library of the page once it is there. */

@@ -3,15 +3,14 @@
 //! What is not changed is copied byte for byte, and the pixels are not looked at: the caller sends
 //! the new head, then the rest of the object as it is.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use dicom_core::{Tag, VR};
 
 use super::convert::Converter;
-use super::reader::{DataSet, Element, Limits, ReadError, Value};
+use super::reader::{DataSet, Limits, ReadError, Value};
 use super::syntax::Encoding;
-use super::walk::{has_short_length, is_pixel_data};
+use super::walk::{Event, Walker, has_short_length, is_pixel_data};
 use super::write::{SEQUENCE_END, UNDEFINED, put_element, put_header, put_item};
 
 /// One change to the top level of a data set.
@@ -69,34 +68,123 @@ pub enum EditError {
 /// # Errors
 /// [`EditError`] when the head cannot be read, or a change cannot be made to it.
 pub fn edit_head(head: &[u8], edits: &[Edit], limits: Limits) -> Result<Vec<u8>, EditError> {
-    let mut changes: BTreeMap<Tag, Vec<&Edit>> = BTreeMap::new();
+    let mut out = Vec::with_capacity(head.len() + ROOM);
+    append_edited_head(head, edits, limits, &mut out)?;
+    Ok(out)
+}
+
+/// Room for what changes mostly add to a head, in bytes.
+pub const ROOM: usize = 256;
+
+/// Appends the head with these changes; see [`edit_head`].
+///
+/// # Errors
+/// Those of [`edit_head`]; some of it may be appended then.
+pub fn append_edited_head(
+    head: &[u8],
+    edits: &[Edit],
+    limits: Limits,
+    out: &mut Vec<u8>,
+) -> Result<(), EditError> {
     for edit in edits {
         edit.check(limits)?;
-        changes.entry(edit.tag()).or_default().push(edit);
     }
-    let set = DataSet::parse(head, Encoding::ExplicitLittle, limits).map_err(EditError::Head)?;
-    let groups: Vec<u16> = changes.keys().map(|tag| tag.0).collect();
-    let mut out = Vec::with_capacity(head.len() + 256);
-    for element in set.elements().iter() {
-        let tag = element.tag();
-        while let Some(entry) = changes.first_entry()
-            && *entry.key() < tag
-        {
-            let (new, edits) = entry.remove_entry();
-            out.extend(apply(new, None, head, &edits, limits)?);
-        }
-        if tag.1 == 0 && groups.contains(&tag.0) {
-            continue;
-        }
-        match changes.remove(&tag) {
-            Some(edits) => out.extend(apply(tag, Some(element), head, &edits, limits)?),
-            None => out.extend_from_slice(slice(head, element.extent())),
-        }
+    let mut ordered: Vec<&Edit> = edits.iter().collect();
+    ordered.sort_by_key(|edit| edit.tag());
+    let (cuts, end) = cuts(head, &ordered, limits).map_err(EditError::Head)?;
+    let mut copied = 0;
+    for cut in cuts {
+        out.extend_from_slice(slice(head, copied..cut.from));
+        out.extend(apply(slice(head, cut.from..cut.to), cut.edits, limits)?);
+        copied = cut.to;
     }
-    for (tag, edits) in changes {
-        out.extend(apply(tag, None, head, &edits, limits)?);
+    out.extend_from_slice(slice(head, copied..end));
+    Ok(())
+}
+
+/// A place of the head that changes.
+struct Cut<'e> {
+    /// The bytes that make way: an element, or none.
+    from: usize,
+    to: usize,
+    /// The changes to one element, which make what stands there then; none removes a group length.
+    edits: &'e [&'e Edit],
+}
+
+/// Where these changes, ordered by their tags, are made, and where the last element ends.
+fn cuts<'e>(
+    head: &[u8],
+    ordered: &'e [&'e Edit],
+    limits: Limits,
+) -> Result<(Vec<Cut<'e>>, usize), ReadError> {
+    let total = head.len() as u64;
+    let mut changes = ordered.chunk_by(|a, b| a.tag() == b.tag()).peekable();
+    let mut cuts: Vec<Cut<'e>> = Vec::with_capacity(ordered.len());
+    let mut end = 0;
+    let mut note = |event: Event<'_>| {
+        let header = match event {
+            Event::Element(header) | Event::Sequence(header) | Event::Encapsulated(header)
+                if header.depth == 0 =>
+            {
+                header
+            }
+            Event::SequenceEnd { end: after } => {
+                end = after;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let at = index(header.offset);
+        if let Some(last) = cuts.last_mut().filter(|last| last.to == OPEN) {
+            last.to = at;
+        }
+        let changed = |edits: &&[&Edit]| edits.first().map(|edit| edit.tag());
+        while let Some(edits) = changes.next_if(|edits| changed(edits) < Some(header.tag)) {
+            cuts.push(Cut {
+                from: at,
+                to: at,
+                edits,
+            });
+        }
+        let is_group_length =
+            header.tag.1 == 0 && ordered.iter().any(|edit| edit.tag().0 == header.tag.0);
+        if is_group_length {
+            cuts.push(Cut {
+                from: at,
+                to: OPEN,
+                edits: &[],
+            });
+        } else if let Some(edits) = changes.next_if(|edits| changed(edits) == Some(header.tag)) {
+            cuts.push(Cut {
+                from: at,
+                to: OPEN,
+                edits,
+            });
+        }
+        end = header.value_offset + u64::from(header.length.unwrap_or_default());
+        Ok(())
+    };
+    let mut walker = Walker::new(Encoding::ExplicitLittle, limits, Some(total));
+    walker.feed(head, &mut note)?;
+    walker.finish(&mut note)?;
+    let end = index(end);
+    if let Some(last) = cuts.last_mut().filter(|last| last.to == OPEN) {
+        last.to = end;
     }
-    Ok(out)
+    cuts.extend(changes.map(|edits| Cut {
+        from: end,
+        to: end,
+        edits,
+    }));
+    Ok((cuts, end))
+}
+
+/// The end of a cut, until the next element is met.
+const OPEN: usize = usize::MAX;
+
+/// An offset in bytes that are in memory.
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
 }
 
 impl Edit {
@@ -129,8 +217,12 @@ impl Edit {
                 }
             }
             Self::AppendItem { item, .. } => {
-                DataSet::parse(item, Encoding::ExplicitLittle, limits)
-                    .map_err(|error| EditError::Item(tag, error))?;
+                let mut walker =
+                    Walker::new(Encoding::ExplicitLittle, limits, Some(item.len() as u64));
+                let walked = walker
+                    .feed(item, &mut |_| Ok(()))
+                    .and_then(|()| walker.finish(&mut |_| Ok(())));
+                walked.map_err(|error| EditError::Item(tag, error))?;
             }
             Self::Remove(_) => {}
         }
@@ -138,26 +230,19 @@ impl Edit {
     }
 }
 
-/// The bytes that stand in place of one element after all changes to it.
-fn apply(
-    tag: Tag,
-    element: Option<Element<'_>>,
-    head: &[u8],
-    edits: &[&Edit],
-    limits: Limits,
-) -> Result<Vec<u8>, EditError> {
-    let mut bytes = element
-        .map(|element| slice(head, element.extent()).to_vec())
-        .unwrap_or_default();
-    for edit in edits {
+/// The bytes that stand in place of `element` after all changes to it.
+fn apply(element: &[u8], edits: &[&Edit], limits: Limits) -> Result<Vec<u8>, EditError> {
+    let mut bytes = Vec::new();
+    for (at, edit) in edits.iter().enumerate() {
+        let old = if at == 0 { element } else { &bytes };
         bytes = match edit {
             Edit::Remove(_) => Vec::new(),
-            Edit::Set { vr, value, .. } => {
+            Edit::Set { tag, vr, value } => {
                 let mut out = Vec::with_capacity(value.len() + 12);
-                put_element(&mut out, tag, *vr, value);
+                put_element(&mut out, *tag, *vr, value);
                 out
             }
-            Edit::AppendItem { item, .. } => append_item(tag, &bytes, item, limits)?,
+            Edit::AppendItem { sequence, item } => append_item(*sequence, old, item, limits)?,
         };
     }
     Ok(bytes)
@@ -176,16 +261,7 @@ fn append_item(
         rewritten = un_to_sequence(tag, element, limits)?;
         element = &rewritten;
     }
-    let set = DataSet::parse(element, Encoding::ExplicitLittle, limits).map_err(EditError::Head)?;
-    let (items, undefined) = match set.elements().iter().next() {
-        None => (&[][..], false),
-        Some(old) if matches!(old.value(), Value::Items(_)) => (
-            slice(element, old.value_extent()),
-            element.get(8..12) == Some(&[0xFF; 4]),
-        ),
-        Some(old) if old.bytes().is_some_and(<[u8]>::is_empty) => (&[][..], false),
-        Some(_) => return Err(EditError::NotASequence(tag)),
-    };
+    let (items, undefined) = items_of(tag, element, limits)?;
     let mut new = Vec::with_capacity(item.len() + 8);
     put_item(&mut new, item);
     if memchr::memmem::find(items, &new).is_some() {
@@ -203,6 +279,22 @@ fn append_item(
         out.extend_from_slice(&SEQUENCE_END);
     }
     Ok(out)
+}
+
+/// The items of a sequence, and whether its length is undefined; none where `element` is empty.
+fn items_of(tag: Tag, element: &[u8], limits: Limits) -> Result<(&[u8], bool), EditError> {
+    if element.is_empty() {
+        return Ok((&[], false));
+    }
+    let set = DataSet::parse(element, Encoding::ExplicitLittle, limits).map_err(EditError::Head)?;
+    match set.elements().iter().next() {
+        Some(old) if matches!(old.value(), Value::Items(_)) => {
+            let undefined = element.get(8..12) == Some(&[0xFF; 4]);
+            Ok((slice(element, old.value_extent()), undefined))
+        }
+        Some(old) if old.bytes().is_some_and(<[u8]>::is_empty) => Ok((&[], false)),
+        Some(_) | None => Err(EditError::NotASequence(tag)),
+    }
 }
 
 /// A sequence that was written as UN holds its items in Implicit VR Little Endian (PS3.5 §6.2.2).

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,26 +13,25 @@ use tokio::task::JoinHandle;
 
 use super::body::{BodyError, MAX_EDITED_HEAD, Passed};
 use crate::cache::append_range;
-use crate::dicom::edit::{Edit, edit_head};
+use crate::dicom::edit::{self, Edit, append_edited_head};
 use crate::dicom::reader::Limits;
 use crate::studies::Item;
 
-/// Bytes of a piece, if no head makes it longer. Two of these are in memory for each request.
-const PIECE: u64 = 256 * 1024;
-/// Bytes with which a piece may end where a part ends: its last bytes are then read without being zeroed before.
-const ENOUGH: u64 = 64 * 1024;
+/// Bytes that are read at once, if no head makes them more. Two times as many are in memory for each request.
+const AT_ONCE: u64 = 256 * 1024;
 
 /// Some parts of an answer, one after the other.
 pub struct Rewritten {
     segments: VecDeque<Segment>,
-    ahead: Option<JoinHandle<Result<Piece, BodyError>>>,
+    ready: VecDeque<Piece>,
+    ahead: Option<JoinHandle<Result<VecDeque<Piece>, BodyError>>>,
 }
 
 /// The next bytes of an answer.
 pub struct Piece {
     /// The bytes.
     pub bytes: Bytes,
-    /// Parts that end in them.
+    /// Parts that end with them: none or one.
     pub ends: u64,
 }
 
@@ -47,9 +45,9 @@ enum Segment {
         source: Source,
         offset: u64,
         length: u64,
+        /// The part ends with them.
+        ends: bool,
     },
-    /// A part is whole.
-    End,
 }
 
 #[derive(Clone)]
@@ -89,11 +87,12 @@ impl Rewritten {
                 source,
                 offset: entry.offset + start,
                 length: entry.length.saturating_sub(start),
+                ends: true,
             });
-            segments.push_back(Segment::End);
         }
         let mut new = Self {
             segments,
+            ready: VecDeque::new(),
             ahead: None,
         };
         new.read_ahead();
@@ -105,25 +104,26 @@ impl Rewritten {
     /// # Errors
     /// [`BodyError::Read`], and [`BodyError::Unreadable`] for a head that cannot be changed.
     pub async fn next(&mut self) -> Result<Option<Piece>, BodyError> {
-        let Some(reading) = self.ahead.take() else {
-            return Ok(None);
-        };
-        let piece = reading.await.map_err(io::Error::other)??;
-        // The next is read while this one is sent.
-        self.read_ahead();
-        Ok(Some(piece))
+        if self.ready.is_empty()
+            && let Some(reading) = self.ahead.take()
+        {
+            self.ready = reading.await.map_err(io::Error::other)??;
+            // What follows is read while this is sent.
+            self.read_ahead();
+        }
+        Ok(self.ready.pop_front())
     }
 
     fn read_ahead(&mut self) {
-        let piece = self.next_segments();
+        let segments = self.next_segments();
         self.ahead =
-            (!piece.is_empty()).then(|| tokio::task::spawn_blocking(move || written(&piece)));
+            (!segments.is_empty()).then(|| tokio::task::spawn_blocking(move || written(&segments)));
     }
 
-    /// The segments of the next piece.
+    /// The segments that are read at once.
     fn next_segments(&mut self) -> Vec<Segment> {
-        let mut room = PIECE;
-        let mut piece = Vec::new();
+        let mut room = AT_ONCE;
+        let mut taken = Vec::new();
         while let Some(segment) = self.segments.pop_front() {
             let length = segment.length();
             match segment {
@@ -131,29 +131,30 @@ impl Rewritten {
                     source,
                     offset,
                     length,
+                    ends,
                 } if length > room => {
-                    piece.push(Segment::Rest {
+                    taken.push(Segment::Rest {
                         source: source.clone(),
                         offset,
                         length: room,
+                        ends: false,
                     });
                     self.segments.push_front(Segment::Rest {
                         source,
                         offset: offset + room,
                         length: length - room,
+                        ends,
                     });
-                    return piece;
+                    break;
                 }
-                segment => piece.push(segment),
+                segment => taken.push(segment),
             }
             room = room.saturating_sub(length);
-            let ended = matches!(piece.last(), Some(Segment::End));
-            let full = room == 0 && !matches!(self.segments.front(), Some(Segment::End));
-            if full || (ended && room <= PIECE - ENOUGH) {
+            if room == 0 {
                 break;
             }
         }
-        piece
+        taken
     }
 }
 
@@ -166,7 +167,14 @@ impl Segment {
                 entry.meta_length + entry.head_length
             }
             Self::Rest { length, .. } => *length,
-            Self::End => 0,
+        }
+    }
+
+    /// Bytes it mostly takes once it is written.
+    fn room(&self) -> u64 {
+        match self {
+            Self::Frame(_) | Self::Rest { .. } => self.length(),
+            Self::Head { .. } => self.length() + edit::ROOM as u64,
         }
     }
 }
@@ -183,63 +191,56 @@ fn source(item: &Item) -> Option<Source> {
     }
 }
 
-/// Reads and writes one piece; waits for the disk.
-fn written(segments: &[Segment]) -> Result<Piece, BodyError> {
-    let last = segments.iter().rposition(|segment| segment.length() > 0);
-    let mut out = Vec::new();
-    let mut ends = 0;
-    for (at, segment) in segments.iter().enumerate() {
-        match segment {
-            Segment::Frame(bytes) => out.extend_from_slice(bytes),
-            Segment::Head { source, edits } => {
-                let entry = source.item.entry();
-                let mut head = Vec::new();
-                source.append(entry.offset, entry.meta_length, &mut out)?;
-                source.append(
-                    entry.offset + entry.meta_length,
-                    entry.head_length,
-                    &mut head,
-                )?;
-                let new = edit_head(&head, edits, Limits::default());
-                out.extend(new.map_err(|error| BodyError::Unreadable(error.to_string()))?);
+/// Reads these segments and writes them, a piece for each part: what is read last into a buffer of its own size need not be
+/// zeroed before. Waits for the disk.
+fn written(segments: &[Segment]) -> Result<VecDeque<Piece>, BodyError> {
+    let is_rest = |segment: &Segment| matches!(segment, Segment::Rest { .. });
+    let mut pieces = VecDeque::new();
+    for part in segments.split_inclusive(is_rest) {
+        let room: u64 = part.iter().map(Segment::room).sum();
+        let mut out = Vec::with_capacity(usize::try_from(room).map_err(io::Error::other)?);
+        let mut ended = false;
+        for segment in part {
+            match segment {
+                Segment::Frame(bytes) => out.extend_from_slice(bytes),
+                Segment::Head { source, edits } => source.append_head(edits, &mut out)?,
+                Segment::Rest {
+                    source,
+                    offset,
+                    length,
+                    ends,
+                } => {
+                    source.append(*offset, *length, &mut out)?;
+                    ended = *ends;
+                }
             }
-            Segment::Rest {
-                source,
-                offset,
-                length,
-            } if Some(at) == last => source.finish(*offset, *length, &mut out)?,
-            Segment::Rest {
-                source,
-                offset,
-                length,
-            } => source.append(*offset, *length, &mut out)?,
-            Segment::End => ends += 1,
         }
+        pieces.push_back(Piece {
+            bytes: out.into(),
+            ends: u64::from(ended),
+        });
     }
-    Ok(Piece {
-        bytes: out.into(),
-        ends,
-    })
+    Ok(pieces)
 }
 
 impl Source {
-    /// Appends a range of the file.
-    fn append(&self, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<(), BodyError> {
-        let start = out.len();
-        let length = usize::try_from(length).map_err(io::Error::other)?;
-        out.resize(start + length, 0);
-        let place = out.get_mut(start..).unwrap_or_default();
-        let read = self.file.read_exact_at(place, offset);
-        Ok(read.inspect_err(|error| self.item.is_unreadable(error))?)
+    /// Appends the file meta information and the head that is written anew.
+    fn append_head(&self, edits: &[Edit], out: &mut Vec<u8>) -> Result<(), BodyError> {
+        let entry = self.item.entry();
+        let meta = usize::try_from(entry.meta_length).map_err(io::Error::other)?;
+        let length = entry.meta_length + entry.head_length;
+        let mut old = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
+        self.append(entry.offset, length, &mut old)?;
+        let (meta, head) = old.split_at_checked(meta).unwrap_or_default();
+        out.extend_from_slice(meta);
+        append_edited_head(head, edits, Limits::default(), out)
+            .map_err(|error| BodyError::Unreadable(error.to_string()))
     }
 
-    /// Appends a range of the file behind which nothing follows: room for it is made, and not zeroed.
-    fn finish(&self, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<(), BodyError> {
+    /// Appends a range of the file.
+    fn append(&self, offset: u64, length: u64, out: &mut Vec<u8>) -> Result<(), BodyError> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
-        let mut whole = Vec::with_capacity(out.len() + length);
-        whole.append(out);
-        let read = append_range(&self.file, offset, length, &mut whole);
-        *out = whole;
+        let read = append_range(&self.file, offset, length, out);
         Ok(read.inspect_err(|error| self.item.is_unreadable(error))?)
     }
 }
@@ -321,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn parts_are_what_they_are_one_by_one_whatever_their_size() {
-        let piece = usize::try_from(PIECE).unwrap();
+        let piece = usize::try_from(AT_ONCE).unwrap();
         let parts = parts(&[0, 10, piece, 3 * piece + 4, 2, 2 * piece]);
         let mut expected = Vec::new();
         for part in &parts {
