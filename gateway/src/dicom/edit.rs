@@ -3,6 +3,7 @@
 //! What is not changed is copied byte for byte, and the pixels are not looked at: the caller sends
 //! the new head, then the rest of the object as it is.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use dicom_core::{Tag, VR};
@@ -63,10 +64,11 @@ pub enum EditError {
 }
 
 /// The head with these changes, applied in their order. The lengths of the groups that change are
-/// dropped: they are retired, and would be wrong (PS3.5 §7.2).
+/// dropped: they are retired, and would be wrong (PS3.5 §7.2). What follows the last change is not
+/// looked at.
 ///
 /// # Errors
-/// [`EditError`] when the head cannot be read, or a change cannot be made to it.
+/// [`EditError`] when the head cannot be read up to there, or a change cannot be made to it.
 pub fn edit_head(head: &[u8], edits: &[Edit], limits: Limits) -> Result<Vec<u8>, EditError> {
     let mut out = Vec::with_capacity(head.len() + ROOM);
     append_edited_head(head, edits, limits, &mut out)?;
@@ -95,7 +97,7 @@ pub fn append_edited_head(
     let mut copied = 0;
     for cut in cuts {
         out.extend_from_slice(slice(head, copied..cut.from));
-        out.extend(apply(slice(head, cut.from..cut.to), cut.edits, limits)?);
+        apply(slice(head, cut.from..cut.to), cut.edits, limits, out)?;
         copied = cut.to;
     }
     out.extend_from_slice(slice(head, copied..end));
@@ -111,7 +113,7 @@ struct Cut<'e> {
     edits: &'e [&'e Edit],
 }
 
-/// Where these changes, ordered by their tags, are made, and where the last element ends.
+/// Where these changes, ordered by their tags, are made, and where the head ends.
 fn cuts<'e>(
     head: &[u8],
     ordered: &'e [&'e Edit],
@@ -121,6 +123,7 @@ fn cuts<'e>(
     let mut changes = ordered.chunk_by(|a, b| a.tag() == b.tag()).peekable();
     let mut cuts: Vec<Cut<'e>> = Vec::with_capacity(ordered.len());
     let mut end = 0;
+    let all_made = Cell::new(false);
     let mut note = |event: Event<'_>| {
         let header = match event {
             Event::Element(header) | Event::Sequence(header) | Event::Encapsulated(header)
@@ -162,10 +165,17 @@ fn cuts<'e>(
             });
         }
         end = header.value_offset + u64::from(header.length.unwrap_or_default());
+        let closed = cuts.last().is_none_or(|last| last.to != OPEN);
+        all_made.set(closed && changes.peek().is_none());
         Ok(())
     };
     let mut walker = Walker::new(Encoding::ExplicitLittle, limits, Some(total));
-    walker.feed(head, &mut note)?;
+    for some in head.chunks(WALKED) {
+        walker.feed(some, &mut note)?;
+        if all_made.get() {
+            return Ok((cuts, head.len()));
+        }
+    }
     walker.finish(&mut note)?;
     let end = index(end);
     if let Some(last) = cuts.last_mut().filter(|last| last.to == OPEN) {
@@ -181,6 +191,8 @@ fn cuts<'e>(
 
 /// The end of a cut, until the next element is met.
 const OPEN: usize = usize::MAX;
+/// Bytes after which one sees whether all changes are made.
+const WALKED: usize = 128;
 
 /// An offset in bytes that are in memory.
 fn index(offset: u64) -> usize {
@@ -230,31 +242,40 @@ impl Edit {
     }
 }
 
-/// The bytes that stand in place of `element` after all changes to it.
-fn apply(element: &[u8], edits: &[&Edit], limits: Limits) -> Result<Vec<u8>, EditError> {
-    let mut bytes = Vec::new();
+/// Appends what stands in place of `element` after all changes to it.
+fn apply(
+    element: &[u8],
+    edits: &[&Edit],
+    limits: Limits,
+    out: &mut Vec<u8>,
+) -> Result<(), EditError> {
+    let start = out.len();
+    let mut before;
+    let mut old = element;
     for (at, edit) in edits.iter().enumerate() {
-        let old = if at == 0 { element } else { &bytes };
-        bytes = match edit {
-            Edit::Remove(_) => Vec::new(),
-            Edit::Set { tag, vr, value } => {
-                let mut out = Vec::with_capacity(value.len() + 12);
-                put_element(&mut out, *tag, *vr, value);
-                out
+        if at > 0 {
+            before = out.split_off(start);
+            old = &before;
+        }
+        match edit {
+            Edit::Remove(_) => {}
+            Edit::Set { tag, vr, value } => put_element(out, *tag, *vr, value),
+            Edit::AppendItem { sequence, item } => {
+                append_item(*sequence, old, item, limits, out)?;
             }
-            Edit::AppendItem { sequence, item } => append_item(*sequence, old, item, limits)?,
-        };
+        }
     }
-    Ok(bytes)
+    Ok(())
 }
 
-/// The sequence with one more item; `element` is its bytes, none when it does not exist.
+/// Appends the sequence with one more item; `element` is its bytes, none when it does not exist.
 fn append_item(
     tag: Tag,
     element: &[u8],
     item: &[u8],
     limits: Limits,
-) -> Result<Vec<u8>, EditError> {
+    out: &mut Vec<u8>,
+) -> Result<(), EditError> {
     let rewritten;
     let mut element = element;
     if element.get(4..6) == Some(b"UN") {
@@ -265,20 +286,20 @@ fn append_item(
     let mut new = Vec::with_capacity(item.len() + 8);
     put_item(&mut new, item);
     if memchr::memmem::find(items, &new).is_some() {
-        return Ok(element.to_vec());
+        out.extend_from_slice(element);
+        return Ok(());
     }
     let length = items.len() + new.len();
-    let mut out = Vec::with_capacity(length + 20);
     let defined = u32::try_from(length)
         .ok()
         .filter(|length| !undefined && *length != UNDEFINED);
-    put_header(&mut out, tag, VR::SQ, defined.unwrap_or(UNDEFINED));
+    put_header(out, tag, VR::SQ, defined.unwrap_or(UNDEFINED));
     out.extend_from_slice(items);
     out.extend_from_slice(&new);
     if defined.is_none() {
         out.extend_from_slice(&SEQUENCE_END);
     }
-    Ok(out)
+    Ok(())
 }
 
 /// The items of a sequence, and whether its length is undefined; none where `element` is empty.

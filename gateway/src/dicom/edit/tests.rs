@@ -218,18 +218,32 @@ fn what_must_not_be_edited_is_refused() {
     let error = edit_head(&head, &[text], Limits::default()).unwrap_err();
     assert_eq!(error, EditError::NotASequence(tag(0x0010_0010)));
     assert!(matches!(
-        edit_head(b"garbage", &[], Limits::default()),
+        edit_head(b"garbage", &[append("ID")], Limits::default()),
         Err(EditError::Head(_))
     ));
 }
 
+#[test]
+fn what_follows_the_last_change_is_copied_whatever_it_is() {
+    let before = explicit().put((0x0010, 0x0020), VR::LO, b"ID").bytes;
+    let after = explicit()
+        .put((0x0010, 0x2160), VR::SH, &[b'x'; 2 * WALKED])
+        .bytes;
+    let head = [&before[..], &after, b"garbage"].concat();
+    let out = edited(&head, &[append("NEW")]);
+    assert!(out.starts_with(&before) && out.ends_with(&[&after[..], b"garbage"].concat()));
+    let read = &out[..out.len() - b"garbage".len()];
+    assert_eq!(identifiers(read), ["NEW"]);
+}
+
 proptest! {
     #[test]
-    fn an_edited_head_can_always_be_read(at in 0_usize..500, byte in any::<u8>()) {
+    fn the_edited_head_of_what_can_be_read_can_be_read(at in 0_usize..500, byte in any::<u8>()) {
         let mut head = image(Encoding::ExplicitLittle);
         let at = at % head.len();
         head[at] = byte;
-        if let Ok(out) = edit_head(&head, &[append("ID")], Limits::default()) {
+        let readable = DataSet::parse(&head, Encoding::ExplicitLittle, Limits::default()).is_ok();
+        if let Ok(out) = edit_head(&head, &[append("ID")], Limits::default()) && readable {
             let set = DataSet::parse(&out, Encoding::ExplicitLittle, Limits::default());
             prop_assert!(set.is_ok(), "{:?}", set.err());
             prop_assert_eq!(identifiers(&out).pop(), Some("ID".to_owned()));
