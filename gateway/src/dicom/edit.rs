@@ -71,37 +71,50 @@ pub enum EditError {
 /// [`EditError`] when the head cannot be read up to there, or a change cannot be made to it.
 pub fn edit_head(head: &[u8], edits: &[Edit], limits: Limits) -> Result<Vec<u8>, EditError> {
     let mut out = Vec::with_capacity(head.len() + ROOM);
-    append_edited_head(head, edits, limits, &mut out)?;
+    CheckedEdits::new(edits, limits)?.append_edited(head, &mut out)?;
     Ok(out)
 }
 
 /// Room for what changes mostly add to a head, in bytes.
 pub const ROOM: usize = 256;
 
-/// Appends the head with these changes; see [`edit_head`].
-///
-/// # Errors
-/// Those of [`edit_head`]; some of it may be appended then.
-pub fn append_edited_head(
-    head: &[u8],
-    edits: &[Edit],
+/// Changes that were checked once, for many heads.
+pub struct CheckedEdits<'e> {
+    /// In the order of their tags.
+    ordered: Vec<&'e Edit>,
     limits: Limits,
-    out: &mut Vec<u8>,
-) -> Result<(), EditError> {
-    for edit in edits {
-        edit.check(limits)?;
+}
+
+impl<'e> CheckedEdits<'e> {
+    /// Checks what can be known of the changes before a head is seen.
+    ///
+    /// # Errors
+    /// [`EditError`] for a change that can be made to no head.
+    pub fn new(edits: &'e [Edit], limits: Limits) -> Result<Self, EditError> {
+        for edit in edits {
+            edit.check(limits)?;
+        }
+        let mut ordered: Vec<&Edit> = edits.iter().collect();
+        ordered.sort_by_key(|edit| edit.tag());
+        Ok(Self { ordered, limits })
     }
-    let mut ordered: Vec<&Edit> = edits.iter().collect();
-    ordered.sort_by_key(|edit| edit.tag());
-    let (cuts, end) = cuts(head, &ordered, limits).map_err(EditError::Head)?;
-    let mut copied = 0;
-    for cut in cuts {
-        out.extend_from_slice(slice(head, copied..cut.from));
-        apply(slice(head, cut.from..cut.to), cut.edits, limits, out)?;
-        copied = cut.to;
+
+    /// Appends the head with these changes; see [`edit_head`].
+    ///
+    /// # Errors
+    /// Those of [`edit_head`]; some of it may be appended then.
+    pub fn append_edited(&self, head: &[u8], out: &mut Vec<u8>) -> Result<(), EditError> {
+        let (cuts, end) = cuts(head, &self.ordered, self.limits).map_err(EditError::Head)?;
+        let mut copied = 0;
+        for cut in cuts {
+            out.extend_from_slice(slice(head, copied..cut.from));
+            let old = slice(head, cut.from..cut.to);
+            apply(old, cut.edits, self.limits, out)?;
+            copied = cut.to;
+        }
+        out.extend_from_slice(slice(head, copied..end));
+        Ok(())
     }
-    out.extend_from_slice(slice(head, copied..end));
-    Ok(())
 }
 
 /// A place of the head that changes.

@@ -150,11 +150,17 @@ impl Passed {
         }
     }
 
+    /// Whether it is sent in the transfer syntax in which it is stored.
+    #[must_use]
+    pub fn keeps_syntax(&self) -> bool {
+        let stored = self.item.entry().transfer_syntax.as_str();
+        !self.explicit || stored == EXPLICIT_VR_LITTLE_ENDIAN
+    }
+
     /// Its bytes, where they are known before it is sent.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
-        let as_it_is =
-            self.edits.is_empty() && self.item.entry().transfer_syntax == self.transfer_syntax();
+        let as_it_is = self.edits.is_empty() && self.keeps_syntax();
         self.item.length().filter(|_| as_it_is)
     }
 }
@@ -383,7 +389,7 @@ enum Change {
 impl Content {
     fn of(part: &Passed) -> Self {
         let entry = part.item.entry();
-        let change = if part.transfer_syntax() != entry.transfer_syntax {
+        let change = if !part.keeps_syntax() {
             let syntax = part.transfer_syntax();
             Some(Change::Inflate {
                 converter: Some(Box::new(Converter::new(

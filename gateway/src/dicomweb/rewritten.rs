@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::body::{BodyError, MAX_EDITED_HEAD, Passed};
 use crate::cache::append_range;
-use crate::dicom::edit::{self, Edit, append_edited_head};
+use crate::dicom::edit::{self, CheckedEdits, Edit, EditError};
 use crate::dicom::reader::Limits;
 use crate::studies::Item;
 
@@ -61,9 +61,9 @@ impl Rewritten {
     #[must_use]
     pub fn is_for(part: &Passed) -> bool {
         let entry = part.item.entry();
-        source(&part.item).is_some()
-            && !part.edits.is_empty()
-            && part.transfer_syntax() == entry.transfer_syntax
+        !part.edits.is_empty()
+            && matches!(part.item, Item::Stored { fresh: None, .. })
+            && part.keeps_syntax()
             && entry.head_length <= MAX_EDITED_HEAD
             && entry.meta_length <= MAX_EDITED_HEAD
     }
@@ -196,6 +196,7 @@ fn source(item: &Item) -> Option<Source> {
 fn written(segments: &[Segment]) -> Result<VecDeque<Piece>, BodyError> {
     let is_rest = |segment: &Segment| matches!(segment, Segment::Rest { .. });
     let mut pieces = VecDeque::new();
+    let mut checked: Option<(&Arc<[Edit]>, CheckedEdits<'_>)> = None;
     for part in segments.split_inclusive(is_rest) {
         let room: u64 = part.iter().map(Segment::room).sum();
         let mut out = Vec::with_capacity(usize::try_from(room).map_err(io::Error::other)?);
@@ -203,7 +204,18 @@ fn written(segments: &[Segment]) -> Result<VecDeque<Piece>, BodyError> {
         for segment in part {
             match segment {
                 Segment::Frame(bytes) => out.extend_from_slice(bytes),
-                Segment::Head { source, edits } => source.append_head(edits, &mut out)?,
+                Segment::Head { source, edits } => {
+                    if checked
+                        .as_ref()
+                        .is_none_or(|(of, _)| !Arc::ptr_eq(of, edits))
+                    {
+                        let new = CheckedEdits::new(edits, Limits::default());
+                        checked = Some((edits, new.map_err(unreadable)?));
+                    }
+                    if let Some((_, edits)) = &checked {
+                        source.append_head(edits, &mut out)?;
+                    }
+                }
                 Segment::Rest {
                     source,
                     offset,
@@ -223,9 +235,13 @@ fn written(segments: &[Segment]) -> Result<VecDeque<Piece>, BodyError> {
     Ok(pieces)
 }
 
+fn unreadable(error: EditError) -> BodyError {
+    BodyError::Unreadable(error.to_string())
+}
+
 impl Source {
     /// Appends the file meta information and the head that is written anew.
-    fn append_head(&self, edits: &[Edit], out: &mut Vec<u8>) -> Result<(), BodyError> {
+    fn append_head(&self, edits: &CheckedEdits<'_>, out: &mut Vec<u8>) -> Result<(), BodyError> {
         let entry = self.item.entry();
         let meta = usize::try_from(entry.meta_length).map_err(io::Error::other)?;
         let length = entry.meta_length + entry.head_length;
@@ -233,8 +249,7 @@ impl Source {
         self.append(entry.offset, length, &mut old)?;
         let (meta, head) = old.split_at_checked(meta).unwrap_or_default();
         out.extend_from_slice(meta);
-        append_edited_head(head, edits, Limits::default(), out)
-            .map_err(|error| BodyError::Unreadable(error.to_string()))
+        edits.append_edited(head, out).map_err(unreadable)
     }
 
     /// Appends a range of the file.
