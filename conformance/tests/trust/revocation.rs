@@ -224,6 +224,21 @@ fn what_another_process_wrote_is_used_after_reading_again() {
     assert_eq!(said(&world, &service), Err("revoked"));
 }
 
+#[tokio::test]
+async fn what_was_written_since_the_folder_was_opened_is_noticed() {
+    let world = World::new();
+    world.trust(&[HOST]);
+    let service = world.bare();
+    assert_eq!(service.stamps().await, service.stamps_when_opened());
+    let spec = CrlSpec {
+        number: 11,
+        revoked: vec![0x1234],
+        ..CrlSpec::default()
+    };
+    world.give_crls(&world.bare(), &CrlSpec::default(), &spec);
+    assert_ne!(service.stamps().await, service.stamps_when_opened());
+}
+
 #[test]
 fn a_hundred_thousand_entries_are_looked_up() {
     let world = World::new();

@@ -48,8 +48,11 @@ pub(super) async fn fetch(
             "la section [consumer] manque dans la configuration ; l'ajouter".into(),
         ));
     };
-    let kos = read_kos(&fetch.kos)?;
-    let trust = trust(config).await.map_err(FetchError::Other)?;
+    let file = fetch.kos.clone();
+    let kos = tokio::task::spawn_blocking(move || read_kos(&file));
+    let (kos, trust) = tokio::join!(kos, trust(config));
+    let kos = kos.map_err(|panic| FetchError::Other(panic.into()))??;
+    let trust = trust.map_err(FetchError::Other)?;
     let bypassed = Arc::new(Bypassed::default());
     if let Some(trust) = &trust {
         trust.audit_to(Arc::clone(&bypassed) as Arc<dyn TrustAudit>);
@@ -116,7 +119,7 @@ struct Watch {
     trust: Option<Trust>,
     peers: Arc<Peers>,
     /// The folder when it was last read; held over each look, so that one of several reads it.
-    read: tokio::sync::Mutex<Option<Stamps>>,
+    read: tokio::sync::Mutex<Stamps>,
     seen: Mutex<Option<Believed>>,
 }
 
@@ -131,10 +134,11 @@ struct Believed {
 impl Watch {
     fn new(trust: Option<Trust>, peers: Arc<Peers>) -> Self {
         let seen = Mutex::new(trust.as_ref().map(Believed::of));
+        let read = trust.as_ref().map(Trust::stamps_when_opened);
         Self {
+            read: tokio::sync::Mutex::new(read.unwrap_or_default()),
             trust,
             peers,
-            read: tokio::sync::Mutex::new(None),
             seen,
         }
     }
@@ -154,7 +158,7 @@ impl Watch {
         };
         let mut last = self.read.lock().await;
         let stamps = trust.stamps().await;
-        if last.as_ref() == Some(&stamps) {
+        if *last == stamps {
             return;
         }
         let read = tokio::task::spawn_blocking(move || {
@@ -162,7 +166,7 @@ impl Watch {
             Believed::of(&trust)
         });
         let Ok(now) = read.await else { return };
-        *last = Some(stamps);
+        *last = stamps;
         let now = Some(now);
         let mut seen = self.seen.lock();
         if *seen != now {

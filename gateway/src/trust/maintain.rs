@@ -16,12 +16,24 @@ use super::http::{Answer, Downloads, FetchError, web_authorities};
 use super::ocsp::{self, OcspError, Question};
 use super::validated::Given;
 use super::whitelist::{self, ListError, Outcome};
-use super::{Trust, disk};
+use super::{REVOCATION_LISTS, Trust, WHITE_LIST, disk};
 use crate::config::Source;
 
 /// Which files the trust folder has, how long they are and from when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stamps(BTreeSet<(PathBuf, u64, Option<SystemTime>)>);
+
+impl Stamps {
+    /// Of the folder of a trust store. Waits for the disk.
+    pub(super) fn of(folder: &Path) -> Self {
+        let folders = [
+            folder.to_owned(),
+            folder.join(REVOCATION_LISTS),
+            folder.join(WHITE_LIST),
+        ];
+        Self(folders.iter().flat_map(|folder| files(folder)).collect())
+    }
+}
 
 /// First pause after a failure; it doubles.
 const RETRY: Duration = Duration::from_secs(300);
@@ -350,7 +362,7 @@ impl Trust {
 
     /// Notices what a command wrote, and the end of a bypass.
     async fn watch(&self) {
-        let mut seen = self.stamps().await;
+        let mut seen = self.stamps_when_opened();
         loop {
             self.look_at_bypass();
             tokio::time::sleep(LOOK).await;
@@ -378,16 +390,15 @@ impl Trust {
 
     /// Which files the folder has, from when: what changes when another process writes.
     pub async fn stamps(&self) -> Stamps {
-        let folders = [
-            self.0.settings.folder.clone(),
-            self.0.crls.folder().to_owned(),
-            self.0.lists.folder().to_owned(),
-        ];
-        let stamped = blocking(move || {
-            let entries = folders.iter().flat_map(|folder| files(folder));
-            Stamps(entries.collect())
-        });
+        let folder = self.0.settings.folder.clone();
+        let stamped = blocking(move || Stamps::of(&folder));
         stamped.await.unwrap_or_default()
+    }
+
+    /// Those of before the folder was opened: whatever was written since is not among them.
+    #[must_use]
+    pub fn stamps_when_opened(&self) -> Stamps {
+        self.0.opened.clone()
     }
 
     pub(super) fn set_gauges(&self) {

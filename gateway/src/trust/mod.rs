@@ -177,6 +177,11 @@ pub struct CrlStatus {
     pub in_force: bool,
 }
 
+/// Folder of the revocation lists, within that of the trust store.
+const REVOCATION_LISTS: &str = "crl";
+/// Folder of the white list, within that of the trust store.
+const WHITE_LIST: &str = "whitelist";
+
 struct Inner {
     settings: crate::config::Trust,
     clock: Clock,
@@ -191,6 +196,8 @@ struct Inner {
     validators: validated::Validated,
     bypass: ArcSwapOption<Bypass>,
     audit: Mutex<Option<Arc<dyn TrustAudit>>>,
+    /// The files of the folder before any was read.
+    opened: Stamps,
 }
 
 impl std::fmt::Debug for Inner {
@@ -209,6 +216,7 @@ impl Trust {
     /// When the authorities cannot be used, or the folder cannot be written. Lists that are missing
     /// or wrong are no errors: peers are refused until better ones come.
     pub fn open(settings: crate::config::Trust, clock: Clock) -> Result<Self, TrustError> {
+        let opened = Stamps::of(&settings.folder);
         let known = crate::net::tls::provider().signature_verification_algorithms;
         let anchors = load_anchors(&settings, &known)?;
         let folder = |source| TrustError::Folder {
@@ -216,9 +224,14 @@ impl Trust {
             source,
         };
         let now = clock.now();
-        let crls =
-            Crls::open(settings.folder.join("crl"), &anchors, &known, now).map_err(folder)?;
-        let lists = Keeper::open(settings.folder.join("whitelist")).map_err(folder)?;
+        let crls = Crls::open(
+            settings.folder.join(REVOCATION_LISTS),
+            &anchors,
+            &known,
+            now,
+        )
+        .map_err(folder)?;
+        let lists = Keeper::open(settings.folder.join(WHITE_LIST)).map_err(folder)?;
         let points = Points::new(&settings.revocation_hosts);
         let ocsp = match settings.ocsp {
             OcspUse::Off => None,
@@ -241,6 +254,7 @@ impl Trust {
             lists,
             bypass: ArcSwapOption::empty(),
             audit: Mutex::new(None),
+            opened,
         }));
         trust.0.read_bypass();
         trust.0.read_list();

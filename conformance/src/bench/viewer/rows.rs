@@ -159,7 +159,7 @@ fn figure(bytes: u64) -> f64 {
 
 /// What the first image is.
 const FIRST: &str = "from the navigation to the clean address (a session is there; OHIF has none) to the first frame \
-    in which a canvas shows an image: at least 8 % of it brighter than 40 of 255, in 16 shades, looked at in every \
+    in which a canvas shows an image: an area brighter than 40 of 255, in 16 shades, of at least 8 % of the largest square in it, looked at in every \
     frame by a script of the debugging protocol, the same in both pages. Bytes are counted on the line, TLS and HTTP \
     included. Browser cache and gateway cache empty in every run, Orthanc as it is";
 /// What the phone is.

@@ -7,7 +7,7 @@
 mod list;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -158,9 +158,5 @@ impl Crls {
         let name = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
         let name: String = name.collect();
         self.folder.join(name).with_extension("crl")
-    }
-
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
     }
 }

@@ -244,10 +244,6 @@ impl Keeper {
         disk::read(&self.path("active.xml"), MAX_BYTES)
     }
 
-    pub(in crate::trust) fn folder(&self) -> &std::path::Path {
-        &self.folder
-    }
-
     fn note(&self, verdict: Verdict) -> std::io::Result<()> {
         let mut state = self.state();
         state.history.push(verdict);
