@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
 use drimbox::trust::crl::{CrlError, TakeError, Taken};
 use drimbox::trust::{BypassError, Trust, TrustAudit, TrustEvent};
+use tokio_util::sync::CancellationToken;
 
 use super::{DAY, HOUR, START, World, date};
 
@@ -224,19 +226,28 @@ fn what_another_process_wrote_is_used_after_reading_again() {
     assert_eq!(said(&world, &service), Err("revoked"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_was_written_since_the_folder_was_opened_is_noticed() {
     let world = World::new();
-    world.trust(&[HOST]);
-    let service = world.bare();
-    assert_eq!(service.stamps().await, service.stamps_when_opened());
+    let service = world.trust(&[HOST]);
     let spec = CrlSpec {
         number: 11,
         revoked: vec![0x1234],
         ..CrlSpec::default()
     };
     world.give_crls(&world.bare(), &CrlSpec::default(), &spec);
-    assert_ne!(service.stamps().await, service.stamps_when_opened());
+    assert_eq!(said(&world, &service), Ok(()));
+    let stop = CancellationToken::new();
+    let maintained = tokio::spawn(service.clone().maintain(stop.clone()));
+    let noticed = async {
+        while said(&world, &service) != Err("revoked") {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let noticed = tokio::time::timeout(Duration::from_secs(300), noticed).await;
+    stop.cancel();
+    maintained.await.unwrap();
+    noticed.expect("the list that another process wrote");
 }
 
 #[test]

@@ -258,7 +258,7 @@ pub fn instances(
                         });
                         while let Some(piece) = rewritten.next().await? {
                             yield piece.bytes;
-                            sent.more(piece.ends);
+                            sent.more(u64::from(piece.ends));
                         }
                         continue;
                     }

@@ -1,7 +1,7 @@
 //! Instances of the cache whose heads are changed on the way, as parts of an answer.
 //!
-//! They are read, changed and framed in pieces of some size by a thread that may wait for the disk. A piece of its own
-//! for each head would cost both sides of the connection more than the change itself.
+//! They are read, changed and framed, some at once, by a thread that may wait for the disk. A piece is what frames a part, its
+//! head and what follows: one of its own for each head would cost both sides of the connection more than the change itself.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -31,8 +31,8 @@ pub struct Rewritten {
 pub struct Piece {
     /// The bytes.
     pub bytes: Bytes,
-    /// Parts that end with them: none or one.
-    pub ends: u64,
+    /// A part ends with them.
+    pub ends: bool,
 }
 
 enum Segment {
@@ -200,7 +200,7 @@ fn written(segments: &[Segment]) -> Result<VecDeque<Piece>, BodyError> {
     for part in segments.split_inclusive(is_rest) {
         let room: u64 = part.iter().map(Segment::room).sum();
         let mut out = Vec::with_capacity(usize::try_from(room).map_err(io::Error::other)?);
-        let mut ended = false;
+        let mut ends_part = false;
         for segment in part {
             match segment {
                 Segment::Frame(bytes) => out.extend_from_slice(bytes),
@@ -223,13 +223,13 @@ fn written(segments: &[Segment]) -> Result<VecDeque<Piece>, BodyError> {
                     ends,
                 } => {
                     source.append(*offset, *length, &mut out)?;
-                    ended = *ends;
+                    ends_part = *ends;
                 }
             }
         }
         pieces.push_back(Piece {
             bytes: out.into(),
-            ends: u64::from(ended),
+            ends: ends_part,
         });
     }
     Ok(pieces)
@@ -357,7 +357,7 @@ mod tests {
         while let Some(next) = rewritten.next().await.unwrap() {
             assert!(next.bytes.len() < piece + 4096);
             whole.extend(next.bytes);
-            ends += next.ends;
+            ends += u64::from(next.ends);
         }
         assert_eq!(whole, expected);
         assert_eq!(ends, count);

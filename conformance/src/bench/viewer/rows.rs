@@ -159,8 +159,8 @@ fn figure(bytes: u64) -> f64 {
 
 /// What the first image is.
 const FIRST: &str = "from the navigation to the clean address (a session is there; OHIF has none) to the first frame \
-    in which a canvas shows an image: an area brighter than 40 of 255, in 16 shades, of at least 8 % of the largest square in it, looked at in every \
-    frame by a script of the debugging protocol, the same in both pages. Bytes are counted on the line, TLS and HTTP \
+    in which a canvas shows an image: an area brighter than 40 of 255, in 16 shades, of at least 8 % of the largest square \
+    in it, looked at in every frame by a script of the debugging protocol, the same in both pages. Bytes are counted on the line, TLS and HTTP \
     included. Browser cache and gateway cache empty in every run, Orthanc as it is";
 /// What the phone is.
 const LINE: &str = "10 Mbit/s and 70 ms on the line between browser and server, for all connections together and \

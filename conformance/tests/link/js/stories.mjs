@@ -183,8 +183,6 @@ async function useTools(kit, page, reader, name) {
     kit.given.series[0],
   );
   await keepPicture(kit, page, `${name}-measure`);
-  // Planes are made of a series of which every image is known.
-  await page.waitForFunction(() => /\d \/ \d+(?!\d|…)/.test(document.querySelector('.corner.bottom.right').textContent), { timeout: 60_000 });
   await reader.does('3');
   await viewsShown(page, 'mpr', 3);
   await page.waitForFunction(() => performance.getEntriesByName('drimbox:mpr-ready').length === 1, { timeout: 120_000 });
