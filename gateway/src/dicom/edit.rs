@@ -3,7 +3,6 @@
 //! What is not changed is copied byte for byte, and the pixels are not looked at: the caller sends
 //! the new head, then the rest of the object as it is.
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use dicom_core::{Tag, VR};
@@ -11,7 +10,7 @@ use dicom_core::{Tag, VR};
 use super::convert::Converter;
 use super::reader::{DataSet, Limits, ReadError, Value};
 use super::syntax::Encoding;
-use super::walk::{Event, Walker, has_short_length, is_pixel_data};
+use super::walk::{Event, Walker, has_short_length, is_pixel_data, leading_elements};
 use super::write::{SEQUENCE_END, UNDEFINED, put_element, put_header, put_item};
 
 /// One change to the top level of a data set.
@@ -118,6 +117,7 @@ impl<'e> CheckedEdits<'e> {
 }
 
 /// A place of the head that changes.
+#[derive(Debug, PartialEq)]
 struct Cut<'e> {
     /// The bytes that make way: an element, or none.
     from: usize,
@@ -132,74 +132,138 @@ fn cuts<'e>(
     ordered: &'e [&'e Edit],
     limits: Limits,
 ) -> Result<(Vec<Cut<'e>>, usize), ReadError> {
-    let total = head.len() as u64;
-    let mut changes = ordered.chunk_by(|a, b| a.tag() == b.tag()).peekable();
-    let mut cuts: Vec<Cut<'e>> = Vec::with_capacity(ordered.len());
+    match cuts_among_leading(head, ordered) {
+        Some(cuts) => Ok((cuts, head.len())),
+        None => cuts_by_walk(head, ordered, limits),
+    }
+}
+
+/// The same for a head that need not be followed into its sequences up to its last change.
+fn cuts_among_leading<'e>(head: &[u8], ordered: &'e [&'e Edit]) -> Option<Vec<Cut<'e>>> {
+    let mut plan = Plan::new(ordered);
+    leading_elements(head).find_map(|element| {
+        plan.meet(element.tag, element.offset);
+        plan.is_made().then(|| std::mem::take(&mut plan.cuts))
+    })
+}
+
+fn cuts_by_walk<'e>(
+    head: &[u8],
+    ordered: &'e [&'e Edit],
+    limits: Limits,
+) -> Result<(Vec<Cut<'e>>, usize), ReadError> {
+    let mut plan = Plan::new(ordered);
     let mut end = 0;
-    let all_made = Cell::new(false);
-    let mut note = |event: Event<'_>| {
-        let header = match event {
-            Event::Element(header) | Event::Sequence(header) | Event::Encapsulated(header)
-                if header.depth == 0 =>
-            {
-                header
-            }
-            Event::SequenceEnd { end: after } => {
-                end = after;
-                return Ok(());
-            }
-            _ => return Ok(()),
-        };
-        let at = index(header.offset);
-        if let Some(last) = cuts.last_mut().filter(|last| last.to == OPEN) {
-            last.to = at;
+    let mut note = |event: Event<'_>, plan: &mut Plan<'e>| match event {
+        Event::Element(header) | Event::Sequence(header) | Event::Encapsulated(header)
+            if header.depth == 0 =>
+        {
+            plan.meet(header.tag, index(header.offset));
+            end = header.value_offset + u64::from(header.length.unwrap_or_default());
         }
-        let changed = |edits: &&[&Edit]| edits.first().map(|edit| edit.tag());
-        while let Some(edits) = changes.next_if(|edits| changed(edits) < Some(header.tag)) {
-            cuts.push(Cut {
+        Event::SequenceEnd { end: after } => end = after,
+        _ => {}
+    };
+    let mut walker = Walker::new(Encoding::ExplicitLittle, limits, Some(head.len() as u64));
+    for some in head.chunks(WALKED) {
+        walker.feed(some, &mut |event| {
+            note(event, &mut plan);
+            Ok(())
+        })?;
+        if plan.is_made() {
+            return Ok((plan.cuts, head.len()));
+        }
+    }
+    walker.finish(&mut |event| {
+        note(event, &mut plan);
+        Ok(())
+    })?;
+    Ok((plan.finish(index(end)), index(end)))
+}
+
+/// The places of a head that change, found while its elements are met one after the other.
+struct Plan<'e> {
+    /// All changes, in the order of their tags.
+    ordered: &'e [&'e Edit],
+    /// Those that have no place yet.
+    left: &'e [&'e Edit],
+    cuts: Vec<Cut<'e>>,
+}
+
+impl<'e> Plan<'e> {
+    fn new(ordered: &'e [&'e Edit]) -> Self {
+        Self {
+            ordered,
+            left: ordered,
+            cuts: Vec::with_capacity(ordered.len()),
+        }
+    }
+
+    /// An element of the top level begins here.
+    fn meet(&mut self, tag: Tag, at: usize) {
+        self.close(at);
+        while let Some(edits) = self.next_if(|of| of < tag) {
+            self.cuts.push(Cut {
                 from: at,
                 to: at,
                 edits,
             });
         }
-        let is_group_length =
-            header.tag.1 == 0 && ordered.iter().any(|edit| edit.tag().0 == header.tag.0);
-        if is_group_length {
-            cuts.push(Cut {
-                from: at,
-                to: OPEN,
-                edits: &[],
-            });
-        } else if let Some(edits) = changes.next_if(|edits| changed(edits) == Some(header.tag)) {
-            cuts.push(Cut {
+        let is_group_length = tag.1 == 0 && self.ordered.iter().any(|edit| edit.tag().0 == tag.0);
+        let edits = if is_group_length {
+            Some(&[][..])
+        } else {
+            self.next_if(|of| of == tag)
+        };
+        if let Some(edits) = edits {
+            self.cuts.push(Cut {
                 from: at,
                 to: OPEN,
                 edits,
             });
         }
-        end = header.value_offset + u64::from(header.length.unwrap_or_default());
-        let closed = cuts.last().is_none_or(|last| last.to != OPEN);
-        all_made.set(closed && changes.peek().is_none());
-        Ok(())
-    };
-    let mut walker = Walker::new(Encoding::ExplicitLittle, limits, Some(total));
-    for some in head.chunks(WALKED) {
-        walker.feed(some, &mut note)?;
-        if all_made.get() {
-            return Ok((cuts, head.len()));
+    }
+
+    /// The changes to the next element that changes, if it is this one.
+    fn next_if(&mut self, is: impl FnOnce(Tag) -> bool) -> Option<&'e [&'e Edit]> {
+        let tag = self.left.first()?.tag();
+        if !is(tag) {
+            return None;
+        }
+        let (edits, left) = self.left.split_at_checked(
+            self.left
+                .iter()
+                .take_while(|edit| edit.tag() == tag)
+                .count(),
+        )?;
+        self.left = left;
+        Some(edits)
+    }
+
+    /// What is open ends here.
+    fn close(&mut self, at: usize) {
+        if let Some(last) = self.cuts.last_mut().filter(|last| last.to == OPEN) {
+            last.to = at;
         }
     }
-    walker.finish(&mut note)?;
-    let end = index(end);
-    if let Some(last) = cuts.last_mut().filter(|last| last.to == OPEN) {
-        last.to = end;
+
+    /// Whether every change has its place.
+    fn is_made(&self) -> bool {
+        self.left.is_empty() && self.cuts.last().is_none_or(|last| last.to != OPEN)
     }
-    cuts.extend(changes.map(|edits| Cut {
-        from: end,
-        to: end,
-        edits,
-    }));
-    Ok((cuts, end))
+
+    /// The head ends here.
+    fn finish(mut self, end: usize) -> Vec<Cut<'e>> {
+        self.close(end);
+        while let Some(edits) = self.next_if(|_| true) {
+            self.cuts.push(Cut {
+                from: end,
+                to: end,
+                edits,
+            });
+        }
+        self.cuts
+    }
 }
 
 /// The end of a cut, until the next element is met.

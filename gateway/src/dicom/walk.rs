@@ -85,6 +85,41 @@ struct Frame {
     signed: Option<bool>,
 }
 
+/// An element of the top level, with what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub tag: Tag,
+    /// Offset of the first byte of its header.
+    pub offset: usize,
+    /// Offset after its value.
+    pub end: usize,
+}
+
+/// The first elements of a data set in Explicit VR Little Endian, as far as each is whole in these bytes and says its length:
+/// what they hold is passed over. Ends before the first that needs the [`Walker`], to be followed or to be refused.
+pub(crate) fn leading_elements(bytes: &[u8]) -> impl Iterator<Item = Extent> {
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let rest = bytes.get(offset..)?;
+        let [a, b, c, d, vr @ .., e, f] = rest.first_chunk::<8>()?;
+        let tag = Tag(u16::from_le_bytes([*a, *b]), u16::from_le_bytes([*c, *d]));
+        let vr = VR::from_binary(*vr).filter(|_| tag.0 != 0xFFFE && !is_pixel_data(tag))?;
+        let (header, length) = if has_short_length(vr) {
+            (8, u32::from(u16::from_le_bytes([*e, *f])))
+        } else {
+            let [.., e, f, g, h] = rest.first_chunk::<12>()?;
+            (12, u32::from_le_bytes([*e, *f, *g, *h]))
+        };
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|_| length != UNDEFINED)?;
+        let end = offset.checked_add(header)?.checked_add(length)?;
+        let met = Extent { tag, offset, end };
+        offset = end;
+        (end <= bytes.len()).then_some(met)
+    })
+}
+
 /// The parser. One per data set.
 #[derive(Debug)]
 pub(crate) struct Walker {

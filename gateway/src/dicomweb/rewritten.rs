@@ -17,7 +17,8 @@ use crate::dicom::edit::{self, CheckedEdits, Edit, EditError};
 use crate::dicom::reader::Limits;
 use crate::studies::Item;
 
-/// Bytes that are read at once, if no head makes them more. Two times as many are in memory for each request.
+/// Bytes after which no other part is begun, and of one part at once: less than two times as many are read at once, if no head
+/// makes them more, and two times that is in memory for each request.
 const AT_ONCE: u64 = 256 * 1024;
 
 /// Some parts of an answer, one after the other.
@@ -122,35 +123,16 @@ impl Rewritten {
 
     /// The segments that are read at once.
     fn next_segments(&mut self) -> Vec<Segment> {
-        let mut room = AT_ONCE;
+        let mut length = 0;
         let mut taken = Vec::new();
-        while let Some(segment) = self.segments.pop_front() {
-            let length = segment.length();
-            match segment {
-                Segment::Rest {
-                    source,
-                    offset,
-                    length,
-                    ends,
-                } if length > room => {
-                    taken.push(Segment::Rest {
-                        source: source.clone(),
-                        offset,
-                        length: room,
-                        ends: false,
-                    });
-                    self.segments.push_front(Segment::Rest {
-                        source,
-                        offset: offset + room,
-                        length: length - room,
-                        ends,
-                    });
-                    break;
-                }
-                segment => taken.push(segment),
-            }
-            room = room.saturating_sub(length);
-            if room == 0 {
+        while length < AT_ONCE
+            && let Some(segment) = self.segments.pop_front()
+        {
+            let (segment, later) = segment.split(AT_ONCE);
+            length += segment.length();
+            taken.push(segment);
+            if let Some(later) = later {
+                self.segments.push_front(later);
                 break;
             }
         }
@@ -162,11 +144,42 @@ impl Segment {
     fn length(&self) -> u64 {
         match self {
             Self::Frame(bytes) => bytes.len() as u64,
-            Self::Head { source, .. } => {
-                let entry = source.item.entry();
-                entry.meta_length + entry.head_length
-            }
+            Self::Head { source, .. } => source.head_length(),
             Self::Rest { length, .. } => *length,
+        }
+    }
+
+    /// Where the head is, if it is one.
+    fn head(&self) -> Option<&Source> {
+        match self {
+            Self::Head { source, .. } => Some(source),
+            Self::Frame(_) | Self::Rest { .. } => None,
+        }
+    }
+
+    /// As many bytes of the file as this, and those that are left.
+    fn split(self, most: u64) -> (Self, Option<Self>) {
+        match self {
+            Self::Rest {
+                source,
+                offset,
+                length,
+                ends,
+            } if length > most => (
+                Self::Rest {
+                    source: source.clone(),
+                    offset,
+                    length: most,
+                    ends: false,
+                },
+                Some(Self::Rest {
+                    source,
+                    offset: offset + most,
+                    length: length - most,
+                    ends,
+                }),
+            ),
+            whole => (whole, None),
         }
     }
 
@@ -195,34 +208,37 @@ fn source(item: &Item) -> Option<Source> {
 /// zeroed before. Waits for the disk.
 fn written(segments: &[Segment]) -> Result<VecDeque<Piece>, BodyError> {
     let is_rest = |segment: &Segment| matches!(segment, Segment::Rest { .. });
+    let mut parts = segments.split_inclusive(is_rest).peekable();
     let mut pieces = VecDeque::new();
-    let mut checked: Option<(&Arc<[Edit]>, CheckedEdits<'_>)> = None;
-    for part in segments.split_inclusive(is_rest) {
+    let mut heads = Heads::default();
+    while let Some(part) = parts.next() {
+        let next_head = parts
+            .peek()
+            .and_then(|next| next.iter().find_map(Segment::head));
         let room: u64 = part.iter().map(Segment::room).sum();
+        let room = room + next_head.map_or(0, Source::head_length);
         let mut out = Vec::with_capacity(usize::try_from(room).map_err(io::Error::other)?);
         let mut ends_part = false;
         for segment in part {
             match segment {
                 Segment::Frame(bytes) => out.extend_from_slice(bytes),
-                Segment::Head { source, edits } => {
-                    if checked
-                        .as_ref()
-                        .is_none_or(|(of, _)| !Arc::ptr_eq(of, edits))
-                    {
-                        let new = CheckedEdits::new(edits, Limits::default());
-                        checked = Some((edits, new.map_err(unreadable)?));
-                    }
-                    if let Some((_, edits)) = &checked {
-                        source.append_head(edits, &mut out)?;
-                    }
-                }
+                Segment::Head { source, edits } => heads.append(source, edits, &mut out)?,
                 Segment::Rest {
                     source,
                     offset,
                     length,
                     ends,
                 } => {
-                    source.append(*offset, *length, &mut out)?;
+                    let follows = |head: &&Source| head.follows(source, *offset + *length);
+                    match next_head.filter(follows) {
+                        Some(head) => {
+                            let more = head.head_length();
+                            source.append(*offset, *length + more, &mut out)?;
+                            let more = usize::try_from(more).map_err(io::Error::other)?;
+                            heads.read = Some(out.split_off(out.len().saturating_sub(more)));
+                        }
+                        None => source.append(*offset, *length, &mut out)?,
+                    }
                     ends_part = *ends;
                 }
             }
@@ -235,21 +251,59 @@ fn written(segments: &[Segment]) -> Result<VecDeque<Piece>, BodyError> {
     Ok(pieces)
 }
 
+/// What writes heads anew, one after the other.
+#[derive(Default)]
+struct Heads<'s> {
+    /// Changes that were checked, for the heads that they are the changes of.
+    checked: Option<(&'s Arc<[Edit]>, CheckedEdits<'s>)>,
+    /// The next head with its file meta information, where it was read with what stands before it.
+    read: Option<Vec<u8>>,
+}
+
+impl<'s> Heads<'s> {
+    /// Appends the file meta information and the head that is written anew.
+    fn append(
+        &mut self,
+        source: &Source,
+        edits: &'s Arc<[Edit]>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BodyError> {
+        let old = match self.read.take() {
+            Some(read) => read,
+            None => {
+                let length = source.head_length();
+                let mut old =
+                    Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
+                source.append(source.item.entry().offset, length, &mut old)?;
+                old
+            }
+        };
+        let meta = usize::try_from(source.item.entry().meta_length).map_err(io::Error::other)?;
+        let (meta, head) = old.split_at_checked(meta).unwrap_or_default();
+        out.extend_from_slice(meta);
+        let checked = match self.checked.take() {
+            Some((of, checked)) if Arc::ptr_eq(of, edits) => checked,
+            _ => CheckedEdits::new(edits, Limits::default()).map_err(unreadable)?,
+        };
+        let (_, checked) = self.checked.insert((edits, checked));
+        checked.append_edited(head, out).map_err(unreadable)
+    }
+}
+
 fn unreadable(error: EditError) -> BodyError {
     BodyError::Unreadable(error.to_string())
 }
 
 impl Source {
-    /// Appends the file meta information and the head that is written anew.
-    fn append_head(&self, edits: &CheckedEdits<'_>, out: &mut Vec<u8>) -> Result<(), BodyError> {
+    /// Bytes of the file meta information and the head.
+    fn head_length(&self) -> u64 {
         let entry = self.item.entry();
-        let meta = usize::try_from(entry.meta_length).map_err(io::Error::other)?;
-        let length = entry.meta_length + entry.head_length;
-        let mut old = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
-        self.append(entry.offset, length, &mut old)?;
-        let (meta, head) = old.split_at_checked(meta).unwrap_or_default();
-        out.extend_from_slice(meta);
-        edits.append_edited(head, out).map_err(unreadable)
+        entry.meta_length + entry.head_length
+    }
+
+    /// Whether it stands where that one ends.
+    fn follows(&self, before: &Self, end: u64) -> bool {
+        Arc::ptr_eq(&self.file, &before.file) && self.item.entry().offset == end
     }
 
     /// Appends a range of the file.

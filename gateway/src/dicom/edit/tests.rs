@@ -187,6 +187,19 @@ fn no_edit_changes_no_byte() {
 }
 
 #[test]
+fn a_head_of_defined_lengths_is_not_walked() {
+    let head = explicit()
+        .sequence((0x0008, 0x1140), true, &[identifier("A")])
+        .put((0x0010, 0x0020), VR::LO, b"ID")
+        .put((0x0020, 0x000D), VR::UI, b"1.2.3");
+    let edit = append("ID");
+    assert!(cuts_among_leading(&head.bytes, &[&edit]).is_some());
+    let open = explicit().sequence((0x0008, 0x1140), false, &[identifier("A")]);
+    let open = [open.bytes, head.bytes].concat();
+    assert!(cuts_among_leading(&open, &[&edit]).is_none());
+}
+
+#[test]
 fn what_must_not_be_edited_is_refused() {
     let head = image(Encoding::ExplicitLittle);
     for forbidden in [0x7FE0_0010, 0x0008_0000, 0x0002_0010, 0xFFFE_E000] {
@@ -237,6 +250,36 @@ fn what_follows_the_last_change_is_copied_whatever_it_is() {
 }
 
 proptest! {
+    #[test]
+    fn the_short_way_to_the_changes_is_that_of_the_walker(
+        kinds in prop::collection::vec((0_u16..0x1010, 0_u8..6), 0..12),
+        change in 0_u16..0x1010,
+    ) {
+        let mut numbers = kinds;
+        numbers.sort_unstable();
+        numbers.dedup_by_key(|(number, _)| *number);
+        let mut head = explicit();
+        for (number, kind) in numbers {
+            let at = (0x0010, number);
+            head = match kind {
+                _ if number == 0 => head.put(at, VR::UL, &[4, 0, 0, 0]),
+                0 => head.put(at, VR::LO, b"VALUE "),
+                1 => head.put(at, VR::OB, &[7; 40]),
+                2 => head.put(at, VR::UN, b""),
+                3 => head.sequence(at, true, &[identifier("A"), identifier("B")]),
+                4 => head.sequence(at, true, &[]),
+                _ => head.sequence(at, false, &[identifier("C")]),
+            };
+        }
+        let edits = [Edit::Remove(Tag(0x0010, change.max(1))), append("ID")];
+        let mut ordered: Vec<&Edit> = edits.iter().collect();
+        ordered.sort_by_key(|edit| edit.tag());
+        let walked = cuts_by_walk(&head.bytes, &ordered, Limits::default()).unwrap();
+        if let Some(cuts) = cuts_among_leading(&head.bytes, &ordered) {
+            prop_assert_eq!(walked, (cuts, head.bytes.len()));
+        }
+    }
+
     #[test]
     fn the_edited_head_of_what_can_be_read_can_be_read(at in 0_usize..500, byte in any::<u8>()) {
         let mut head = image(Encoding::ExplicitLittle);
