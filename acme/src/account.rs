@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use instant_acme::{Account, Key};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use instant_acme::Account;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::failure::{Cause, Failure, NonceRounds, kind};
+use crate::key::{self, KeyType, PrivateKey};
 use crate::signed::{self, AccountKey};
 use crate::store::Store;
 use crate::transport::{Exchange, Transport};
@@ -85,21 +85,13 @@ pub struct Accounts {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     directory: String,
-    /// PKCS#8, base64url.
-    key: String,
+    key: PrivateKey,
     /// The key that the authority was asked to change to; whether it did is not known yet.
     #[serde(default)]
-    next_key: Option<String>,
+    next_key: Option<PrivateKey>,
     /// The account's URL, known when the authority has answered.
     url: Option<String>,
     contact: Vec<String>,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.key.zeroize();
-        self.next_key.zeroize();
-    }
 }
 
 /// An account that is open, and the memory of its exchanges.
@@ -145,10 +137,10 @@ impl Accounts {
         let _one = self.making.lock().await;
         let (Open { account, exchange }, mut kept) = self.opened(authority).await?;
         let failed = |error| self.failure(&error, &exchange, authority);
-        let (_, next) = Key::generate_pkcs8().map_err(failed)?;
-        let old = AccountKey::of(&kept.pkcs8()?).map_err(failed)?;
+        let next = new_key()?;
+        let old = AccountKey::of(&kept.key).map_err(failed)?;
         let new = AccountKey::of(&next).map_err(failed)?;
-        kept.next_key = Some(BASE64_URL_SAFE_NO_PAD.encode(next.secret_pkcs8_der()));
+        kept.next_key = Some(next);
         self.keep(&kept).await?;
         signed::change_key(&exchange, &authority.directory, account.id(), &old, &new)
             .await
@@ -214,11 +206,9 @@ impl Accounts {
         let kept = match self.kept(authority).await? {
             Some(kept) => self.with_one_key(kept, authority, &exchange).await?,
             None => {
-                let (_, key) = Key::generate_pkcs8()
-                    .map_err(|error| self.failure(&error, &exchange, authority))?;
                 let kept = Kept {
                     directory: authority.directory.clone(),
-                    key: BASE64_URL_SAFE_NO_PAD.encode(key.secret_pkcs8_der()),
+                    key: new_key()?,
                     next_key: None,
                     url: None,
                     contact: Vec::new(),
@@ -245,7 +235,7 @@ impl Accounts {
         if self.known(next, authority, exchange).await?.is_some() {
             kept.change_key();
         } else if self.known(&kept.key, authority, exchange).await?.is_some() {
-            kept.next_key.zeroize();
+            kept.next_key = None;
         } else {
             return Ok(kept);
         }
@@ -315,21 +305,14 @@ impl Accounts {
     /// none.
     async fn known(
         &self,
-        key: &str,
+        key: &PrivateKey,
         authority: &Authority,
         exchange: &Exchange,
     ) -> Result<Option<String>, Failure> {
         let failed = |error| self.failure(&error, exchange, authority);
-        let key = pkcs8(key)?;
-        let made = Key::from_pkcs8_der(key.clone_key()).map_err(failed)?;
-        let known = Account::builder_with_http(Box::new(exchange.clone()))
-            .from_key(
-                (made, PrivateKeyDer::Pkcs8(key)),
-                authority.directory.clone(),
-            )
-            .await;
-        match known {
-            Ok((account, _)) => Ok(Some(account.id().to_owned())),
+        let key = AccountKey::of(key).map_err(failed)?;
+        match signed::known_account(exchange, &authority.directory, &key).await {
+            Ok(address) => Ok(Some(address)),
             Err(instant_acme::Error::Api(problem))
                 if matches!(kind(&problem), "accountDoesNotExist" | "unauthorized") =>
             {
@@ -364,7 +347,7 @@ impl Accounts {
             }
         };
         let account = Account::builder_with_http(Box::new(exchange.clone()))
-            .from_parts(url, kept.pkcs8()?, authority.directory.clone())
+            .from_parts(url, kept.key.pkcs8(), authority.directory.clone())
             .await
             .map_err(failed)?;
         if kept.contact != authority.contact {
@@ -400,7 +383,7 @@ impl Accounts {
             }
             failure
         };
-        let key = AccountKey::of(&kept.pkcs8()?).map_err(failed)?;
+        let key = AccountKey::of(&kept.key).map_err(failed)?;
         let made = signed::new_account(exchange, authority, &key).await;
         made.map_err(failed)
     }
@@ -416,8 +399,7 @@ impl Accounts {
     }
 
     async fn keep(&self, kept: &Kept) -> Result<(), Failure> {
-        let content = serde_json::to_vec(kept).map_err(|error| damaged(&error.to_string()))?;
-        let content = Zeroizing::new(content);
+        let content = key::record(kept).map_err(|error| damaged(&error.to_string()))?;
         Ok(self.store.write(&name(&kept.directory), &content).await?)
     }
 
@@ -432,24 +414,18 @@ impl Accounts {
 }
 
 impl Kept {
-    fn pkcs8(&self) -> Result<PrivatePkcs8KeyDer<'static>, Failure> {
-        pkcs8(&self.key)
-    }
-
     /// The next key is the key from now on.
     fn change_key(&mut self) {
         if let Some(next) = self.next_key.take() {
-            let mut old = std::mem::replace(&mut self.key, next);
-            old.zeroize();
+            self.key = next;
         }
     }
 }
 
-fn pkcs8(key: &str) -> Result<PrivatePkcs8KeyDer<'static>, Failure> {
-    BASE64_URL_SAFE_NO_PAD
-        .decode(key)
-        .map(PrivatePkcs8KeyDer::from)
-        .map_err(|error| damaged(&error.to_string()))
+/// A key for an account: P-256, which every authority takes (RFC 8555 §6.2).
+fn new_key() -> Result<PrivateKey, Failure> {
+    PrivateKey::generate(KeyType::P256)
+        .map_err(|error| Failure::new(Cause::Store, &format!("no key can be made: {error}")))
 }
 
 fn damaged(reason: &str) -> Failure {

@@ -2,34 +2,24 @@
 
 use std::fmt;
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rcgen::{CertificateParams, DistinguishedName};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
-use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::clock::UnixTime;
+use crate::key::PrivateKey;
 use crate::name::DnsName;
 use crate::schedule::Validity;
 
 /// Certificates in a chain at most.
 const MAX_CHAIN: usize = 8;
 
-/// The kind of key of a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KeyType {
-    /// ECDSA on P-256: small and fast; every browser of the last ten years knows it.
-    #[default]
-    P256,
-    /// RSA of 2048 bits, for older clients. Such keys can be made with aws-lc-rs only, not with ring.
-    Rsa2048,
-}
-
-/// A certificate in use or about to be: the chain and the private key, in PEM.
+/// A certificate in use or about to be: the chain, in PEM, and the private key.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Issued {
     /// Directory of the authority that issued it; empty for one that was bought.
@@ -39,14 +29,8 @@ pub struct Issued {
     pub order: String,
     /// The certificate first, then its intermediates.
     pub chain_pem: String,
-    /// PKCS#8.
-    pub key_pem: String,
-}
-
-impl Drop for Issued {
-    fn drop(&mut self) {
-        self.key_pem.zeroize();
-    }
+    /// Its private key.
+    pub key: PrivateKey,
 }
 
 impl fmt::Debug for Issued {
@@ -106,15 +90,6 @@ impl Issued {
         Ok(chain)
     }
 
-    /// The private key, wiped from memory when it is dropped.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn key(&self) -> Result<Zeroizing<PrivateKeyDer<'static>>, NotUsable> {
-        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes());
-        key.map(Zeroizing::new).map_err(|_| NotUsable::Key)
-    }
-
     /// Checks that it may be put in service for `name` at `now`: that name and no other, the key that goes with it,
     /// not expired. `not_before` may lie a little ahead: clocks differ.
     ///
@@ -134,7 +109,7 @@ impl Issued {
                     found,
                 });
             }
-            let key = key_pair(&self.key_pem).map_err(|_| NotUsable::Key)?;
+            let key = self.key.pair().map_err(|_| NotUsable::Key)?;
             let public = rcgen::PublicKeyData::subject_public_key_info(&*key);
             if leaf.public_key().raw != public {
                 return Err(NotUsable::Key);
@@ -148,24 +123,9 @@ impl Issued {
     }
 }
 
-/// A new private key, PKCS#8 PEM. Takes up to a second for RSA.
-pub(crate) fn new_key(kind: KeyType) -> Result<Zeroizing<String>, rcgen::Error> {
-    let key = Zeroizing::new(match kind {
-        KeyType::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?,
-        KeyType::Rsa2048 => KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256)?,
-    });
-    Ok(Zeroizing::new(key.serialize_pem()))
-}
-
-fn key_pair(pem: &str) -> Result<Zeroizing<KeyPair>, rcgen::Error> {
-    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes());
-    let key = Zeroizing::new(key.map_err(|_| rcgen::Error::CouldNotParseKeyPair)?);
-    KeyPair::try_from(&*key).map(Zeroizing::new)
-}
-
 /// The request for a certificate (RFC 2986): the name as the only dNSName, an empty subject.
-pub(crate) fn request(name: &DnsName, key_pem: &str) -> Result<Vec<u8>, rcgen::Error> {
-    let key = key_pair(key_pem)?;
+pub(crate) fn request(name: &DnsName, key: &PrivateKey) -> Result<Vec<u8>, rcgen::Error> {
+    let key = key.pair()?;
     let mut params = CertificateParams::new(vec![name.as_str().to_owned()])?;
     params.distinguished_name = DistinguishedName::new();
     Ok(params.serialize_request(&*key)?.der().to_vec())
@@ -219,18 +179,19 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::key::KeyType;
 
-    fn issued(names: &[&str], key_pem: &str, other: Option<&str>) -> Issued {
+    fn issued(names: &[&str], key: &PrivateKey, other: Option<&PrivateKey>) -> Issued {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.not_before = rcgen::date_time_ymd(2026, 1, 1);
         params.not_after = rcgen::date_time_ymd(2026, 4, 1);
-        let key = KeyPair::from_pem(key_pem).unwrap();
+        let pair = key.pair().unwrap();
         Issued {
             directory: String::new(),
             order: String::new(),
-            chain_pem: params.self_signed(&key).unwrap().pem(),
-            key_pem: other.unwrap_or(key_pem).to_owned(),
+            chain_pem: params.self_signed(&*pair).unwrap().pem(),
+            key: other.unwrap_or(key).clone(),
         }
     }
 
@@ -238,7 +199,7 @@ mod tests {
     fn only_a_certificate_for_the_one_name_and_the_own_key_is_used() {
         let name = DnsName::parse("vi1.centre.example").unwrap();
         let now = UnixTime::from_secs(1_769_000_000);
-        let key = new_key(KeyType::P256).unwrap();
+        let key = PrivateKey::generate(KeyType::P256).unwrap();
         let good = issued(&["vi1.centre.example"], &key, None);
         assert!(good.check(&name, now).is_ok());
 
@@ -252,7 +213,7 @@ mod tests {
             wild.check(&name, now),
             Err(NotUsable::Names { .. })
         ));
-        let other = new_key(KeyType::P256).unwrap();
+        let other = PrivateKey::generate(KeyType::P256).unwrap();
         let foreign = issued(&["vi1.centre.example"], &key, Some(&other));
         assert_eq!(foreign.check(&name, now), Err(NotUsable::Key));
         let late = UnixTime::from_secs(1_800_000_000);
@@ -263,7 +224,7 @@ mod tests {
     fn a_request_names_the_one_name_and_no_subject() {
         let name = DnsName::parse("vi1.centre.example").unwrap();
         for kind in [KeyType::P256, KeyType::Rsa2048] {
-            let key = new_key(kind).unwrap();
+            let key = PrivateKey::generate(kind).unwrap();
             let der = request(&name, &key).unwrap();
             use x509_parser::prelude::{ParsedExtension, X509CertificationRequest};
             let (_, csr) = X509CertificationRequest::from_der(&der).unwrap();

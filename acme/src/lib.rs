@@ -20,6 +20,7 @@ mod certificate;
 mod clock;
 mod dns;
 mod failure;
+mod key;
 mod lease;
 mod lifecycle;
 mod name;
@@ -32,10 +33,11 @@ mod store;
 mod transport;
 
 pub use account::{AccountStanding, Accounts, Authority, ExternalAccount};
-pub use certificate::{Issued, KeyType, NotUsable};
+pub use certificate::{Issued, NotUsable};
 pub use clock::{Clock, Random, SystemClock, SystemRandom, UnixTime};
 pub use dns::{Caa, CaaRecord, DnsResolver, Resolver, SystemResolver};
 pub use failure::{Cause, Failure};
+pub use key::{KeyType, PrivateKey};
 pub use lease::Lease;
 pub use lifecycle::{
     InstallError, Installer, Lifecycle, Occasion, Parts, Reason, Settings, Status,

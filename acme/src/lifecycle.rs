@@ -16,9 +16,10 @@ use tokio::sync::{Mutex, Notify};
 use crate::BoxFuture;
 use crate::account::{Accounts, Authority, Open};
 use crate::attempt::Attempt;
-use crate::certificate::{Issued, KeyType};
+use crate::certificate::Issued;
 use crate::clock::{Clock, Random, UnixTime};
 use crate::failure::{Cause, Failure, NonceRounds, kind};
+use crate::key::{KeyType, PrivateKey};
 use crate::name::DnsName;
 use crate::probe::Probe;
 use crate::record::{Record, Records, Revocation, Slot};
@@ -620,6 +621,6 @@ fn shown(issued: &Issued) -> Issued {
         directory: issued.directory.clone(),
         order: issued.order.clone(),
         chain_pem: issued.chain_pem.clone(),
-        key_pem: String::new(),
+        key: PrivateKey::default(),
     }
 }

@@ -11,6 +11,7 @@ use instant_acme::{
 use crate::account::{Authority, Open};
 use crate::certificate::{self, Issued};
 use crate::failure::{Cause, Failure, NonceRounds, kind, said};
+use crate::key::PrivateKey;
 use crate::lifecycle::{Parts, Settings};
 use crate::probe::{Port80, Seen};
 use crate::record::{Pending, Record, Records, Slot};
@@ -173,7 +174,7 @@ impl Ordering<'_> {
         current: Option<&Issued>,
     ) -> Result<Order, Failure> {
         let kind = self.settings.key_type;
-        let key = tokio::task::spawn_blocking(move || certificate::new_key(kind))
+        let key = tokio::task::spawn_blocking(move || PrivateKey::generate(kind))
             .await
             .map_err(|error| Failure::new(Cause::Store, &error.to_string()))?
             .map_err(|error| Failure::new(Cause::Store, &format!("no key can be made: {error}")))?;
@@ -341,12 +342,11 @@ impl Ordering<'_> {
                 }
             }
         }
-        let key = self.records.key().await?.unwrap_or_default();
         let issued = Issued {
             directory: self.authority.directory.clone(),
             order: order.url().to_owned(),
             chain_pem,
-            key_pem: key.as_str().to_owned(),
+            key: self.records.key().await?.unwrap_or_default(),
         };
         if let Err(wrong) = issued.check(&self.settings.name, self.parts.clock.now()) {
             self.drop_order(record).await?;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::certificate::Issued;
 use crate::clock::UnixTime;
 use crate::failure::{Cause, Failure};
+use crate::key::{self, PrivateKey};
 use crate::name::DnsName;
 use crate::schedule::Window;
 use crate::store::Store;
@@ -118,20 +118,13 @@ impl Records {
         Ok(self.store.remove(&self.path(slot.record())).await?)
     }
 
-    /// The key of the order under way, PEM.
-    pub(crate) async fn key(&self) -> Result<Option<Zeroizing<String>>, Failure> {
-        let Some(content) = self.store.read(&self.path("order-key")).await? else {
-            return Ok(None);
-        };
-        let text = std::str::from_utf8(&content).map_err(|error| self.damaged(&error))?;
-        Ok(Some(Zeroizing::new(text.to_owned())))
+    /// The key of the order under way.
+    pub(crate) async fn key(&self) -> Result<Option<PrivateKey>, Failure> {
+        self.read("order-key").await
     }
 
-    pub(crate) async fn put_key(&self, pem: &str) -> Result<(), Failure> {
-        Ok(self
-            .store
-            .write(&self.path("order-key"), pem.as_bytes())
-            .await?)
+    pub(crate) async fn put_key(&self, key: &PrivateKey) -> Result<(), Failure> {
+        self.write("order-key", key).await
     }
 
     pub(crate) async fn clear_key(&self) -> Result<(), Failure> {
@@ -147,8 +140,7 @@ impl Records {
     }
 
     async fn write<T: Serialize>(&self, what: &str, value: &T) -> Result<(), Failure> {
-        let content = serde_json::to_vec(value).map_err(|error| self.damaged(&error))?;
-        let content = Zeroizing::new(content);
+        let content = key::record(value).map_err(|error| self.damaged(&error))?;
         Ok(self.store.write(&self.path(what), &content).await?)
     }
 

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode};
 use instant_acme::{Error as AcmeError, Problem};
-use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,6 +20,7 @@ use ring as primitives;
 
 use crate::account::{Authority, ExternalAccount};
 use crate::failure::kind;
+use crate::key::PrivateKey;
 use crate::transport::{Exchange, Response};
 
 /// How often a request is sent at most, each time with the nonce of the refusal before (RFC 8555 §6.5).
@@ -36,22 +36,29 @@ pub(crate) async fn new_account(
     key: &AccountKey,
 ) -> Result<(String, bool), AcmeError> {
     let desk = Desk::of(exchange, &authority.directory).await?;
-    let url = desk.directory.new_account.as_str();
-    let jwk = key.jwk()?;
     let mut payload = json!({
         "termsOfServiceAgreed": true,
         "contact": authority.contact,
     });
     if let (Some(external), Some(fields)) = (&authority.external_account, payload.as_object_mut()) {
-        fields.insert("externalAccountBinding".into(), bound(external, url, &jwk)?);
+        let url = desk.directory.new_account.as_str();
+        fields.insert(
+            "externalAccountBinding".into(),
+            bound(external, url, &key.jwk()?)?,
+        );
     }
-    let sign = |nonce: &str| {
-        let header = json!({ "alg": "ES256", "jwk": jwk, "nonce": nonce, "url": url });
-        key.sign(&header, &payload)
-    };
-    let answer = desk.post(url, sign).await?;
-    let address = text(&answer, LOCATION.as_str()).ok_or(AcmeError::Str("account URL"))?;
-    Ok((address, answer.status() == StatusCode::CREATED))
+    desk.account(&payload, key).await
+}
+
+/// The address of the account that has this key; makes none (RFC 8555 §7.3.1, `onlyReturnExisting`).
+pub(crate) async fn known_account(
+    exchange: &Exchange,
+    directory: &str,
+    key: &AccountKey,
+) -> Result<String, AcmeError> {
+    let desk = Desk::of(exchange, directory).await?;
+    let payload = json!({ "termsOfServiceAgreed": true, "onlyReturnExisting": true });
+    Ok(desk.account(&payload, key).await?.0)
 }
 
 /// Gives the account another key (RFC 8555 §7.3.5).
@@ -84,8 +91,9 @@ pub(crate) struct AccountKey {
 }
 
 impl AccountKey {
-    pub(crate) fn of(key: &PrivatePkcs8KeyDer<'_>) -> Result<Self, AcmeError> {
+    pub(crate) fn of(key: &PrivateKey) -> Result<Self, AcmeError> {
         let random = SystemRandom::new();
+        let key = key.pkcs8();
         let (algorithm, der) = (&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_pkcs8_der());
         #[cfg(feature = "aws_lc_rs")]
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, der);
@@ -167,6 +175,23 @@ impl<'a> Desk<'a> {
         let request = request(Method::HEAD, &self.directory.new_nonce).body(Bytes::new())?;
         let answer = self.exchange.send(request).await?;
         text(&answer, NONCE).ok_or(AcmeError::Str("nonce"))
+    }
+
+    /// Asks for the account of this key: its address, and whether it was made now.
+    async fn account(
+        &self,
+        payload: &Value,
+        key: &AccountKey,
+    ) -> Result<(String, bool), AcmeError> {
+        let url = self.directory.new_account.as_str();
+        let jwk = key.jwk()?;
+        let sign = |nonce: &str| {
+            let header = json!({ "alg": "ES256", "jwk": jwk, "nonce": nonce, "url": url });
+            key.sign(&header, payload)
+        };
+        let answer = self.post(url, sign).await?;
+        let address = text(&answer, LOCATION.as_str()).ok_or(AcmeError::Str("account URL"))?;
+        Ok((address, answer.status() == StatusCode::CREATED))
     }
 
     /// Sends what `sign` makes of a nonce; an answer is one of success.

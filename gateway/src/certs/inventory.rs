@@ -337,7 +337,7 @@ fn read_record(file: &Path) -> Result<Identity, Finding> {
     let issued: acme::Issued = serde_json::from_slice(&text)
         .map_err(|_| unreadable("n'est pas un certificat obtenu par la passerelle".into()))?;
     let chain = issued.chain().map_err(|e| unreadable(e.to_string()))?;
-    let key = issued.key().map_err(|e| unreadable(e.to_string()))?;
+    let key = issued.key.to_der();
     Ok((chain.into_iter().take(MAX_CHAIN).collect(), Some(key)))
 }
 

@@ -109,7 +109,7 @@ impl Installer for MarketInstaller {
 fn tried(host: &str, issued: &Issued, now: UnixTime) -> Result<CertifiedKey, InstallError> {
     let unreadable = |error: acme::NotUsable| InstallError(error.to_string());
     let chain = issued.chain().map_err(unreadable)?;
-    let key = issued.key().map_err(unreadable)?;
+    let key = issued.key.to_der();
     let certificate = CertifiedKey::from_der(chain, key.clone_key(), &provider())
         .map_err(|error| InstallError(format!("certificate and key do not fit: {error}")))?;
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
@@ -205,6 +205,8 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use serde_json::Value as Json;
 
+    use acme::PrivateKey;
+
     use super::*;
     use crate::audit;
     use crate::net::{Clients, NamedHost};
@@ -225,7 +227,7 @@ mod tests {
             directory: String::new(),
             order: String::new(),
             chain_pem: format!("{}{chain}", leaf.pem()),
-            key_pem: key.serialize_pem(),
+            key: PrivateKey::from_pkcs8(key.serialized_der()),
         }
     }
 
@@ -239,7 +241,7 @@ mod tests {
         let wrong_chain = tried(host, &issued(host, &issuer, &other), now).unwrap_err();
         assert!(wrong_chain.0.contains("handshake"), "{wrong_chain}");
         let mut wrong_key = issued(host, &issuer, &pem);
-        wrong_key.key_pem = KeyPair::generate().unwrap().serialize_pem();
+        wrong_key.key = PrivateKey::from_pkcs8(KeyPair::generate().unwrap().serialized_der());
         assert!(tried(host, &wrong_key, now).is_err());
     }
 

@@ -8,6 +8,8 @@ use axum::Router;
 use axum::routing::get as route;
 use http::StatusCode;
 use http_body_util::BodyExt;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use super::support::{Pki, Server, VI_HOST, get, limits, names};
 use crate::certs::market::installer::MarketInstaller;
@@ -46,11 +48,12 @@ async fn no_request_fails_across_ten_renewals() {
     for swap in 0..10 {
         let identity = pki.server(VI_HOST);
         let read = |path| std::fs::read_to_string(path).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&identity.key_file).unwrap();
         let issued = Issued {
             directory: String::new(),
             order: String::new(),
             chain_pem: read(&identity.certificate_file) + &read(&pki.ca_file()),
-            key_pem: read(&identity.key_file),
+            key: acme::PrivateKey::from_pkcs8(key.secret_der()),
         };
         let occasion = Occasion::New(None);
         installer.install(&name, &issued, occasion).await.unwrap();
