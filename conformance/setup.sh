@@ -32,6 +32,7 @@ need python3-venv /usr/lib/python3*/ensurepip/__init__.py
 need chromium /usr/bin/chromium
 need fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 need util-linux /usr/bin/setpriv
+need strace /usr/bin/strace
 
 if ((${#missing[@]})); then
     if ((EUID == 0)); then

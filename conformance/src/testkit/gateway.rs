@@ -1,7 +1,9 @@
 //! The gateway under test, as the process that an administrator would start.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -9,10 +11,14 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::metrics::Metrics;
-use super::{Client, ClientBuilder, Identity, KitError, Pki, Process, Program, free_port};
+use super::{
+    Client, ClientBuilder, Identity, KitError, Pki, Process, Program, free_port, syscalls,
+};
 
 /// Path of the DICOMweb service below each listener.
 const BASE_PATH: &str = "/dicom-web";
+/// Bytes of memory that are looked at at once.
+const LOOKED_AT: usize = 1 << 20;
 
 /// The configuration file of a gateway, with free ports and everything below one folder.
 #[derive(Debug, Clone)]
@@ -207,8 +213,27 @@ impl Gateway {
     /// # Errors
     /// When there is no binary, or it does not start; then with the end of its log.
     pub async fn start(config: GatewayConfig) -> Result<Self, KitError> {
+        let program = Program::new("drimbox", binary()?, &config.folder);
+        Self::start_as(program, config).await
+    }
+
+    /// The same with the system calls that it makes on files written to `trace`.
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub async fn start_traced(config: GatewayConfig, trace: &Path) -> Result<Self, KitError> {
+        let words = syscalls::traced(trace);
+        let mut words = words.iter().map(|word| word.to_string_lossy());
+        let strace = words.next().unwrap_or_default().into_owned();
+        let program = Program::new("drimbox", strace, &config.folder);
+        let program = words.fold(program, |program, word| program.arg(word));
+        let program = program.arg(binary()?.display().to_string());
+        Self::start_as(program, config).await
+    }
+
+    async fn start_as(program: Program, config: GatewayConfig) -> Result<Self, KitError> {
         let file = config.write()?;
-        let program = Program::new("drimbox", binary()?, &config.folder)
+        let program = program
             .arg("serve")
             .arg("--config")
             .arg(file.display().to_string());
@@ -353,6 +378,52 @@ impl Gateway {
             peak: bytes("VmHWM:")?,
             now: bytes("VmRSS:")?,
         })
+    }
+
+    /// Which of these bytes stand anywhere in the memory that it can write to.
+    ///
+    /// # Errors
+    /// When it does not run, or the kernel does not let this process look.
+    pub fn remembers(&self, secrets: &[Vec<u8>]) -> Result<Vec<bool>, KitError> {
+        let maps = PathBuf::from(format!("/proc/{}/maps", self.pid()));
+        let text = std::fs::read_to_string(&maps).map_err(KitError::io("read", &maps))?;
+        let file = PathBuf::from(format!("/proc/{}/mem", self.pid()));
+        let memory = File::open(&file).map_err(KitError::io("open", &file))?;
+        let mut found = vec![false; secrets.len()];
+        let longest = secrets.iter().map(Vec::len).max().unwrap_or_default();
+        let mut buffer = vec![0; LOOKED_AT + longest];
+        let mut seen = 0;
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            let range = words.next().and_then(|range| range.split_once('-'));
+            let writable = words.next().is_some_and(|rights| rights.starts_with("rw"));
+            let address = |text| u64::from_str_radix(text, 16).ok();
+            let Some((start, end)) = range.filter(|_| writable) else {
+                continue;
+            };
+            let (Some(start), Some(end)) = (address(start), address(end)) else {
+                continue;
+            };
+            // What lies across two looks is seen by the first.
+            for at in (start..end).step_by(LOOKED_AT) {
+                let length = usize::try_from(end - at).unwrap_or(usize::MAX);
+                let piece = buffer.get_mut(..length.min(LOOKED_AT + longest));
+                // What was given back meanwhile cannot be read.
+                let read = memory.read_at(piece.unwrap_or_default(), at).unwrap_or(0);
+                let piece = buffer.get(..read).unwrap_or_default();
+                seen += read;
+                for (secret, found) in secrets.iter().zip(&mut found) {
+                    *found = *found || memchr::memmem::find(piece, secret).is_some();
+                }
+            }
+        }
+        if seen == 0 {
+            return Err(KitError::Invalid {
+                what: file.display().to_string(),
+                reason: "nothing of it can be read".into(),
+            });
+        }
+        Ok(found)
     }
 
     /// Sets its peak of memory back to what it uses now.

@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod psc;
 pub mod rsyslog;
 pub mod smtp;
+pub mod syscalls;
 pub mod web;
 pub mod whitelist;
 

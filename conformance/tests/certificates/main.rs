@@ -14,5 +14,6 @@ mod support;
 mod centre;
 mod lifecycle;
 mod service;
+mod storage;
 mod told;
 mod webhook;

@@ -12,6 +12,7 @@ mod support;
 
 mod causes;
 mod command;
+mod durable;
 mod first;
 mod load;
 mod names;

@@ -20,6 +20,7 @@ pub mod pair;
 pub mod presentations;
 pub mod python;
 pub mod search;
+pub mod secrets;
 pub mod steered;
 pub mod study;
 pub mod trail;

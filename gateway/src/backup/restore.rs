@@ -82,7 +82,7 @@ pub fn restore(
     let data_dir = below(root, &manifest.data_dir)?;
     let config = below(root, &manifest.config)?;
     let is_new = !data_dir.exists();
-    make_folder(&data_dir).map_err(failed(&data_dir))?;
+    make_durable_folder(&data_dir, 0o700).map_err(failed(&data_dir))?;
     let staging = data_dir.join(STAGING);
     let prepared = clear(&staging)
         .map_err(failed(&staging))
@@ -259,6 +259,9 @@ fn refuse_existing(data_dir: &Path, targets: &[(PathBuf, PathBuf)]) -> Result<()
 /// before it was interrupted is done again.
 fn put_data(from: &Path, data_dir: &Path) -> io::Result<()> {
     let before = data_dir.join(BEFORE);
+    if from.is_dir() {
+        sync_tree(from)?;
+    }
     for entry in fs::read_dir(data_dir)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -273,6 +276,9 @@ fn put_data(from: &Path, data_dir: &Path) -> io::Result<()> {
         }
         fs::rename(entry.path(), target)?;
     }
+    if before.is_dir() {
+        File::open(&before)?.sync_all()?;
+    }
     if from.is_dir() {
         for entry in fs::read_dir(from)? {
             let entry = entry?;
@@ -286,10 +292,7 @@ fn put_data(from: &Path, data_dir: &Path) -> io::Result<()> {
 fn put_file(from: &Path, target: &Path) -> io::Result<()> {
     if let Some(folder) = target.parent() {
         // Folders of configurations are open to be read; keys in them are closed.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(folder)?;
+        make_durable_folder(folder, 0o755)?;
     }
     let mode = fs::metadata(from)?.permissions();
     let temporary = beside(target, "tmp");
@@ -308,6 +311,38 @@ fn put_file(from: &Path, target: &Path) -> io::Result<()> {
 
 fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes a folder and those that are missing above it; their names are durable when it returns.
+fn make_durable_folder(path: &Path, mode: u32) -> io::Result<()> {
+    let there = path.ancestors().find(|folder| folder.is_dir());
+    let mut new = DirBuilder::new();
+    new.recursive(true).mode(mode).create(path)?;
+    for folder in path.ancestors().skip(1) {
+        if there == Some(path) || folder.as_os_str().is_empty() {
+            break;
+        }
+        File::open(folder)?.sync_all()?;
+        if there == Some(folder) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the names of all that is in a folder durable.
+fn sync_tree(folder: &Path) -> io::Result<()> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        File::open(&folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn clear(folder: &Path) -> io::Result<()> {

@@ -1,0 +1,89 @@
+//! What a power cut leaves of an account and of a certificate's key on disk, and in memory once they are read.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use conformance::testkit::syscalls::{self, Call};
+use conformance::testkit::{Gateway, Pebble, Pki, free_port};
+
+use crate::site::{VI, another, configured, drimbox, settled, strict};
+use crate::support::secrets::Secret;
+use crate::support::{folder, run};
+
+#[test]
+fn every_step_of_an_order_is_durable_before_it_has_its_name() {
+    run(async {
+        let root = folder("market-durable");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let port = free_port().unwrap();
+        let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port)).await;
+        let pebble = pebble.unwrap();
+        let config = configured(&root, &pki, &[pebble.directory()])
+            .set("acme.listen", format!("127.0.0.1:{port}"));
+        let trace = root.join("trace");
+        let mut gateway = Gateway::start_traced(config, &trace).await.unwrap();
+        let roots = pebble.root_file().await.unwrap();
+        another(&gateway, &roots, VI, None).await;
+        settled(&root).await;
+        gateway.stop(Duration::from_secs(60)).await.unwrap();
+
+        let calls = syscalls::calls(&trace).unwrap();
+        let acme = root.join("data/acme");
+        let wrong = syscalls::not_durable(&calls, &root.join("data"));
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        let named: Vec<&PathBuf> = calls
+            .iter()
+            .filter_map(|call| match call {
+                Call::Renamed(_, to) => to.strip_prefix(&acme).is_ok().then_some(to),
+                _ => None,
+            })
+            .collect();
+        let kept = |folder: &str| named.iter().any(|name| name.starts_with(acme.join(folder)));
+        assert!(kept("accounts"), "{named:?}");
+        for call in &calls {
+            if let Call::Created(made, mode) = call {
+                assert!(!made.starts_with(&acme) || *mode == 0o600, "{call:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn memory_holds_the_keys_of_account_and_certificate_in_no_form_but_that_of_their_use() {
+    run(async {
+        let root = folder("market-memory");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let port = free_port().unwrap();
+        let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port)).await;
+        let pebble = pebble.unwrap();
+        let config = configured(&root, &pki, &[pebble.directory()])
+            .set("acme.listen", format!("127.0.0.1:{port}"));
+        let mut gateway = Gateway::start(config).await.unwrap();
+        let roots = pebble.root_file().await.unwrap();
+        let first = another(&gateway, &roots, VI, None).await;
+        settled(&root).await;
+        let current = root.join("data/acme/names").join(VI).join("current");
+        let account = || {
+            let mut accounts = fs::read_dir(root.join("data/acme/accounts")).unwrap();
+            accounts.next().unwrap().unwrap().path()
+        };
+        let of = |file: PathBuf| Secret::of_record(&fs::read_to_string(file).unwrap());
+        let (certificate, account) = (of(current.clone()), of(account()));
+        assert!(certificate.is_used_by(&gateway));
+        assert!(!certificate.is_left_in(&gateway), "after it was made");
+        assert!(!account.is_left_in(&gateway), "after it was made");
+
+        // Read again by another process, and then given way to the next.
+        gateway.kill();
+        gateway.restart().await.unwrap();
+        another(&gateway, &roots, VI, None).await;
+        let (code, said) = drimbox(&root, &["acme", "renew", VI]);
+        assert_eq!(code, Some(0), "{said}");
+        another(&gateway, &roots, VI, Some(first)).await;
+        settled(&root).await;
+        for key in [certificate, account, of(current)] {
+            assert!(!key.is_left_in(&gateway), "after it was read");
+        }
+    });
+}
