@@ -137,7 +137,7 @@ impl Accounts {
         let _one = self.making.lock().await;
         let (Open { account, exchange }, mut kept) = self.opened(authority).await?;
         let failed = |error| self.failure(&error, &exchange, authority);
-        let next = new_key()?;
+        let next = PrivateKey::generate(KEY)?;
         let old = AccountKey::of(&kept.key).map_err(failed)?;
         let new = AccountKey::of(&next).map_err(failed)?;
         kept.next_key = Some(next);
@@ -208,7 +208,7 @@ impl Accounts {
             None => {
                 let kept = Kept {
                     directory: authority.directory.clone(),
-                    key: new_key()?,
+                    key: PrivateKey::generate(KEY)?,
                     next_key: None,
                     url: None,
                     contact: Vec::new(),
@@ -422,11 +422,8 @@ impl Kept {
     }
 }
 
-/// A key for an account: P-256, which every authority takes (RFC 8555 §6.2).
-fn new_key() -> Result<PrivateKey, Failure> {
-    PrivateKey::generate(KeyType::P256)
-        .map_err(|error| Failure::new(Cause::Store, &format!("no key can be made: {error}")))
-}
+/// The kind of key of an account, which every authority takes (RFC 8555 §6.2).
+const KEY: KeyType = KeyType::P256;
 
 fn damaged(reason: &str) -> Failure {
     Failure::new(

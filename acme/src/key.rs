@@ -1,4 +1,5 @@
-//! Private keys: no copy of one stays in memory once it is dropped.
+//! Private keys: no copy of one stays in memory once it is dropped, as far as the library for cryptography wipes what it
+//! frees: aws-lc does, ring (0.17) does not.
 
 use std::fmt;
 use std::io;
@@ -10,6 +11,8 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
+
+use crate::failure::{Cause, Failure};
 
 /// The kind of key of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,11 +36,14 @@ impl PrivateKey {
     }
 
     /// A new one. Takes up to a second for RSA.
-    pub(crate) fn generate(kind: KeyType) -> Result<Self, rcgen::Error> {
-        let key = Zeroizing::new(match kind {
-            KeyType::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?,
-            KeyType::Rsa2048 => KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256)?,
-        });
+    pub(crate) fn generate(kind: KeyType) -> Result<Self, Failure> {
+        let made = match kind {
+            KeyType::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+            KeyType::Rsa2048 => KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256),
+        };
+        let key = Zeroizing::new(made.map_err(|error| {
+            Failure::new(Cause::Store, &format!("no key can be made: {error}"))
+        })?);
         Ok(Self::from_pkcs8(key.serialized_der()))
     }
 
@@ -89,8 +95,12 @@ impl Visitor<'_> for Base64 {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<PrivateKey, E> {
-        match BASE64_URL_SAFE_NO_PAD.decode(text) {
-            Ok(der) => Ok(PrivateKey(Zeroizing::new(der))),
+        let mut der = Zeroizing::new(vec![0; base64::decoded_len_estimate(text.len())]);
+        match BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut der) {
+            Ok(length) => {
+                der.truncate(length);
+                Ok(PrivateKey(der))
+            }
             Err(_) => Err(E::custom("not a private key in base64url")),
         }
     }

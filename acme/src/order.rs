@@ -176,8 +176,7 @@ impl Ordering<'_> {
         let kind = self.settings.key_type;
         let key = tokio::task::spawn_blocking(move || PrivateKey::generate(kind))
             .await
-            .map_err(|error| Failure::new(Cause::Store, &error.to_string()))?
-            .map_err(|error| Failure::new(Cause::Store, &format!("no key can be made: {error}")))?;
+            .map_err(|error| Failure::new(Cause::Store, &error.to_string()))??;
         self.records.put_key(&key).await?;
 
         let order = match self.send_order(open, current).await {

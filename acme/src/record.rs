@@ -118,9 +118,10 @@ impl Records {
         Ok(self.store.remove(&self.path(slot.record())).await?)
     }
 
-    /// The key of the order under way.
+    /// The key of the order under way; none where its record cannot be read, as an order without a key is made anew.
     pub(crate) async fn key(&self) -> Result<Option<PrivateKey>, Failure> {
-        self.read("order-key").await
+        let content = self.store.read(&self.path("order-key")).await?;
+        Ok(content.and_then(|content| serde_json::from_slice(&content).ok()))
     }
 
     pub(crate) async fn put_key(&self, key: &PrivateKey) -> Result<(), Failure> {

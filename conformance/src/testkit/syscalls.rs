@@ -10,6 +10,8 @@ use super::KitError;
 pub enum Call {
     /// The file was made, with these permission bits.
     Created(PathBuf, u32),
+    /// The folder was made.
+    Folder(PathBuf),
     /// Something was written to it.
     Written(PathBuf),
     /// The file or folder was made durable.
@@ -22,7 +24,7 @@ pub enum Call {
 #[must_use]
 pub fn traced(file: &Path) -> Vec<OsString> {
     let calls = "openat,write,pwrite64,writev,copy_file_range,sendfile,fsync,fdatasync,\
-                 rename,renameat,renameat2";
+                 rename,renameat,renameat2,mkdir,mkdirat";
     let words = [
         "strace",
         "-D",
@@ -53,6 +55,8 @@ pub fn calls(file: &Path) -> Result<Vec<Call>, KitError> {
         };
         let line = line.trim_start();
         if let Some(start) = line.strip_suffix(" <unfinished ...>") {
+            // A thread has one call under way; one that ended with its thread never returned.
+            begun.retain(|(of, _)| *of != thread);
             begun.push((thread, start));
         } else if let Some(rest) = line.strip_prefix("<... ") {
             let start = begun.iter().position(|(of, _)| *of == thread);
@@ -75,13 +79,22 @@ pub fn calls(file: &Path) -> Result<Vec<Call>, KitError> {
 }
 
 /// The files below `folder` that got their names before what was written to them was durable, and those whose names were not
-/// made durable after it.
+/// made durable after it; folders that were made there, are there still, and whose names were not made durable.
 #[must_use]
 pub fn not_durable(calls: &[Call], folder: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (at, renamed) in calls.iter().enumerate() {
-        let Call::Renamed(from, to) = renamed else {
-            continue;
+    for (at, call) in calls.iter().enumerate() {
+        let (from, to) = match call {
+            Call::Renamed(from, to) => (from, to),
+            Call::Folder(made) if made.starts_with(folder) && made.is_dir() => {
+                let parent = made.parent().unwrap_or(Path::new("/")).to_owned();
+                let after = calls.get(at..).unwrap_or_default();
+                if !after.contains(&Call::Synced(parent)) {
+                    wrong.push(format!("the folder {} was never durable", made.display()));
+                }
+                continue;
+            }
+            _ => continue,
         };
         if !to.starts_with(folder) {
             continue;
@@ -123,7 +136,7 @@ pub fn not_durable(calls: &[Call], folder: &Path) -> Vec<String> {
 fn call(line: &str) -> Option<Call> {
     let (name, rest) = line.split_once('(')?;
     let (arguments, result) = rest.rsplit_once(" = ")?;
-    if result.starts_with('-') {
+    if result.starts_with(['-', '?']) {
         return None;
     }
     // The descriptors of an argument are followed by what they are open on.
@@ -143,9 +156,14 @@ fn call(line: &str) -> Option<Call> {
         "fsync" | "fdatasync" => open_on(arguments).map(Call::Synced),
         "rename" | "renameat" | "renameat2" => Some(Call::Renamed(quoted.next()?, quoted.next()?)),
         "openat" if arguments.contains("O_CREAT") => {
-            let mode = arguments.trim_end_matches(')').rsplit_once(", ")?.1;
-            let mode = u32::from_str_radix(mode.trim(), 8).ok()?;
+            let arguments = arguments.trim_end().trim_end_matches(')');
+            let (_, mode) = arguments.rsplit_once(", ")?;
+            let mode = u32::from_str_radix(mode, 8).unwrap_or(0o7777);
             Some(Call::Created(open_on(result)?, mode))
+        }
+        "mkdir" | "mkdirat" => {
+            let made = quoted.next()?;
+            made.is_absolute().then_some(Call::Folder(made))
         }
         _ => None,
     }
@@ -192,6 +210,33 @@ mod tests {
             assert_eq!(not_durable(&fewer, Path::new("/d")).len(), 1, "{missing}");
             assert!(not_durable(&fewer, Path::new("/elsewhere")).is_empty());
         }
+    }
+
+    #[test]
+    fn a_call_that_another_thread_interrupts_is_read_whole() {
+        let text = "7 openat(AT_FDCWD</tmp>, \"/d/a\", O_WRONLY|O_CREAT|O_CLOEXEC, 0640 <unfinished ...>\n\
+                    8 mkdir(\"/d/b\", 0700) = 0\n\
+                    7 <... openat resumed>)             = 5</d/a>\n\
+                    7 fsync(5</d/a> <unfinished ...>\n\
+                    7 write(5</d/a>, \"\"..., 12)       = ?\n";
+        let all = read(text);
+        assert_eq!(
+            all,
+            [
+                Call::Folder("/d/b".into()),
+                Call::Created("/d/a".into(), 0o640)
+            ]
+        );
+        assert!(
+            not_durable(&all, Path::new("/d")).is_empty(),
+            "no such folder is there"
+        );
+        let there = tempfile::tempdir().unwrap();
+        let made = [Call::Folder(there.path().into())];
+        assert_eq!(not_durable(&made, there.path()).len(), 1);
+        let parent = there.path().parent().unwrap().to_owned();
+        let synced = [&made[..], &[Call::Synced(parent)]].concat();
+        assert!(not_durable(&synced, there.path()).is_empty());
     }
 
     #[test]

@@ -34,11 +34,13 @@ fn durably(arguments: &[&str], config: &Path, root: &Path) -> (Output, Vec<PathB
     let names = calls.iter().filter_map(|call| match call {
         Call::Renamed(from, to) if to.starts_with(root) => {
             // Who may read it is said when it is made, not after.
-            for call in &calls {
-                if let Call::Created(made, mode) = call {
-                    assert!(made != from || *mode == 0o600, "{call:?}");
-                }
-            }
+            let mode = calls.iter().find_map(|call| match call {
+                Call::Created(made, mode) if made == from => Some(*mode),
+                _ => None,
+            });
+            let written = calls.contains(&Call::Written(from.clone()));
+            assert_eq!(mode.unwrap_or(0o600), 0o600, "{}", from.display());
+            assert_eq!(mode.is_some(), written, "{}", from.display());
             Some(to.clone())
         }
         _ => None,
@@ -128,7 +130,7 @@ fn rsa(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", said(&made));
-    closed(&key.clone(), &fs::read(&key).unwrap());
+    closed(&key, &fs::read(&key).unwrap());
     (certificate, key)
 }
 
@@ -204,11 +206,8 @@ fn memory_holds_no_key_but_those_in_use_and_in_no_form_but_that_of_their_use() {
             }
             let gateway = Gateway::start(config).await.unwrap();
             for (secret, key) in secrets.iter().zip(&keys) {
-                let key = key.display();
-                assert!(
-                    !secret.is_left_in(&gateway),
-                    "{key}, encrypted: {encrypted}"
-                );
+                let when = format!("{}, encrypted: {encrypted}", key.display());
+                secret.leaves(&gateway, &when).await;
             }
             // Each name signs with its own: the look finds what is there.
             let [db, vi, local, _] = &secrets[..] else {
@@ -242,10 +241,11 @@ fn memory_holds_no_key_but_those_in_use_and_in_no_form_but_that_of_their_use() {
                 !db.is_used_by(&gateway)
             })
             .await;
-            assert!(!db.is_left_in(&gateway), "encrypted: {encrypted}");
+            let when = format!("after the swap, encrypted: {encrypted}");
+            db.leaves(&gateway, &when).await;
             let new = Secret::of_pem(&pem);
             assert!(new.is_used_by(&gateway));
-            assert!(!new.is_left_in(&gateway), "encrypted: {encrypted}");
+            new.leaves(&gateway, &when).await;
         }
     });
 }

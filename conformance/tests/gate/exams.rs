@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
+use conformance::samples::kos::Kos;
 use conformance::testkit::Client;
 use conformance::testkit::gateway::binary;
 use http::Method;
 use serde_json::json;
 
-use crate::network::{STUDY, network, published};
+use crate::network::{Network, STUDY, network, published};
 use crate::support::{exam, run};
 
 #[test]
@@ -65,20 +66,53 @@ fn what_is_published_survives_a_crash() {
     });
 }
 
+/// `drimbox exams` with these arguments: its exit code, and what it said.
+async fn exams(network: &Network, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(binary().unwrap());
+    command.arg("exams").args(arguments);
+    command.env("DRIMBOX_CONFIG", network.home.join("gateway/drimbox.toml"));
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = output.await.unwrap().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn what_closes_an_exam_stays_when_its_kos_comes_again() {
+    run(async {
+        let network = network().await;
+        let kos = network.home.join("again.dcm");
+        let again = Kos::of(exam(STUDY), "https://db1.source.example/dicom-web");
+        again.write(&kos).unwrap();
+        let kos = kos.display().to_string();
+        let add = ["add", "--pacs", "sim", "--kos", &kos];
+        let opposed = "opposition du patient";
+        for (flags, is_closed) in [
+            (vec!["--opposed", "--cda-id", "1.2.3^CR-1"], true),
+            (vec![], true),
+            (vec!["--masque-ps"], true),
+            (vec!["--opposed=false"], false),
+            (vec![], false),
+        ] {
+            let (code, said) = exams(&network, &[&add[..], &flags].concat()).await;
+            assert_eq!(code, Some(0), "{said}");
+            let (_, listed) = exams(&network, &["list"]).await;
+            assert_eq!(listed.contains(opposed), is_closed, "{flags:?}: {listed}");
+        }
+        let (_, listed) = exams(&network, &["list"]).await;
+        assert!(listed.contains("masqué"), "{listed}");
+        network.publish(&published()).await;
+        let asking = network.request().await;
+        assert_eq!(network.ask(&asking).await.status(), 200);
+    });
+}
+
 #[test]
 fn the_command_lists_and_closes_what_is_published() {
     run(async {
         let network = network().await;
         let study = exam(STUDY).study_instance_uid.clone();
-        let drimbox = async |arguments: &[&str]| {
-            let mut command = Command::new(binary().unwrap());
-            command.arg("exams").args(arguments);
-            command.env("DRIMBOX_CONFIG", network.home.join("gateway/drimbox.toml"));
-            let output = tokio::task::spawn_blocking(move || command.output());
-            let output = output.await.unwrap().unwrap();
-            let text = [output.stdout, output.stderr].concat();
-            (output.status.code(), String::from_utf8(text).unwrap())
-        };
+        let drimbox = async |arguments: &[&str]| exams(&network, arguments).await;
         let (code, text) = drimbox(&["list"]).await;
         assert_eq!(code, Some(0), "{text}");
         assert!(

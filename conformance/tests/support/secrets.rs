@@ -6,6 +6,8 @@ use conformance::testkit::Gateway;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use super::until;
+
 /// Parts of a private key that nobody can guess.
 pub struct Secret {
     /// As they stand in a file: as bytes, and in the base64 of PEM and of JSON.
@@ -70,9 +72,10 @@ impl Secret {
         secret
     }
 
-    /// Whether any of it stands in the memory of a gateway as it does in a file.
-    pub fn is_left_in(&self, gateway: &Gateway) -> bool {
-        gateway.remembers(&self.read).unwrap().contains(&true)
+    /// Waits until none of it stands in the memory of a gateway as it does in a file: who reads a file just now has it there.
+    pub async fn leaves(&self, gateway: &Gateway, when: &str) {
+        let is_gone = async || !gateway.remembers(&self.read).unwrap().contains(&true);
+        until(&format!("a key that is gone from memory, {when}"), is_gone).await;
     }
 
     /// Whether a gateway can sign with it.

@@ -129,10 +129,16 @@ async fn add(State(api): State<ExamsApi>, request: Request) -> Result<Response, 
         .trim()
         .to_ascii_lowercase();
     let body = read(body).await?;
-    let mut exam: PublishedExam = match kind.as_str() {
-        "application/dicom" => of_kos(&body, parts.uri.query().unwrap_or_default())?,
-        "application/json" => serde_json::from_slice(&body)
-            .map_err(|error| wrong(format!("the exam cannot be read: {error}")))?,
+    let (mut exam, named): (PublishedExam, Option<Named>) = match kind.as_str() {
+        "application/dicom" => {
+            let (exam, named) = of_kos(&body, parts.uri.query().unwrap_or_default())?;
+            (exam, Some(named))
+        }
+        "application/json" => {
+            let exam = serde_json::from_slice(&body);
+            let exam = exam.map_err(|error| wrong(format!("the exam cannot be read: {error}")))?;
+            (exam, None)
+        }
         _ => {
             return Err(Problem::bad_request(
                 "neither a KOS nor an exam in JSON",
@@ -148,6 +154,14 @@ async fn add(State(api): State<ExamsApi>, request: Request) -> Result<Response, 
         new.code = new.code.take().or(known.code.clone());
         new.mail = new.mail.take().or(known.mail.clone());
         new.phone = new.phone.take().or(known.phone.clone());
+        // A KOS says nothing of them: another one opens nothing that was closed, and closes no link.
+        if named.is_some() {
+            exam.restrictions = before.restrictions;
+            exam.cda_id = exam.cda_id.or(before.cda_id);
+        }
+    }
+    if let Some(named) = named {
+        named.apply(&mut exam.restrictions);
     }
     exam.check().map_err(|error| wrong(error.to_string()))?;
     if !api.pacs.contains(&exam.pacs) {
@@ -269,17 +283,38 @@ async fn report(
     }
 }
 
-/// The exam of a KOS, with what the query adds to it: `pacs`, `cda_id`, `invisible_patient`,
-/// `masked_to_professionals`, `opposed`.
-fn of_kos(file: &[u8], query: &str) -> Result<PublishedExam, Problem> {
-    let kos = Kos::parse(file).map_err(|error| wrong(error.to_string()))?;
-    let mut exam = PublishedExam::of_kos("", &kos);
-    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+/// Restrictions that a request names; those that it does not stay as they are.
+#[derive(Default)]
+struct Named {
+    invisible_patient: Option<bool>,
+    masked_to_professionals: Option<bool>,
+    opposed: Option<bool>,
+}
+
+impl Named {
+    fn apply(&self, restrictions: &mut Restrictions) {
         let Restrictions {
             invisible_patient,
             masked_to_professionals,
             opposed,
-        } = &mut exam.restrictions;
+        } = restrictions;
+        for (named, flag) in [
+            (self.invisible_patient, invisible_patient),
+            (self.masked_to_professionals, masked_to_professionals),
+            (self.opposed, opposed),
+        ] {
+            *flag = named.unwrap_or(*flag);
+        }
+    }
+}
+
+/// The exam of a KOS, with what the query adds to it: `pacs`, `cda_id`, `invisible_patient`,
+/// `masked_to_professionals`, `opposed`.
+fn of_kos(file: &[u8], query: &str) -> Result<(PublishedExam, Named), Problem> {
+    let kos = Kos::parse(file).map_err(|error| wrong(error.to_string()))?;
+    let mut exam = PublishedExam::of_kos("", &kos);
+    let mut named = Named::default();
+    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let flag = match &*key {
             "pacs" => {
                 exam.pacs = value.into_owned();
@@ -289,18 +324,18 @@ fn of_kos(file: &[u8], query: &str) -> Result<PublishedExam, Problem> {
                 exam.cda_id = Some(value.into_owned());
                 continue;
             }
-            "invisible_patient" => invisible_patient,
-            "masked_to_professionals" => masked_to_professionals,
-            "opposed" => opposed,
+            "invisible_patient" => &mut named.invisible_patient,
+            "masked_to_professionals" => &mut named.masked_to_professionals,
+            "opposed" => &mut named.opposed,
             _ => return Err(wrong("a parameter that is not known")),
         };
         *flag = match &*value {
-            "true" => true,
-            "false" => false,
+            "true" => Some(true),
+            "false" => Some(false),
             _ => return Err(wrong("a restriction is neither true nor false")),
         };
     }
-    Ok(exam)
+    Ok((exam, named))
 }
 
 async fn read(body: Body) -> Result<bytes::Bytes, Problem> {

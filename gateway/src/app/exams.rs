@@ -99,8 +99,8 @@ fn query(new: &NewExam) -> String {
         ("masked_to_professionals", new.masked_to_professionals),
         ("opposed", new.opposed),
     ] {
-        if set {
-            query.append_pair(key, "true");
+        if let Some(set) = set {
+            query.append_pair(key, if set { "true" } else { "false" });
         }
     }
     query.finish()

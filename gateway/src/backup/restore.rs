@@ -315,19 +315,10 @@ fn make_folder(path: &Path) -> io::Result<()> {
 
 /// Makes a folder and those that are missing above it; their names are durable when it returns.
 fn make_durable_folder(path: &Path, mode: u32) -> io::Result<()> {
-    let there = path.ancestors().find(|folder| folder.is_dir());
-    let mut new = DirBuilder::new();
-    new.recursive(true).mode(mode).create(path)?;
-    for folder in path.ancestors().skip(1) {
-        if there == Some(path) || folder.as_os_str().is_empty() {
-            break;
-        }
-        File::open(folder)?.sync_all()?;
-        if there == Some(folder) {
-            break;
-        }
-    }
-    Ok(())
+    let is_new = |folder: &&Path| !folder.is_dir();
+    let new: Vec<&Path> = path.ancestors().take_while(is_new).collect();
+    DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    new.into_iter().try_for_each(sync_folder)
 }
 
 /// Makes the names of all that is in a folder durable.

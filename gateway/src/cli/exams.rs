@@ -30,12 +30,33 @@ pub(super) enum Exams {
             help = "Identifiant du compte rendu dont le lien ouvre l'examen (root ou root^extension)"
         )]
         cda_id: Option<String>,
-        #[arg(long, help = "Le patient ne le voit pas encore (INVISIBLE_PATIENT)")]
-        invisible_patient: bool,
-        #[arg(long, help = "Masqué aux professionnels (MASQUE_PS)")]
-        masque_ps: bool,
-        #[arg(long, help = "Le patient s'oppose à son partage : il reste fermé")]
-        opposed: bool,
+        #[arg(
+            long,
+            value_name = "true|false",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "true",
+            help = "Le patient ne le voit pas encore (INVISIBLE_PATIENT) ; sans l'option, ce qui est connu de l'examen reste"
+        )]
+        invisible_patient: Option<bool>,
+        #[arg(
+            long,
+            value_name = "true|false",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "true",
+            help = "Masqué aux professionnels (MASQUE_PS) ; sans l'option, ce qui est connu de l'examen reste"
+        )]
+        masque_ps: Option<bool>,
+        #[arg(
+            long,
+            value_name = "true|false",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "true",
+            help = "Le patient s'oppose à son partage : il reste fermé ; sans l'option, ce qui est connu de l'examen reste"
+        )]
+        opposed: Option<bool>,
         #[command(flatten)]
         config: ConfigFile,
     },
@@ -121,12 +142,12 @@ pub struct NewExam {
     pub pacs: String,
     /// Id of its report.
     pub cda_id: Option<String>,
-    /// INVISIBLE_PATIENT.
-    pub invisible_patient: bool,
-    /// MASQUE_PS.
-    pub masked_to_professionals: bool,
-    /// The patient is opposed.
-    pub opposed: bool,
+    /// INVISIBLE_PATIENT; `None` leaves what is known of the exam.
+    pub invisible_patient: Option<bool>,
+    /// MASQUE_PS, in the same way.
+    pub masked_to_professionals: Option<bool>,
+    /// The patient is opposed, in the same way.
+    pub opposed: Option<bool>,
 }
 
 pub(super) fn execute(

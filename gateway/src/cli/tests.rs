@@ -398,6 +398,7 @@ fn an_exam_is_registered_with_what_the_options_say() {
             "--pacs",
             "scanner",
             "--opposed",
+            "--masque-ps=false",
             "--config",
             &path,
         ],
@@ -409,9 +410,9 @@ fn an_exam_is_registered_with_what_the_options_say() {
         kos: "kos.dcm".into(),
         pacs: "scanner".into(),
         cda_id: None,
-        invisible_patient: false,
-        masked_to_professionals: false,
-        opposed: true,
+        invisible_patient: None,
+        masked_to_professionals: Some(false),
+        opposed: Some(true),
     });
     assert_eq!(asked, format!("{expected:?}"));
 }

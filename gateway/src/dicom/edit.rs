@@ -64,7 +64,7 @@ pub enum EditError {
 
 /// The head with these changes, applied in their order. The lengths of the groups that change are
 /// dropped: they are retired, and would be wrong (PS3.5 §7.2). What follows the last change is not
-/// looked at.
+/// looked at, nor what is in a sequence of defined length that does not change.
 ///
 /// # Errors
 /// [`EditError`] when the head cannot be read up to there, or a change cannot be made to it.
@@ -141,8 +141,8 @@ fn cuts<'e>(
 /// The same for a head that need not be followed into its sequences up to its last change.
 fn cuts_among_leading<'e>(head: &[u8], ordered: &'e [&'e Edit]) -> Option<Vec<Cut<'e>>> {
     let mut plan = Plan::new(ordered);
-    leading_elements(head).find_map(|element| {
-        plan.meet(element.tag, element.offset);
+    leading_elements(head).find_map(|(tag, offset)| {
+        plan.meet(tag, offset);
         plan.is_made().then(|| std::mem::take(&mut plan.cuts))
     })
 }

@@ -85,20 +85,11 @@ struct Frame {
     signed: Option<bool>,
 }
 
-/// An element of the top level, with what it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Extent {
-    pub tag: Tag,
-    /// Offset of the first byte of its header.
-    pub offset: usize,
-    /// Offset after its value.
-    pub end: usize,
-}
-
-/// The first elements of a data set in Explicit VR Little Endian, as far as each is whole in these bytes and says its length:
-/// what they hold is passed over. Ends before the first that needs the [`Walker`], to be followed or to be refused.
-pub(crate) fn leading_elements(bytes: &[u8]) -> impl Iterator<Item = Extent> {
-    let mut offset = 0;
+/// The first elements of a data set in Explicit VR Little Endian, and the offsets of their headers, as far as each is whole in
+/// these bytes and says its length: what they hold is passed over. Ends before the first that needs the [`Walker`], to be
+/// followed or to be refused.
+pub(crate) fn leading_elements(bytes: &[u8]) -> impl Iterator<Item = (Tag, usize)> {
+    let mut offset: usize = 0;
     std::iter::from_fn(move || {
         let rest = bytes.get(offset..)?;
         let [a, b, c, d, vr @ .., e, f] = rest.first_chunk::<8>()?;
@@ -114,9 +105,8 @@ pub(crate) fn leading_elements(bytes: &[u8]) -> impl Iterator<Item = Extent> {
             .ok()
             .filter(|_| length != UNDEFINED)?;
         let end = offset.checked_add(header)?.checked_add(length)?;
-        let met = Extent { tag, offset, end };
-        offset = end;
-        (end <= bytes.len()).then_some(met)
+        let begins = std::mem::replace(&mut offset, end);
+        (end <= bytes.len()).then_some((tag, begins))
     })
 }
 

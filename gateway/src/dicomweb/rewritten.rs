@@ -17,9 +17,11 @@ use crate::dicom::edit::{self, CheckedEdits, Edit, EditError};
 use crate::dicom::reader::Limits;
 use crate::studies::Item;
 
-/// Bytes after which no other part is begun, and of one part at once: less than two times as many are read at once, if no head
-/// makes them more, and two times that is in memory for each request.
+/// Bytes after which no other part is begun, and of one part at once: less than two times as many are read at once, and less
+/// than four times as many are in memory for each request, if no head makes them more.
 const AT_ONCE: u64 = 256 * 1024;
+/// Bytes of a head that is read with what stands before it; a larger one is read alone.
+const MAX_JOINED_HEAD: u64 = 64 * 1024;
 
 /// Some parts of an answer, one after the other.
 pub struct Rewritten {
@@ -149,12 +151,25 @@ impl Segment {
         }
     }
 
-    /// Where the head is, if it is one.
-    fn head(&self) -> Option<&Source> {
-        match self {
+    /// Bytes of the head in the next segments that stands in the file where this ends; 0 for any other.
+    fn joined_head(&self, next: &[Self]) -> u64 {
+        let Self::Rest {
+            source,
+            offset,
+            length,
+            ..
+        } = self
+        else {
+            return 0;
+        };
+        let head = next.iter().find_map(|segment| match segment {
             Self::Head { source, .. } => Some(source),
             Self::Frame(_) | Self::Rest { .. } => None,
-        }
+        });
+        head.filter(|head| head.follows(source, *offset + *length))
+            .map(Source::head_length)
+            .filter(|length| *length <= MAX_JOINED_HEAD)
+            .unwrap_or(0)
     }
 
     /// As many bytes of the file as this, and those that are left.
@@ -212,11 +227,9 @@ fn written(segments: &[Segment]) -> Result<VecDeque<Piece>, BodyError> {
     let mut pieces = VecDeque::new();
     let mut heads = Heads::default();
     while let Some(part) = parts.next() {
-        let next_head = parts
-            .peek()
-            .and_then(|next| next.iter().find_map(Segment::head));
-        let room: u64 = part.iter().map(Segment::room).sum();
-        let room = room + next_head.map_or(0, Source::head_length);
+        let next = parts.peek().copied().unwrap_or_default();
+        let joined = part.last().map_or(0, |rest| rest.joined_head(next));
+        let room: u64 = part.iter().map(Segment::room).sum::<u64>() + joined;
         let mut out = Vec::with_capacity(usize::try_from(room).map_err(io::Error::other)?);
         let mut ends_part = false;
         for segment in part {
@@ -229,15 +242,10 @@ fn written(segments: &[Segment]) -> Result<VecDeque<Piece>, BodyError> {
                     length,
                     ends,
                 } => {
-                    let follows = |head: &&Source| head.follows(source, *offset + *length);
-                    match next_head.filter(follows) {
-                        Some(head) => {
-                            let more = head.head_length();
-                            source.append(*offset, *length + more, &mut out)?;
-                            let more = usize::try_from(more).map_err(io::Error::other)?;
-                            heads.read = Some(out.split_off(out.len().saturating_sub(more)));
-                        }
-                        None => source.append(*offset, *length, &mut out)?,
+                    source.append(*offset, *length + joined, &mut out)?;
+                    if joined > 0 {
+                        let joined = usize::try_from(joined).map_err(io::Error::other)?;
+                        heads.read = Some(out.split_off(out.len().saturating_sub(joined)));
                     }
                     ends_part = *ends;
                 }
@@ -392,7 +400,10 @@ mod tests {
     #[tokio::test]
     async fn parts_are_what_they_are_one_by_one_whatever_their_size() {
         let piece = usize::try_from(AT_ONCE).unwrap();
-        let parts = parts(&[0, 10, piece, 3 * piece + 4, 2, 2 * piece]);
+        let mut parts = parts(&[0, 10, piece, 3 * piece + 4, 2, 2 * piece, 0, 8]);
+        // Some stand elsewhere than behind the one before them, or in another file.
+        parts.swap(1, 4);
+        parts.extend(self::parts(&[20, 30]));
         let mut expected = Vec::new();
         for part in &parts {
             expected.extend(opening(part));
@@ -410,6 +421,7 @@ mod tests {
         let (mut whole, mut ends) = (Vec::new(), 0);
         while let Some(next) = rewritten.next().await.unwrap() {
             assert!(next.bytes.len() < piece + 4096);
+            assert!(next.ends || !next.bytes.is_empty());
             whole.extend(next.bytes);
             ends += u64::from(next.ends);
         }

@@ -19,6 +19,8 @@ const START: &[u8] = b"age-encryption.org/v1\n";
 const WORK: u8 = if cfg!(test) { 4 } else { 14 };
 /// Greatest cost that is paid.
 const MAX_WORK: u8 = 20;
+/// Bytes that age encrypts at once (age-encryption.org/v1, "Payload").
+const AGE_CHUNK: usize = 64 * 1024;
 /// Bytes of a record.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -87,10 +89,12 @@ pub fn open(
     clear
         .read_to_end(&mut bytes)
         .map_err(|error| damaged(&error))?;
+    let length = bytes.trim_ascii_end().len();
+    bytes.truncate(length);
     Ok(bytes)
 }
 
-/// A record as it is kept: encrypted with a passphrase, in clear without any.
+/// A record as it is kept: encrypted with a passphrase, in clear without any. Blanks at its end may go: it is JSON or base64.
 ///
 /// # Errors
 /// When it cannot be encrypted.
@@ -106,6 +110,10 @@ pub fn seal(content: &[u8], passphrase: Option<&Passphrase>) -> io::Result<Zeroi
     let mut sealed = Vec::new();
     let mut writer = encryptor.wrap_output(&mut sealed)?;
     writer.write_all(content)?;
+    // age (0.11) does not wipe the buffer of what it encrypts next: blanks take the place of all that was in it.
+    let last = content.len() % AGE_CHUNK;
+    let blanks = AGE_CHUNK - last + content.len().min(AGE_CHUNK);
+    io::copy(&mut io::repeat(b' ').take(blanks as u64), &mut writer)?;
     writer.finish()?;
     Ok(Zeroizing::new(sealed))
 }
@@ -138,6 +146,26 @@ mod tests {
             open(cut, Some(&passphrase)),
             Err(RecordError::Damaged(_))
         ));
+    }
+
+    #[test]
+    fn what_age_keeps_of_a_record_is_blanks_whatever_its_length() {
+        let passphrase = for_tests("une phrase de passe");
+        for length in [
+            0,
+            1,
+            AGE_CHUNK - 1,
+            AGE_CHUNK,
+            AGE_CHUNK + 1,
+            3 * AGE_CHUNK + 7,
+        ] {
+            let record = vec![b'k'; length];
+            let sealed = seal(&record, Some(&passphrase)).unwrap();
+            assert_eq!(*open(&sealed, Some(&passphrase)).unwrap(), record);
+            // The chunk after the last one with anything of the record is as long as what stood before it.
+            let blanks = sealed.len() - length;
+            assert!(blanks >= length.min(AGE_CHUNK), "{length}: {blanks}");
+        }
     }
 
     #[test]
