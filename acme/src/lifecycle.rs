@@ -465,6 +465,7 @@ impl Lifecycle {
         current: Option<&Issued>,
     ) -> Result<(UnixTime, Reason), Failure> {
         let now = self.parts.clock.now();
+        record.forget_another_clock(now);
         if let Some(at) = record.next_attempt
             && at > now
         {

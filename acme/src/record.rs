@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +55,18 @@ pub(crate) struct Revocation {
     pub(crate) until: UnixTime,
 }
 
+/// Nothing is put off for longer: `Retry-After` counts up to a week, renewal information for less.
+const FARTHEST: Duration = Duration::from_secs(8 * 86_400);
+
 impl Record {
+    /// Drops what is put off for longer than anything is: a clock that was ahead, and was set back since, noted it.
+    pub(crate) fn forget_another_clock(&mut self, now: UnixTime) {
+        let is_near = |at: &UnixTime| *at <= now.plus(FARTHEST);
+        self.next_attempt = self.next_attempt.filter(is_near);
+        self.look_at = self.look_at.filter(is_near);
+        self.blocked.retain(|_, until| is_near(until));
+    }
+
     /// Authorities that want to be left alone at `now`, and until when.
     pub(crate) fn blocked(&self, now: UnixTime) -> Vec<(String, UnixTime)> {
         let blocked = self.blocked.iter().filter(|(_, until)| **until > now);

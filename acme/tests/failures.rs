@@ -197,6 +197,27 @@ async fn a_failure_leaves_the_old_certificate_in_service_and_waits_longer_each_t
 }
 
 #[tokio::test]
+async fn what_a_clock_that_was_years_ahead_put_off_is_not_waited_for() {
+    let bench = Bench::new(1);
+    let life = bench.start();
+    let first = life.tick().await;
+    let validity = first.validity.unwrap();
+    bench.clock.set(
+        validity
+            .not_after
+            .plus(Duration::from_secs(10 * 365 * 86_400)),
+    );
+    bench.authority().behave(|b| b.unreachable = true);
+    let status = life.tick().await;
+    assert!(status.next.0 > validity.not_after);
+
+    bench.authority().behave(|b| b.unreachable = false);
+    bench.clock.set(first.next.0);
+    let status = life.tick().await;
+    assert!(status.renewed, "{status:?}");
+}
+
+#[tokio::test]
 async fn nothing_is_asked_before_the_time_that_a_rate_limit_names() {
     let bench = Bench::new(1);
     let until = bench.clock.now().plus(Duration::from_secs(40_000));

@@ -42,7 +42,13 @@ fn the_demonstration_plays_its_tour_and_stops_all_that_it_started() {
     let played = start(&state, &["--once"]).wait_with_output().unwrap();
     let said = text(&played);
     assert!(played.status.success(), "{said}");
-    assert!(said.contains("Every step succeeded."), "{said}");
+    for shown in [
+        "under the certificate of Pebble",
+        "EMPLACEMENT",
+        "Every step succeeded.",
+    ] {
+        assert!(said.contains(shown), "{shown}: {said}");
+    }
 
     // Once more, until Ctrl-C.
     let mut running = start(&state, &[]);

@@ -82,6 +82,37 @@ fn the_first_certificate_is_asked_for_and_installed_where_nothing_is_yet() {
 }
 
 #[test]
+fn the_first_certificate_is_of_the_authorities_of_the_configuration_though_no_list_is_there_yet() {
+    let centre = Centre::new("certs-first-authority");
+    centre.answered("db:ct", "db.key", &good());
+    let key = fs::read_to_string(centre.root.join("db.key.nouvelle")).unwrap();
+    let key = KeyPair::from_pem(&key).unwrap();
+    let real = Igc::new(false, OffsetDateTime::now_utc()).unwrap();
+    let leaf = real.leaf_for(&good(), &key).unwrap();
+    let file = centre.root.join("recu.pem");
+    let above = real.certificate(Authority::Organisations).pem();
+    fs::write(&file, leaf.pem() + &above).unwrap();
+    let refused = centre.import("db:ct", &file);
+    assert_eq!(code(&refused), 1, "{}", said(&refused));
+    assert!(!centre.root.join("db.pem").exists());
+    assert!(
+        !centre.root.join("data/trust").exists(),
+        "it is the service's"
+    );
+
+    let anchor = centre.root.join("igc/Root.cer");
+    let root = fs::read(&anchor).unwrap();
+    fs::write(&anchor, "no certificate").unwrap();
+    let file = centre.signed(&good(), &key);
+    let refused = centre.import("db:ct", &file);
+    assert_eq!(code(&refused), 1, "{}", said(&refused));
+    assert!(said(&refused).contains("[trust]"), "{}", said(&refused));
+    fs::write(&anchor, root).unwrap();
+    let done = centre.import("db:ct", &file);
+    assert_eq!(code(&done), 0, "{}", said(&done));
+}
+
+#[test]
 fn each_mismatch_of_a_certificate_has_its_own_refusal() {
     let centre = Centre::new("certs-mismatch");
     centre.revoke(10, &[0x66]);

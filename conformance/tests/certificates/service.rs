@@ -217,6 +217,24 @@ fn a_gateway_moves_to_another_machine_and_the_old_one_stays_down() {
         let log = fs::read_to_string(gateway.process().log_file()).unwrap();
         assert!(log.contains("this gateway is fenced"), "{log}");
 
+        let kos = root.join("kos.dcm");
+        let out = root.join("out").display().to_string();
+        let fetch = [
+            "fetch",
+            "--kos",
+            &kos.display().to_string(),
+            "--out",
+            &out,
+            "--token-file",
+            &phrase,
+        ];
+        let fenced = drimbox(&fetch, &file);
+        assert_eq!(code(&fenced), 1);
+        assert!(
+            said(&fenced).contains("recopié sur deux serveurs"),
+            "{}",
+            said(&fenced)
+        );
         let fenced = drimbox(&["serve"], &file);
         assert_eq!(code(&fenced), 1);
         assert!(
@@ -245,6 +263,26 @@ fn a_gateway_moves_to_another_machine_and_the_old_one_stays_down() {
         fs::rename(root.join("pki"), root.join("pki.restored")).unwrap();
         fs::rename(root.join("pki.old"), root.join("pki")).unwrap();
         assert!(answers(&gateway, &pki).await, "the certificates came along");
+    });
+}
+
+#[test]
+fn a_swap_that_was_cut_is_finished_before_anything_is_served() {
+    run(async {
+        let root = folder("certs-cut");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let config = gateway_config(&root, &pki);
+        let file = |suffix: &str| root.join("pki").join(format!("{HOST}.{suffix}"));
+        let old = ["pem", "key"].map(|suffix| fs::read(file(suffix)).unwrap());
+        pki.server(&[HOST]).unwrap();
+        // The new key has its name; the certificate waits beside the one before.
+        fs::rename(file("pem"), file("pem.arrivant")).unwrap();
+        fs::write(file("pem"), &old[0]).unwrap();
+        let gateway = Gateway::start(config).await.unwrap();
+        assert!(answers(&gateway, &pki).await);
+        assert!(!file("pem.arrivant").exists());
+        assert_ne!(fs::read(file("pem")).unwrap(), old[0]);
+        assert_ne!(fs::read(file("key")).unwrap(), old[1]);
     });
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use conformance::testkit::Identity;
+use conformance::testkit::pki::{Usage, Validity};
 use conformance::testkit::psc::{PHYSICIAN, left_out};
 use drimbox::certs::facts::Facts;
 use rustix::process::Signal;
@@ -11,7 +12,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 
 use crate::site::Site;
-use crate::support::{metric, run, until};
+use crate::support::{metric, run, trail, until};
 use crate::thousand::attempt;
 
 #[test]
@@ -31,8 +32,14 @@ fn a_certificate_towards_the_provider_is_renewed_without_a_restart() {
         let other = site.pki.client("someone-else").unwrap();
         let [_, key] = contents(&other);
         let mixed = [good[0].clone(), key];
-        // Another Client ID's; a key that is of no certificate here.
-        for refused in [contents(&other), mixed] {
+        let ended = contents(
+            &site
+                .pki
+                .issue(&name, &[], Usage::Client, Validity::Expired)
+                .unwrap(),
+        );
+        // Another Client ID's; a key that is of no certificate here; out of date.
+        for refused in [contents(&other), mixed, ended] {
             let before = reloads(&site, "refused").await;
             write(&site.identity, &refused);
             site.gateway.process().signal(Signal::HUP);
@@ -57,6 +64,16 @@ fn a_certificate_towards_the_provider_is_renewed_without_a_restart() {
         assert_eq!(shown.last(), Some(&serial(&renewed[0])));
         assert_eq!(shown.first(), Some(&serial(&good[0])));
         assert_ne!(serial(&renewed[0]), serial(&good[0]));
+        let events = trail::events(&site.data.join("audit"));
+        let replaced: Vec<_> = events
+            .iter()
+            .filter(|event| event["kind"] == "certificate-replaced")
+            .filter(|event| event["object"]["resource"] == "ORG_AUTH_CLI")
+            .collect();
+        assert_eq!(replaced.len(), 1, "{replaced:?}");
+        assert_eq!(replaced[0]["object"]["subject"], name);
+        let prints = ["certificate", "certificate_before"].map(|key| &replaced[0]["object"][key]);
+        assert!(prints[0].is_string() && prints[1].is_string() && prints[0] != prints[1]);
         site.provider.reset().await.unwrap();
     });
 }

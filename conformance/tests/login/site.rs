@@ -1,6 +1,6 @@
 //! The gateway with three `vi` names, the provider, and the browser's driver.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use conformance::testkit::psc::left_out;
@@ -23,6 +23,8 @@ pub struct Site {
     /// The gateway's certificate towards the provider.
     pub identity: Identity,
     pub port: u16,
+    /// The data folder of the gateway.
+    pub data: PathBuf,
 }
 
 impl Site {
@@ -81,6 +83,7 @@ impl Site {
             provider,
             identity,
             port,
+            data: place.join("gateway/data"),
         }
     }
 

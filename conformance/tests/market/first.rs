@@ -1,14 +1,17 @@
 //! From the first start to https, over the ACME authority of Let's Encrypt for tests.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use conformance::testkit::gateway::binary;
 use conformance::testkit::{Client, Gateway, Pebble, PebbleSettings, Pki, free_port};
 use http::Method;
 use toml::{Table, Value};
 
-use crate::site::{VI, configured, healthcheck, serves, strict};
+use crate::site::{VI, configured, drimbox, healthcheck, serves, settled, strict};
 use crate::support::{folder, metric, run, until};
 
 #[test]
@@ -22,7 +25,7 @@ fn a_first_start_ends_with_https_and_a_certificate_that_clients_trust() {
             .unwrap();
         let config = configured(&root, &pki, &[pebble.directory()])
             .set("acme.listen", format!("127.0.0.1:{port}"));
-        let gateway = Gateway::start(config).await.unwrap();
+        let mut gateway = Gateway::start(config).await.unwrap();
         serves(&gateway, &pebble).await;
 
         // A client that has nothing of ours. Whatever the state of the PACS, the answer comes over a connection that
@@ -72,6 +75,21 @@ fn a_first_start_ends_with_https_and_a_certificate_that_clients_trust() {
         assert_eq!(post.status(), 405);
         let other = format!("http://evil.example:{port}/");
         assert_eq!(clear.get(&other).send().await.unwrap().status(), 404);
+
+        // A key that others can read keeps the service from starting.
+        settled(&root).await;
+        gateway.stop(Duration::from_secs(60)).await.unwrap();
+        let key = root.join("data/acme/names").join(VI).join("current");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+        let (code, said) = drimbox(&root, &["serve"]);
+        assert_ne!(code, Some(0), "{said}");
+        assert!(
+            said.contains(&format!("chmod -R go= {}", key.display())),
+            "{said}"
+        );
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        gateway.restart().await.unwrap();
+        serves(&gateway, &pebble).await;
     });
 }
 

@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
-use time::OffsetDateTime;
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
@@ -117,14 +116,7 @@ impl Watched {
         let Some(Ok(facts)) = facts else {
             return Err(unusable("cannot be read"));
         };
-        let now = OffsetDateTime::from(now);
-        if facts.not_after < now {
-            return Err(unusable("is out of date"));
-        }
-        if facts.not_before > now {
-            return Err(unusable("is not valid yet"));
-        }
-        Ok(())
+        facts.in_date(now.into()).map_err(unusable)
     }
 
     fn stands(

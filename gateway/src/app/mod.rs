@@ -120,7 +120,7 @@ impl Service for App {
             let hangup = signal(SignalKind::hangup())?;
             let provider = Arc::clone(&psc.provider);
             behind.spawn(psc::follow_clock(provider, background.clone()));
-            behind.spawn(psc.follow_certificate(hangup, background.clone()));
+            behind.spawn(psc.follow_certificate(parts.audit.clone(), hangup, background.clone()));
         }
         let inventory = Inventory::of(&config, parts.trust.clone());
         behind.spawn(certs::watch::run(inventory.clone(), background.clone()));

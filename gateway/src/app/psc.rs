@@ -17,8 +17,11 @@ use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::audit::{Audit, Ending};
 use crate::certs::facts::Facts;
+use crate::certs::place::Role;
 use crate::certs::presented::{By, Recorder};
+use crate::certs::replaced::Replaced;
 use crate::config::{Config, HttpProxy, Psc, PscEnvironment, ServerIdentity};
 use crate::net;
 
@@ -102,8 +105,14 @@ pub fn build(config: &Config, recorder: Option<&Recorder>) -> anyhow::Result<Opt
 impl PscParts {
     /// Looks at the certificate's files every minute and at `hangup` until `stop`, and presents what they hold when they
     /// changed.
-    pub async fn follow_certificate(self, mut hangup: Signal, stop: CancellationToken) {
+    pub async fn follow_certificate(
+        self,
+        audit: Audit,
+        mut hangup: Signal,
+        stop: CancellationToken,
+    ) {
         let mut seen = changed_at(&self.identity);
+        let mut in_use = leaf(&self.identity);
         loop {
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
@@ -118,10 +127,14 @@ impl PscParts {
                 continue;
             }
             match self.reload_certificate() {
-                Ok(()) => {
+                Ok(new) => {
                     tracing::info!("the certificate towards Pro Santé Connect was renewed");
                     seen = now;
                     counted("loaded");
+                    if in_use.as_ref() != Some(&new) {
+                        let before = in_use.replace(new.clone());
+                        self.record(&audit, before.as_ref(), &new).await;
+                    }
                 }
                 // Perhaps only one of the two files is there yet: looked at again.
                 Err(error) => {
@@ -134,16 +147,36 @@ impl PscParts {
         }
     }
 
-    /// Presents what the certificate's files hold now.
+    async fn record(
+        &self,
+        audit: &Audit,
+        before: Option<&CertificateDer<'_>>,
+        now: &CertificateDer<'_>,
+    ) {
+        let replaced = Replaced {
+            host: &self.client_id,
+            role: Role::OrgAuthCliPsc,
+            before,
+            now,
+        };
+        if let Err(error) = replaced.record(audit, Ending::Success).await {
+            tracing::error!(%error, "a new certificate is in use, and not in the audit trail");
+        }
+    }
+
+    /// Presents what the certificate's files hold now; the certificate.
     ///
     /// # Errors
-    /// When they cannot be used, or the certificate is another Client ID's; the certificate in use stays.
-    pub fn reload_certificate(&self) -> anyhow::Result<()> {
+    /// When they cannot be used, the certificate is out of date, or another Client ID's; the certificate in use stays.
+    fn reload_certificate(&self) -> anyhow::Result<CertificateDer<'static>> {
         let (chain, key) = net::tls::read_identity(&self.identity)?;
         is_of_client(&chain, &self.client_id)?;
+        let leaf = chain.first().cloned().context("no certificate")?;
+        let in_date = Facts::of(&leaf)?.in_date(SystemTime::now().into());
+        in_date.map_err(|why| anyhow::anyhow!("it {why}"))?;
         let identity = ClientIdentity::new(chain, key);
         self.transport.replace_identity(identity)?;
-        Ok(())
+        Ok(leaf)
     }
 }
 
@@ -286,6 +319,11 @@ pub(crate) fn is_of_client(chain: &[CertificateDer<'_>], client_id: &str) -> any
 fn client_identity(identity: &ServerIdentity) -> anyhow::Result<ClientIdentity> {
     let (chain, key) = net::tls::read_identity(identity)?;
     Ok(ClientIdentity::new(chain, key))
+}
+
+fn leaf(identity: &ServerIdentity) -> Option<CertificateDer<'static>> {
+    let (chain, _) = net::tls::read_identity(identity).ok()?;
+    chain.into_iter().next()
 }
 
 fn changed_at(identity: &ServerIdentity) -> [Option<SystemTime>; 2] {

@@ -116,6 +116,18 @@ impl Facts {
         self.issuer.starts_with("TEST ")
     }
 
+    /// Whether it may be put in service at `now`.
+    ///
+    /// # Errors
+    /// Why not, as the end of a sentence about it.
+    pub fn in_date(&self, now: OffsetDateTime) -> Result<(), &'static str> {
+        match () {
+            () if self.not_after < now => Err("is out of date"),
+            () if self.not_before > now => Err("is not valid yet"),
+            () => Ok(()),
+        }
+    }
+
     /// Whole days until it expires at `now`; negative after.
     #[must_use]
     pub fn days_left(&self, now: OffsetDateTime) -> i64 {

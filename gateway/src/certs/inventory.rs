@@ -168,10 +168,13 @@ pub fn examine(place: Place, trust: Option<&Trust>, now: OffsetDateTime) -> Entr
         return entry;
     };
     entry.chain = facts.filter_map(Result::ok).collect();
-    if let Some(key) = key {
-        entry
-            .findings
-            .extend(of_key(&entry.place, &certificates, &key));
+    match key {
+        Ok(Some(key)) => {
+            let findings = of_key(&entry.place, &certificates, &key);
+            entry.findings.extend(findings);
+        }
+        Ok(None) => {}
+        Err(finding) => entry.findings.push(finding),
     }
     let (role, host) = (entry.place.role, entry.place.host.clone());
     let misnamed = names(&own, role, host);
@@ -303,8 +306,12 @@ pub fn dates(own: &Facts, role: Role, now: OffsetDateTime) -> Option<Finding> {
     late.then_some(Finding::Expiring { days, urgent })
 }
 
-/// A certificate with its chain, and its key where that is the gateway's.
-type Identity = (Vec<CertificateDer<'static>>, Option<Secret>);
+/// A certificate with its chain, and its key where that is the gateway's. A certificate whose key cannot be read still has an
+/// end, which is to be known.
+type Identity = (
+    Vec<CertificateDer<'static>>,
+    Result<Option<Secret>, Finding>,
+);
 
 fn read(place: &Place) -> Result<Identity, Finding> {
     match place.kept {
@@ -314,7 +321,7 @@ fn read(place: &Place) -> Result<Identity, Finding> {
         Kept::Files => read_files(&place.identity),
         Kept::Record => read_record(&place.identity.certificate_file),
         Kept::Elsewhere => read_certificates(&place.identity.certificate_file)
-            .map(|certificates| (certificates, None)),
+            .map(|certificates| (certificates, Ok(None))),
     }
 }
 
@@ -338,14 +345,17 @@ fn read_record(file: &Path) -> Result<Identity, Finding> {
         .map_err(|_| unreadable("n'est pas un certificat obtenu par la passerelle".into()))?;
     let chain = issued.chain().map_err(|e| unreadable(e.to_string()))?;
     let key = issued.key.to_der();
-    Ok((chain.into_iter().take(MAX_CHAIN).collect(), Some(key)))
+    Ok((chain.into_iter().take(MAX_CHAIN).collect(), Ok(Some(key))))
 }
 
 fn read_files(identity: &ServerIdentity) -> Result<Identity, Finding> {
     let certificates = read_certificates(&identity.certificate_file)?;
-    let file = &identity.key_file;
+    Ok((certificates, read_key(&identity.key_file).map(Some)))
+}
+
+fn read_key(file: &Path) -> Result<Secret, Finding> {
     let text = files::read(file).map_err(|error| unreadable(file, error.to_string()))?;
-    let key = keys::pem::read(&text, keys::passphrase().as_ref()).map_err(|error| {
+    keys::pem::read(&text, keys::passphrase().as_ref()).map_err(|error| {
         let why = match error {
             KeyError::Locked => "la clé est chiffrée, et sa phrase de passe n'est pas connue",
             KeyError::WrongPassphrase => "la clé ne s'ouvre pas avec la phrase de passe de [keys]",
@@ -353,8 +363,7 @@ fn read_files(identity: &ServerIdentity) -> Result<Identity, Finding> {
             _ => "ne contient pas de clé privée lisible",
         };
         unreadable(file, why.into())
-    })?;
-    Ok((certificates, Some(key)))
+    })
 }
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Finding> {
@@ -593,6 +602,20 @@ mod tests {
         fs::remove_file(&place.identity.certificate_file).unwrap();
         let entry = examine(place, None, at(1));
         assert!(matches!(entry.findings[..], [Finding::Unreadable { .. }]));
+    }
+
+    #[test]
+    fn a_certificate_whose_key_cannot_be_read_keeps_its_dates() {
+        let dir = TempDir::new().unwrap();
+        let place = place(&dir, &Profile::default(), Role::ServSsl);
+        fs::write(&place.identity.key_file, "no key").unwrap();
+        let damaged = examine(place.clone(), None, at(1));
+        fs::remove_file(&place.identity.key_file).unwrap();
+        let missing = examine(place, None, at(1));
+        for entry in [damaged, missing] {
+            assert!(matches!(entry.findings[..], [Finding::Unreadable { .. }]));
+            assert!(entry.facts.is_some());
+        }
     }
 
     #[test]

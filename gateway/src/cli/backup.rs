@@ -117,7 +117,7 @@ pub(super) fn restore(
     }
 }
 
-/// Whether the gateway of this folder may start; else what to print.
+/// Whether the gateway of this folder may start, or show its certificates to others; else what to print.
 pub(super) fn may_start(
     data_dir: &Path,
     alone: bool,

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
+use tempfile::TempDir;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -197,7 +198,7 @@ struct Own {
     inventory: Inventory,
     /// Those that people replace.
     replaced_here: Vec<Place>,
-    trust: Option<Trust>,
+    authorities: Authorities,
     now: OffsetDateTime,
 }
 
@@ -233,17 +234,48 @@ pub(super) fn execute(
     }
 }
 
-/// The authorities and revocation lists that the service keeps. Where it has not made their folder yet a
-/// command does not: it would belong to another account.
-fn authorities(config: &Config) -> Option<Trust> {
-    let settings = config.trust.clone()?;
-    let is_there = ["crl", "whitelist"]
-        .iter()
-        .all(|name| settings.folder.join(name).is_dir());
-    if !is_there {
-        return None;
+/// The authorities of `[trust]`, and the revocation lists that the service keeps. Where it has not made their folder yet a
+/// command does not, as it would belong to another account: an empty one of its own stands for it, and nothing is known of
+/// revocation.
+#[derive(Default)]
+struct Authorities {
+    /// With the empty folder, where it is one.
+    opened: Option<(Trust, Option<TempDir>)>,
+    /// Why those of the configuration cannot be used.
+    unusable: Option<String>,
+}
+
+impl Authorities {
+    fn of(config: &Config) -> Self {
+        let mut authorities = Self::default();
+        let Some(mut settings) = config.trust.clone() else {
+            return authorities;
+        };
+        let is_there = ["crl", "whitelist"]
+            .iter()
+            .all(|name| settings.folder.join(name).is_dir());
+        let opened = if is_there {
+            Ok(None)
+        } else {
+            TempDir::new().map(Some).map_err(|error| error.to_string())
+        };
+        let opened = opened.and_then(|empty| {
+            if let Some(empty) = &empty {
+                settings.folder = empty.path().to_owned();
+            }
+            let trust = Trust::open(settings, Clock::system());
+            Ok((trust.map_err(|error| error.to_string())?, empty))
+        });
+        match opened {
+            Ok(opened) => authorities.opened = Some(opened),
+            Err(why) => authorities.unusable = Some(why),
+        }
+        authorities
     }
-    Trust::open(settings, Clock::system()).ok()
+
+    fn trust(&self) -> Option<&Trust> {
+        self.opened.as_ref().map(|(trust, _)| trust)
+    }
 }
 
 impl Own {
@@ -251,11 +283,11 @@ impl Own {
         Ok(match whose.of_whom() {
             OfWhom::Gateway(file) => {
                 let config = unlocked(config::load_awaiting_certificates(file)?);
-                let trust = authorities(&config);
+                let authorities = Authorities::of(&config);
                 Self {
-                    inventory: Inventory::of(&config, trust.clone()),
+                    inventory: Inventory::of(&config, authorities.trust().cloned()),
                     replaced_here: places(&config),
-                    trust,
+                    authorities,
                     now,
                 }
             }
@@ -265,7 +297,7 @@ impl Own {
                 Self {
                     inventory: Inventory::of_proxy(&config),
                     replaced_here: places_of_proxy(&config),
-                    trust: None,
+                    authorities: Authorities::default(),
                     now,
                 }
             }
@@ -425,9 +457,17 @@ impl Own {
                 Err(not_found) => return self.no_place(&asked.file, &not_found, err),
             },
         };
+        if let (true, Some(why)) = (place.role.is_igc(), &self.authorities.unusable) {
+            writeln!(
+                err,
+                "{file} : aucune autorité ne peut le confirmer, rien n'a été installé : {why}\n  \
+                 Remède : corriger [trust], puis importer de nouveau."
+            )?;
+            return Ok(FAILURE);
+        }
         let context = Context {
             places: &self.replaced_here,
-            trust: self.trust.as_ref(),
+            trust: self.authorities.trust(),
             allowed: Allowed {
                 other_structure: asked.other_structure,
             },
@@ -501,7 +541,7 @@ impl Own {
         let Some(place) = self.find(place, err)? else {
             return Ok(USAGE);
         };
-        match install::rollback(&place, self.trust.as_ref(), self.now) {
+        match install::rollback(&place, self.authorities.trust(), self.now) {
             Ok(facts) => {
                 writeln!(
                     out,

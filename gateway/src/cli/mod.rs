@@ -369,6 +369,7 @@ fn execute(
         Command::Check {
             what: Check::Dmp(ConfigFile { path }),
         } => match load(&path) {
+            Ok(config) if !backup::may_start(&config.data_dir, false, err)? => Ok(FAILURE),
             Ok(config) => check_dmp(&config, service, out),
             Err(error) => refuse(&error, err),
         },
@@ -376,6 +377,7 @@ fn execute(
             fetch,
             config: ConfigFile { path },
         } => match load(&path) {
+            Ok(config) if !backup::may_start(&config.data_dir, false, err)? => Ok(FAILURE),
             Ok(config) => fetch::run(&config, &fetch, service, out, err),
             Err(error) => refuse(&error, err),
         },
@@ -391,6 +393,7 @@ fn execute(
         Command::Check {
             what: Check::Psc(ConfigFile { path }),
         } => match load(&path) {
+            Ok(loaded) if !backup::may_start(&loaded.data_dir, false, err)? => Ok(FAILURE),
             Ok(loaded) => check_psc(&loaded, &path, service, out, err),
             Err(error) => refuse(&error, err),
         },

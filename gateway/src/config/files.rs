@@ -192,7 +192,9 @@ fn read(path: &Path) -> Result<(Metadata, Vec<u8>), Fault> {
     }
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
-    let mut content = Vec::new();
+    // The whole capacity at once: no copy of a key stays behind in a reallocation.
+    let length = metadata.len().min(MAX_BYTES);
+    let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
     let mut limited = file.take(MAX_BYTES);
     limited.read_to_end(&mut content).map_err(unreadable)?;
     Ok((metadata, content))

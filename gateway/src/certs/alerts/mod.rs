@@ -484,10 +484,14 @@ impl Shared {
             let said = state.said.entry(subject.to_owned()).or_default();
             // One that expired long ago is still spoken of once a day.
             said.not_after = facts.not_after.max(now).unix_timestamp();
+            if is_ahead(said.at, now) {
+                said.steps.clear();
+            }
             if said.steps.get(&key).is_some_and(|last| order <= *last) {
                 continue;
             }
             said.steps.insert(key.clone(), order);
+            said.at = now.unix_timestamp();
             let id = hash(&[subject, &order.to_string(), &key]);
             self.queue(state, id, key, subject, draft.clone(), now);
         }
@@ -520,7 +524,8 @@ impl Shared {
                     .waiting
                     .iter()
                     .any(|message| message.id == test.message);
-                if waits || seconds < test.written.saturating_add(TEST_EVERY) {
+                let is_recent = seconds < test.written.saturating_add(TEST_EVERY);
+                if waits || is_recent && !is_ahead(test.written, now) {
                     continue;
                 }
             }
@@ -611,6 +616,11 @@ impl Shared {
         metrics::gauge!(WAITING).set(count(state.waiting.len()));
         metrics::gauge!(SILENT).set(count(silent));
     }
+}
+
+/// Whether a moment was noted by a clock that was ahead, and was set back since: then it says nothing of what is due.
+fn is_ahead(at: i64, now: OffsetDateTime) -> bool {
+    at > now.unix_timestamp().saturating_add(DAY)
 }
 
 fn is_late(test: &Test, now: i64) -> bool {

@@ -60,6 +60,9 @@ pub struct Said {
     pub not_after: i64,
     /// The order of the last step, for each recipient.
     pub steps: BTreeMap<String, i64>,
+    /// When the last of them was said, Unix seconds.
+    #[serde(default)]
+    pub at: i64,
 }
 
 /// All of it.

@@ -512,6 +512,25 @@ async fn a_certificate_that_expired_long_ago_is_spoken_of_once_a_day() {
 }
 
 #[tokio::test]
+async fn what_a_clock_that_was_years_ahead_said_silences_nothing() {
+    let mut gateway = Gateway::new();
+    let db = place("db:ct", Role::ServSsl);
+    let entries = [entry(&db, "db1", START, 20)];
+    let ahead = START + time::Duration::days(3_650);
+    gateway.look(&entries, ahead).await;
+    let before = gateway.mailbox.subjects(ANNE).len();
+    gateway.look(&entries, START).await;
+    gateway
+        .look(&entries, START + time::Duration::hours(1))
+        .await;
+    let said = gateway.mailbox.subjects(ANNE).split_off(before);
+    let steps = said.iter().filter(|subject| subject.contains("J-")).count();
+    assert_eq!(steps, 1, "{said:?}");
+    // The monthly test comes again too.
+    assert_eq!(said.len(), 2, "{said:?}");
+}
+
+#[tokio::test]
 async fn a_recipient_of_some_roles_is_told_of_these_alone_and_tested_as_all() {
     let mut gateway = Gateway::new();
     gateway.roles = HashMap::from([(
