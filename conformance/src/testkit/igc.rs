@@ -9,9 +9,10 @@ use std::sync::{Mutex, PoisonError};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams,
-    CrlDistributionPoint, CustomExtension, DistinguishedName, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PKCS_RSA_SHA256, PublicKeyData, RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm,
+    CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, CustomExtension,
+    DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, RevokedCertParams,
+    SanType, SerialNumber, SignatureAlgorithm,
 };
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use time::{Duration, OffsetDateTime};
@@ -99,6 +100,8 @@ pub struct CrlSpec {
     pub hours: (i64, i64),
     /// Serial numbers on it.
     pub revoked: Vec<u64>,
+    /// The only distribution point that it is for: its address, and which kind of certificate.
+    pub point: Option<(String, Option<CrlScope>)>,
 }
 
 impl Default for CrlSpec {
@@ -107,6 +110,7 @@ impl Default for CrlSpec {
             number: 10,
             hours: (-1, 144),
             revoked: Vec::new(),
+            point: None,
         }
     }
 }
@@ -167,6 +171,24 @@ impl Igc {
     /// # Errors
     /// When a key or certificate cannot be made.
     pub fn with_dates(test: bool, now: OffsetDateTime, days: (i64, i64)) -> Result<Self, KitError> {
+        Self::build(test, now, days, None)
+    }
+
+    /// As [`Igc::new`], of the test environment; the authorities below the root say that its revocation
+    /// list is at this address.
+    ///
+    /// # Errors
+    /// When a key or certificate cannot be made.
+    pub fn with_point(now: OffsetDateTime, crl_url: &str) -> Result<Self, KitError> {
+        Self::build(true, now, (-3_650, 3_650), Some(crl_url))
+    }
+
+    fn build(
+        test: bool,
+        now: OffsetDateTime,
+        days: (i64, i64),
+        crl_url: Option<&str>,
+    ) -> Result<Self, KitError> {
         let prefix = if test { "TEST " } else { "" };
         let mark = if test { "IGC-SANTE TEST" } else { "IGC-SANTE" };
         let params = |name: &str, depth, serial: u8| {
@@ -188,7 +210,12 @@ impl Igc {
             issuer: Issuer::new(own, key),
         };
         let below = |name: &str, serial| -> Result<Ca, KitError> {
-            let own = params(name, BasicConstraints::Constrained(0), serial);
+            let mut own = params(name, BasicConstraints::Constrained(0), serial);
+            let uris = crl_url.map(|url| vec![url.to_owned()]);
+            own.crl_distribution_points = uris
+                .map(|uris| CrlDistributionPoint { uris })
+                .into_iter()
+                .collect();
             let key = self::key(&PKCS_ECDSA_P256_SHA256)?;
             let certificate = own.signed_by(&key, &root.issuer).map_err(failed(name))?;
             Ok(Ca {
@@ -350,7 +377,12 @@ impl Igc {
             this_update: self.now + Duration::hours(spec.hours.0),
             next_update: self.now + Duration::hours(spec.hours.1),
             crl_number: SerialNumber::from_slice(&serial(spec.number)),
-            issuing_distribution_point: None,
+            issuing_distribution_point: spec.point.clone().map(|(url, scope)| {
+                CrlIssuingDistributionPoint {
+                    distribution_point: CrlDistributionPoint { uris: vec![url] },
+                    scope,
+                }
+            }),
             revoked_certs: revoked.collect(),
             key_identifier_method: rcgen::KeyIdMethod::Sha256,
         };

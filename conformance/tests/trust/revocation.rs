@@ -7,6 +7,7 @@ use std::time::Duration;
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
 use drimbox::trust::crl::{CrlError, TakeError, Taken};
 use drimbox::trust::{BypassError, Trust, TrustAudit, TrustEvent};
+use rcgen::CrlScope;
 use tokio_util::sync::CancellationToken;
 
 use super::{DAY, HOUR, START, World, date};
@@ -131,7 +132,7 @@ fn an_older_list_never_takes_the_place_of_a_newer_one() {
     let same_number = CrlSpec {
         number: 300,
         hours: (-2, 144),
-        revoked: vec![],
+        ..CrlSpec::default()
     };
     let same_number = world
         .igc
@@ -139,6 +140,80 @@ fn an_older_list_never_takes_the_place_of_a_newer_one() {
         .unwrap();
     assert_eq!(refused(&trust, &same_number), CrlError::Older);
     assert_eq!(said(&world, &trust), Err("revoked"));
+}
+
+/// Lists whose extension names a distribution point (RFC 5280 §5.2.5), as the root and the issuing
+/// authority have them in this world.
+const OF_ROOT: &str = "http://crl.test/ACR-EL.crl";
+const OF_PEERS: &str = "http://crl.test/ACI-EL-ORG.crl";
+
+fn part(number: u64, url: &str, scope: Option<CrlScope>) -> CrlSpec {
+    CrlSpec {
+        number,
+        point: Some((url.to_owned(), scope)),
+        ..CrlSpec::default()
+    }
+}
+
+#[test]
+fn a_list_of_another_distribution_point_says_nothing_of_a_certificate() {
+    let world = World::with(Igc::with_point(date(START), OF_ROOT).unwrap());
+    let trust = world.trust(&[HOST]);
+    // Each list twice: for a part of the certificates that has the peer, or its authority, and for
+    // another.
+    let elsewhere = "http://crl.test/ACI-EL-ORG-2.crl";
+    let rows = [
+        (OF_ROOT, OF_PEERS, Ok(())),
+        (OF_ROOT, elsewhere, Err("crl_missing")),
+        (elsewhere, OF_PEERS, Err("crl_missing")),
+    ];
+    for (number, (root, organisations, expected)) in (20..).zip(rows) {
+        let (root, organisations) = (part(number, root, None), part(number, organisations, None));
+        world.give_crls(&trust, &root, &organisations);
+        assert_eq!(said(&world, &trust), expected, "{root:?} {organisations:?}");
+    }
+    // What it revokes is revoked, wherever the certificate says that its list is.
+    let revoking = CrlSpec {
+        revoked: vec![0x1234],
+        ..part(30, elsewhere, None)
+    };
+    world.give_crls(&trust, &part(30, OF_ROOT, None), &revoking);
+    assert_eq!(said(&world, &trust), Err("revoked"));
+}
+
+#[test]
+fn a_list_with_a_distribution_point_says_nothing_of_a_certificate_without() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    let whole = CrlSpec {
+        number: 11,
+        ..CrlSpec::default()
+    };
+    // The authorities of this world name no distribution point.
+    world.give_crls(&trust, &whole, &part(11, OF_PEERS, None));
+    assert_eq!(said(&world, &trust), Ok(()));
+    world.give_crls(&trust, &part(12, OF_ROOT, None), &part(12, OF_PEERS, None));
+    assert_eq!(said(&world, &trust), Err("crl_missing"));
+}
+
+#[test]
+fn a_list_of_one_kind_of_certificate_says_nothing_of_the_other() {
+    let world = World::with(Igc::with_point(date(START), OF_ROOT).unwrap());
+    let trust = world.trust(&[HOST]);
+    let (users, authorities) = (Some(CrlScope::UserCertsOnly), Some(CrlScope::CaCertsOnly));
+    let rows = [
+        (authorities, users, Ok(())),
+        (users, users, Err("crl_missing")),
+        (authorities, authorities, Err("crl_missing")),
+    ];
+    for (number, (root, organisations, expected)) in (20..).zip(rows) {
+        let (root, organisations) = (
+            part(number, OF_ROOT, root),
+            part(number, OF_PEERS, organisations),
+        );
+        world.give_crls(&trust, &root, &organisations);
+        assert_eq!(said(&world, &trust), expected, "{root:?} {organisations:?}");
+    }
 }
 
 #[test]

@@ -265,6 +265,7 @@ fn a_revocation_list_past_its_date_lets_nobody_in_until_the_next_one_comes() {
             number: 12,
             hours: (-48, -1),
             revoked: vec![0x51_5003],
+            ..CrlSpec::default()
         };
         alone.network.revocation_list(&stale).unwrap();
         // It is taken, and proves nothing any more about the signer of the white list either.

@@ -14,7 +14,7 @@ use x509_parser::public_key::PublicKey;
 use super::anchors::{Anchors, Environment};
 use super::crl::{Lists, Said};
 use super::dn::DistinguishedName;
-use super::points::Points;
+use super::points::{self, Points};
 use super::refusal::TrustRefusal;
 
 /// Largest certificate looked at, bytes.
@@ -176,8 +176,11 @@ impl Chain<'_> {
         now: UnixTime,
     ) -> Result<bool, TrustRefusal> {
         let issuer = certificate.issuer();
+        let der = certificate.der();
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(malformed)?;
+        let points = points::names(&parsed);
         let list = self.lists.get(issuer);
-        let said = list.map(|list| list.says(certificate.serial(), is_authority));
+        let said = list.map(|list| list.says(certificate.serial(), is_authority, &points));
         let refusal = match (list, said) {
             // Revoked stays revoked, however old the list.
             (_, Some(Said::Revoked)) => {

@@ -1,5 +1,5 @@
 //! Addresses that certificates of peers name: where the revocation list of their issuer is (RFC 5280
-//! §4.2.1.13), and who answers about them (§4.2.2.1).
+//! §4.2.1.13), and who answers about them (§4.2.2.1); and the names that tie a certificate to a list.
 //!
 //! A certificate can name any address. One is only looked at when an authority of ours signed it, and
 //! an address is only used in plain HTTP, on a host that the configuration allows; there is room for a
@@ -11,13 +11,20 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use url::Url;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry::OID_X509_EXT_CRL_DISTRIBUTION_POINTS;
 
 use super::anchors::distribution_points;
+use super::der::{self, Elements};
 
 /// Addresses of revocation lists that are remembered.
 const MAX_POINTS: usize = 16;
 /// Longest address, bytes.
 const MAX_LENGTH: usize = 512;
+
+/// `distributionPoint` of a DistributionPoint, `[0]`.
+const DISTRIBUTION_POINT: u8 = 0xa0;
+/// `fullName` of a DistributionPointName, `[0]`.
+const FULL_NAME: u8 = 0xa0;
 
 /// Where the certificates of peers say that revocation lists are.
 #[derive(Debug)]
@@ -75,9 +82,64 @@ impl Points {
     }
 }
 
+/// Names of the distribution points of a certificate (RFC 5280 §4.2.1.13), each a GeneralName in DER,
+/// of every form: a list that says which distribution point it is for speaks of those that have its
+/// name (§6.3.3 (b)(2)(i)).
+///
+/// Points that somebody else than the issuer fills (`cRLIssuer`: an indirect list, (b)(1)) and those for
+/// some reasons alone are left out: no list in use is one of these.
+pub(super) fn names<'a>(certificate: &X509Certificate<'a>) -> Vec<&'a [u8]> {
+    let mut all = Vec::new();
+    for extension in certificate.extensions() {
+        if extension.oid != OID_X509_EXT_CRL_DISTRIBUTION_POINTS {
+            continue;
+        }
+        let Some(points) = Elements(extension.value).expect(der::SEQUENCE) else {
+            continue;
+        };
+        for point in Elements(points.content) {
+            let mut fields = Elements(point.content);
+            let Some(name) = fields.expect(DISTRIBUTION_POINT) else {
+                continue;
+            };
+            if fields.is_done() {
+                all.extend(full_names(name.content).unwrap_or_default());
+            }
+        }
+    }
+    all
+}
+
+/// The names in a DistributionPointName (RFC 5280 §4.2.1.13), each a GeneralName in DER; `None` when it
+/// is no full name, or none is in it.
+pub(super) fn full_names(point: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut whole = Elements(point);
+    let mut names = Elements(whole.expect(FULL_NAME)?.content);
+    let all: Vec<_> = names.by_ref().map(|name| name.whole).collect();
+    (whole.is_done() && names.is_done() && !all.is_empty()).then_some(all)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn full_names_are_read_whole_or_not_at_all() {
+        let two = [0xa0, 6, 0x86, 1, b'a', 0x86, 1, b'b'];
+        let read: &[&[u8]] = &[&[0x86, 1, b'a'], &[0x86, 1, b'b']];
+        assert_eq!(full_names(&two).as_deref(), Some(read));
+        for bad in [
+            &[][..],
+            &[0xa0, 0],
+            // A byte too few in a name, one behind them.
+            &[0xa0, 3, 0x86, 2, b'a'],
+            &[0xa0, 3, 0x86, 1, b'a', 0],
+            // nameRelativeToCRLIssuer
+            &[0xa1, 3, 0x86, 1, b'a'],
+        ] {
+            assert_eq!(full_names(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn only_plain_http_on_an_allowed_host_is_asked() {

@@ -71,7 +71,7 @@ pub enum TrustRefusal {
     },
     /// Nobody can say whether it is revoked.
     #[error(
-        "there is no revocation list of {authority:?}: check `trust.crl_urls` and that they can be reached"
+        "there is no revocation list of {authority:?} that speaks of the certificate: check `trust.crl_sources` and that they can be reached"
     )]
     CrlMissing {
         /// Common name of the authority.
@@ -189,7 +189,7 @@ impl TrustRefusal {
             }
             Self::Revoked { .. } => "il est révoqué, lui ou une autorité de sa chaîne".into(),
             Self::CrlMissing { authority } => format!(
-                "il n'y a pas de liste de révocation de « {authority} » : vérifier `trust.crl_urls` et l'accès à ces adresses"
+                "il n'y a pas de liste de révocation de « {authority} » qui parle de ce certificat : vérifier `trust.crl_sources` et l'accès à ces adresses"
             ),
             Self::CrlExpired { authority, .. } => format!(
                 "la liste de révocation de « {authority} » est périmée : vérifier l'accès à son adresse"

@@ -13,11 +13,14 @@ use x509_parser::time::ASN1Time;
 
 use super::super::anchors::{Anchors, Authority};
 use super::super::der::{self, Element, Elements, Signed};
+use super::super::points::full_names;
 
 /// Bytes of a list: ten times what 100 000 entries take, rounded down.
 pub const MAX_BYTES: usize = 20 << 20;
 /// Bytes of a serial number (RFC 5280 §4.1.2.2 says 20), with one for the sign.
 const MAX_SERIAL: usize = 21;
+/// Names of its distribution point.
+const MAX_NAMES: usize = 32;
 /// How far ahead of this clock a list may say it was issued.
 const SKEW: Duration = Duration::from_secs(3_600);
 
@@ -67,12 +70,21 @@ impl CrlError {
     }
 }
 
-/// Whom a list speaks of.
+/// Which kind of certificate a list speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
+enum Kind {
     Everyone,
     EndEntities,
     Authorities,
+}
+
+/// Whom a list speaks of.
+#[derive(Debug)]
+struct Scope {
+    kind: Kind,
+    /// Names of its distribution point, each a GeneralName in DER: only certificates that have one of
+    /// them are meant (RFC 5280 §6.3.3 (b)(2)(i)). `None` when it names none.
+    names: Option<Vec<Box<[u8]>>>,
 }
 
 /// Serial numbers: contents of INTEGERs, as certificates have them.
@@ -101,7 +113,7 @@ pub struct Crl {
 pub(in crate::trust) enum Said {
     Good,
     Revoked,
-    /// It does not speak of this kind of certificate.
+    /// It does not speak of this certificate: of another kind, or of another distribution point.
     Nothing,
 }
 
@@ -182,13 +194,42 @@ impl Crl {
     }
 
     /// What it says about a certificate of its authority with this serial number (content of the
-    /// INTEGER).
-    pub(in crate::trust) fn says(&self, serial: &[u8], of_authority: bool) -> Said {
-        match (self.scope, of_authority) {
-            _ if self.revoked.contains(serial) => Said::Revoked,
-            (Scope::EndEntities, true) | (Scope::Authorities, false) => Said::Nothing,
-            _ => Said::Good,
+    /// INTEGER) and these names of distribution points ([`super::super::points::names`]).
+    pub(in crate::trust) fn says(
+        &self,
+        serial: &[u8],
+        of_authority: bool,
+        points: &[&[u8]],
+    ) -> Said {
+        if self.revoked.contains(serial) {
+            Said::Revoked
+        } else if self.scope.has(of_authority, points) {
+            Said::Good
+        } else {
+            Said::Nothing
         }
+    }
+}
+
+impl Scope {
+    /// A list without the extension speaks of every certificate of its authority.
+    const WHOLE: Self = Self {
+        kind: Kind::Everyone,
+        names: None,
+    };
+
+    /// Whether a certificate is in it (RFC 5280 §6.3.3 (b)(2)).
+    fn has(&self, is_authority: bool, points: &[&[u8]]) -> bool {
+        let kind = match self.kind {
+            Kind::Everyone => true,
+            Kind::EndEntities => !is_authority,
+            Kind::Authorities => is_authority,
+        };
+        let named = self.names.as_ref().is_none_or(|names| {
+            let mut names = names.iter();
+            names.any(|name| points.contains(&&**name))
+        });
+        kind && named
     }
 }
 
@@ -248,7 +289,7 @@ fn contents(der: &[u8]) -> Result<(Scope, Serials), CrlError> {
         revoked.insert(serial.into());
     }
     let scope = match CertRevocationList::from(strict).issuing_distribution_point() {
-        None => Scope::Everyone,
+        None => Scope::WHOLE,
         Some(point) => scope(point)?,
     };
     Ok((scope, revoked))
@@ -280,15 +321,20 @@ fn scope(point: &[u8]) -> Result<Scope, CrlError> {
         Some(sequence) if whole.is_done() => sequence.content,
         _ => point,
     };
-    let mut scope = Scope::Everyone;
+    let mut scope = Scope::WHOLE;
     for field in Elements(content) {
         let set = field.content.first().is_some_and(|byte| *byte != 0);
         match field.tag {
             // distributionPoint
-            0xa0 => {}
+            0xa0 => {
+                let names = full_names(field.content)
+                    .filter(|names| names.len() <= MAX_NAMES)
+                    .ok_or_else(|| malformed("the name of its distribution point"))?;
+                scope.names = Some(names.into_iter().map(Box::from).collect());
+            }
             // onlyContainsUserCerts, onlyContainsCACerts
-            0x81 if set => scope = Scope::EndEntities,
-            0x82 if set => scope = Scope::Authorities,
+            0x81 if set => scope.kind = Kind::EndEntities,
+            0x82 if set => scope.kind = Kind::Authorities,
             0x81 | 0x82 => {}
             // onlySomeReasons, indirectCRL, onlyContainsAttributeCerts
             0x84 | 0x85 if !set => {}
@@ -309,4 +355,140 @@ fn unwrap_pem(bytes: &[u8]) -> Result<Vec<u8>, CrlError> {
 
 fn malformed(reason: impl ToString) -> CrlError {
     CrlError::Malformed(reason.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        let head = match length {
+            [0, short @ ..=0x7f] => vec![tag, short],
+            [0, long] => vec![tag, 0x81, long],
+            [high, low] => vec![tag, 0x82, high, low],
+        };
+        [head, content.to_vec()].concat()
+    }
+
+    /// `[0] { fullName }` of these addresses.
+    fn point(urls: &[&str]) -> Vec<u8> {
+        let names = urls.iter().map(|url| element(0x86, url.as_bytes()));
+        element(0xa0, &element(0xa0, &names.collect::<Vec<_>>().concat()))
+    }
+
+    /// A list without entries and with a signature of nobody, its extensions besides the number being
+    /// these: last byte of the OID 2.5.29, criticality, content.
+    fn list(extensions: &[(u8, Vec<u8>)]) -> Vec<u8> {
+        // ecdsa-with-SHA256
+        let algorithm = element(
+            der::SEQUENCE,
+            &element(der::OID, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]),
+        );
+        let name = element(der::OID, &[0x55, 4, 3]);
+        let name = [name, element(0x0c, b"AC")].concat();
+        let name = element(
+            der::SEQUENCE,
+            &element(0x31, &element(der::SEQUENCE, &name)),
+        );
+        let time = |text: &str| element(0x17, text.as_bytes());
+        let extension = |last: u8, critical: bool, content: &[u8]| {
+            let critical = if critical { &[1, 1, 0xff][..] } else { &[] };
+            let oid = element(der::OID, &[0x55, 0x1d, last]);
+            let value = element(der::OCTET_STRING, content);
+            element(der::SEQUENCE, &[&oid, critical, &value].concat())
+        };
+        let mut all = extension(20, false, &[2, 1, 10]);
+        for (last, content) in extensions {
+            all.extend(extension(*last, true, content));
+        }
+        let content = [
+            element(der::INTEGER, &[1]),
+            algorithm.clone(),
+            name,
+            time("261001000000Z"),
+            time("261007000000Z"),
+            element(0xa0, &element(der::SEQUENCE, &all)),
+        ];
+        let content = element(der::SEQUENCE, &content.concat());
+        let signature = element(der::BIT_STRING, &[0; 9]);
+        element(der::SEQUENCE, &[content, algorithm, signature].concat())
+    }
+
+    /// As [`list`], with an IssuingDistributionPoint of these fields.
+    fn part(fields: &[Vec<u8>]) -> Vec<u8> {
+        list(&[(28, element(der::SEQUENCE, &fields.concat()))])
+    }
+
+    #[test]
+    fn what_speaks_of_a_part_of_the_reasons_or_of_other_authorities_is_refused() {
+        let here = point(&["http://crl.example/a.crl"]);
+        assert_eq!(inspect(&list(&[])), Ok(0));
+        assert_eq!(inspect(&part(std::slice::from_ref(&here))), Ok(0));
+        for (what, bad) in [
+            ("a delta list", list(&[(27, vec![2, 1, 9])])),
+            (
+                "onlySomeReasons",
+                part(&[here.clone(), element(0x83, &[1, 0x40])]),
+            ),
+            ("indirectCRL", part(&[here.clone(), element(0x84, &[0xff])])),
+            (
+                "onlyContainsAttributeCerts",
+                part(&[here.clone(), element(0x85, &[0xff])]),
+            ),
+            (
+                "a name relative to the issuer",
+                part(&[element(0xa0, &element(0xa1, &element(der::SEQUENCE, &[])))]),
+            ),
+            (
+                "a point without name",
+                part(&[element(0xa0, &element(0xa0, &[]))]),
+            ),
+            (
+                "too many names",
+                part(&[point(&["http://crl.example/"; MAX_NAMES + 1])]),
+            ),
+        ] {
+            assert!(
+                matches!(
+                    inspect(&bad),
+                    Err(CrlError::Malformed(_) | CrlError::Partial)
+                ),
+                "{what}: {:?}",
+                inspect(&bad)
+            );
+        }
+    }
+
+    #[test]
+    fn the_extension_alone_refuses_what_it_does_not_know() {
+        for (tag, content) in [
+            (0x83, &[1, 0x40][..]),
+            (0x84, &[0xff]),
+            (0x85, &[0xff]),
+            (0x86, &[0]),
+        ] {
+            let refused = scope(&element(der::SEQUENCE, &element(tag, content)));
+            assert_eq!(refused.err(), Some(CrlError::Partial), "{tag:#x}");
+        }
+    }
+
+    #[test]
+    fn a_list_speaks_of_the_certificates_that_have_one_of_its_names() {
+        let two = point(&["http://crl.example/a.crl", "ldap://crl.example/a"]);
+        let (scope, _) = contents(&part(&[two])).unwrap();
+        let name = |url: &str| element(0x86, url.as_bytes());
+        let http = name("http://crl.example/a.crl");
+        let ldap = name("ldap://crl.example/a");
+        let other = name("http://crl.example/b.crl");
+        for is_authority in [true, false] {
+            assert!(scope.has(is_authority, &[&other, &ldap]));
+            assert!(scope.has(is_authority, &[&http]));
+            assert!(!scope.has(is_authority, &[&other]));
+            assert!(!scope.has(is_authority, &[]));
+            assert!(Scope::WHOLE.has(is_authority, &[]));
+        }
+    }
 }

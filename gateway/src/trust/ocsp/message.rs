@@ -14,6 +14,7 @@ use super::super::crl::{Lists, Said as Listed};
 use super::super::der::{
     self, ENUMERATED, Element, Elements, INTEGER, OCTET_STRING, OID, SEQUENCE, Signed,
 };
+use super::super::points;
 
 /// How far ahead of this clock an answer may say it was made.
 const SKEW: Duration = Duration::from_secs(300);
@@ -192,8 +193,8 @@ impl<'a> About<'a> {
         let in_dates =
             validity.not_before.timestamp() <= now && now <= validity.not_after.timestamp();
         let list = lists.get(&self.authority.subject);
-        let revoked =
-            list.is_some_and(|list| list.says(parsed.raw_serial(), false) == Listed::Revoked);
+        let said = list.map(|list| list.says(parsed.raw_serial(), false, &points::names(&parsed)));
+        let revoked = said == Some(Listed::Revoked);
         let may = issuer == self.authority.subject
             && usage.ocsp_signing
             && in_dates
