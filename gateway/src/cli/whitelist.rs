@@ -289,7 +289,7 @@ fn refused(refusal: &WhiteListRefusal) -> Verdict {
         ),
         WhiteListRefusal::Content(_) => ("le contenu de la liste n'est pas cohérent", ask),
         WhiteListRefusal::Older { .. } => (
-            "la liste est plus ancienne que celle en vigueur",
+            "la liste est plus ancienne que celle en vigueur, ou que la dernière qui l'a été",
             "rien à faire si la source est en retard ; sinon vérifier son adresse",
         ),
         WhiteListRefusal::Shrunk { .. } => (

@@ -29,6 +29,60 @@ fn a_list_that_was_signed_before_the_one_in_use_is_refused() {
     assert_eq!(former.count(), 1);
 }
 
+/// The list of a world that was in use, and one that was signed a second before it.
+fn newer_and_older(world: &World) -> (String, String) {
+    let signer = world.signer();
+    let newer = spec(Profile::Two).sign(&signer).unwrap();
+    let mut older = spec(Profile::Two);
+    older.signing_time = date(START - DAY - 1);
+    (newer, older.sign(&signer).unwrap())
+}
+
+#[test]
+fn an_older_list_is_refused_too_when_the_one_in_use_is_lost() {
+    let world = World::new();
+    let (newer, older) = newer_and_older(&world);
+    assert_eq!(taken(&ready(&world), &newer), Ok(Outcome::Accepted));
+    let file = world.folder.path().join("trust/whitelist/active.xml");
+    for lost in [Some("damaged"), Some(&*older), None] {
+        match lost {
+            Some(text) => std::fs::write(&file, text).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let trust = world.bare();
+        assert!(trust.list_status().is_none(), "{lost:?}");
+        assert_eq!(taken(&trust, &older), Err("older"), "{lost:?}");
+        let detail = trust.list_history().pop().unwrap().detail.unwrap();
+        let (signed, newest) = (date(START - DAY - 1), date(START - DAY));
+        for said in [signed, newest].map(|at| at.to_string()) {
+            assert!(detail.contains(&said), "{detail}");
+        }
+        assert!(trust.list_status().is_none(), "{lost:?}");
+    }
+    let trust = world.bare();
+    assert_eq!(taken(&trust, &newer), Ok(Outcome::Accepted));
+    assert_eq!(taken(&world.bare(), &older), Err("older"));
+}
+
+/// Its `state.json` tells when lists were signed in its history alone.
+#[test]
+fn the_state_of_an_earlier_build_is_read_and_tells_which_lists_are_older() {
+    let world = World::new();
+    let (newer, older) = newer_and_older(&world);
+    assert_eq!(taken(&ready(&world), &newer), Ok(Outcome::Accepted));
+    let folder = world.folder.path().join("trust/whitelist");
+    let state = std::fs::read(folder.join("state.json")).unwrap();
+    let mut state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    assert!(state.as_object_mut().unwrap().remove("newest").is_some());
+    std::fs::write(folder.join("state.json"), state.to_string()).unwrap();
+    world.at(START + HOUR);
+    assert_eq!(world.bare().list_status().unwrap().confirmed_at, START);
+    std::fs::write(folder.join("active.xml"), "damaged").unwrap();
+    let trust = world.bare();
+    assert_eq!(taken(&trust, &older), Err("older"));
+    assert_eq!(taken(&trust, &newer), Ok(Outcome::Accepted));
+}
+
 #[test]
 fn a_list_that_loses_half_of_its_domains_needs_a_confirmation() {
     let world = World::new();

@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use rustls_pki_types::UnixTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::super::disk;
@@ -64,7 +65,24 @@ struct State {
     confirmed_at: u64,
     /// SHA-256 of the active list, hexadecimal.
     sha256: String,
+    /// When the newest list that was ever in use was signed, RFC 3339: also while none is in use, no
+    /// older one is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    newest: Option<String>,
     history: Vec<Verdict>,
+}
+
+impl State {
+    /// When the newest list that was ever in use was signed. What an earlier build kept says it in its
+    /// history alone.
+    fn newest(&self) -> Option<OffsetDateTime> {
+        let used = |verdict: &&Verdict| matches!(&*verdict.outcome, "accepted" | "unchanged");
+        let verdicts = self.history.iter().filter(used);
+        let signed = verdicts.filter_map(|verdict| verdict.signed.as_deref());
+        let all = signed.chain(self.newest.as_deref());
+        all.filter_map(|text| OffsetDateTime::parse(text, &Rfc3339).ok())
+            .max()
+    }
 }
 
 /// What became of a list in order.
@@ -134,7 +152,11 @@ impl Keeper {
             true => (seconds(state.confirmed_at), Recall::KeptSince),
             false => (now, Recall::New),
         };
-        match verify(&bytes, at, recall) {
+        let verified = verify(&bytes, at, recall);
+        // A file of before, put back by somebody, is no way back to it.
+        let newest = state.newest().filter(|_| !known);
+        let verified = verified.and_then(|list| not_older(list, newest));
+        match verified {
             Ok(list) => self.active.store(Some(Arc::new(Active {
                 list: Arc::new(list),
                 confirmed_at: at.as_secs(),
@@ -173,7 +195,7 @@ impl Keeper {
             domains: None,
         };
         let list = match verify(bytes, now, Recall::New)
-            .and_then(|list| policy.compare(list, active.as_deref()))
+            .and_then(|list| policy.compare(list, active.as_deref(), self.state().newest()))
         {
             Ok(list) => list,
             Err(refusal) => {
@@ -197,6 +219,8 @@ impl Keeper {
         let mut state = self.state();
         state.confirmed_at = now.as_secs();
         state.sha256 = hex(&list.digest);
+        let newest = state.newest().max(Some(list.signing_time));
+        state.newest = newest.and_then(|newest| newest.format(&Rfc3339).ok());
         state.history.push(verdict);
         self.write(state).map_err(disk)?;
         self.active.store(Some(Arc::new(Active {
@@ -310,22 +334,33 @@ impl Policy {
         self,
         list: WhiteList,
         active: Option<&Active>,
+        newest: Option<OffsetDateTime>,
     ) -> Result<WhiteList, WhiteListRefusal> {
+        let newest = newest.max(active.map(|active| active.list.signing_time));
+        let list = not_older(list, newest)?;
         let Some(active) = active else {
             return Ok(list);
         };
-        if list.signing_time < active.list.signing_time {
-            return Err(WhiteListRefusal::Older {
-                signed: list.signing_time,
-                in_use: active.list.signing_time,
-            });
-        }
         let (before, after) = (active.list.domains().len(), list.domains().len());
         let kept = 100_usize.saturating_sub(usize::from(self.max_loss_percent));
         if !self.confirmed && after * 100 < before * kept {
             return Err(WhiteListRefusal::Shrunk { before, after });
         }
         Ok(list)
+    }
+}
+
+/// A list that was not signed before the newest one that was ever in use.
+fn not_older(
+    list: WhiteList,
+    newest: Option<OffsetDateTime>,
+) -> Result<WhiteList, WhiteListRefusal> {
+    match newest {
+        Some(newest) if list.signing_time < newest => Err(WhiteListRefusal::Older {
+            signed: list.signing_time,
+            newest,
+        }),
+        _ => Ok(list),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A list counts when its XAdES signature holds ([`signature`]), its signer is the one of ANS with a
 //! chain in order, and its content is sound ([`content`]). [`keeper`] replaces the list in use with
-//! such a list only, and never with an older one.
+//! such a list only, and never with an older one: nor does one come back while none is in use.
 
 mod c14n;
 mod content;
@@ -83,13 +83,15 @@ pub enum WhiteListRefusal {
     /// What it says is not sound.
     #[error("the content of the list: {0}")]
     Content(#[from] ContentError),
-    /// Signed before the list in use.
-    #[error("the list was signed before the one in use ({signed}, {in_use} in use)")]
+    /// Signed before a list that is in use, or was: also while none is.
+    #[error(
+        "the list was signed before the newest one that was in use ({signed}, the other one {newest})"
+    )]
     Older {
         /// Its signing time.
         signed: OffsetDateTime,
-        /// That of the list in use.
-        in_use: OffsetDateTime,
+        /// That of the newest list that was ever in use.
+        newest: OffsetDateTime,
     },
     /// Far fewer domains than the list in use.
     #[error(
