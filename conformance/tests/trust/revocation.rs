@@ -1,5 +1,6 @@
 //! Revocation lists: what they say, when they count, how they come in.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -299,6 +300,65 @@ fn what_another_process_wrote_is_used_after_reading_again() {
     assert_eq!(said(&world, &service), Ok(()));
     service.read_again();
     assert_eq!(said(&world, &service), Err("revoked"));
+}
+
+#[test]
+fn an_older_list_on_disk_is_not_used_by_a_process_that_has_a_newer_one() {
+    let world = World::new();
+    let service = world.trust(&[HOST]);
+    let folder = world.folder.path().join("trust/crl");
+    let lists = || -> Vec<(PathBuf, Vec<u8>)> {
+        let files = std::fs::read_dir(&folder).unwrap();
+        let files = files.map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.extension().is_some_and(|end| end == "crl"));
+        files
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .collect()
+    };
+    let before = lists();
+    assert_eq!(before.len(), 2);
+    let spec = CrlSpec {
+        number: 11,
+        revoked: vec![0x1234],
+        ..CrlSpec::default()
+    };
+    world.give_crls(&service, &CrlSpec::default(), &spec);
+    for (path, bytes) in &before {
+        std::fs::write(path, bytes).unwrap();
+    }
+    service.read_again();
+    assert_eq!(said(&world, &service), Err("revoked"));
+    for (path, _) in &before {
+        std::fs::write(path, b"damaged").unwrap();
+    }
+    service.read_again();
+    assert_eq!(said(&world, &service), Err("revoked"));
+    // It is taken away with its file.
+    for (path, _) in &before {
+        std::fs::remove_file(path).unwrap();
+    }
+    service.read_again();
+    assert_eq!(said(&world, &service), Err("crl_missing"));
+}
+
+#[test]
+fn a_command_does_not_replace_what_the_service_wrote_since_by_an_older_list() {
+    let world = World::new();
+    let command = world.trust(&[HOST]);
+    let service = world.bare();
+    let list = |number: u64, revoked: Vec<u64>| {
+        let spec = CrlSpec {
+            number,
+            revoked,
+            ..CrlSpec::default()
+        };
+        world.igc.crl(Authority::Organisations, &spec).unwrap()
+    };
+    service.take_crl(&list(12, vec![0x1234])).unwrap();
+    // The command read its folder before.
+    assert_eq!(refused(&command, &list(11, vec![])), CrlError::Older);
+    assert_eq!(said(&world, &command), Err("revoked"));
+    assert_eq!(said(&world, &world.bare()), Err("revoked"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -82,7 +82,9 @@ impl Crls {
         Ok(crls)
     }
 
-    /// Reads the folder again: another process, or another moment, may have written to it.
+    /// Reads the folder again: another process, or another moment, may have written to it. A list in use
+    /// gives way to one that may take its place (RFC 5280 §5.2.3), not to an older or a damaged one; it
+    /// goes with its file.
     pub(super) fn read_again(
         &self,
         anchors: &Anchors,
@@ -90,37 +92,44 @@ impl Crls {
         now: UnixTime,
     ) {
         let _one_at_a_time = self.incoming.lock();
+        self.read(anchors, known, now);
+    }
+
+    /// As [`Crls::read_again`], while no other list comes in.
+    fn read(&self, anchors: &Anchors, known: &WebPkiSupportedAlgorithms, now: UnixTime) {
         let mut lists = Lists::default();
         for authority in anchors.authorities() {
-            let path = self.path(&authority.subject);
-            let bytes = match disk::read(&path, MAX_BYTES) {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::warn!(authority = authority.common_name, %error, "kept revocation list unreadable");
-                    continue;
-                }
-            };
+            let name = &authority.common_name;
             let current = self.lists.load().get(&authority.subject).cloned();
-            let fingerprint: [u8; 32] = Sha256::digest(&bytes).into();
-            let unchanged = current.filter(|list| list.fingerprint == fingerprint);
-            let list = match unchanged {
-                Some(list) => Ok(list),
-                None => Crl::parse(&bytes, anchors, known, now).map(Arc::new),
-            };
-            match list {
-                Ok(list) => {
-                    lists.insert(authority.subject.clone(), list);
+            let list = match disk::read(&self.path(&authority.subject), MAX_BYTES) {
+                Ok(None) => continue,
+                Ok(Some(bytes)) => {
+                    let fingerprint: [u8; 32] = Sha256::digest(&bytes).into();
+                    match current {
+                        Some(list) if list.fingerprint == fingerprint => Some(list),
+                        current => match Crl::parse(&bytes, anchors, known, now) {
+                            Ok(list) => Some(newer(list, current)),
+                            Err(error) => {
+                                tracing::warn!(authority = name, %error, "kept revocation list left out");
+                                current
+                            }
+                        },
+                    }
                 }
                 Err(error) => {
-                    tracing::warn!(authority = authority.common_name, %error, "kept revocation list left out");
+                    tracing::warn!(authority = name, %error, "kept revocation list unreadable");
+                    current
                 }
+            };
+            if let Some(list) = list {
+                lists.insert(authority.subject.clone(), list);
             }
         }
         self.lists.store(Arc::new(lists));
     }
 
-    /// Verifies a list, keeps it on disk, then uses it. Blocks.
+    /// Verifies a list, keeps it on disk, then uses it, unless it is older than the one that this
+    /// process or another uses. Blocks.
     pub(super) fn take(
         &self,
         bytes: &[u8],
@@ -135,6 +144,9 @@ impl Crls {
         }
         let list = Arc::new(Crl::parse(bytes, anchors, known, now)?);
         let _one_at_a_time = self.incoming.lock();
+        let _alone = disk::Lock::take(&self.folder)?;
+        // Another process may have brought a newer list.
+        self.read(anchors, known, now);
         let mut lists = Lists::clone(&self.lists.load());
         if lists
             .get(list.issuer())
@@ -158,5 +170,19 @@ impl Crls {
         let name = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
         let name: String = name.collect();
         self.folder.join(name).with_extension("crl")
+    }
+}
+
+/// The list that was read from disk, or the one in use when it may not give way to it.
+fn newer(read: Crl, current: Option<Arc<Crl>>) -> Arc<Crl> {
+    match current {
+        Some(current) if !read.may_replace(&current) => {
+            tracing::warn!(
+                authority = current.authority,
+                "kept revocation list is older than the one in use, which stays"
+            );
+            current
+        }
+        _ => Arc::new(read),
     }
 }
