@@ -1,5 +1,7 @@
 //! Lists from the web and from files, against a small web server.
 
+use std::time::Duration;
+
 use conformance::testkit::ConnectProxy;
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
 use drimbox::config::{Source, Trust as Settings};
@@ -160,6 +162,57 @@ async fn at_its_start_the_service_fetches_what_it_lacks_and_it_stops_when_told()
         assert!(!running.is_finished());
         tokio::task::yield_now().await;
     }
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_at_its_source_is_taken_at_the_next_round() {
+    let world = World::new();
+    let folder = world.folder.path();
+    let put = |name: &str, bytes: &[u8]| {
+        std::fs::write(folder.join(name), bytes).unwrap();
+        Source::File(folder.join(name))
+    };
+    let crl = |authority, number: u64, revoked: Vec<u64>| {
+        let spec = CrlSpec {
+            number,
+            revoked,
+            ..CrlSpec::default()
+        };
+        world.igc.crl(authority, &spec).unwrap()
+    };
+    let list = |hosts: &[&str]| world.list(hosts).sign(&world.signer()).unwrap();
+    let mut settings = world.settings();
+    settings.crl_sources = vec![
+        put("root.crl", &crl(Authority::Root, 10, vec![])),
+        put("org.crl", &crl(Authority::Organisations, 10, vec![])),
+    ];
+    settings.white_list.sources = vec![put("list.xml", list(&[HOST]).as_bytes())];
+    let regular = settings.crl_refresh;
+    let trust = Trust::open(settings, world.clock()).unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(trust.clone().maintain(stop.clone()));
+    let said = || {
+        let leaf = world.peer(HOST);
+        let peer = trust.peer(&[leaf.certificate.der().clone()]);
+        peer.map(|_| ()).map_err(|refusal| refusal.label())
+    };
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(said(), Ok(()));
+
+    // Revocation lists: about the regular pause later, at most a tenth more or less.
+    put("org.crl", &crl(Authority::Organisations, 11, vec![0x1234]));
+    put("list.xml", list(&[HOST, "db9.test.example.fr"]).as_bytes());
+    tokio::time::sleep(regular * 8 / 10).await;
+    assert_eq!(said(), Ok(()), "sooner than the next round");
+    tokio::time::sleep(regular * 3 / 10).await;
+    assert_eq!(said(), Err("revoked"));
+
+    // The white list: within a day of the change.
+    let domains = || trust.list_status().unwrap().list.domains().len();
+    tokio::time::sleep(Duration::from_secs(DAY) - regular * 11 / 10).await;
+    assert_eq!(domains(), 2);
     stop.cancel();
     running.await.unwrap();
 }
