@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
 use drimbox::trust::crl::{CrlError, TakeError, Taken};
+use drimbox::trust::whitelist::{ListError, Outcome};
 use drimbox::trust::{BypassError, Trust, TrustAudit, TrustEvent};
 use rcgen::CrlScope;
 use tokio_util::sync::CancellationToken;
@@ -515,6 +516,82 @@ fn a_bypass_is_short_has_a_reason_and_is_told_to_the_audit() {
         reason: "panne de l'IGC".to_owned(),
     };
     assert_eq!(events, [opened, TrustEvent::BypassClosed]);
+}
+
+#[test]
+fn a_bypass_that_a_white_list_needed_is_told_to_the_audit() {
+    let world = World::new();
+    world.trust(&[HOST]);
+    world.at(START + 6 * DAY + HOUR);
+    let trust = world.bare();
+    let journal = Arc::new(Journal::default());
+    trust.audit_to(journal.clone());
+    let list = |hosts: &[&str]| world.list(hosts).sign(&world.signer()).unwrap();
+    let same = world.folder.path().join("trust/whitelist/active.xml");
+    let same = std::fs::read_to_string(same).unwrap();
+    let more = list(&[HOST, "db4.test.example.fr"]);
+    let take = |trust: &Trust, text: &str| {
+        let taken = trust.take_list(text.as_bytes(), "test", false);
+        taken.map_err(|error| match error {
+            ListError::Refused(refusal) => refusal.label(),
+            other => panic!("{other}"),
+        })
+    };
+    let told = || {
+        let events = std::mem::take(&mut *journal.0.lock().unwrap());
+        let used = events.into_iter().filter_map(|event| match event {
+            TrustEvent::BypassUsed { dn } => Some(dn),
+            _ => None,
+        });
+        used.collect::<Vec<_>>()
+    };
+    assert_eq!(take(&trust, &same), Err("signer_unknown_status"));
+    assert!(told().is_empty());
+    trust.bypass(START + 6 * DAY + 3 * HOUR, "panne").unwrap();
+    assert_eq!(take(&trust, &same), Ok(Outcome::Unchanged));
+    let once = told();
+    assert!(
+        once.len() == 1 && once[0].contains("CN=Liste Blanche DRIM-M"),
+        "{once:?}"
+    );
+    // A command took one by the bypass: the service that finds it tells.
+    assert_eq!(take(&world.bare(), &more), Ok(Outcome::Accepted));
+    assert!(told().is_empty());
+    trust.read_again();
+    assert_eq!(told(), once);
+    trust.read_again();
+    assert!(told().is_empty());
+    // What needs no bypass is none of its uses, though one is open.
+    let good = CrlSpec {
+        number: 11,
+        hours: (144, 288),
+        ..CrlSpec::default()
+    };
+    world.give_crls(&trust, &good, &good);
+    assert_eq!(take(&trust, &more), Ok(Outcome::Unchanged));
+    assert!(told().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_bypass_whose_time_is_over_is_told_to_the_audit() {
+    let world = World::new();
+    let trust = world.trust(&[HOST]);
+    trust.bypass(START + HOUR, "panne").unwrap();
+    let journal = Arc::new(Journal::default());
+    trust.audit_to(journal.clone());
+    let stop = CancellationToken::new();
+    let maintained = tokio::spawn(trust.clone().maintain(stop.clone()));
+    let told = async |seconds| {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        journal.0.lock().unwrap().clone()
+    };
+    assert_eq!(told(120).await, []);
+    world.at(START + HOUR);
+    assert_eq!(told(60).await, [TrustEvent::BypassClosed]);
+    assert!(!world.folder.path().join("trust/bypass.json").exists());
+    assert_eq!(told(120).await.len(), 1);
+    stop.cancel();
+    maintained.await.unwrap();
 }
 
 #[test]

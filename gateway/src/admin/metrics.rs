@@ -445,7 +445,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "drimbox_trust_bypassed_total",
         kind: Kind::Counter,
-        help: "Peers believed only because of the revocation bypass.",
+        help: "Peers, and signers of white lists, believed only because of the revocation bypass.",
     },
     Metric {
         name: "drimbox_crl_seconds_left",

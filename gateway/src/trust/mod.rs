@@ -97,7 +97,7 @@ pub enum TrustEvent {
     },
     /// The bypass ended, by itself or by an administrator.
     BypassClosed,
-    /// A peer was believed only because of the bypass.
+    /// A peer, or the signer of a white list, was believed only because of the bypass.
     BypassUsed {
         /// Subject of its certificate.
         dn: String,
@@ -196,6 +196,8 @@ struct Inner {
     validators: validated::Validated,
     bypass: ArcSwapOption<Bypass>,
     audit: Mutex<Option<Arc<dyn TrustAudit>>>,
+    /// SHA-256 of the white list that was in use last, as the audit trail was told.
+    told_list: Mutex<Option<[u8; 32]>>,
     /// The files of the folder before any was read.
     opened: Stamps,
 }
@@ -254,10 +256,12 @@ impl Trust {
             lists,
             bypass: ArcSwapOption::empty(),
             audit: Mutex::new(None),
+            told_list: Mutex::default(),
             opened,
         }));
         trust.0.read_bypass();
-        trust.0.read_list();
+        trust.0.load_list();
+        *trust.0.told_list.lock() = trust.0.lists.active().map(|active| active.list.digest);
         Ok(trust)
     }
 
@@ -501,11 +505,8 @@ impl Inner {
             }
         }
         if leaf.bypassed {
-            metrics::counter!("drimbox_trust_bypassed_total").increment(1);
             tracing::warn!("peer believed by the revocation bypass");
-            self.tell(&TrustEvent::BypassUsed {
-                dn: leaf.dn.to_string(),
-            });
+            self.tell_of_use(&leaf.dn);
         }
         Ok(leaf)
     }
@@ -563,29 +564,63 @@ impl Inner {
         let outcome = self
             .lists
             .take(bytes, source, policy, &verify, self.clock.now());
-        match (&outcome, self.lists.active()) {
-            (Ok(Outcome::Accepted), Some(active)) => {
-                let domains = active.list.domains().len();
-                tracing::info!(source, domains, "white list replaced");
-                self.tell(&TrustEvent::WhiteListReplaced {
-                    signed: active.list.signing_time.unix_timestamp(),
-                    domains,
-                });
-            }
-            (Err(ListError::Refused(refusal)), _) => {
-                let reason = refusal.label();
-                metrics::counter!("drimbox_whitelist_refused_total", "reason" => reason)
-                    .increment(1);
-                tracing::error!(source, reason, %refusal, "white list refused; the one in use stays");
-            }
-            _ => {}
+        let replaced = self.tell_of_list(source);
+        let believed = match &outcome {
+            Ok(_) => self.lists.active(),
+            // Another process may have brought one before.
+            Err(_) => replaced,
+        };
+        if let Some(active) = believed {
+            self.tell_of_signer(&active);
+        }
+        if let Err(ListError::Refused(refusal)) = &outcome {
+            let reason = refusal.label();
+            metrics::counter!("drimbox_whitelist_refused_total", "reason" => reason).increment(1);
+            tracing::error!(source, reason, %refusal, "white list refused; the one in use stays");
         }
         outcome
     }
 
+    /// Reads the list in use again, and tells the audit trail when a command has replaced it.
     fn read_list(&self) {
+        self.load_list();
+        if let Some(active) = self.tell_of_list("another process") {
+            self.tell_of_signer(&active);
+        }
+    }
+
+    fn load_list(&self) {
         let verify = |bytes: &[u8], at, recall| self.verify_list(bytes, at, recall);
         self.lists.read_again(&verify, self.clock.now());
+    }
+
+    /// Tells the audit trail, once, that another white list is in use; which one.
+    fn tell_of_list(&self, source: &str) -> Option<Arc<whitelist::Active>> {
+        let mut told = self.told_list.lock();
+        let active = self.lists.active()?;
+        if told.replace(active.list.digest) == Some(active.list.digest) {
+            return None;
+        }
+        let domains = active.list.domains().len();
+        tracing::info!(source, domains, "white list replaced");
+        self.tell(&TrustEvent::WhiteListReplaced {
+            signed: active.list.signing_time.unix_timestamp(),
+            domains,
+        });
+        Some(active)
+    }
+
+    /// Tells of a list that is in use although nobody knows whether its signer is revoked.
+    fn tell_of_signer(&self, active: &whitelist::Active) {
+        if active.bypassed {
+            tracing::warn!("signer of the white list believed by the revocation bypass");
+            self.tell_of_use(&active.list.signer);
+        }
+    }
+
+    fn tell_of_use(&self, dn: &DistinguishedName) {
+        metrics::counter!("drimbox_trust_bypassed_total").increment(1);
+        self.tell(&TrustEvent::BypassUsed { dn: dn.to_string() });
     }
 
     fn read_bypass(&self) {

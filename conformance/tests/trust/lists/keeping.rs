@@ -1,8 +1,11 @@
 //! Which list is in use after another came, a restart, or a change on disk.
 
+use std::sync::{Arc, Mutex};
+
 use conformance::testkit::igc::LeafSpec;
 use conformance::testkit::whitelist::{Entry, Profile};
 use drimbox::trust::whitelist::Outcome;
+use drimbox::trust::{TrustAudit, TrustEvent};
 
 use super::{HOSTS, ready, spec, taken};
 use crate::{DAY, HOUR, START, World, date};
@@ -192,6 +195,55 @@ fn what_a_command_took_is_used_by_the_service_after_reading_again() {
     assert!(service.domain_of_db_host("db200.test.example.fr").is_none());
     service.read_again();
     assert!(service.domain_of_db_host("db200.test.example.fr").is_some());
+}
+
+#[test]
+fn the_audit_is_told_once_of_each_list_that_takes_the_place_of_another() {
+    #[derive(Default)]
+    struct Journal(Mutex<Vec<TrustEvent>>);
+    impl TrustAudit for Journal {
+        fn record(&self, event: &TrustEvent) -> std::io::Result<()> {
+            self.0.lock().unwrap().push(event.clone());
+            Ok(())
+        }
+    }
+    let world = World::new();
+    world.trust(&HOSTS);
+    // What it finds at its start is nothing new.
+    let service = world.bare();
+    let journal = Arc::new(Journal::default());
+    service.audit_to(journal.clone());
+    let told = || std::mem::take(&mut *journal.0.lock().unwrap());
+    let replaced = |signed: u64, domains| TrustEvent::WhiteListReplaced {
+        signed: i64::try_from(signed).unwrap(),
+        domains,
+    };
+    service.read_again();
+    assert_eq!(told(), []);
+    let list = |hosts: &[&str], signed| {
+        let mut list = world.list(hosts);
+        list.signing_time = date(signed);
+        list.sign(&world.signer()).unwrap()
+    };
+    let second = list(&HOSTS[..2], START - HOUR);
+    assert_eq!(taken(&service, &second), Ok(Outcome::Accepted));
+    assert_eq!(told(), [replaced(START - HOUR, 2)]);
+    assert_eq!(taken(&service, &second), Ok(Outcome::Unchanged));
+    assert_eq!(taken(&service, "<html/>"), Err("unsigned"));
+    assert_eq!(told(), []);
+    // By a command beside the service, which looks at the folder, or takes the same list itself.
+    let third = list(&HOSTS, START - 30 * 60);
+    assert_eq!(taken(&world.bare(), &third), Ok(Outcome::Accepted));
+    assert_eq!(told(), []);
+    for _ in 0..2 {
+        service.read_again();
+    }
+    assert_eq!(told(), [replaced(START - 30 * 60, 3)]);
+    let fourth = list(&HOSTS[..2], START);
+    assert_eq!(taken(&world.bare(), &fourth), Ok(Outcome::Accepted));
+    assert_eq!(taken(&service, &fourth), Ok(Outcome::Unchanged));
+    service.read_again();
+    assert_eq!(told(), [replaced(START, 2)]);
 }
 
 #[test]

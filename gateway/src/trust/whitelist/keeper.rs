@@ -27,6 +27,8 @@ pub(in crate::trust) struct Active {
     pub(in crate::trust) list: Arc<WhiteList>,
     /// When it was last fetched and found in order, Unix seconds.
     pub(in crate::trust) confirmed_at: u64,
+    /// Whether its signer was believed by the bypass alone then.
+    pub(in crate::trust) bypassed: bool,
 }
 
 /// Keeps the list in use, and why others were not used.
@@ -65,6 +67,9 @@ struct State {
     confirmed_at: u64,
     /// SHA-256 of the active list, hexadecimal.
     sha256: String,
+    /// Whether its signer was believed by the bypass alone then.
+    #[serde(default)]
+    bypassed: bool,
     /// When the newest list that was ever in use was signed, RFC 3339: also while none is in use, no
     /// older one is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,8 +163,9 @@ impl Keeper {
         let verified = verified.and_then(|list| not_older(list, newest));
         match verified {
             Ok(list) => self.active.store(Some(Arc::new(Active {
-                list: Arc::new(list),
                 confirmed_at: at.as_secs(),
+                bypassed: if known { state.bypassed } else { list.bypassed },
+                list: Arc::new(list),
             }))),
             Err(refusal) => {
                 tracing::error!(reason = refusal.label(), %refusal, "kept white list not used");
@@ -219,13 +225,15 @@ impl Keeper {
         let mut state = self.state();
         state.confirmed_at = now.as_secs();
         state.sha256 = hex(&list.digest);
+        state.bypassed = list.bypassed;
         let newest = state.newest().max(Some(list.signing_time));
         state.newest = newest.and_then(|newest| newest.format(&Rfc3339).ok());
         state.history.push(verdict);
         self.write(state).map_err(disk)?;
         self.active.store(Some(Arc::new(Active {
-            list: Arc::new(list),
             confirmed_at: now.as_secs(),
+            bypassed: list.bypassed,
+            list: Arc::new(list),
         })));
         Ok(if same {
             Outcome::Unchanged

@@ -21,7 +21,7 @@ use super::dn::DistinguishedName;
 use super::refusal::TrustRefusal;
 use content::Content;
 pub use content::{ContentError, Domain};
-pub(super) use keeper::{Keeper, Policy, Recall, hex};
+pub(super) use keeper::{Active, Keeper, Policy, Recall, hex};
 pub use keeper::{ListError, Outcome, Verdict};
 pub use signature::SignatureError;
 pub use xml::{Document, MAX_BYTES, XmlError};
@@ -56,6 +56,10 @@ pub struct WhiteList {
     pub signer_fingerprint: [u8; 32],
     /// SHA-256 of the file.
     pub digest: [u8; 32],
+    /// Subject of the signer's certificate.
+    pub signer: DistinguishedName,
+    /// Whether the signer was believed although his revocation status is unknown.
+    pub(super) bypassed: bool,
 }
 
 /// Why a white list is not used.
@@ -166,6 +170,8 @@ impl WhiteList {
             signer_certificate: signature.certificate,
             signer_fingerprint: leaf.fingerprint,
             digest: Sha256::digest(bytes).into(),
+            signer: leaf.dn,
+            bypassed: leaf.bypassed,
             domains: content.domains,
         };
         for (at, domain) in list.domains.iter().enumerate() {
