@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::PeerIdentity;
 use crate::audit::{Actor, Audit, Ending, Kind, Object, Outcome, Peer, Repeats, Text};
 use crate::net::{Refusals, Refused};
 
@@ -30,10 +31,17 @@ impl Refusals for Recorder {
             reason,
             status,
             certificate,
+            peer,
         } = refused;
-        let peer = certificate.map(|certificate| Peer {
-            subject: certificate.subject.map(Text::from),
-            fingerprint: Some(certificate.fingerprint.into()),
+        let certificate = certificate.map(|one| (one.subject, one.fingerprint));
+        let certificate = certificate.or_else(|| {
+            let peer = PeerIdentity::of_certificate(&peer?);
+            let subject = Some(peer.subject).filter(|subject| !subject.is_empty());
+            Some((subject, peer.fingerprint))
+        });
+        let peer = certificate.map(|(subject, fingerprint)| Peer {
+            subject: subject.map(Text::from),
+            fingerprint: Some(fingerprint.into()),
             host: None,
         });
         let actor = Actor {

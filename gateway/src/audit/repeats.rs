@@ -120,6 +120,11 @@ impl Repeats {
             // They come from more than one.
             event.actor = super::Actor::default();
         }
+        let of_another = |last: &Event| last.actor.peer != event.actor.peer;
+        if counted.last.as_ref().is_some_and(of_another) {
+            // One record stands for them all: it names nobody.
+            event.actor.peer = None;
+        }
         counted.last = Some(event);
         None
     }
@@ -204,6 +209,33 @@ mod tests {
             records,
             [&revoked, &revoked, &alone, &alone, &again, &again].map(Clone::clone)
         );
+    }
+
+    #[tokio::test]
+    async fn one_record_for_several_peers_of_an_address_names_none_of_them() {
+        let peer = |name: &str| {
+            Some(super::super::Peer {
+                subject: Some(name.into()),
+                fingerprint: None,
+                host: None,
+            })
+        };
+        for (names, counted) in [(["a", "b", "b"], peer("b")), (["a", "a", "b"], None)] {
+            let dir = tempfile::tempdir().unwrap();
+            let audit = Audit::open(settings(dir.path()), Hands::new().clock()).unwrap();
+            let repeats = Repeats::new(audit.clone());
+            for name in names {
+                let mut event = refusal(&repeats, 7, "host_field");
+                event.actor.peer = peer(name);
+                repeats.tell(event);
+            }
+            end(&repeats).await;
+            audit.close().await;
+            let records = Chain::open(dir.path(), None).unwrap();
+            let mut events = records.filter_map(|record| record.unwrap().event());
+            let more = events.find(|event| event.outcome.times.is_some()).unwrap();
+            assert_eq!((more.outcome.times, more.actor.peer), (Some(2), counted));
+        }
     }
 
     #[tokio::test]

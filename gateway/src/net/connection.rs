@@ -58,6 +58,14 @@ pub struct Connection {
     pub peer_certificates: Option<Arc<[CertificateDer<'static>]>>,
 }
 
+impl Connection {
+    /// The certificate of the other end itself, where it showed one.
+    #[must_use]
+    pub fn peer(&self) -> Option<&CertificateDer<'static>> {
+        self.peer_certificates.as_deref()?.first()
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")

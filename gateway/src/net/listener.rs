@@ -42,6 +42,11 @@ const HTTP2_STREAMS: u32 = 64;
 /// gateway reset one, after which its connection ends (CVE-2023-44487 and its kind).
 const HTTP2_RESETS: usize = 64;
 
+/// Times `max_header_bytes` that HTTP/2 takes in of one head, so that one that is too large becomes a
+/// request, which is refused and told. Of one that is larger than this nothing is kept: h2 answers it, and
+/// nobody is told. No more than [`HTTP2_STREAMS`] of them wait at a time.
+const HTTP2_HEADS: u32 = 2;
+
 /// Time between two signs of life asked of an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
@@ -206,6 +211,7 @@ impl Listener {
                                 reason: "too_many_connections",
                                 status: None,
                                 certificate: None,
+                                peer: None,
                             };
                             told.tell(refused);
                             continue;
@@ -375,6 +381,7 @@ impl Arrival {
         let io = TokioIo::new(stream);
         let gone = CancellationToken::new();
         let _gone = gone.clone().drop_guard();
+        let header_bytes = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
         let outcome = if handshake.http2 {
             let streams = Streams {
                 limit: limits.idle_timeout,
@@ -386,7 +393,7 @@ impl Arrival {
                 .max_concurrent_streams(HTTP2_STREAMS)
                 .max_pending_accept_reset_streams(HTTP2_RESETS)
                 .max_local_error_reset_streams(HTTP2_RESETS)
-                .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+                .max_header_list_size(HTTP2_HEADS.saturating_mul(header_bytes))
                 .keep_alive_interval(KEEP_ALIVE)
                 .keep_alive_timeout(KEEP_ALIVE)
                 .serve_connection(io, service);
@@ -402,18 +409,31 @@ impl Arrival {
         };
         if let Err(error) = outcome {
             tracing::debug!(listener = %self.kind, connection = self.id, %error, "connection ended");
-            if error.is_parse_too_large() {
-                // HTTP/1.1 answers it before there is a request.
-                self.told.tell(Refused {
-                    listener: connection.listener,
-                    remote: connection.remote.ip(),
-                    host: connection.host,
-                    reason: "header_too_large",
-                    status: Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16()),
-                    certificate: None,
-                });
+            if let Some((reason, status)) = unread(&error) {
+                let listener = connection.listener.as_str();
+                metrics::counter!(
+                    "drimbox_http_requests_total",
+                    "listener" => listener, "resource" => "other", "status" => status.as_str().to_owned()
+                )
+                .increment(1);
+                let refused = Refused::request(&connection, reason, status.as_u16());
+                self.told.tell(refused);
             }
         }
+    }
+}
+
+/// Why hyper answered a head of HTTP/1.1 before there was a request, and with what.
+fn unread(error: &hyper::Error) -> Option<(&'static str, StatusCode)> {
+    if error.is_parse_too_large() {
+        Some((
+            "header_too_large",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        ))
+    } else if error.is_parse() {
+        Some(("request_malformed", StatusCode::BAD_REQUEST))
+    } else {
+        None
     }
 }
 

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
 
-use super::connection::ListenerKind;
+use super::connection::{Connection, ListenerKind};
 
 /// A connection, or a request that nothing looked at, which the listener refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,23 @@ pub struct Refused {
     pub status: Option<u16>,
     /// The certificate that was refused. Nothing proves that the client has its key.
     pub certificate: Option<RefusedCertificate>,
+    /// The certificate that the connection was let in with, where it was a request that was refused.
+    pub peer: Option<CertificateDer<'static>>,
+}
+
+impl Refused {
+    /// A request of a connection that is past its handshake.
+    pub(super) fn request(connection: &Connection, reason: &'static str, status: u16) -> Self {
+        Self {
+            listener: connection.listener,
+            remote: connection.remote.ip(),
+            host: connection.host.clone(),
+            reason,
+            status: Some(status),
+            certificate: None,
+            peer: connection.peer().cloned(),
+        }
+    }
 }
 
 /// A client certificate that a verifier refused.
@@ -105,6 +123,7 @@ impl Note {
             reason: certificate.as_ref().map_or(cause, |one| one.reason),
             status: None,
             certificate,
+            peer: None,
         })
     }
 }

@@ -186,15 +186,8 @@ pub(super) async fn answer(
         }
         Err((reason, problem)) => {
             let response = problem.into_response();
-            let refused = Refused {
-                listener: connection.listener,
-                remote: connection.remote.ip(),
-                host: connection.host,
-                reason,
-                status: Some(response.status().as_u16()),
-                certificate: None,
-            };
-            told.tell(refused);
+            let status = response.status().as_u16();
+            told.tell(Refused::request(&connection, reason, status));
             response
         }
     };
@@ -256,6 +249,15 @@ async fn run(router: Router, request: Request<Body>, id: &str) -> Response {
     }
 }
 
+/// Bytes that a field counts for besides its name and value: those that HTTP/1.1 writes around them, and
+/// what HTTP/2 says (RFC 9113 §6.5.2).
+fn overhead(version: Version) -> usize {
+    match version {
+        Version::HTTP_2 => 32,
+        _ => ": \r\n".len(),
+    }
+}
+
 /// Refuses a head that is too large, names no host, or another than the connection's; with the word
 /// for the reason.
 fn check_head<B>(
@@ -264,10 +266,11 @@ fn check_head<B>(
     limits: &Limits,
 ) -> Result<(), (&'static str, Problem)> {
     let malformed = |detail, remedy| Err(("host_field", Problem::bad_request(detail, remedy)));
+    let overhead = overhead(request.version());
     let fields: usize = request
         .headers()
         .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .map(|(name, value)| name.as_str().len() + value.len() + overhead)
         .sum();
     let target = request
         .uri()

@@ -9,7 +9,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::{DB_HOST, OTHER_DB_HOST, Pki, Server, VI_HOST, get, limits, names};
+use super::support::{DB_HOST, OTHER_DB_HOST, Pki, Server, VI_HOST, get, get2, limits, names};
 use super::tls::refusal;
 use crate::config::Limits;
 use crate::net::{Clients, ListenerKind, NamedConfigs, NamedHost, Refusals, Refused};
@@ -27,12 +27,16 @@ impl Refusals for Told {
 impl Told {
     /// The next refusal, once it is told.
     async fn next(&self) -> Refused {
-        loop {
-            if let Some(refused) = self.0.lock().pop() {
-                return refused;
+        let told = async {
+            loop {
+                if let Some(refused) = self.0.lock().pop() {
+                    return refused;
+                }
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
-        }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+        told.expect("nobody is told")
     }
 }
 
@@ -157,6 +161,7 @@ async fn a_request_for_another_host_or_with_a_head_too_large_is_told() {
         ("misdirected", Some(421), Some(DB_HOST))
     );
     assert_eq!(misdirected.listener, ListenerKind::Peer);
+    assert!(misdirected.peer.is_some() && misdirected.certificate.is_none());
 
     let mut sender = pki.client(None).http1(&server, VI_HOST).await;
     let path = format!("/?{}", "x".repeat(limits().max_header_bytes));
@@ -168,6 +173,77 @@ async fn a_request_for_another_host_or_with_a_head_too_large_is_told() {
         ("header_too_large", Some(431), Some(VI_HOST))
     );
     assert_eq!(large.listener, ListenerKind::Viewer);
+    assert!(large.peer.is_none());
+}
+
+/// What the server says to this head of HTTP/1.1 on a `db` name, until it closes.
+async fn said(pki: &Pki, server: &Server, head: &[u8]) -> String {
+    let client = pki.client(Some(pki));
+    let mut stream = client.tls(server, DB_HOST, b"http/1.1").await.unwrap();
+    stream.write_all(head).await.unwrap();
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said).await;
+    String::from_utf8(said).unwrap()
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_told_with_whose_it_is() {
+    let pki = Pki::new();
+    let (server, told) = server(&pki, &limits()).await;
+    for head in [
+        &b"G(T / HTTP/1.1\r\nhost: db1.example.org\r\n\r\n"[..],
+        b"GET /\x01 HTTP/1.1\r\nhost: db1.example.org\r\n\r\n",
+        b"GET / HTTP/9.9\r\nhost: db1.example.org\r\n\r\n",
+        b"GET / HTTP/1.1\r\nho st: db1.example.org\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: db1.example.org\r\ncontent-length: x\r\n\r\n",
+    ] {
+        let said = said(&pki, &server, head).await;
+        assert!(said.starts_with("HTTP/1.1 400 "), "{head:?}: {said}");
+        let malformed = told.next().await;
+        assert_eq!(
+            reason(&malformed),
+            ("request_malformed", Some(400), Some(DB_HOST))
+        );
+        assert!(malformed.peer.is_some());
+    }
+    let path = "x".repeat(limits().max_header_bytes);
+    let head = format!("GET /{path} HTTP/1.1\r\nhost: {DB_HOST}\r\n\r\n");
+    let said = said(&pki, &server, head.as_bytes()).await;
+    assert!(said.starts_with("HTTP/1.1 431 "), "{said}");
+    let large = told.next().await;
+    assert_eq!(
+        reason(&large),
+        ("header_too_large", Some(431), Some(DB_HOST))
+    );
+    assert!(large.peer.is_some());
+    assert!(told.0.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_head_too_large_is_told_over_http2_too() {
+    let pki = Pki::new();
+    let (server, told) = server(&pki, &limits()).await;
+    let mut sender = pki.client(Some(&pki)).http2(&server, DB_HOST).await;
+    let most = limits().max_header_bytes;
+    for (fields, length) in [(1, most), (1, most + most / 2), (most / 40, 4)] {
+        let mut asked = get2(DB_HOST, "/");
+        for field in 0..fields {
+            let name = http::HeaderName::try_from(format!("x-{field:03}")).unwrap();
+            let value = http::HeaderValue::try_from("x".repeat(length)).unwrap();
+            asked.headers_mut().insert(name, value);
+        }
+        let answer = sender.send_request(asked).await.unwrap();
+        assert_eq!(answer.status().as_u16(), 431, "{fields} of {length}");
+        let large = told.next().await;
+        assert_eq!(
+            reason(&large),
+            ("header_too_large", Some(431), Some(DB_HOST))
+        );
+        assert!(large.peer.is_some());
+    }
+    let answer = sender.send_request(get2(DB_HOST, "/")).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "the connection goes on");
+    assert!(told.0.lock().is_empty());
 }
 
 #[tokio::test]
