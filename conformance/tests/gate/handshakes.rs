@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
-use conformance::testkit::{Client, Identity, binary};
+use conformance::testkit::{Client, Identity, Protocol, binary};
 use rcgen::{ExtendedKeyUsagePurpose as Usage, KeyUsagePurpose};
 use serde_json::Value as Json;
 use time::OffsetDateTime;
@@ -184,16 +184,66 @@ fn who_was_issued_by_a_revoked_authority_is_kept_out() {
             revoked: vec![Igc::serial_of(Authority::Organisations)],
             ..CrlSpec::default()
         };
-        let list = network.igc.crl(Authority::Root, &list).unwrap();
-        std::fs::write(network.home.join("root.crl"), list).unwrap();
-        let refresh = network.gateway.admin_url() + "/api/trust/refresh";
-        let refresh = Client::plain()
-            .unwrap()
-            .request(http::Method::POST, &refresh)
-            .header("authorization", &network.admin_token());
-        assert_eq!(refresh.send().await.unwrap().status(), 200);
+        network.revoke(Authority::Root, &list).await;
         let again = network.identity("issued-before", &LeafSpec::peer(PEER));
         kept_out(&network, "revoked authority", &again, "revoked").await;
+    });
+}
+
+/// A peer that comes in is no peer any more after `change`: the connections that it has open, of
+/// either version of HTTP, are of no use to it from the next request on.
+async fn comes_too_late(network: &Network, change: impl AsyncFnOnce(&Network), reason: &str) {
+    let asking = network.request().await;
+    let clients = [Protocol::Http1, Protocol::Http2]
+        .map(|protocol| network.client_of(protocol, asking.identity.as_ref()));
+    for client in &clients {
+        let answer = network.ask_by(client, &asking).await;
+        assert_eq!(answer.status(), 200);
+        assert!(answer.multipart().await.unwrap().is_complete());
+    }
+    change(network).await;
+    for client in &clients {
+        until("the connection to be free", async || {
+            client.connections_free() == 1
+        })
+        .await;
+        network.refused_by(client, &asking, 403, reason).await;
+        assert_eq!(client.connections_opened(), 1, "it had to connect again");
+        let record = network.trail().pop().unwrap();
+        names_the_peer(&record);
+    }
+}
+
+/// A record says whose certificate it was.
+fn names_the_peer(record: &Json) {
+    let peer = &record["actor"]["peer"];
+    let subject = peer["subject"].as_str().unwrap_or_default();
+    assert!(subject.contains(&format!("CN={PEER}")), "{record}");
+    assert_eq!(peer["fingerprint"].as_str().unwrap().len(), 64, "{record}");
+}
+
+#[test]
+fn a_revocation_reaches_a_connection_that_is_open() {
+    run(async {
+        let network = Network::start("revoked-meanwhile").await;
+        let revocation = CrlSpec {
+            number: 11,
+            revoked: vec![LeafSpec::peer(PEER).serial],
+            ..CrlSpec::default()
+        };
+        let revoke = async |network: &Network| {
+            network.revoke(Authority::Organisations, &revocation).await;
+        };
+        comes_too_late(&network, revoke, "revoked").await;
+    });
+}
+
+#[test]
+fn a_peer_that_left_the_white_list_is_refused_on_a_connection_that_is_open() {
+    run(async {
+        let network = Network::start("delisted-meanwhile").await;
+        let delist = async |network: &Network| network.delist(&[PEER]).await;
+        comes_too_late(&network, delist, "not_listed").await;
     });
 }
 
@@ -292,6 +342,28 @@ fn a_request_that_names_two_hosts_is_on_record() {
         let record = recorded(&network, reason).unwrap();
         assert_eq!(record["object"]["subject"], SOURCE);
         assert_eq!(record["outcome"]["status"], 400);
+        names_the_peer(&record);
+    });
+}
+
+#[test]
+fn a_request_that_cannot_be_read_is_on_record_with_whose_it_is_and_counted() {
+    run(async {
+        let network = network().await;
+        let asking = network.request().await;
+        let answered = "drimbox_http_requests_total";
+        let labels = [("listener", "peer"), ("status", "400")];
+        let before = metric(&network.gateway, answered, &labels).await;
+        let call = network.client(Some(&network.peer)).get(&asking.url);
+        let answer = call.header("content-length", "x").send().await.unwrap();
+        assert_eq!(answer.status(), 400);
+        let reason = "request_malformed";
+        until(reason, async || recorded(&network, reason).is_some()).await;
+        assert!(metric(&network.gateway, answered, &labels).await > before);
+        let record = recorded(&network, reason).unwrap();
+        assert_eq!(record["object"]["subject"], SOURCE);
+        assert_eq!(record["outcome"]["status"], 400);
+        names_the_peer(&record);
     });
 }
 

@@ -8,7 +8,8 @@ use conformance::testkit::igc::{Authority, CrlSpec, Igc, Leaf, LeafSpec};
 use conformance::testkit::psc::{PscClient, PscProvider, RADIOLOGIST};
 use conformance::testkit::whitelist::{Entry, ListSpec, Profile};
 use conformance::testkit::{
-    Client, FaultyPacs, Gateway, GatewayConfig, Identity, PacsConfig, Pki, Response, free_port,
+    Client, FaultyPacs, Gateway, GatewayConfig, Identity, PacsConfig, Pki, Protocol, Response,
+    free_port,
 };
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
@@ -97,18 +98,7 @@ impl Network {
                 &igc.crl(Authority::Organisations, &revoked).unwrap(),
             ),
         ];
-        let mut entries = [SOURCE, PEER, REVOKED, ACCENTS].map(Entry::peer);
-        let (state, upper) = (ACCENTS_STATE, ACCENTS.to_uppercase());
-        entries[3].dn = format!(
-            "C=FR, ST={state}, O=AGENCE DU NUMERIQUE EN SANTE,OU=318751275100020,CN={upper}"
-        );
-        let entries = entries.to_vec();
-        let signer = igc.leaf(&LeafSpec::signer()).unwrap();
-        let mut list = ListSpec::new(Profile::Two, entries, now);
-        // Several domains of one operator (list of 2024): their number tells nobody apart.
-        list.edit_list = |text| text.replace("<Identifiant>1</", "<Identifiant>0</");
-        let list = list.sign(&signer).unwrap();
-        let list = write("whitelist.xml", list.as_bytes());
+        let list = write("whitelist.xml", white_list(&igc, &[], now).as_bytes());
 
         let pki = Pki::new(&home.join("pki"), "Test CA").unwrap();
         let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -177,6 +167,40 @@ impl Network {
         network
     }
 
+    /// Gives the gateway a revocation list of this authority, and has it read at once.
+    pub async fn revoke(&self, by: Authority, list: &CrlSpec) {
+        let file = match by {
+            Authority::Root => "root.crl",
+            Authority::Organisations | Authority::Persons => "organisations.crl",
+        };
+        let list = self.igc.crl(by, list).unwrap();
+        std::fs::write(self.home.join(file), list).unwrap();
+        self.refresh(file).await;
+    }
+
+    /// Gives the gateway a newer white list without these peers, and has it read at once.
+    pub async fn delist(&self, peers: &[&str]) {
+        let list = white_list(&self.igc, peers, OffsetDateTime::now_utc());
+        std::fs::write(self.home.join("whitelist.xml"), list).unwrap();
+        self.refresh("white list").await;
+    }
+
+    /// Has authorities, revocation lists and the white list read again, as an administrator does: this one is
+    /// in use then.
+    async fn refresh(&self, wanted: &str) {
+        let url = self.gateway.admin_url() + "/api/trust/refresh";
+        let call = Client::plain()
+            .unwrap()
+            .request(http::Method::POST, &url)
+            .header("authorization", &self.admin_token());
+        let answer = call.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let told = answer.json().await.unwrap();
+        let mut all = told["refreshed"].as_array().unwrap().iter();
+        let is_wanted = |one: &&Json| one["what"].as_str().unwrap().ends_with(wanted);
+        assert!(all.find(is_wanted).unwrap()["error"].is_null(), "{told}");
+    }
+
     /// Registers an exam as an administrator does.
     pub async fn publish(&self, exam: &Json) {
         let answer = self.administrate(exam).await;
@@ -205,7 +229,12 @@ impl Network {
 
     /// A client with this certificate, or none.
     pub fn client(&self, identity: Option<&Identity>) -> Client {
-        let mut client = Client::builder().ca(&self.ca_file);
+        self.client_of(Protocol::Http1, identity)
+    }
+
+    /// The same, for this version of HTTP.
+    pub fn client_of(&self, protocol: Protocol, identity: Option<&Identity>) -> Client {
+        let mut client = Client::builder().protocol(protocol).ca(&self.ca_file);
         for host in [SOURCE, VIEWER] {
             client = client.resolve(host, self.gateway.address("peer"));
         }
@@ -247,20 +276,27 @@ impl Network {
             kos: Some(KOS.to_owned()),
             identity: Some(self.peer.clone()),
             accept: AS_STORED,
+            more: Vec::new(),
         }
     }
 
     /// Sends it.
     pub async fn ask(&self, asking: &Asking) -> Response {
-        let mut call = self
-            .client(asking.identity.as_ref())
-            .get(&asking.url)
-            .accept(asking.accept);
+        self.ask_by(&self.client(asking.identity.as_ref()), asking)
+            .await
+    }
+
+    /// Sends it by this client, whatever its certificate.
+    pub async fn ask_by(&self, client: &Client, asking: &Asking) -> Response {
+        let mut call = client.get(&asking.url).accept(asking.accept);
         if let Some(token) = &asking.token {
             call = call.header("authorization", &format!("Bearer {token}"));
         }
         if let Some(kos) = &asking.kos {
             call = call.header("kos-sopinstanceuid", kos);
+        }
+        for (name, value) in &asking.more {
+            call = call.header(name, value);
         }
         call.send().await.unwrap()
     }
@@ -273,9 +309,21 @@ impl Network {
 
     /// Sends a request that must be refused: its status and reason, and that it is on record.
     pub async fn refused(&self, asking: &Asking, status: u16, reason: &str) -> Response {
+        let client = self.client(asking.identity.as_ref());
+        self.refused_by(&client, asking, status, reason).await
+    }
+
+    /// The same, sent by this client.
+    pub async fn refused_by(
+        &self,
+        client: &Client,
+        asking: &Asking,
+        status: u16,
+        reason: &str,
+    ) -> Response {
         let before = self.refusals(reason).await;
         let said = self.log().len();
-        let answer = self.ask(asking).await;
+        let answer = self.ask_by(client, asking).await;
         assert_eq!(answer.status(), status, "{reason}");
         assert_eq!(self.refusals(reason).await, before + 1, "{reason}");
         let last = self.trail().pop().unwrap();
@@ -307,6 +355,23 @@ pub struct Asking {
     pub kos: Option<String>,
     pub identity: Option<Identity>,
     pub accept: &'static str,
+    /// Fields that follow the others.
+    pub more: Vec<(&'static str, String)>,
+}
+
+/// A white list that is signed at this moment, with all the peers of the network but those `without`.
+fn white_list(igc: &Igc, without: &[&str], now: OffsetDateTime) -> String {
+    let mut entries = [SOURCE, PEER, REVOKED, ACCENTS].map(Entry::peer);
+    let (state, upper) = (ACCENTS_STATE, ACCENTS.to_uppercase());
+    entries[3].dn =
+        format!("C=FR, ST={state}, O=AGENCE DU NUMERIQUE EN SANTE,OU=318751275100020,CN={upper}");
+    let mut entries = entries.to_vec();
+    entries.retain(|entry| !without.contains(&entry.db.as_str()));
+    let signer = igc.leaf(&LeafSpec::signer()).unwrap();
+    let mut list = ListSpec::new(Profile::Two, entries, now);
+    // Several domains of one operator (list of 2024): their number tells nobody apart.
+    list.edit_list = |text| text.replace("<Identifiant>1</", "<Identifiant>0</");
+    list.sign(&signer).unwrap()
 }
 
 /// The first series of the study, with its INS; the others are not in the KOS.

@@ -13,13 +13,13 @@ use psc_auth::{CheckedToken, ProfessionPolicy, Thumbprint, TokenGate};
 use rustls_pki_types::CertificateDer;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Request;
 use super::refusal::Refusal;
 use crate::archive::Scope;
 use crate::dicom::uid::InstanceUid;
 use crate::source::{Exams, PublishedExam};
+use crate::trust::claimed_subject;
 
 /// Who is a DRIMbox of the network.
 pub trait PeerDirectory: Send + Sync + fmt::Debug {
@@ -42,12 +42,11 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
-    /// What a certificate says of itself.
+    /// What a certificate says of itself, with the subject written as the white list has it; empty
+    /// where it cannot be read.
     #[must_use]
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Self {
-        let subject = X509Certificate::from_der(certificate)
-            .map(|(_, parsed)| parsed.subject().to_string())
-            .unwrap_or_default();
+        let subject = claimed_subject(certificate).unwrap_or_default();
         let digest = Sha256::digest(certificate);
         let fingerprint = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         Self {

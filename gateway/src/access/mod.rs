@@ -222,5 +222,5 @@ fn shown(
     connection: &Connection,
 ) -> Option<(&[CertificateDer<'static>], &CertificateDer<'static>)> {
     let chain = connection.peer_certificates.as_deref()?;
-    Some((chain, chain.first()?))
+    Some((chain, connection.peer()?))
 }

@@ -25,7 +25,7 @@ use super::status::{failed, no_resource, nothing_known, refused};
 use super::trail::{About, Look, Trail};
 use super::transcoded::Transcoding;
 use super::{bulk, capabilities, frames, metadata, rendered, retrieve, search, several};
-use crate::access::{self, Access, Credentials, NamedKos, Refusal};
+use crate::access::{self, Access, Credentials, NamedKos, PeerIdentity, Refusal};
 use crate::archive::Scope;
 use crate::config::Quirks;
 use crate::dicom::charset::{CharacterSet, Repertoire};
@@ -219,7 +219,11 @@ impl Service {
                 about.known.peer = peer;
                 self.answer(asked, &mut about).await
             }
-            Err(refusal) => Err(about.refused(asked.connection, refusal)),
+            Err(refusal) => {
+                // Whose certificate it is stays known, also when it was good a moment ago.
+                about.known.peer = asked.connection.peer().map(PeerIdentity::of_certificate);
+                Err(about.refused(asked.connection, refusal))
+            }
         };
         if let Some(reason) = about.reason {
             metrics::counter!("drimbox_peer_refusals_total", "reason" => reason).increment(1);

@@ -269,7 +269,9 @@ impl Trail {
 
     fn event(&self, kind: Kind, connection: &Connection, about: &About) -> Event {
         let peer = about.known.peer.as_ref().map(|peer| Peer {
-            subject: Some(Text::from(&peer.subject)),
+            subject: Some(peer.subject.as_str())
+                .filter(|subject| !subject.is_empty())
+                .map(Text::from),
             fingerprint: Some(Text::from(&peer.fingerprint)),
             host: peer.host.as_ref().map(Text::from),
         });

@@ -45,6 +45,7 @@ use ocsp::Ocsp;
 pub use own::{Standing, is_issued_by};
 use points::Points;
 pub use refusal::TrustRefusal;
+pub use verifier::claimed_subject;
 pub use whitelist::Domain;
 use whitelist::{Keeper, ListError, Outcome, Signer, WhiteList};
 

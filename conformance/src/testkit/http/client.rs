@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -118,6 +119,7 @@ impl ClientBuilder {
                 local: self.local,
                 tls: Arc::new(tls),
                 open: Mutex::default(),
+                opened: AtomicUsize::new(0),
             }),
         })
     }
@@ -137,6 +139,7 @@ struct Inner {
     local: Option<IpAddr>,
     tls: Arc<rustls::ClientConfig>,
     open: Mutex<HashMap<String, Vec<Connection>>>,
+    opened: AtomicUsize,
 }
 
 impl Client {
@@ -176,6 +179,20 @@ impl Client {
     /// Drops the connections kept for later requests, so that the next one starts with a handshake.
     pub fn forget_connections(&self) {
         self.lock().clear();
+    }
+
+    /// Connections that it opened so far.
+    #[must_use]
+    pub fn connections_opened(&self) -> usize {
+        self.inner.opened.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are kept and free for the next request.
+    #[must_use]
+    pub fn connections_free(&self) -> usize {
+        let open = self.lock();
+        let free = |one: &&Connection| one.is_ready() && !one.is_closed();
+        open.values().flatten().filter(free).count()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<Connection>>> {
@@ -231,6 +248,7 @@ impl Client {
 
     async fn connect(&self, target: &Target) -> Result<Connection, KitError> {
         let what = format!("connect to {}", target.key);
+        self.inner.opened.fetch_add(1, Ordering::Relaxed);
         let address = match self.inner.addresses.get(&target.host) {
             Some(address) => *address,
             None => tokio::net::lookup_host((target.host.as_str(), target.port))
