@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use conformance::samples::{Exam, Series, pixel_digest};
-use conformance::testkit::Client;
 use conformance::testkit::psc::{MANIPULATOR, NURSE, STUDENT};
+use conformance::testkit::{Client, Protocol};
 use dicom_core::Tag;
 use serde_json::{Value as Json, json};
 
@@ -376,6 +376,36 @@ fn a_request_whose_kos_is_no_uid_is_malformed() {
         asking.kos = Some("not a uid".to_owned());
         network.refused(&asking, 400, "unreadable_kos").await;
     });
+}
+
+/// A good request with this field once more, the same or with another value.
+fn twice(name: &'static str, values: &[&str], status: u16, reason: &str) {
+    run(async {
+        let network = network().await;
+        let mut asking = network.request().await;
+        assert_eq!(network.ask(&asking).await.status(), 200);
+        let token = asking.token.clone().unwrap();
+        for value in values {
+            let value = value.replace("{token}", &token);
+            asking.more = vec![(name, value)];
+            for protocol in [Protocol::Http1, Protocol::Http2] {
+                let client = network.client_of(protocol, asking.identity.as_ref());
+                network.refused_by(&client, &asking, status, reason).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_request_that_names_a_kos_twice_is_malformed() {
+    let values = [KOS, "2.25.999", "not a uid", ""];
+    twice("kos-sopinstanceuid", &values, 400, "unreadable_kos");
+}
+
+#[test]
+fn a_request_with_two_tokens_has_none() {
+    let values = ["Bearer {token}", "Bearer a.b.c", "Basic YTpi", ""];
+    twice("authorization", &values, 401, "no_token");
 }
 
 /// A request for what is not open, which gets the answer for what does not exist.
