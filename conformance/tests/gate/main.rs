@@ -18,3 +18,4 @@ mod listener;
 mod network;
 mod requests;
 mod scan;
+mod unchangeable;

@@ -8,8 +8,8 @@ use conformance::testkit::igc::{Authority, CrlSpec, Igc, Leaf, LeafSpec};
 use conformance::testkit::psc::{PscClient, PscProvider, RADIOLOGIST};
 use conformance::testkit::whitelist::{Entry, ListSpec, Profile};
 use conformance::testkit::{
-    Client, FaultyPacs, Gateway, GatewayConfig, Identity, PacsConfig, Pki, Protocol, Response,
-    free_port,
+    Client, FaultyPacs, Gateway, GatewayConfig, Identity, KitError, PacsConfig, Pki, Protocol,
+    Response, free_port,
 };
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
@@ -66,6 +66,11 @@ pub async fn network() -> MutexGuard<'static, Network> {
 
 impl Network {
     pub async fn start(name: &str) -> Self {
+        Self::start_with(name, &[]).await
+    }
+
+    /// One whose PACS has these files too.
+    pub async fn start_with(name: &str, more: &[PathBuf]) -> Self {
         let home = folder(name);
         let now = OffsetDateTime::now_utc();
         let igc = Igc::new(true, now).unwrap();
@@ -117,9 +122,8 @@ impl Network {
 
         let served = identity(&home, &igc, "source", &serving(SOURCE));
         let viewer = pki.server(&[VIEWER]).unwrap();
-        let pacs = FaultyPacs::start("SIM", &files(&[STUDY]), &[])
-            .await
-            .unwrap();
+        let stored = [files(&[STUDY]), more.to_vec()].concat();
+        let pacs = FaultyPacs::start("SIM", &stored, &[]).await.unwrap();
         let address = format!("127.0.0.1:{}", free_port().unwrap());
         let config = GatewayConfig::new(&home.join("gateway"))
             .unwrap()
@@ -288,6 +292,11 @@ impl Network {
 
     /// Sends it by this client, whatever its certificate.
     pub async fn ask_by(&self, client: &Client, asking: &Asking) -> Response {
+        self.try_by(client, asking).await.unwrap()
+    }
+
+    /// The same, where the connection may end before there is an answer.
+    pub async fn try_by(&self, client: &Client, asking: &Asking) -> Result<Response, KitError> {
         let mut call = client.get(&asking.url).accept(asking.accept);
         if let Some(token) = &asking.token {
             call = call.header("authorization", &format!("Bearer {token}"));
@@ -298,7 +307,7 @@ impl Network {
         for (name, value) in &asking.more {
             call = call.header(name, value);
         }
-        call.send().await.unwrap()
+        call.send().await
     }
 
     /// Refusals for this reason so far.

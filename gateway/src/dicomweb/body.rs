@@ -157,6 +157,14 @@ impl Passed {
         !self.explicit || stored == EXPLICIT_VR_LITTLE_ENDIAN
     }
 
+    /// Whether it can be told now that its head is too large for the changes that it needs.
+    #[must_use]
+    pub fn is_beyond_changes(&self) -> bool {
+        !self.edits.is_empty()
+            && self.keeps_syntax()
+            && self.item.entry().head_length > MAX_EDITED_HEAD
+    }
+
     /// Its bytes, where they are known before it is sent.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
@@ -180,6 +188,13 @@ impl Sending {
     pub fn part(&self, item: Item) -> Option<Part> {
         let delivery = self.encoding.part(&item.entry().transfer_syntax)?;
         Some(Part::new(item, delivery, Arc::clone(&self.edits)))
+    }
+
+    /// Whether one of these cannot be sent as it must be: see [`Passed::is_beyond_changes`].
+    #[must_use]
+    pub fn is_beyond_changes(&self, items: &[Item]) -> bool {
+        let mut parts = items.iter().filter_map(|item| self.part(item.clone()));
+        parts.any(|part| matches!(part, Part::Passed(part) if part.is_beyond_changes()))
     }
 
     /// Bytes of a whole answer; `None` when an instance is changed on the way.

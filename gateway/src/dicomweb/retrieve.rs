@@ -3,11 +3,13 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::answer::{no_store, value};
-use super::body::{self, Batches, Part, PartsSent, Passed, Sending};
+use super::body::{self, Batches, BodyError, Part, PartsSent, Passed, Sending};
 use super::conditional::Variant;
 use super::ins;
 use super::multipart::{Boundary, DICOM};
@@ -53,7 +55,8 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
         };
         if form == Form::SinglePart {
             return match Part::new(item.clone(), delivery, edits) {
-                Part::Passed(part) => Ok(single(part, batches, variant.as_ref())),
+                Part::Passed(part) if part.is_beyond_changes() => Err(beyond_changes()),
+                Part::Passed(part) => single(part, batches, variant.as_ref()).await,
                 Part::Transcoded(wish) => {
                     let made = call.service.transcoding.make(wish).await?;
                     Ok(transcoded(made, variant.as_ref()))
@@ -71,6 +74,9 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
         .into());
     }
     let sending = Sending { encoding, edits };
+    if sending.is_beyond_changes(at_hand) {
+        return Err(beyond_changes());
+    }
     // The first instance that is transcoded decides on the status.
     let first = batches.first().first().cloned();
     let first = match first.and_then(|item| sending.part(item)) {
@@ -92,15 +98,50 @@ pub async fn answer(call: &Call<'_>, scope: Scope) -> Result<Response, Problem> 
     }
     let sent = PartsSent::default();
     answer.extensions_mut().insert(sent.clone());
+    let is_changed = !sending.edits.is_empty();
     let stream = body::instances(batches, boundary, sending, ahead, sent);
-    *answer.body_mut() = Body::from_stream(stream);
+    *answer.body_mut() = begun(stream, is_changed).await?;
     Ok(answer)
 }
 
-fn single(part: Passed, batches: Batches, variant: Option<&Variant>) -> Response {
+/// A body; of images that are changed, one whose first bytes are made: a change that cannot be made to the
+/// first finds a status.
+async fn begun(
+    stream: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static,
+    is_changed: bool,
+) -> Result<Body, Problem> {
+    if !is_changed {
+        return Ok(Body::from_stream(stream));
+    }
+    let mut stream = Box::pin(stream);
+    let first = stream.next().await;
+    if let Some(Err(error @ BodyError::Unreadable(_))) = &first {
+        tracing::warn!("an image is not sent, as the INS cannot be added: {error}");
+        return Err(Problem::bad_gateway(
+            "an image cannot be changed as it must be",
+        ));
+    }
+    Ok(Body::from_stream(stream::iter(first).chain(stream)))
+}
+
+/// The answer where the INS cannot be added to an image: it does not leave without.
+fn beyond_changes() -> Problem {
+    tracing::warn!("an image is not sent: its head is too large for the INS to be added");
+    Problem::content_too_large(
+        "the head of an image is too large to be changed",
+        "ask the centre that has the images",
+    )
+}
+
+async fn single(
+    part: Passed,
+    batches: Batches,
+    variant: Option<&Variant>,
+) -> Result<Response, Problem> {
     let (syntax, length) = (part.transfer_syntax(), part.length());
-    let body = Body::from_stream(body::single(part, batches));
-    one_file(&syntax, length, variant, body)
+    let is_changed = !part.edits.is_empty();
+    let body = begun(body::single(part, batches), is_changed).await?;
+    Ok(one_file(&syntax, length, variant, body))
 }
 
 fn transcoded(made: Transcoded, variant: Option<&Variant>) -> Response {
