@@ -102,7 +102,8 @@ fn the_first_certificate_is_of_the_authorities_of_the_configuration_though_no_li
 
     let anchor = centre.root.join("igc/Root.cer");
     let root = fs::read(&anchor).unwrap();
-    fs::write(&anchor, "no certificate").unwrap();
+    // No issuer of the other file.
+    fs::write(&anchor, real.certificate(Authority::Root).pem()).unwrap();
     let file = centre.signed(&good(), &key);
     let refused = centre.import("db:ct", &file);
     assert_eq!(code(&refused), 1, "{}", said(&refused));
