@@ -143,7 +143,14 @@ impl Site {
         kos.write(&file).unwrap();
         let file = file.display().to_string();
         let add = ["add", "--kos", &file, "--pacs", pacs, "--cda-id", cda];
-        self.exams(&[&add, more].concat()).await;
+        // What is not named would stay as it was.
+        let lifted = ["--invisible-patient", "--masque-ps", "--opposed"]
+            .into_iter()
+            .filter(|flag| !more.contains(flag))
+            .map(|flag| format!("{flag}=false"));
+        let lifted: Vec<String> = lifted.collect();
+        let lifted: Vec<&str> = lifted.iter().map(String::as_str).collect();
+        self.exams(&[&add, more, &lifted].concat()).await;
     }
 
     /// Says what proves that somebody is the patient of an exam.

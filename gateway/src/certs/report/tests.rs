@@ -119,6 +119,16 @@ fn json_and_csv_hold_the_same() {
     assert_eq!(certificate["days_left"], 1095);
     assert_eq!(certificate["not_after"], "2028-12-31T00:00:00Z");
     assert_eq!(certificate["structure"]["kind"], "SIRET");
+    let facts = entries[0].facts.as_ref().unwrap();
+    for (member, value) in [("issuer", &facts.issuer), ("serial", &facts.serial)] {
+        assert!(!value.is_empty());
+        assert_eq!(certificate[member], **value, "{member}");
+    }
+    assert_eq!(value[0]["used_by"], "PACS scanner");
+    let shown = text(|out| details(&entries[0], now, out));
+    for expected in ["PACS scanner", &facts.issuer, &facts.serial, "seul"] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
     let presented = [Presented {
         by: By::Called,
         facts: entries[0].facts.clone().unwrap(),
