@@ -151,6 +151,8 @@ fn an_account_gets_another_key_and_ends_when_it_is_closed() {
         let second = another(&site.gateway, &site.roots, VI, Some(first)).await;
 
         settled(&site.root).await;
+        let (_, said) = drimbox(&site.root, &["check", "acme"]);
+        assert!(said.contains(&url), "{said}");
         let (code, said) = drimbox(&site.root, &["acme", "deactivate"]);
         assert_eq!(code, Some(2), "not without --yes: {said}");
         let elsewhere = [
@@ -166,8 +168,10 @@ fn an_account_gets_another_key_and_ends_when_it_is_closed() {
         let (code, said) = drimbox(&site.root, &["acme", "deactivate", "--yes"]);
         assert_eq!(code, Some(0), "{said}");
         assert!(account(&site.root).is_none());
-        let (_, said) = drimbox(&site.root, &["acme", "show"]);
-        assert!(said.contains("pas encore ouvert"), "{said}");
+        for asked in [["acme", "show"], ["check", "acme"]] {
+            let (_, said) = drimbox(&site.root, &asked);
+            assert!(said.contains("pas encore ouvert"), "{asked:?}: {said}");
+        }
 
         // While it is configured, the next order opens another.
         drimbox(&site.root, &["acme", "renew", VI]);
@@ -179,5 +183,19 @@ fn an_account_gets_another_key_and_ends_when_it_is_closed() {
         let (code, said) = drimbox(&site.root, &["acme", "show"]);
         assert_eq!(code, Some(1));
         assert!(said.contains("est-il démarré"), "{said}");
+
+        // With the key of the account that was closed.
+        let accounts = site.root.join("data/acme/accounts");
+        let record = std::fs::read_dir(accounts).unwrap().next().unwrap();
+        let record = record.unwrap().path();
+        let mut kept: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+        kept["key"] = new_key.into();
+        std::fs::write(&record, kept.to_string()).unwrap();
+        let (_, said) = drimbox(&site.root, &["check", "acme"]);
+        assert!(
+            said.contains("ne le connaît pas, ou il est fermé"),
+            "{said}"
+        );
     });
 }

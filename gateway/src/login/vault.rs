@@ -23,8 +23,8 @@ use crate::keys;
 const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
 const SALT_BYTES: usize = 32;
-/// Bytes of a key file at most: one line of base64, perhaps encrypted.
-const MAX_FILE: u64 = 1_024;
+/// Bytes of a key file at most: one line of base64, perhaps encrypted with the blanks that [`keys::record::seal`] adds.
+const MAX_FILE: u64 = 256 * 1_024;
 
 /// Seals and opens records.
 pub struct Vault(Zeroizing<[u8; KEY_BYTES]>);
