@@ -89,8 +89,8 @@ pub fn open(
     clear
         .read_to_end(&mut bytes)
         .map_err(|error| damaged(&error))?;
-    let length = bytes.trim_ascii_end().len();
-    bytes.truncate(length);
+    let length = bytes.iter().rposition(|byte| *byte != b' ');
+    bytes.truncate(length.map_or(0, |last| last + 1));
     Ok(bytes)
 }
 
