@@ -3,14 +3,19 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Arg, Subcommand};
 
 use super::{ConfigFile, FAILURE, Service, refuse};
 use crate::config;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Exams {
-    #[command(about = "Ouvrir un examen aux autres DRIMbox, d'après son KOS")]
+    #[command(
+        about = "Ouvrir un examen aux autres DRIMbox, d'après son KOS",
+        mut_arg("invisible_patient", lifted_by_false),
+        mut_arg("masque_ps", lifted_by_false),
+        mut_arg("opposed", lifted_by_false)
+    )]
     Add {
         #[arg(
             long,
@@ -30,32 +35,11 @@ pub(super) enum Exams {
             help = "Identifiant du compte rendu dont le lien ouvre l'examen (root ou root^extension)"
         )]
         cda_id: Option<String>,
-        #[arg(
-            long,
-            value_name = "true|false",
-            num_args = 0..=1,
-            require_equals = true,
-            default_missing_value = "true",
-            help = "Le patient ne le voit pas encore (INVISIBLE_PATIENT) ; sans l'option, ce qui est connu de l'examen reste"
-        )]
+        #[arg(long, help = "Le patient ne le voit pas encore (INVISIBLE_PATIENT)")]
         invisible_patient: Option<bool>,
-        #[arg(
-            long,
-            value_name = "true|false",
-            num_args = 0..=1,
-            require_equals = true,
-            default_missing_value = "true",
-            help = "Masqué aux professionnels (MASQUE_PS) ; sans l'option, ce qui est connu de l'examen reste"
-        )]
+        #[arg(long, help = "Masqué aux professionnels (MASQUE_PS)")]
         masque_ps: Option<bool>,
-        #[arg(
-            long,
-            value_name = "true|false",
-            num_args = 0..=1,
-            require_equals = true,
-            default_missing_value = "true",
-            help = "Le patient s'oppose à son partage : il reste fermé ; sans l'option, ce qui est connu de l'examen reste"
-        )]
+        #[arg(long, help = "Le patient s'oppose à son partage : il reste fermé")]
         opposed: Option<bool>,
         #[command(flatten)]
         config: ConfigFile,
@@ -131,6 +115,18 @@ pub enum ExamsCommand {
         /// Study Instance UID.
         study: String,
     },
+}
+
+/// A restriction: the option alone sets it, `=false` lifts it, and without it what is known of the exam stays.
+fn lifted_by_false(arg: Arg) -> Arg {
+    let said = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    arg.value_name("true|false")
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+        .help(format!(
+            "{said} ; sans l'option, ce qui est connu de l'examen reste"
+        ))
 }
 
 /// An exam to register.
