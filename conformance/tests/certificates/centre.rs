@@ -9,6 +9,7 @@ use conformance::testkit::gateway::binary;
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
 use drimbox::trust::{Clock, Trust};
 use rcgen::{KeyPair, PublicKeyData};
+use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use super::support::folder;
@@ -146,4 +147,34 @@ impl Centre {
 
 pub(super) fn good() -> LeafSpec {
     LeafSpec::peer(HOST)
+}
+
+/// Asks for another certificate of the `db` name of the gateway in a folder, and imports what an authority answers; `key`
+/// reads the key that was made, PEM. The certificate and the key.
+pub(super) fn renew(
+    root: &Path,
+    igc: &Igc,
+    key: impl FnOnce() -> String,
+) -> (CertificateDer<'static>, String) {
+    let file = root.join("drimbox.toml");
+    let asked = [
+        "certs", "request", "db:ct", "--unit", SIRET, "--key", "p256",
+    ];
+    let asked = drimbox(&asked, &file);
+    assert_eq!(code(&asked), 0, "{}", said(&asked));
+    let key = key();
+    let spec = LeafSpec {
+        dns_names: vec![HOST.into()],
+        ..good()
+    };
+    let leaf = igc
+        .leaf_for(&spec, &KeyPair::from_pem(&key).unwrap())
+        .unwrap();
+    let received = root.join("recu.pem");
+    let issuer = igc.certificate(Authority::Organisations).pem();
+    fs::write(&received, leaf.pem() + &issuer).unwrap();
+    let received = received.display().to_string();
+    let done = drimbox(&["certs", "import", &received], &file);
+    assert_eq!(code(&done), 0, "{}", said(&done));
+    (leaf.der().clone(), key)
 }

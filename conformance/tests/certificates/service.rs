@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conformance::testkit::gateway::binary;
-use conformance::testkit::igc::{Authority, Igc, LeafSpec};
+use conformance::testkit::igc::{Authority, Igc};
 use conformance::testkit::{Gateway, GatewayConfig, Identity, PacsConfig, Pki, free_port};
 
-use rcgen::KeyPair;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -21,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::centre::{HOST, SIRET, closed, code, drimbox, good, said};
+use super::centre::{HOST, closed, code, drimbox, renew, said};
 use super::support::{folder, run, until};
 
 fn gateway_config(root: &Path, pki: &Pki) -> GatewayConfig {
@@ -350,26 +349,10 @@ fn what_is_imported_or_taken_back_serves_without_a_signal_and_open_connections_l
         let first = held.shown();
         assert!(held.is_answered().await);
 
-        let asked = [
-            "certs", "request", "db:ct", "--unit", SIRET, "--key", "p256",
-        ];
-        let asked = drimbox(&asked, &file);
-        assert_eq!(code(&asked), 0, "{}", said(&asked));
         let pending = root.join("pki").join(format!("{HOST}.key.nouvelle"));
-        let key = KeyPair::from_pem(&fs::read_to_string(pending).unwrap()).unwrap();
-        let spec = LeafSpec {
-            dns_names: vec![HOST.into()],
-            ..good()
-        };
-        let leaf = igc.leaf_for(&spec, &key).unwrap();
-        let received = root.join("recu.pem");
-        let issuer = igc.certificate(Authority::Organisations).pem();
-        fs::write(&received, leaf.pem() + &issuer).unwrap();
-        let received = received.display().to_string();
-        let done = drimbox(&["certs", "import", &received], &file);
-        assert_eq!(code(&done), 0, "{}", said(&done));
+        let (leaf, _) = renew(&root, &igc, || fs::read_to_string(&pending).unwrap());
         until("the imported certificate in a handshake", async || {
-            Open::to(&gateway, &connector).await.shown() == *leaf.der()
+            Open::to(&gateway, &connector).await.shown() == leaf
         })
         .await;
         assert!(held.is_answered().await);

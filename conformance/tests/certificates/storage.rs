@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use conformance::testkit::gateway::binary;
-use conformance::testkit::igc::{Authority, Igc, LeafSpec};
+use conformance::testkit::igc::{Igc, LeafSpec};
 use conformance::testkit::syscalls::{self, Call};
 use conformance::testkit::{Gateway, GatewayConfig, PacsConfig, Pki, free_port};
-use rcgen::KeyPair;
 use time::OffsetDateTime;
 
-use super::centre::{Centre, HOST, SIRET, closed, code, drimbox, good, said};
+use super::centre::{Centre, HOST, SIRET, closed, code, drimbox, good, renew, said};
 use super::support::secrets::Secret;
 use super::support::{folder, run, until};
 
@@ -217,26 +216,8 @@ fn memory_holds_no_key_but_those_in_use_and_in_no_form_but_that_of_their_use() {
                 assert!(used.is_used_by(&gateway));
             }
 
-            let file = root.join("drimbox.toml");
-            let asked = [
-                "certs", "request", "db:ct", "--unit", SIRET, "--key", "p256",
-            ];
-            let asked = drimbox(&asked, &file);
-            assert_eq!(code(&asked), 0, "{}", said(&asked));
             let pending = root.join("pki").join(format!("{HOST}.key.nouvelle"));
-            let pem = clear(&pending, &phrase);
-            let key = KeyPair::from_pem(&pem).unwrap();
-            let spec = LeafSpec {
-                dns_names: vec![HOST.into()],
-                ..good()
-            };
-            let leaf = igc.leaf_for(&spec, &key).unwrap();
-            let received = root.join("recu.pem");
-            let issuer = igc.certificate(Authority::Organisations).pem();
-            fs::write(&received, leaf.pem() + &issuer).unwrap();
-            let received = received.display().to_string();
-            let done = drimbox(&["certs", "import", &received], &file);
-            assert_eq!(code(&done), 0, "{}", said(&done));
+            let (_, pem) = renew(&root, &igc, || clear(&pending, &phrase));
             until("the end of the key before it", async || {
                 !db.is_used_by(&gateway)
             })

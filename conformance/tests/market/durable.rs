@@ -6,23 +6,29 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use conformance::testkit::syscalls::{self, Call};
-use conformance::testkit::{Gateway, Pebble, Pki, free_port};
+use conformance::testkit::{Gateway, GatewayConfig, Pebble, Pki, free_port};
 use drimbox::keys::{Passphrase, record};
 
 use crate::site::{VI, another, configured, drimbox, settled, strict};
 use crate::support::secrets::Secret;
 use crate::support::{folder, run};
 
+/// A gateway that is to be started, in a folder of its own, and its authority.
+async fn centre(name: &str) -> (PathBuf, Pebble, GatewayConfig) {
+    let root = folder(name);
+    let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+    let port = free_port().unwrap();
+    let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port)).await;
+    let pebble = pebble.unwrap();
+    let config = configured(&root, &pki, &[pebble.directory()])
+        .set("acme.listen", format!("127.0.0.1:{port}"));
+    (root, pebble, config)
+}
+
 #[test]
 fn every_step_of_an_order_is_durable_before_it_has_its_name() {
     run(async {
-        let root = folder("market-durable");
-        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
-        let port = free_port().unwrap();
-        let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port)).await;
-        let pebble = pebble.unwrap();
-        let config = configured(&root, &pki, &[pebble.directory()])
-            .set("acme.listen", format!("127.0.0.1:{port}"));
+        let (root, pebble, config) = centre("market-durable").await;
         let trace = root.join("trace");
         let mut gateway = Gateway::start_traced(config, &trace).await.unwrap();
         let roots = pebble.root_file().await.unwrap();
@@ -73,18 +79,12 @@ fn memory_holds_the_keys_of_account_and_certificate_in_no_form_but_that_of_their
 }
 
 async fn remembered(encrypted: bool) {
-    let root = folder(if encrypted {
+    let name = if encrypted {
         "market-memory-encrypted"
     } else {
         "market-memory"
-    });
-    fs::create_dir_all(&root).unwrap();
-    let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
-    let port = free_port().unwrap();
-    let pebble = Pebble::start(&root.join("pebble"), &pki, &strict(port)).await;
-    let pebble = pebble.unwrap();
-    let config = configured(&root, &pki, &[pebble.directory()])
-        .set("acme.listen", format!("127.0.0.1:{port}"));
+    };
+    let (root, pebble, config) = centre(name).await;
     let phrase = root.join("phrase");
     secret(&phrase, "une phrase de passe assez longue");
     let config = match encrypted {

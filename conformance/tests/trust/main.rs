@@ -19,19 +19,30 @@ mod real;
 mod revocation;
 mod web;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, Leaf, LeafSpec};
 use conformance::testkit::whitelist::{Entry, ListSpec, Profile};
 use drimbox::config::{Trust as Settings, TrustEnvironment};
-use drimbox::trust::{Clock, Trust};
+use drimbox::trust::{Clock, Trust, TrustAudit, TrustEvent};
 use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use believed::settings;
+
+/// A trail that keeps what it is told.
+#[derive(Default)]
+struct Journal(Mutex<Vec<TrustEvent>>);
+
+impl TrustAudit for Journal {
+    fn record(&self, event: &TrustEvent) -> std::io::Result<()> {
+        self.0.lock().unwrap().push(event.clone());
+        Ok(())
+    }
+}
 
 /// 2026-10-01 00:00:00 UTC.
 const START: u64 = 1_790_812_800;

@@ -1,8 +1,8 @@
 //! Revocation lists: what they say, when they count, how they come in.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use conformance::testkit::igc::{Authority, CrlSpec, Igc, LeafSpec};
@@ -12,7 +12,7 @@ use drimbox::trust::{BypassError, Trust, TrustAudit, TrustEvent};
 use rcgen::CrlScope;
 use tokio_util::sync::CancellationToken;
 
-use super::{DAY, HOUR, START, World, date};
+use super::{DAY, HOUR, Journal, START, World, date};
 
 const HOST: &str = "db3.test.example.fr";
 
@@ -457,16 +457,6 @@ fn peers_are_verified_while_a_hundred_thousand_entries_are_loaded() {
     });
     let verified = verified.into_inner() - ENOUGH * 1_000;
     assert!(verified >= ENOUGH, "{verified} peers were verified");
-}
-
-#[derive(Default)]
-struct Journal(Mutex<Vec<TrustEvent>>);
-
-impl TrustAudit for Journal {
-    fn record(&self, event: &TrustEvent) -> std::io::Result<()> {
-        self.0.lock().unwrap().push(event.clone());
-        Ok(())
-    }
 }
 
 /// A trail that has no room.

@@ -1,14 +1,14 @@
 //! Which list is in use after another came, a restart, or a change on disk.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use conformance::testkit::igc::LeafSpec;
 use conformance::testkit::whitelist::{Entry, Profile};
+use drimbox::trust::TrustEvent;
 use drimbox::trust::whitelist::Outcome;
-use drimbox::trust::{TrustAudit, TrustEvent};
 
 use super::{HOSTS, ready, spec, taken};
-use crate::{DAY, HOUR, START, World, date};
+use crate::{DAY, HOUR, Journal, START, World, date};
 
 #[test]
 fn a_list_that_was_signed_before_the_one_in_use_is_refused() {
@@ -199,14 +199,6 @@ fn what_a_command_took_is_used_by_the_service_after_reading_again() {
 
 #[test]
 fn the_audit_is_told_once_of_each_list_that_takes_the_place_of_another() {
-    #[derive(Default)]
-    struct Journal(Mutex<Vec<TrustEvent>>);
-    impl TrustAudit for Journal {
-        fn record(&self, event: &TrustEvent) -> std::io::Result<()> {
-            self.0.lock().unwrap().push(event.clone());
-            Ok(())
-        }
-    }
     let world = World::new();
     world.trust(&HOSTS);
     // What it finds at its start is nothing new.
