@@ -24,6 +24,7 @@ pub mod secrets;
 pub mod steered;
 pub mod study;
 pub mod trail;
+pub mod web;
 
 use std::fs::File;
 use std::future::Future;

@@ -17,7 +17,6 @@ mod ocsp;
 mod peers;
 mod real;
 mod revocation;
-mod web;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

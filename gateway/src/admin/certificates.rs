@@ -75,7 +75,6 @@ mod tests {
         let api = CertificatesApi {
             inventory: Arc::new(Inventory::new(
                 vec![crate::certs::alerts::testdata::place("local", Role::Local)],
-                None,
                 folder.path(),
             )),
             token: AdminToken::load_or_make(folder.path()).unwrap(),

@@ -48,6 +48,11 @@ pub(super) async fn bind(
 }
 
 impl MarketParts {
+    /// The certificates.
+    pub(super) fn market(&self) -> Market {
+        self.market.clone()
+    }
+
     /// What an administrator with the token may ask and do.
     pub(super) fn api(&self, audit: Audit, token: AdminToken) -> axum::Router {
         let market = self.market.clone();

@@ -123,7 +123,12 @@ impl Service for App {
             behind.spawn(psc.follow_certificate(parts.audit.clone(), hangup, background.clone()));
         }
         let inventory = Inventory::of(&config, parts.trust.clone());
-        behind.spawn(certs::watch::run(inventory.clone(), background.clone()));
+        let market = listeners.market.as_ref().map(market::MarketParts::market);
+        behind.spawn(certs::watch::run(
+            inventory.clone(),
+            market,
+            background.clone(),
+        ));
         if let Some(login) = parts.login.clone() {
             behind.spawn(login.maintain(background.clone()));
         }

@@ -44,11 +44,12 @@ use crate::certs::alerts::state::Message;
 use crate::certs::alerts::{Alerts, Channel, NotSent, Recipient, Settings, acknowledge};
 use crate::certs::container;
 use crate::certs::install::{self, Allowed, Context};
-use crate::certs::inventory::examine_all;
+use crate::certs::inventory::{Finding, Inventory, Judges, examine_all};
 use crate::certs::market::{self, Market, Means};
 use crate::certs::place::{Place, all_places, places};
 use crate::certs::presented::Recorder;
 use crate::certs::request::{self, KeyKind, Subject, pending_key};
+use crate::certs::watch::Watch;
 use crate::config::{self, Config};
 use crate::net::tls::{provider, read_identity};
 use crate::net::{Capacity, Listener, ListenerKind, Routers, Security};
@@ -173,7 +174,7 @@ async fn for_three_years_no_client_is_refused_and_each_alert_comes_once() {
             }
         }
         let now = world.now();
-        let entries = examine_all(all_places(&world.config), None, now);
+        let entries = examine_all(all_places(&world.config), &Judges::default(), now);
         running.alerts.note(&entries, &[], now);
         running.alerts.deliver(now).await;
         world.acknowledge(&running.alerts, now);
@@ -210,6 +211,45 @@ async fn for_three_years_no_client_is_refused_and_each_alert_comes_once() {
     assert_eq!(served.len(), 2 + 2 + 4 + obtained);
     assert_eq!(presented.len(), 3 * 2, "each was renewed once");
     world.told_once();
+}
+
+#[tokio::test]
+async fn a_market_certificate_that_is_revoked_is_renewed_at_once_and_once() {
+    let world = World::new();
+    world.weather(1);
+    let running = world.start().await;
+    running.market.take_orders();
+    let tick = async || {
+        for lifecycle in running.market.lifecycles() {
+            lifecycle.tick().await;
+        }
+        world
+            .authorities
+            .iter()
+            .map(|ca| ca.issued())
+            .sum::<usize>()
+    };
+    let examine = || examine_all(all_places(&world.config), &Judges::default(), world.now());
+    assert_eq!(tick().await, 1);
+    let before = world.visit("vi1.centre.example", running.address).await;
+    let mut watch = Watch::new(
+        Inventory::of(&world.config, None),
+        Some(running.market.clone()),
+    );
+    watch.renew(&examine()).await;
+    assert_eq!(tick().await, 1, "nothing is wrong");
+
+    let mut entries = examine();
+    for entry in &mut entries {
+        entry.findings.push(Finding::Revoked);
+    }
+    watch.renew(&entries).await;
+    assert_eq!(tick().await, 2);
+    let after = world.visit("vi1.centre.example", running.address).await;
+    assert_ne!(before.unwrap(), after.unwrap());
+    watch.renew(&entries).await;
+    assert_eq!(tick().await, 2, "of each certificate once");
+    running.end().await;
 }
 
 /// The folder of the box, those it deals with, and its clock.

@@ -173,6 +173,11 @@ impl Finding {
                 "retirer le certificat sur la plateforme IGC Santé, puis drimbox certs import"
                     .into()
             }
+            Self::Revoked if role == Role::Market => {
+                "celui que la passerelle a obtenu est renouvelé d'office (drimbox check acme dit où elle en est) ; pour un \
+                 certificat acheté : drimbox certs request ; chercher pourquoi il a été révoqué"
+                    .into()
+            }
             Self::Revoked => "le remplacer aujourd'hui : drimbox certs request, et une nouvelle \
                               demande à l'autorité ; chercher pourquoi il a été révoqué"
                 .into(),
@@ -209,6 +214,10 @@ impl Finding {
             Self::Expired(_) if role.is_igc() => {
                 "le renouvellement n'est plus possible : faire une nouvelle demande sur la \
                  plateforme IGC Santé"
+                    .into()
+            }
+            Self::Expired(_) | Self::Expiring { .. } if role == Role::Authority => {
+                "demander à cette autorité son nouveau certificat, l'ajouter à son fichier, puis redémarrer le service"
                     .into()
             }
             Self::Expired(_) => "demander un nouveau certificat".into(),

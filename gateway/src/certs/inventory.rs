@@ -8,6 +8,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
 
+use super::authorities::{self, AuthorityFile, authority_files, authority_files_of_proxy};
 use super::facts::Facts;
 pub use super::finding::{Finding, Severity};
 use super::place::{Kept, Place, Role, all_places, places_of_proxy};
@@ -17,7 +18,7 @@ use crate::config::{Config, ProxyConfig, ServerIdentity};
 use crate::keys::pem::{KeyError, Secret};
 use crate::keys::{self, files};
 use crate::net;
-use crate::trust::{Standing, Trust, TrustRefusal, is_issued_by};
+use crate::trust::{NamedListError, NamedLists, Standing, Trust, TrustRefusal, is_issued_by};
 
 /// Days before the end from which IGC Santé renews a certificate (guide de commande, §renouvellement):
 /// the time to act.
@@ -40,8 +41,8 @@ pub struct Entry {
     pub facts: Option<Facts>,
     /// Those that follow it in its file.
     pub chain: Vec<Facts>,
-    /// How it stands with the authorities of IGC Santé; `None` when that is not asked: another authority
-    /// issues it, or `[trust]` is not configured.
+    /// How it stands with its authority: those of IGC Santé as `[trust]` has them, another by the revocation
+    /// list that the certificate names; `None` when that is not asked.
     pub standing: Option<Standing>,
     /// What is wrong, the gravest first.
     pub findings: Vec<Finding>,
@@ -59,9 +60,19 @@ impl Entry {
 #[derive(Debug, Clone)]
 pub struct Inventory {
     places: Vec<Place>,
-    trust: Option<Trust>,
+    authorities: Vec<AuthorityFile>,
+    judges: Judges,
     /// Where what others present is noted; the proxy e-santé notes none.
     presented: Option<PathBuf>,
+}
+
+/// Who says whether a certificate is revoked.
+#[derive(Debug, Clone, Default)]
+pub struct Judges {
+    /// Of certificates of IGC Santé.
+    pub trust: Option<Trust>,
+    /// Of all others.
+    pub lists: Option<NamedLists>,
 }
 
 impl Inventory {
@@ -69,57 +80,114 @@ impl Inventory {
     /// and revocation lists it has.
     #[must_use]
     pub fn of(config: &Config, trust: Option<Trust>) -> Self {
-        Self::new(all_places(config), trust, &config.data_dir)
+        Self {
+            authorities: authority_files(config),
+            judges: Judges {
+                trust,
+                lists: Some(named_lists(config)),
+            },
+            ..Self::new(all_places(config), &config.data_dir)
+        }
     }
 
-    /// Of these places, and of what a data folder has of others.
+    /// Of these places, and of what a data folder has of others. Nobody is asked about revocation.
     #[must_use]
-    pub fn new(places: Vec<Place>, trust: Option<Trust>, data_dir: &Path) -> Self {
+    pub fn new(places: Vec<Place>, data_dir: &Path) -> Self {
         Self {
             places,
-            trust,
+            authorities: Vec::new(),
+            judges: Judges::default(),
             presented: Some(presented::folder(data_dir)),
         }
     }
 
-    /// Of a proxy e-santé. It has no authorities and revocation lists of IGC Santé.
+    /// Of a proxy e-santé. It has no revocation lists.
     #[must_use]
     pub fn of_proxy(config: &ProxyConfig) -> Self {
         Self {
             places: places_of_proxy(config),
-            trust: None,
+            authorities: authority_files_of_proxy(config),
+            judges: Judges::default(),
             presented: None,
         }
     }
 
-    /// Every place it knows.
+    /// Every place it knows of a certificate of the gateway.
     #[must_use]
     pub fn places(&self) -> &[Place] {
         &self.places
     }
 
-    /// Examines every place at `now`. Reads files: blocks.
+    /// Examines every place at `now`, then every authority. Reads files: blocks.
     #[must_use]
     pub fn examine(&self, now: OffsetDateTime) -> Vec<Entry> {
-        examine_all(self.places.clone(), self.trust.as_ref(), now)
+        let mut entries = examine_all(self.places.clone(), &self.judges, now);
+        entries.extend(authorities::examine(&self.authorities, now));
+        entries
     }
 
     /// What others presented, as it stands at `now`. Reads files: blocks.
     #[must_use]
     pub fn presented(&self, now: OffsetDateTime) -> Vec<Presented> {
         let folder = self.presented.as_ref();
-        folder.map_or_else(Vec::new, |folder| {
-            presented::all(folder, self.trust.as_ref(), now)
-        })
+        folder.map_or_else(Vec::new, |folder| presented::all(folder, &self.judges, now))
     }
+
+    /// Fetches the revocation lists that certificates name, those which are due at `now`. Each address that was asked, with
+    /// what became of it.
+    pub async fn refresh(&self, now: OffsetDateTime) -> Vec<(String, Result<(), NamedListError>)> {
+        let Some(lists) = &self.judges.lists else {
+            return Vec::new();
+        };
+        let inventory = self.clone();
+        let chains = tokio::task::spawn_blocking(move || inventory.chains()).await;
+        lists.refresh(chains.unwrap_or_default(), now).await
+    }
+
+    /// The certificates whose revocation lists are those that they name, each with what follows it.
+    fn chains(&self) -> Vec<Vec<CertificateDer<'static>>> {
+        let own = self.places.iter().filter(|place| !place.role.is_igc());
+        let own = own.filter_map(|place| Some(read(place).ok()?.0));
+        let folder = self.presented.as_ref();
+        let others = folder.map_or_else(Vec::new, |folder| presented::chains(folder));
+        own.chain(others).collect()
+    }
+}
+
+impl Judges {
+    fn standing(
+        &self,
+        role: Role,
+        chain: &[CertificateDer<'_>],
+        now: OffsetDateTime,
+    ) -> Option<Standing> {
+        match role.is_igc() {
+            true => Some(self.trust.as_ref()?.standing(chain.first()?, now)),
+            false => Some(self.lists.as_ref()?.standing(chain, now)),
+        }
+    }
+}
+
+/// The lists that the certificates of a configuration name, fetched through the outgoing proxy of `[acme]`, or else
+/// that of `[trust]`.
+fn named_lists(config: &Config) -> NamedLists {
+    let of_acme = config
+        .acme
+        .as_ref()
+        .and_then(|acme| acme.http_proxy.clone());
+    let of_trust = || config.trust.as_ref()?.http_proxy.clone();
+    NamedLists::new(
+        config.data_dir.join("revocation"),
+        of_acme.or_else(of_trust),
+    )
 }
 
 /// Examines all places at `now`. Reads files: blocks.
 #[must_use]
-pub fn examine_all(places: Vec<Place>, trust: Option<&Trust>, now: OffsetDateTime) -> Vec<Entry> {
+pub fn examine_all(places: Vec<Place>, judges: &Judges, now: OffsetDateTime) -> Vec<Entry> {
     let mut entries: Vec<Entry> = places
         .into_iter()
-        .map(|place| examine(place, trust, now))
+        .map(|place| examine(place, judges, now))
         .collect();
     let seen: Vec<(String, String)> = entries
         .iter()
@@ -144,7 +212,7 @@ pub fn examine_all(places: Vec<Place>, trust: Option<&Trust>, now: OffsetDateTim
 
 /// Examines one place at `now`. Reads files: blocks.
 #[must_use]
-pub fn examine(place: Place, trust: Option<&Trust>, now: OffsetDateTime) -> Entry {
+pub fn examine(place: Place, judges: &Judges, now: OffsetDateTime) -> Entry {
     let mut entry = Entry {
         place,
         facts: None,
@@ -182,11 +250,10 @@ pub fn examine(place: Place, trust: Option<&Trust>, now: OffsetDateTime) -> Entr
         entry.findings.extend(holder(&own, &entry.place));
     }
     entry.findings.extend(misnamed);
-    if let (true, Some(trust), Some(leaf)) = (role.is_igc(), trust, certificates.first()) {
-        let standing = trust.standing(leaf, now);
-        entry.findings.extend(stands(&standing));
-        entry.standing = Some(standing);
-    }
+    entry.standing = judges.standing(role, &certificates, now);
+    entry
+        .findings
+        .extend(entry.standing.as_ref().and_then(stands));
     entry
         .findings
         .extend(chain(role, &certificates, &own, &entry.chain));
@@ -449,7 +516,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let entry = examine(
             place(&dir, &Profile::default(), Role::ServSsl),
-            None,
+            &Judges::default(),
             at(10),
         );
         assert_eq!(entry.findings, []);
@@ -463,7 +530,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let found = |day| {
             let place = place(&dir, &Profile::default(), Role::ServSsl);
-            examine(place, None, at(day)).findings
+            examine(place, &Judges::default(), at(day)).findings
         };
         assert_eq!(found(1035), []);
         assert_eq!(
@@ -498,7 +565,14 @@ mod tests {
             days: 40,
             ..Profile::default()
         };
-        let found = |day| examine(place(&dir, &profile, Role::Market), None, at(day)).findings;
+        let found = |day| {
+            examine(
+                place(&dir, &profile, Role::Market),
+                &Judges::default(),
+                at(day),
+            )
+            .findings
+        };
         assert_eq!(found(29), []);
         assert!(matches!(
             found(30)[..],
@@ -517,20 +591,35 @@ mod tests {
             common_name: "db2.exemple.fr",
             ..Profile::default()
         };
-        let found = examine(place(&dir, &other, Role::ServSsl), None, at(1)).findings;
+        let found = examine(
+            place(&dir, &other, Role::ServSsl),
+            &Judges::default(),
+            at(1),
+        )
+        .findings;
         assert_eq!(found, [Finding::WrongHost(HOST.into())]);
 
         let several = Profile {
             names: &[HOST, "db2.exemple.fr"],
             ..Profile::default()
         };
-        let found = examine(place(&dir, &several, Role::ServSsl), None, at(1)).findings;
+        let found = examine(
+            place(&dir, &several, Role::ServSsl),
+            &Judges::default(),
+            at(1),
+        )
+        .findings;
         assert_eq!(found, [Finding::SeveralNames]);
 
         let key = KeyPair::generate().unwrap();
         let chain = chain_for(&Profile::default(), &key);
         let another = KeyPair::generate().unwrap();
-        let found = examine(place_of(&dir, &chain, &another, Role::ServSsl), None, at(1)).findings;
+        let found = examine(
+            place_of(&dir, &chain, &another, Role::ServSsl),
+            &Judges::default(),
+            at(1),
+        )
+        .findings;
         assert_eq!(found, [Finding::KeyMismatch]);
 
         let foreign = Profile {
@@ -539,17 +628,28 @@ mod tests {
         };
         let foreign = chain_for(&foreign, &key);
         let mixed = [chain[0].clone(), foreign[1].clone()];
-        let found = examine(place_of(&dir, &mixed, &key, Role::ServSsl), None, at(1)).findings;
+        let found = examine(
+            place_of(&dir, &mixed, &key, Role::ServSsl),
+            &Judges::default(),
+            at(1),
+        )
+        .findings;
         assert_eq!(found, [Finding::ChainBroken]);
 
         // The same name with another key.
         let namesake = chain_for(&Profile::default(), &key);
         let mixed = [chain[0].clone(), namesake[1].clone()];
-        let found = examine(place_of(&dir, &mixed, &key, Role::ServSsl), None, at(1)).findings;
+        let found = examine(
+            place_of(&dir, &mixed, &key, Role::ServSsl),
+            &Judges::default(),
+            at(1),
+        )
+        .findings;
         assert_eq!(found, [Finding::ChainBroken]);
 
         let alone = &chain[..1];
-        let found = |role| examine(place_of(&dir, alone, &key, role), None, at(1)).findings;
+        let found =
+            |role| examine(place_of(&dir, alone, &key, role), &Judges::default(), at(1)).findings;
         assert_eq!(found(Role::Market), [Finding::NoIssuer]);
         assert_eq!(found(Role::ServSsl), []);
 
@@ -559,7 +659,7 @@ mod tests {
             names: &[HOST],
             ..Profile::default()
         };
-        let found = |role| examine(place(&dir, &hidden, role), None, at(1)).findings;
+        let found = |role| examine(place(&dir, &hidden, role), &Judges::default(), at(1)).findings;
         assert!(matches!(
             found(Role::ServSsl)[..],
             [Finding::WrongHolder {
@@ -575,7 +675,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let place = place(&dir, &Profile::default(), Role::ServSsl);
         fs::set_permissions(&place.identity.key_file, Permissions::from_mode(0o640)).unwrap();
-        let entry = examine(place, None, at(1));
+        let entry = examine(place, &Judges::default(), at(1));
         assert_eq!(entry.severity(), Some(Severity::Critical));
         assert!(
             entry.findings[0]
@@ -593,14 +693,14 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         ] {
             fs::write(&place.identity.certificate_file, content).unwrap();
-            let entry = examine(place.clone(), None, at(1));
+            let entry = examine(place.clone(), &Judges::default(), at(1));
             assert!(
                 matches!(entry.findings[..], [Finding::Unreadable { .. }]),
                 "{content}"
             );
         }
         fs::remove_file(&place.identity.certificate_file).unwrap();
-        let entry = examine(place, None, at(1));
+        let entry = examine(place, &Judges::default(), at(1));
         assert!(matches!(entry.findings[..], [Finding::Unreadable { .. }]));
     }
 
@@ -609,9 +709,9 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let place = place(&dir, &Profile::default(), Role::ServSsl);
         fs::write(&place.identity.key_file, "no key").unwrap();
-        let damaged = examine(place.clone(), None, at(1));
+        let damaged = examine(place.clone(), &Judges::default(), at(1));
         fs::remove_file(&place.identity.key_file).unwrap();
-        let missing = examine(place, None, at(1));
+        let missing = examine(place, &Judges::default(), at(1));
         for entry in [damaged, missing] {
             assert!(matches!(entry.findings[..], [Finding::Unreadable { .. }]));
             assert!(entry.facts.is_some());
@@ -628,8 +728,11 @@ mod tests {
         let anybody = Permissions::from_mode(0o644);
         fs::set_permissions(&place.identity.certificate_file, anybody).unwrap();
         place.kept = Kept::Elsewhere;
-        assert_eq!(examine(place.clone(), None, at(1)).findings, []);
-        let late = examine(place, None, at(1096)).findings;
+        assert_eq!(
+            examine(place.clone(), &Judges::default(), at(1)).findings,
+            []
+        );
+        let late = examine(place, &Judges::default(), at(1096)).findings;
         assert!(matches!(late[..], [Finding::Expired(_)]), "{late:?}");
     }
 
@@ -642,7 +745,7 @@ mod tests {
             role: Role::Local,
             ..first.clone()
         };
-        let entries = examine_all(vec![first, second], None, at(1));
+        let entries = examine_all(vec![first, second], &Judges::default(), at(1));
         assert_eq!(entries[0].findings, [Finding::AlsoAt("local".into())]);
         assert_eq!(entries[1].findings, [Finding::AlsoAt("db:scanner".into())]);
     }

@@ -93,7 +93,8 @@ fn steps(place: &Place) -> Vec<String> {
         | Role::Dicom
         | Role::PacsClient
         | Role::Syslog
-        | Role::Other => {
+        | Role::Other
+        | Role::Authority => {
             return vec![
                 "Faire signer cette demande par l'autorité.".to_owned(),
                 bring_back(place),

@@ -5,6 +5,7 @@
 //! of the `vi` names.
 
 pub mod alerts;
+pub mod authorities;
 pub mod container;
 pub mod facts;
 pub mod finding;

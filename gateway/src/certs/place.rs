@@ -30,6 +30,8 @@ pub enum Role {
     Syslog,
     /// What another program presents to those that reach it.
     Other,
+    /// An authority by whose certificate the gateway believes others ([`super::authorities`]).
+    Authority,
 }
 
 impl Role {
@@ -46,6 +48,7 @@ impl Role {
             Self::PacsClient => "PACS",
             Self::Syslog => "SYSLOG",
             Self::Other => "OTHER",
+            Self::Authority => "AUTHORITY",
         }
     }
 
@@ -88,6 +91,9 @@ impl Role {
                 "la trace d'audit ne partira plus vers ce serveur syslog, et s'accumulera sur la passerelle"
             }
             Self::Other => "ceux qui joignent le programme qui le présente le refuseront",
+            Self::Authority => {
+                "les certificats que cette autorité a émis ne valent plus : ceux qui en présentent un seront refusés"
+            }
         }
     }
 }
@@ -133,8 +139,8 @@ pub enum Kept {
     Files,
     /// The record of [`super::market`], which the gateway obtained itself: both names are that file.
     Record,
-    /// The PEM file of another program's certificate. Its key is that program's alone; both names are the
-    /// certificate.
+    /// A file with certificates alone: of another program, or of an authority. The key is theirs; both names
+    /// are the certificate.
     Elsewhere,
 }
 
@@ -151,7 +157,7 @@ impl Place {
         self.kept == Kept::Files && matches!(self.role, Role::OrgAuthCliProxy | Role::Other)
     }
 
-    /// Whether another program uses it, and has its key.
+    /// Whether its key is not on the gateway.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
         self.kept == Kept::Elsewhere

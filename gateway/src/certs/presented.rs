@@ -27,8 +27,9 @@ use time::OffsetDateTime;
 
 use super::facts::{Facts, hex};
 use super::finding::Finding;
+use super::inventory::Judges;
 use crate::keys::files;
-use crate::trust::{Standing, Trust};
+use crate::trust::{Standing, Trust, is_issued_by};
 
 /// Files kept.
 pub const MAX_FILES: usize = 2_000;
@@ -44,6 +45,8 @@ const SOON_DAYS: i64 = 15;
 const RECENT_DAYS: i64 = 30;
 /// Certificates remembered in memory as noted.
 const REMEMBERED: usize = 4_096;
+/// Issuers remembered in memory of handshakes that have not ended.
+const HANDSHAKES: usize = 64;
 
 /// Who presents a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -117,8 +120,8 @@ pub struct Presented {
     pub first_seen: OffsetDateTime,
     /// Last time, to the hour.
     pub last_seen: OffsetDateTime,
-    /// How it stands with the authorities of IGC Santé; `None` when that is not asked: another authority issues it, or
-    /// `[trust]` is not configured.
+    /// How it stands with its authority: those of IGC Santé as `[trust]` has them, for Pro Santé Connect the one that
+    /// it presented; `None` when that is not asked.
     pub standing: Option<Standing>,
 }
 
@@ -165,10 +168,19 @@ pub fn folder(data_dir: &Path) -> PathBuf {
 
 /// What is kept, and who signed the white list in use; the latest seen first. Reads files: blocks.
 #[must_use]
-pub fn all(folder: &Path, trust: Option<&Trust>, now: OffsetDateTime) -> Vec<Presented> {
-    let standing = |by: By, certificate: &CertificateDer<'_>| {
-        let is_igc = matches!(by, By::Caller | By::Called | By::WhiteListSigner);
-        Some(trust.filter(|_| is_igc)?.standing(certificate, now))
+pub fn all(folder: &Path, judges: &Judges, now: OffsetDateTime) -> Vec<Presented> {
+    let trust = judges.trust.as_ref();
+    let standing = |by: By, chain: &[CertificateDer<'_>]| {
+        let of_igc = || Some(trust?.standing(chain.first()?, now));
+        let of_web = || Some(judges.lists.as_ref()?.standing(chain, now));
+        match by {
+            By::Caller | By::Called | By::WhiteListSigner => of_igc(),
+            By::Psc => of_web(),
+            // Of IGC Santé, unless `[[dmp]]` names another authority.
+            By::Dmp => of_igc()
+                .filter(|standing| !matches!(standing, Standing::Refused(_)))
+                .or_else(of_web),
+        }
     };
     let mut all: Vec<Presented> = fs::read_dir(folder)
         .into_iter()
@@ -186,11 +198,27 @@ pub fn all(folder: &Path, trust: Option<&Trust>, now: OffsetDateTime) -> Vec<Pre
             facts,
             first_seen: status.list.signing_time,
             last_seen: moment(confirmed).unwrap_or(status.list.signing_time),
-            standing: standing(By::WhiteListSigner, &status.list.signer_certificate),
+            standing: standing(
+                By::WhiteListSigner,
+                std::slice::from_ref(&status.list.signer_certificate),
+            ),
         });
     }
     all.sort_by(|a, b| (b.last_seen, a.by, a.name()).cmp(&(a.last_seen, b.by, b.name())));
     all
+}
+
+/// The chains of the certificates whose revocation lists are those that they name, at most [`MAX_FILES`]. Reads files:
+/// blocks.
+#[must_use]
+pub fn chains(folder: &Path) -> Vec<Vec<CertificateDer<'static>>> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files
+        .take(2 * MAX_FILES)
+        .filter_map(|entry| Kept::read(&entry.path()))
+        .filter(|kept| matches!(kept.by, By::Psc | By::Dmp))
+        .filter_map(|kept| kept.chain())
+        .collect()
 }
 
 fn moment(seconds: i64) -> Option<OffsetDateTime> {
@@ -203,6 +231,9 @@ struct Kept {
     by: By,
     /// DER, base64.
     certificate: String,
+    /// That of its issuer, when it was presented too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
     /// Unix seconds.
     first_seen: i64,
     last_seen: i64,
@@ -218,16 +249,27 @@ impl Kept {
 
     fn presented(
         &self,
-        standing: &impl Fn(By, &CertificateDer<'_>) -> Option<Standing>,
+        standing: &impl Fn(By, &[CertificateDer<'_>]) -> Option<Standing>,
     ) -> Option<Presented> {
-        let certificate = CertificateDer::from(STANDARD.decode(&self.certificate).ok()?);
+        let chain = self.chain()?;
         Some(Presented {
             by: self.by,
-            facts: Facts::of(&certificate).ok()?,
-            standing: standing(self.by, &certificate),
+            facts: Facts::of(chain.first()?).ok()?,
+            standing: standing(self.by, &chain),
             first_seen: moment(self.first_seen)?,
             last_seen: moment(self.last_seen)?,
         })
+    }
+
+    /// The certificate, and that of its issuer when it is known.
+    fn chain(&self) -> Option<Vec<CertificateDer<'static>>> {
+        let decoded = |text: &String| STANDARD.decode(text).ok().map(CertificateDer::from);
+        let issuer = self.issuer.as_ref().and_then(decoded);
+        Some(
+            std::iter::once(decoded(&self.certificate)?)
+                .chain(issuer)
+                .collect(),
+        )
     }
 }
 
@@ -243,6 +285,8 @@ impl fmt::Debug for Recorder {
 
 struct Inner {
     noted: Mutex<HashMap<(By, [u8; 32]), i64>>,
+    /// The issuers of certificates in handshakes, until these are noted.
+    issuers: Mutex<HashMap<[u8; 32], CertificateDer<'static>>>,
     queue: Option<SyncSender<Seen>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -250,6 +294,7 @@ struct Inner {
 struct Seen {
     by: By,
     certificate: CertificateDer<'static>,
+    issuer: Option<CertificateDer<'static>>,
     at: i64,
 }
 
@@ -271,6 +316,7 @@ impl Recorder {
             .spawn(move || write_all(&folder, &seen))?;
         Ok(Self(Arc::new(Inner {
             noted: Mutex::default(),
+            issuers: Mutex::default(),
             queue: Some(queue),
             writer: Some(writer),
         })))
@@ -298,12 +344,28 @@ impl Recorder {
         let seen = Seen {
             by,
             certificate,
+            issuer: self.0.issuers.lock().remove(&print),
             at,
         };
         if let Some(queue) = &self.0.queue
             && queue.try_send(seen).is_err()
         {
             self.0.noted.lock().remove(&(by, print));
+        }
+    }
+
+    /// Remembers, of what comes with a certificate in a handshake, its issuer.
+    fn meet(&self, certificate: &CertificateDer<'_>, others: &[CertificateDer<'_>]) {
+        let fits = |other: &&CertificateDer<'_>| {
+            other.len() <= MAX_CERTIFICATE && is_issued_by(certificate, other)
+        };
+        if let Some(issuer) = others.iter().find(fits) {
+            let mut issuers = self.0.issuers.lock();
+            if issuers.len() >= HANDSHAKES {
+                issuers.clear();
+            }
+            let print = Sha256::digest(certificate).into();
+            issuers.insert(print, issuer.clone().into_owned());
         }
     }
 
@@ -369,10 +431,12 @@ fn write(folder: &Path, seen: &Seen) -> io::Result<()> {
     let file = folder.join(hex(&digest)).with_extension("json");
     let certificate = STANDARD.encode(&seen.certificate);
     let before = Kept::read(&file).filter(|kept| kept.certificate == certificate);
+    let issuer = seen.issuer.as_ref().map(|issuer| STANDARD.encode(issuer));
     let kept = Kept {
         by: seen.by,
         certificate,
-        first_seen: before.map_or(seen.at, |kept| kept.first_seen),
+        first_seen: before.as_ref().map_or(seen.at, |kept| kept.first_seen),
+        issuer: issuer.or(before.and_then(|kept| kept.issuer)),
         last_seen: seen.at,
     };
     if !file.exists() {
@@ -472,8 +536,17 @@ impl ServerCertVerifier for Watched<dyn ServerCertVerifier> {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let verified = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )?;
+        if matches!(self.by, By::Psc | By::Dmp) {
+            self.recorder.meet(end_entity, intermediates);
+        }
+        Ok(verified)
     }
 
     fn verify_tls12_signature(
@@ -528,7 +601,7 @@ mod tests {
         let after = Recorder::new(folder.path()).unwrap();
         after.note(By::Caller, &peer, START + Duration::DAY);
         drop(after);
-        let seen = all(folder.path(), None, START);
+        let seen = all(folder.path(), &Judges::default(), START);
         let names: Vec<&str> = seen.iter().map(Presented::name).collect();
         assert_eq!(names, ["db.autre.fr", "auth.psc.fr"], "the latest first");
         assert_eq!(
@@ -539,7 +612,7 @@ mod tests {
         let again = Recorder::new(folder.path()).unwrap();
         again.note(By::Caller, &renewed, START + Duration::DAY * 2);
         drop(again);
-        let seen = all(folder.path(), None, START);
+        let seen = all(folder.path(), &Judges::default(), START);
         assert_eq!(seen.len(), 2, "one for each party");
         assert_eq!(seen[0].facts, Facts::of(&renewed).unwrap());
         assert_eq!(seen[0].first_seen, START + Duration::DAY * 2);
@@ -560,7 +633,7 @@ mod tests {
         drop(recorder);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), MAX_FILES);
         assert!(!folder.path().join(format!("{:064}.json", 0)).exists());
-        assert_eq!(all(folder.path(), None, START).len(), 1);
+        assert_eq!(all(folder.path(), &Judges::default(), START).len(), 1);
     }
 
     #[test]
@@ -568,6 +641,59 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.json"), "{").unwrap();
         fs::write(folder.path().join("b.json"), [0xff; 10]).unwrap();
-        assert_eq!(all(folder.path(), None, START), []);
+        assert_eq!(all(folder.path(), &Judges::default(), START), []);
+    }
+
+    #[tokio::test]
+    async fn of_pro_sante_connect_the_issuer_is_kept_with_what_it_presented() {
+        use rustls::client::WebPkiServerVerifier;
+        use rustls::{ClientConfig, RootCertStore, ServerConfig};
+        use rustls_pki_types::PrivateKeyDer;
+
+        let folder = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let (name, now) = ("auth.psc.fr", OffsetDateTime::now_utc());
+        let profile = Profile {
+            common_name: name,
+            names: &[name],
+            days: 7_000,
+            ..Profile::default()
+        };
+        let chain = crate::certs::testdata::chain_for(&profile, &key);
+        let provider = crate::net::tls::provider();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.clone(), key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(chain[1].clone()).unwrap();
+        let inner =
+            WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+        let recorder = Recorder::new(folder.path()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(recorder.servers(inner.build().unwrap(), By::Psc))
+            .with_no_client_auth();
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let host = ServerName::try_from(name).unwrap();
+        tokio::try_join!(
+            tokio_rustls::TlsConnector::from(Arc::new(client)).connect(host, near),
+            tokio_rustls::TlsAcceptor::from(Arc::new(server)).accept(far),
+        )
+        .unwrap();
+        drop(recorder);
+        assert_eq!(chains(folder.path()), std::slice::from_ref(&chain));
+
+        // Later it is noted again without: the issuer stays.
+        let later = Recorder::new(folder.path()).unwrap();
+        later.note(By::Psc, &chain[0], now + Duration::DAY);
+        later.note(By::Caller, &chain[0], now);
+        drop(later);
+        assert_eq!(chains(folder.path()), [chain], "callers are of IGC Santé");
     }
 }

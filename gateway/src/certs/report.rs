@@ -127,7 +127,9 @@ pub fn details(entry: &Entry, now: OffsetDateTime, out: &mut impl Write) -> io::
         "Fichier",
         &place.identity.certificate_file.to_string_lossy(),
     )?;
-    line("Clé", &place.identity.key_file.to_string_lossy())?;
+    if !place.is_elsewhere() {
+        line("Clé", &place.identity.key_file.to_string_lossy())?;
+    }
     if let Some(facts) = &entry.facts {
         said(facts, now, &mut line)?;
         let chain: Vec<&str> = entry
@@ -223,9 +225,8 @@ fn revocation(standing: &Standing) -> String {
     match standing {
         Standing::Good => "non révoqué".to_owned(),
         Standing::Revoked => "RÉVOQUÉ".to_owned(),
-        Standing::Unknown(why) | Standing::Refused(why) => {
-            format!("inconnue ({})", why.in_french())
-        }
+        Standing::Unknown(why) => format!("inconnue ({why})"),
+        Standing::Refused(why) => format!("inconnue ({})", why.in_french()),
     }
 }
 

@@ -1,39 +1,121 @@
 //! The inventory while the service runs: gauges, and a line in the log when something changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::inventory::{Entry, Finding, Inventory, Severity};
+use super::market::Market;
 use super::presented::Presented;
 use super::report;
+
+/// Counter: revocation lists that certificates name and that were not fetched.
+pub const LIST_FAILURES: &str = "drimbox_named_crl_refresh_failures_total";
 
 /// Time between two looks at the files.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// Examines the certificates again and again until `stop`.
-pub async fn run(inventory: Inventory, stop: CancellationToken) {
-    let mut said = BTreeMap::new();
-    loop {
-        let inventory = inventory.clone();
+/// Examines the certificates again and again until `stop`, and fetches the revocation lists that they name. A revoked
+/// certificate that the gateway obtained itself is renewed by `market`.
+pub async fn run(inventory: Inventory, market: Option<Market>, stop: CancellationToken) {
+    let mut watch = Watch::new(inventory, market);
+    let work = async {
+        loop {
+            watch.look().await;
+            if watch.refresh().await {
+                watch.look().await;
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// What a look at the certificates goes by.
+pub(crate) struct Watch {
+    inventory: Inventory,
+    market: Option<Market>,
+    /// What was said last, of each place.
+    said: BTreeMap<String, Vec<String>>,
+    /// Why there is no newer list of an address, as it was said last.
+    not_fetched: BTreeMap<String, String>,
+    /// SHA-256 of the certificates whose renewal was begun because they are revoked.
+    renewed: BTreeSet<String>,
+}
+
+impl Watch {
+    pub(crate) fn new(inventory: Inventory, market: Option<Market>) -> Self {
+        Self {
+            inventory,
+            market,
+            said: BTreeMap::new(),
+            not_fetched: BTreeMap::new(),
+            renewed: BTreeSet::new(),
+        }
+    }
+
+    async fn look(&mut self) {
+        let inventory = self.inventory.clone();
         let now = OffsetDateTime::now_utc();
         let examine = move || (inventory.examine(now), inventory.presented(now));
-        if let Ok((entries, presented)) = tokio::task::spawn_blocking(examine).await {
-            report::record(&entries);
-            report::record_presented(&presented);
-            let found = own(&entries).chain(of_others(&presented, now));
-            for line in news(found, &mut said) {
-                match line.severity {
-                    Severity::Warning => tracing::warn!(place = line.place, "{}", line.text),
-                    Severity::Critical => tracing::error!(place = line.place, "{}", line.text),
-                }
+        let Ok((entries, presented)) = tokio::task::spawn_blocking(examine).await else {
+            return;
+        };
+        report::record(&entries);
+        report::record_presented(&presented);
+        let found = own(&entries).chain(of_others(&presented, now));
+        for line in news(found, &mut self.said) {
+            match line.severity {
+                Severity::Warning => tracing::warn!(place = line.place, "{}", line.text),
+                Severity::Critical => tracing::error!(place = line.place, "{}", line.text),
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
-            () = stop.cancelled() => return,
+        self.renew(&entries).await;
+    }
+
+    /// Fetches revocation lists; whether there are new ones.
+    async fn refresh(&mut self) -> bool {
+        let outcomes = self.inventory.refresh(OffsetDateTime::now_utc()).await;
+        let is_new = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
+        for (url, outcome) in outcomes {
+            let Err(error) = outcome else {
+                self.not_fetched.remove(&url);
+                continue;
+            };
+            metrics::counter!(LIST_FAILURES).increment(1);
+            let said = error.to_string();
+            if self.not_fetched.get(&url) != Some(&said) {
+                tracing::warn!(%error, "whether certificates are revoked cannot be told");
+                self.not_fetched.insert(url, said);
+            }
+        }
+        is_new
+    }
+
+    /// Has revoked certificates that the gateway obtained renewed, each once.
+    pub(crate) async fn renew(&mut self, entries: &[Entry]) {
+        let Some(market) = &self.market else { return };
+        for entry in entries {
+            let is_revoked = entry.findings.contains(&Finding::Revoked);
+            let Some(facts) = entry.facts.as_ref().filter(|_| is_revoked) else {
+                continue;
+            };
+            if !entry.place.is_from_acme() || self.renewed.contains(&facts.fingerprint) {
+                continue;
+            }
+            match market.renew(&entry.place.id).await {
+                Ok(()) => {
+                    self.renewed.insert(facts.fingerprint.clone());
+                }
+                Err(failure) => {
+                    tracing::error!(%failure, place = entry.place.id, "a revoked certificate is not renewed");
+                }
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::whose::{OfWhom, Whose};
 use super::{FAILURE, USAGE, refuse, unlock, unlocked};
 use crate::certs::install::{self, Allowed, Context};
-use crate::certs::inventory::{Inventory, examine};
+use crate::certs::inventory::{Inventory, Judges, examine};
 use crate::certs::issuer::{ByHand, CertificateRequest, IssuerBackend as _, Received, Submitted};
 use crate::certs::place::{Place, places, places_of_proxy};
 use crate::certs::request::{KeyKind, RequestError, Subject};
@@ -322,6 +322,12 @@ impl Own {
                 "La passerelle obtient et renouvelle elle-même le certificat de « {id} » (ACME).\n  \
                  Remède : drimbox check acme ; pour en installer un autre, ajouter vi_tls."
             )?,
+            None if id.starts_with("authority:") => writeln!(
+                err,
+                "« {id} » est une autorité, dont la clé n'est pas ici.\n  \
+                 Remède : demander à cette autorité son nouveau certificat, l'ajouter à son fichier, puis redémarrer \
+                 le service."
+            )?,
             None => unknown(&self.replaced_here, id, err)?,
         }
         Ok(None)
@@ -361,7 +367,8 @@ impl Own {
             report::presented_details(one, self.now, out)?;
         }
         if presented.is_empty() {
-            unknown(inventory.places(), place, err)?;
+            let places: Vec<Place> = entries.into_iter().map(|entry| entry.place).collect();
+            unknown(&places, place, err)?;
             return Ok(USAGE);
         }
         Ok(0)
@@ -591,7 +598,12 @@ fn unknown(all: &[Place], id: &str, err: &mut impl Write) -> std::io::Result<()>
 
 /// The subject of the certificate in use, and what the configuration says of it.
 fn subject_of(place: &Place) -> Subject {
-    let facts = examine(place.clone(), None, OffsetDateTime::UNIX_EPOCH).facts;
+    let facts = examine(
+        place.clone(),
+        &Judges::default(),
+        OffsetDateTime::UNIX_EPOCH,
+    )
+    .facts;
     let mut subject = facts.map_or_else(Subject::default, |facts| Subject {
         common_name: facts.common_name.unwrap_or_default(),
         organizational_unit: facts.organizational_units.into_iter().next(),

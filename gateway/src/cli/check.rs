@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 
 use super::Verdict;
-use crate::certs::inventory::{Severity, examine};
+use crate::certs::inventory::{Judges, Severity, examine};
 use crate::certs::place::{Place, igc_places, places};
 use crate::config::{Config, Upstream};
 
@@ -62,7 +62,7 @@ fn pacs(config: &Config) -> Verdict {
 
 /// The verdict on what is at a place.
 pub(crate) fn certificate(place: Place, now: OffsetDateTime) -> Verdict {
-    let entry = examine(place, None, now);
+    let entry = examine(place, &Judges::default(), now);
     let place = &entry.place;
     let step = format!("Certificat {} ({})", place.role, place.id);
     let file = place.identity.certificate_file.display();

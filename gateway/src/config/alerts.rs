@@ -13,7 +13,7 @@ const MAX_RECIPIENTS: usize = 16;
 const MAX_TEXT: usize = 200;
 
 /// Roles of certificates, as in the inventory: those of the gateway, then those that others present.
-pub const ROLES: [&str; 12] = [
+pub const ROLES: [&str; 13] = [
     "SERV_SSL",
     "ORG_AUTH_CLI",
     "ORG_SIGN",
@@ -23,6 +23,7 @@ pub const ROLES: [&str; 12] = [
     "PACS",
     "SYSLOG",
     "OTHER",
+    "AUTHORITY",
     "PSC",
     "DMP",
     "WHITE_LIST_SIGNER",

@@ -103,6 +103,7 @@ pub async fn serve(config: ProxyConfig) -> anyhow::Result<()> {
     }
     behind.spawn(certs::watch::run(
         Inventory::of_proxy(&config),
+        None,
         background.clone(),
     ));
     let vitals = health::router(&proxy, metrics, stop.clone());

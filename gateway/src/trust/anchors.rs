@@ -270,7 +270,11 @@ impl Anchors {
 }
 
 impl Authority {
-    fn parse(certificate: CertificateDer<'static>) -> Result<Self, String> {
+    /// Reads the certificate of an authority.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub(super) fn parse(certificate: CertificateDer<'static>) -> Result<Self, String> {
         let (rest, parsed) =
             X509Certificate::from_der(&certificate).map_err(|error| error.to_string())?;
         if !rest.is_empty() {

@@ -17,8 +17,8 @@ pub enum Standing {
     Good,
     /// Revoked, itself or an authority on its way.
     Revoked,
-    /// Issued by one of them; whether it is revoked cannot be told now.
-    Unknown(TrustRefusal),
+    /// Issued by one of them; whether it is revoked cannot be told now, and why, in French.
+    Unknown(String),
     /// Not one that peers believe.
     Refused(TrustRefusal),
 }
@@ -55,7 +55,7 @@ impl Trust {
         match verified {
             Ok(_) => Standing::Good,
             Err(TrustRefusal::Revoked { .. }) => Standing::Revoked,
-            Err(refusal) if refusal.is_ours() => Standing::Unknown(refusal),
+            Err(refusal) if refusal.is_ours() => Standing::Unknown(refusal.in_french()),
             Err(refusal) => Standing::Refused(refusal),
         }
     }

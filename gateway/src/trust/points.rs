@@ -59,16 +59,8 @@ impl Points {
 
     /// Whether an address of a certificate may be asked.
     pub(super) fn allows(&self, url: &str) -> bool {
-        if url.len() > MAX_LENGTH {
-            return false;
-        }
-        let Ok(url) = Url::parse(url) else {
-            return false;
-        };
-        url.scheme() == "http"
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.host_str().is_some_and(|host| self.hosts.contains(host))
+        let url = plain(url);
+        url.is_some_and(|url| url.host_str().is_some_and(|host| self.hosts.contains(host)))
     }
 
     /// The addresses so far.
@@ -80,6 +72,18 @@ impl Points {
     pub(super) async fn one_more(&self) {
         self.fresh.notified().await;
     }
+}
+
+/// Whether an address can be one that is asked: plain HTTP without credentials, of no unusual length.
+pub(super) fn is_plain(url: &str) -> bool {
+    plain(url).is_some()
+}
+
+fn plain(url: &str) -> Option<Url> {
+    let is_short = url.len() <= MAX_LENGTH;
+    let url = is_short.then(|| Url::parse(url).ok()).flatten()?;
+    let no_credentials = url.username().is_empty() && url.password().is_none();
+    (url.scheme() == "http" && url.host().is_some() && no_credentials).then_some(url)
 }
 
 /// Names of the distribution points of a certificate (RFC 5280 §4.2.1.13), each a GeneralName in DER,

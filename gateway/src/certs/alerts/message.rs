@@ -67,9 +67,7 @@ pub fn expiry(
         });
     }
     text.push_str("À faire :\n");
-    for (rank, line) in steps(place, facts, now).iter().enumerate() {
-        text.push_str(&format!("{}. {line}\n", rank + 1));
-    }
+    number(&mut text, &steps(place, facts, now));
     text.push_str(&format!(
         "\nNuméro de série : {}\nÉmetteur : {}\nMessage écrit le {}.\n",
         facts.serial,
@@ -98,36 +96,21 @@ pub fn revoked(place: &Place, facts: &Facts, centre: Option<&str>, now: OffsetDa
     let (role, id) = (place.role, &place.id);
     let name = place.host.as_deref().or(facts.common_name.as_deref());
     let name = name.unwrap_or(id);
-    let (request, import) = match place.is_elsewhere() {
-        true => (
-            "Chez le programme qui s'en sert : fabriquer une nouvelle clé et sa demande (proxy e-santé : drimbox \
-             certs request EMPLACEMENT --proxy)."
-                .to_owned(),
-            "L'installer chez lui, puis sur la passerelle : drimbox certs check.".to_owned(),
-        ),
-        false => (
-            format!("Sur la passerelle : drimbox certs request {id}. Une nouvelle clé est fabriquée."),
-            format!("Sur la passerelle : drimbox certs import {id} FICHIER, puis drimbox certs check."),
-        ),
-    };
-    let text = format!(
+    let mut text = format!(
         "{}Le certificat {role} de {name} (emplacement {id}, {}) est révoqué par son autorité.\n\n\
          Ce qui est arrêté, ou le sera dès que les autres l'apprendront : {}.\n\n\
-         À faire :\n\
-         1. Chercher qui l'a révoqué et pourquoi (plateforme IGC Santé, « Suivre ») ; si sa clé a pu être \
-         volée, mettre la passerelle à l'abri.\n\
-         2. {request}\n\
-         3. Sur la plateforme IGC Santé : faire une nouvelle demande (« Demander ») ; un certificat révoqué ne \
-         se renouvelle pas.\n\
-         4. {import}\n\n\
-         Numéro de série : {}\nÉmetteur : {}\nMessage écrit le {}.\n",
+         À faire :\n",
         heading(centre),
         place.user,
         role.effect(),
+    );
+    number(&mut text, &steps_revoked(place));
+    text.push_str(&format!(
+        "\nNuméro de série : {}\nÉmetteur : {}\nMessage écrit le {}.\n",
         facts.serial,
         facts.issuer,
         moment(now)
-    );
+    ));
     Draft {
         subject: format!("[DRIMbox] {role} de {name} est révoqué"),
         text,
@@ -202,6 +185,53 @@ pub fn presented(
     }
 }
 
+/// Writes one line each, with its rank.
+fn number(text: &mut String, steps: &[String]) {
+    for (rank, line) in steps.iter().enumerate() {
+        text.push_str(&format!("{}. {line}\n", rank + 1));
+    }
+}
+
+/// What people have to do about a certificate that was revoked, in order.
+fn steps_revoked(place: &Place) -> Vec<String> {
+    let id = &place.id;
+    let tracked = match place.role.is_igc() {
+        true => "plateforme IGC Santé, « Suivre »",
+        false => "l'autorité le dit",
+    };
+    let why = format!(
+        "Chercher qui l'a révoqué et pourquoi ({tracked}) ; si sa clé a pu être volée, mettre la passerelle à l'abri."
+    );
+    if place.is_from_acme() {
+        let renewed = "La passerelle en demande un autre d'elle-même, avec une nouvelle clé : drimbox check acme dit ce \
+                       qui l'en empêche.";
+        let checked = format!("Vérifier qu'il est arrivé : drimbox certs show {id}.");
+        return vec![why, renewed.into(), checked];
+    }
+    let (request, import) = match place.is_elsewhere() {
+        true => (
+            "Chez le programme qui s'en sert : fabriquer une nouvelle clé et sa demande (proxy e-santé : drimbox \
+             certs request EMPLACEMENT --proxy)."
+                .to_owned(),
+            "L'installer chez lui, puis sur la passerelle : drimbox certs check.".to_owned(),
+        ),
+        false => (
+            format!("Sur la passerelle : drimbox certs request {id}. Une nouvelle clé est fabriquée."),
+            format!("Sur la passerelle : drimbox certs import {id} FICHIER, puis drimbox certs check."),
+        ),
+    };
+    let asked = match place.role.is_igc() {
+        true => {
+            "Sur la plateforme IGC Santé : faire une nouvelle demande (« Demander ») ; un certificat révoqué ne se \
+             renouvelle pas."
+        }
+        false => {
+            "Faire signer la demande par l'autorité ; un certificat révoqué ne se renouvelle pas."
+        }
+    };
+    vec![why, request, asked.into(), import]
+}
+
 /// What people have to do, in order.
 fn steps(place: &Place, facts: &Facts, now: OffsetDateTime) -> Vec<String> {
     let id = &place.id;
@@ -213,6 +243,16 @@ fn steps(place: &Place, facts: &Facts, now: OffsetDateTime) -> Vec<String> {
             "Corriger ce qu'il indique (DNS, port 80, compte). Le renouvellement reprend seul."
                 .into(),
             "À défaut, acheter un certificat et l'installer par vi_tls.".into(),
+        ];
+    }
+    if place.role == Role::Authority {
+        let file = place.identity.certificate_file.display();
+        return vec![
+            "Demander à cette autorité son nouveau certificat, ou qui lui succède.".into(),
+            format!(
+                "L'ajouter à {file}, sans en ôter celui-ci avant sa fin, puis redémarrer le service."
+            ),
+            "Vérifier : drimbox certs check.".into(),
         ];
     }
     if place.is_elsewhere() {
@@ -415,5 +455,31 @@ mod tests {
         for role in [Role::Local, Role::Market, Role::Dicom, Role::PacsClient] {
             assert!(!said(role, 1065).text.contains("IGC"), "{role}");
         }
+    }
+
+    #[test]
+    fn an_authority_is_asked_for_its_successor() {
+        let draft = said(Role::Authority, 1065);
+        for part in ["AUTHORITY", "dans 30 jours (J-30)"] {
+            assert!(draft.subject.contains(part), "{}", draft.subject);
+        }
+        assert!(draft.text.contains("redémarrer le service"));
+        assert!(!draft.text.contains("certs request"), "{}", draft.text);
+    }
+
+    #[test]
+    fn who_replaces_a_revoked_certificate_is_told_by_its_kind() {
+        let now = START + time::Duration::days(10);
+        let of = |place: &Place| revoked(place, &facts("f", 90), None, now).text;
+        let bought = of(&place("vi:ct", Role::Market));
+        assert!(bought.contains("drimbox certs request vi:ct"), "{bought}");
+        assert!(!bought.contains("IGC"), "{bought}");
+        let mut obtained = place("vi:ct", Role::Market);
+        obtained.kept = crate::certs::place::Kept::Record;
+        let obtained = of(&obtained);
+        assert!(obtained.contains("en demande un autre d'elle-même"));
+        assert!(!obtained.contains("certs request"), "{obtained}");
+        let of_igc = of(&place("db:ct", Role::ServSsl));
+        assert!(of_igc.contains("plateforme IGC Santé"), "{of_igc}");
     }
 }

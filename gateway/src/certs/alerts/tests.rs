@@ -584,6 +584,7 @@ fn roles_of_the_configuration_are_those_of_the_inventory() {
         Role::PacsClient,
         Role::Syslog,
         Role::Other,
+        Role::Authority,
     ];
     let mut known: Vec<&str> = own.iter().map(|role| role.code()).collect();
     known.extend([By::Psc, By::Dmp, By::WhiteListSigner].map(By::code));

@@ -20,9 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use acme::{
-    Accounts, Authority, Clock, DnsName, DnsResolver, FileStore, HttpsTransport, Lease, Lifecycle,
-    Parts, Probe, Random, Store, StoreError, SystemClock, SystemProbe, SystemRandom, Tokens,
-    Transport, TransportSettings, UnixTime,
+    Accounts, Authority, Clock, DnsName, DnsResolver, Failure, FileStore, HttpsTransport, Lease,
+    Lifecycle, Parts, Probe, Random, Store, StoreError, SystemClock, SystemProbe, SystemRandom,
+    Tokens, Transport, TransportSettings, UnixTime,
 };
 use anyhow::Context as _;
 use tokio::task::JoinSet;
@@ -219,6 +219,24 @@ impl Market {
     /// The life of each certificate.
     pub fn lifecycles(&self) -> impl Iterator<Item = &Lifecycle> {
         self.names.iter().map(|named| &named.lifecycle)
+    }
+
+    /// Has the certificate at a place (`vi:PACS`) renewed at once, when this process orders.
+    ///
+    /// # Errors
+    /// When that cannot be noted.
+    pub async fn renew(&self, place: &str) -> Result<(), Failure> {
+        let named = self.names.iter().find(|named| named.place == place);
+        match named.filter(|_| self.orders()) {
+            Some(named) => named.lifecycle.renew_now().await,
+            None => Ok(()),
+        }
+    }
+
+    /// As if this process had the lease.
+    #[cfg(test)]
+    pub(crate) fn take_orders(&self) {
+        self.orders.store(true, Ordering::Relaxed);
     }
 
     /// Keeps every certificate in date until `stop`; what is under way then goes on at the next start. Of several

@@ -1,6 +1,7 @@
 //! One certificate revocation list (RFC 5280 §5), read once, verified once, asked at each handshake.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -11,7 +12,7 @@ use webpki::{BorrowedCertRevocationList, CertRevocationList};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
-use super::super::anchors::{Anchors, Authority};
+use super::super::anchors::Authority;
 use super::super::der::{self, Element, Elements, Signed};
 use super::super::points::full_names;
 
@@ -118,14 +119,14 @@ pub(in crate::trust) enum Said {
 }
 
 impl Crl {
-    /// Reads a list, DER or PEM, and verifies who signed it. This takes tenths of a second for
+    /// Reads a list, DER or PEM, and verifies that one of these authorities signed it. This takes tenths of a second for
     /// 100 000 entries: call it where waiting is allowed.
     ///
     /// # Errors
     /// [`CrlError`], for every reason but [`CrlError::Older`].
     pub fn parse(
         bytes: &[u8],
-        anchors: &Anchors,
+        authorities: &[Arc<Authority>],
         known: &WebPkiSupportedAlgorithms,
         now: UnixTime,
     ) -> Result<Self, CrlError> {
@@ -142,11 +143,14 @@ impl Crl {
         };
         let signed = Signed::parse(der).ok_or_else(|| malformed("not DER"))?;
         let head = Head::parse(signed.content).ok_or_else(|| malformed("unexpected fields"))?;
-        let mut authorities = anchors.with_subject(head.issuer).peekable();
-        if authorities.peek().is_none() {
+        let mut issuers = authorities
+            .iter()
+            .filter(|authority| authority.subject == head.issuer)
+            .peekable();
+        if issuers.peek().is_none() {
             return Err(CrlError::UnknownIssuer);
         }
-        let authority: &Authority = authorities
+        let authority: &Authority = issuers
             .find(|authority| signed.is_signed_by(&authority.spki, known))
             .ok_or(CrlError::BadSignature)?;
         if head.this_update.as_secs() > now.as_secs().saturating_add(SKEW.as_secs()) {
@@ -184,7 +188,7 @@ impl Crl {
 
     /// Whether it may take the place of another of the same authority (RFC 5280 §5.2.3: numbers
     /// never go down).
-    pub(super) fn may_replace(&self, other: &Self) -> bool {
+    pub(in crate::trust) fn may_replace(&self, other: &Self) -> bool {
         let age = |list: &Self| (list.number.len(), list.number.clone());
         match age(self).cmp(&age(other)) {
             std::cmp::Ordering::Less => false,

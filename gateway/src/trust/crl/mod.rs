@@ -107,7 +107,7 @@ impl Crls {
                     let fingerprint: [u8; 32] = Sha256::digest(&bytes).into();
                     match current {
                         Some(list) if list.fingerprint == fingerprint => Some(list),
-                        current => match Crl::parse(&bytes, anchors, known, now) {
+                        current => match Crl::parse(&bytes, anchors.authorities(), known, now) {
                             Ok(list) => Some(newer(list, current)),
                             Err(error) => {
                                 tracing::warn!(authority = name, %error, "kept revocation list left out");
@@ -142,7 +142,7 @@ impl Crls {
         if let Some(list) = self.lists.load().values().find(same) {
             return Ok(Taken::Same(Arc::clone(list)));
         }
-        let list = Arc::new(Crl::parse(bytes, anchors, known, now)?);
+        let list = Arc::new(Crl::parse(bytes, anchors.authorities(), known, now)?);
         let _one_at_a_time = self.incoming.lock();
         let _alone = disk::Lock::take(&self.folder)?;
         // Another process may have brought a newer list.
