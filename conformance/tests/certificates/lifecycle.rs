@@ -61,19 +61,21 @@ fn the_first_certificate_is_asked_for_and_installed_where_nothing_is_yet() {
     assert_eq!(code(&check), 0, "{}", said(&check));
     let listed: Json =
         serde_json::from_str(&centre.ok(&["certs", "list", "--format", "json"])).unwrap();
-    let roles: Vec<&str> = listed
+    let roles: Vec<(&str, Option<&str>)> = listed
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| one["role"].as_str().unwrap())
+        .map(|one| (one["role"].as_str().unwrap(), one["revocation"].as_str()))
         .collect();
-    assert_eq!(roles, ["ORG_AUTH_CLI", "ORG_SIGN", "SERV_SSL"]);
-    assert!(
-        listed
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|one| one["revocation"] == "good")
+    assert_eq!(
+        roles,
+        [
+            ("ORG_AUTH_CLI", Some("good")),
+            ("ORG_SIGN", Some("good")),
+            ("SERV_SSL", Some("good")),
+            ("AUTHORITY", None),
+            ("AUTHORITY", None),
+        ]
     );
     assert_eq!(
         listed[1]["certificate"]["structure"]["kind"],
@@ -465,7 +467,14 @@ fn a_file_of_any_form_finds_its_place_without_being_told() {
         .collect();
     assert_eq!(
         places,
-        ["place", "dmp-auth:centre", "dmp-sign:centre", "db:ct"]
+        [
+            "place",
+            "dmp-auth:centre",
+            "dmp-sign:centre",
+            "db:ct",
+            "authority:trust",
+            "authority:trust-2"
+        ]
     );
 }
 

@@ -13,6 +13,7 @@ mod support;
 
 mod centre;
 mod lifecycle;
+mod revoked;
 mod service;
 mod storage;
 mod told;

@@ -9,7 +9,7 @@ use drimbox::trust::Trust;
 use drimbox::trust::whitelist::Outcome;
 use tokio_util::sync::CancellationToken;
 
-use super::support::web::Web;
+use super::web::Web;
 use super::{DAY, START, World, date};
 
 const HOST: &str = "db3.test.example.fr";

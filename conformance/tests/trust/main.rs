@@ -17,6 +17,8 @@ mod ocsp;
 mod peers;
 mod real;
 mod revocation;
+#[path = "../support/web.rs"]
+mod web;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -15,7 +15,7 @@ use rcgen::ExtendedKeyUsagePurpose as Usage;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::support::web::Web;
+use super::web::Web;
 use super::{HOUR, World};
 
 const HOST: &str = "db3.test.example.fr";

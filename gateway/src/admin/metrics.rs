@@ -428,6 +428,11 @@ pub const METRICS: &[Metric] = &[
         help: "End of a certificate that another party presented, Unix time.",
     },
     Metric {
+        name: "drimbox_named_crl_refresh_failures_total",
+        kind: Kind::Counter,
+        help: "Revocation lists that certificates name and that could not be fetched or were refused.",
+    },
+    Metric {
         name: "drimbox_certificate_findings",
         kind: Kind::Gauge,
         help: "1 for a certificate with something wrong of that severity, else 0.",
