@@ -217,6 +217,20 @@ impl Gateway {
         Self::start_as(program, config).await
     }
 
+    /// The same once with the word of the administrator that this machine alone has its certificates.
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub async fn start_as_the_only_one(config: GatewayConfig) -> Result<Self, KitError> {
+        let program = Program::new("drimbox", binary()?, &config.folder);
+        let file = config.write()?.display().to_string();
+        let once = program
+            .clone()
+            .args(["serve", "--i-am-the-only-one", "--config", &file]);
+        let always = program.args(["serve", "--config", &file]);
+        Self::start_first(once.start()?, always, config).await
+    }
+
     /// The same with the system calls that it makes on files written to `trace`.
     ///
     /// # Errors
@@ -233,12 +247,18 @@ impl Gateway {
 
     async fn start_as(program: Program, config: GatewayConfig) -> Result<Self, KitError> {
         let file = config.write()?;
-        let program = program
-            .arg("serve")
-            .arg("--config")
-            .arg(file.display().to_string());
+        let program = program.args(["serve", "--config", &file.display().to_string()]);
+        Self::start_first(program.start()?, program, config).await
+    }
+
+    /// `process` is the first run, `program` what a restart starts.
+    async fn start_first(
+        process: Process,
+        program: Program,
+        config: GatewayConfig,
+    ) -> Result<Self, KitError> {
         let mut gateway = Self {
-            process: program.start()?,
+            process,
             program,
             config,
             admin: Client::plain()?,

@@ -46,6 +46,12 @@ impl Program {
         }
     }
 
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(self, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
