@@ -49,6 +49,20 @@ async fn a_restart_serves_what_is_there_and_asks_for_nothing() {
 }
 
 #[tokio::test]
+async fn an_authority_is_told_of_other_contact_addresses_with_the_next_order() {
+    let bench = Bench::new(1);
+    bench.start().tick().await;
+    let mut configured = bench.configured();
+    configured[0].contact = vec!["mailto:direction@centre.example".into()];
+    let life = bench.start_with(bench.transport(), bench.store(), configured);
+    life.renew_now().await.unwrap();
+    assert!(life.tick().await.renewed);
+    let told = bench.authority().contact(0);
+    assert_eq!(told[0], "mailto:direction@centre.example");
+    assert_eq!(bench.authority().accounts(), 1);
+}
+
+#[tokio::test]
 async fn renewal_is_due_at_two_thirds_of_the_life_with_a_key_of_its_own() {
     let mut bench = Bench::new(1);
     let life = bench.start();

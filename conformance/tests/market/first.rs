@@ -88,6 +88,14 @@ fn a_first_start_ends_with_https_and_a_certificate_that_clients_trust() {
             "{said}"
         );
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        // Nor the folder that is not in use now.
+        let trials = root.join("data/acme-staging");
+        fs::create_dir(&trials).unwrap();
+        fs::set_permissions(&trials, fs::Permissions::from_mode(0o755)).unwrap();
+        let (code, said) = drimbox(&root, &["serve"]);
+        assert_ne!(code, Some(0), "{said}");
+        assert!(said.contains("acme-staging"), "{said}");
+        fs::remove_dir(&trials).unwrap();
         gateway.restart().await.unwrap();
         serves(&gateway, &pebble).await;
     });

@@ -92,6 +92,11 @@ pub(super) fn private_key(value: &Value<'_>) -> Result<PathBuf, Fault> {
     let path = value.path()?;
     let (metadata, content) = read(&path)?;
     closed(&path, &metadata)?;
+    for companion in keys::files::companions(&path) {
+        if let Ok(metadata) = std::fs::metadata(&companion) {
+            closed(&companion, &metadata)?;
+        }
+    }
     let content = Zeroizing::new(content);
     keys::pem::read(&content, value.secrets().passphrase.as_ref()).map_err(
         |error| match error {

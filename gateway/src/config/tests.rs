@@ -571,6 +571,24 @@ fn certificates_of_the_dmp_may_be_to_come_but_not_their_structure() {
 }
 
 #[test]
+fn a_key_beside_the_one_in_use_is_closed_to_others_too() {
+    let folder = Folder::new();
+    let pair = "{ certificate_file = \"cert.pem\", key_file = \"key.pem\" }";
+    let text = format!("[local]\ntls = {pair}\n{PACS}");
+    for suffix in ["nouvelle", "arrivant", "ancien"] {
+        let name = format!("key.pem.{suffix}");
+        folder.write(&name, "key", 0o640);
+        let remedy = folder.problem(&text).remedy;
+        assert!(
+            remedy.contains("chmod 600") && remedy.contains(&name),
+            "{remedy}"
+        );
+        folder.write(&name, "key", 0o600);
+        folder.load(&text).unwrap();
+    }
+}
+
+#[test]
 fn a_passphrase_of_keys_is_long_and_closed_to_others() {
     let folder = Folder::new();
     let text = format!("[keys]\npassphrase_file = \"phrase\"\n[local]\n{PACS}");

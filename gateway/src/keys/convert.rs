@@ -10,13 +10,10 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::{Passphrase, files, pem, record, store};
+use crate::certs::market;
 use crate::certs::place::{Kept, all_places};
 use crate::config::{Config, ProxyConfig};
 
-/// Files beside a key that hold one too: of a request under way, of an installation, of before.
-const BESIDE: [&str; 3] = ["nouvelle", "arrivant", "ancien"];
-/// Folders of the records of ACME, below the data folder.
-const ACME: [&str; 2] = ["acme", "acme-staging"];
 /// Folders below one another.
 const MAX_DEPTH: usize = 4;
 
@@ -86,13 +83,13 @@ pub fn all(config: &Config) -> Vec<KeyFile> {
     let own = places.iter().filter(|place| place.kept == Kept::Files);
     let of_places = own.map(|place| &place.identity.key_file);
     for key in of_places {
-        let companions = BESIDE.iter().map(|suffix| files::beside(key, suffix));
+        let companions = files::companions(key);
         found.extend(companions.chain([key.clone()]).map(|path| KeyFile {
             path,
             form: Form::Pem,
         }));
     }
-    for folder in ACME {
+    for folder in market::FOLDERS {
         let root = config.data_dir.join(folder);
         walk(&root, &root, 0, &mut found);
     }

@@ -13,6 +13,14 @@ use zeroize::Zeroizing;
 /// Bytes of a file of keys or certificates.
 const MAX_BYTES: u64 = 4 << 20;
 
+/// Files beside a key that hold one too: of a request under way, of an installation, of before.
+const COMPANIONS: [&str; 3] = ["nouvelle", "arrivant", "ancien"];
+
+/// The files that may stand beside a key and hold one too.
+pub(crate) fn companions(key: &Path) -> impl Iterator<Item = PathBuf> {
+    COMPANIONS.iter().map(|suffix| beside(key, suffix))
+}
+
 /// The name of a file beside another: `db.key` → `db.key.SUFFIX`.
 pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.file_name().map(OsString::from).unwrap_or_default();

@@ -41,6 +41,9 @@ const SELF_TOKEN: &str = "drimbox-check-acme";
 /// How often a node that does not order looks for the lease, and for certificates that another one obtained.
 const FOLLOW_EVERY: Duration = Duration::from_secs(5);
 
+/// The folders below the data folder: real certificates, and those for trials.
+pub(crate) const FOLDERS: [&str; 2] = ["acme", "acme-staging"];
+
 /// Folders below one another in the store.
 const MAX_DEPTH: usize = 4;
 
@@ -138,6 +141,9 @@ impl Market {
         // Nodes may share it by a link.
         let folder = fs::canonicalize(&folder).unwrap_or(folder);
         refuse_exposed(&folder, 0)?;
+        for other in FOLDERS {
+            refuse_exposed(&config.data_dir.join(other), 0)?;
+        }
         let files: Arc<dyn Store> = Arc::new(FileStore::new(&folder));
         let store: Arc<dyn Store> = Arc::new(SealedStore::new(files, keys::passphrase()));
         let accounts = Arc::new(Accounts::new(
@@ -330,7 +336,8 @@ impl Market {
 /// The folder of accounts, keys and certificates.
 #[must_use]
 pub fn folder(data_dir: &Path, acme: &Acme) -> PathBuf {
-    data_dir.join(if acme.staging { "acme-staging" } else { "acme" })
+    let [real, staging] = FOLDERS;
+    data_dir.join(if acme.staging { staging } else { real })
 }
 
 /// Keys that others can read are not used: an error with the command that closes them.
