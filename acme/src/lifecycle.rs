@@ -280,6 +280,34 @@ impl Lifecycle {
         self.force(&mut record).await
     }
 
+    /// Renews because the certificate in service, which `is_revoked` knows, was found revoked; whether that was noted now.
+    /// A renewal that is asked for or under way is let alone, and so is the time until the next attempt after failures.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn renew_revoked(
+        &self,
+        is_revoked: impl Fn(&CertificateDer<'_>) -> bool,
+    ) -> Result<bool, Failure> {
+        // A step under way may end with another certificate.
+        let Ok(_one) = self.busy.try_lock() else {
+            return Ok(false);
+        };
+        let current = self.records.certificate(Slot::Current).await?;
+        let chain = current.and_then(|current| current.chain().ok());
+        let leaf = chain.as_ref().and_then(|chain| chain.first());
+        let mut record = self.records.load().await?;
+        let staged = self.records.certificate(Slot::Staged).await?;
+        let under_way = record.forced || record.order.is_some() || staged.is_some();
+        if under_way || !leaf.is_some_and(is_revoked) {
+            return Ok(false);
+        }
+        record.forced = true;
+        self.records.save(&record).await?;
+        self.changed.notify_one();
+        Ok(true)
+    }
+
     /// Revokes the certificate in service (RFC 8555 §7.6) and renews at once; `false` when there is none from an
     /// authority that is configured.
     ///

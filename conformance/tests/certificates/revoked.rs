@@ -128,7 +128,7 @@ fn revocation_of_a_market_certificate_and_the_end_of_an_authority_are_told() {
         let logged = |part: &str| fs::read_to_string(&log).unwrap().contains(part);
 
         until("the list that is not there", async || {
-            logged("whether certificates are revoked cannot be told")
+            logged("no revocation list from an address")
         })
         .await;
         assert_eq!(entry(&file, "vi:ct")["revocation"], "unknown");

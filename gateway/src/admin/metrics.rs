@@ -428,6 +428,11 @@ pub const METRICS: &[Metric] = &[
         help: "End of a certificate that another party presented, Unix time.",
     },
     Metric {
+        name: "drimbox_certificate_revocation_known",
+        kind: Kind::Gauge,
+        help: "1 when it can be told whether a certificate is revoked, else 0, by place.",
+    },
+    Metric {
         name: "drimbox_named_crl_refresh_failures_total",
         kind: Kind::Counter,
         help: "Revocation lists that certificates name and that could not be fetched or were refused.",

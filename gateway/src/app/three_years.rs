@@ -218,7 +218,6 @@ async fn a_market_certificate_that_is_revoked_is_renewed_at_once_and_once() {
     let world = World::new();
     world.weather(1);
     let running = world.start().await;
-    running.market.take_orders();
     let tick = async || {
         for lifecycle in running.market.lifecycles() {
             lifecycle.tick().await;
@@ -232,23 +231,28 @@ async fn a_market_certificate_that_is_revoked_is_renewed_at_once_and_once() {
     let examine = || examine_all(all_places(&world.config), &Judges::default(), world.now());
     assert_eq!(tick().await, 1);
     let before = world.visit("vi1.centre.example", running.address).await;
-    let mut watch = Watch::new(
+    let watch = Watch::new(
         Inventory::of(&world.config, None),
         Some(running.market.clone()),
     );
-    watch.renew(&examine()).await;
+    assert!(!watch.renew(&examine()).await);
     assert_eq!(tick().await, 1, "nothing is wrong");
 
     let mut entries = examine();
     for entry in &mut entries {
         entry.findings.push(Finding::Revoked);
     }
-    watch.renew(&entries).await;
+    assert!(watch.renew(&entries).await, "another process orders");
+    assert_eq!(tick().await, 1);
+    running.market.take_orders();
+    for _ in 0..2 {
+        assert!(!watch.renew(&entries).await);
+    }
     assert_eq!(tick().await, 2);
     let after = world.visit("vi1.centre.example", running.address).await;
     assert_ne!(before.unwrap(), after.unwrap());
-    watch.renew(&entries).await;
-    assert_eq!(tick().await, 2, "of each certificate once");
+    assert!(!watch.renew(&entries).await);
+    assert_eq!(tick().await, 2, "another certificate is in service");
     running.end().await;
 }
 

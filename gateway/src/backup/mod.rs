@@ -20,6 +20,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
+use crate::certs::inventory::REVOCATION_LISTS;
 use crate::config::Config;
 use fence::Fence;
 pub use restore::{RestoreError, Restored, restore};
@@ -35,13 +36,15 @@ const MAX_DEPTH: usize = 32;
 /// Largest file that a key of the configuration names and that is taken along, bytes.
 const MAX_NAMED: u64 = 64 << 20;
 /// Folders and files of the data folder that stay behind.
-const LEFT_OUT: [&str; 6] = [
+const LEFT_OUT: [&str; 7] = [
     "store",
     "store.damaged",
     "lock",
     fence::NAME,
     restore::STAGING,
     restore::BEFORE,
+    // Fetched again, and nothing is decided by it.
+    REVOCATION_LISTS,
 ];
 /// Below `data_dir`, folders that may be elsewhere: market certificates.
 const SHARED: [&str; 2] = ["acme", "acme-staging"];

@@ -11,12 +11,14 @@ use super::facts::Facts;
 use super::finding::Finding;
 use super::inventory::{Entry, dates};
 use super::place::{Holder, Kept, Place, Role};
-use crate::config::{Config, Gate, PatientGate, ProxyConfig, ServerIdentity};
+use crate::config::{Config, Gate, PatientGate, ProxyConfig, ServerIdentity, Source};
 use crate::keys::files;
 
 /// Authorities of a file. One with more is the bundle of a system, kept by its updates: on which of them the centre
 /// depends cannot be told.
 const MAX_AUTHORITIES: usize = 32;
+/// The part of the configuration with the authorities of peers.
+const TRUST: &str = "[trust]";
 
 /// A file of authorities, and who uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub struct AuthorityFile {
     pub users: Vec<String>,
     /// PEM or DER.
     pub file: PathBuf,
+    /// Whether peers are refused after the end of an authority: one of `[trust]`. Elsewhere an authority is believed as
+    /// long as it stands in the file (RFC 5280 §6.1.1 (d): dates are no part of a trust anchor).
+    pub is_dated: bool,
 }
 
 /// The files of authorities that a configuration names, each once.
@@ -35,13 +40,13 @@ pub fn authority_files(config: &Config) -> Vec<AuthorityFile> {
     let mut all = Found::default();
     if let Some(trust) = &config.trust {
         for (rank, file) in trust.authority_files.iter().enumerate() {
-            all.add(&numbered("trust", '-', rank), "[trust]", file);
+            all.add(&numbered("trust", '-', rank), TRUST, file);
         }
-        all.add(
-            "white-list",
-            "[trust.white_list]",
-            &trust.white_list.ca_file,
-        );
+        let list = &trust.white_list;
+        let is_https = |one: &Source| matches!(one, Source::Url(url) if url.starts_with("https:"));
+        if list.sources.iter().any(is_https) {
+            all.add("white-list", "[trust.white_list]", &list.ca_file);
+        }
     }
     if let Some(peer) = &config.peer
         && let Gate::None { client_ca_file } = &peer.gate
@@ -111,12 +116,14 @@ impl Found {
     fn add(&mut self, id: &str, user: &str, file: &Path) {
         if let Some(known) = self.0.iter_mut().find(|known| known.file == file) {
             known.users.push(user.to_owned());
+            known.is_dated |= user == TRUST;
             return;
         }
         self.0.push(AuthorityFile {
             id: format!("authority:{id}"),
             users: vec![user.to_owned()],
             file: file.to_owned(),
+            is_dated: user == TRUST,
         });
     }
 }
@@ -124,38 +131,84 @@ impl Found {
 /// Every authority of these files at `now`: one entry each. Reads files: blocks.
 #[must_use]
 pub fn examine(files: &[AuthorityFile], now: OffsetDateTime) -> Vec<Entry> {
-    files.iter().flat_map(|file| entries(file, now)).collect()
+    let all: Vec<Read<'_>> = files.iter().map(Read::of).collect();
+    all.iter()
+        .flat_map(|read| read.entries(&all, now))
+        .collect()
 }
 
-fn entries(file: &AuthorityFile, now: OffsetDateTime) -> Vec<Entry> {
-    let found = match read(&file.file) {
-        Ok(found) => found,
-        Err(why) => {
-            let unreadable = Finding::Unreadable {
-                file: file.file.clone(),
-                why,
-            };
-            return vec![entry(file, 0, None, vec![unreadable])];
-        }
-    };
-    if found.len() > MAX_AUTHORITIES {
-        return Vec::new();
+/// The certificates of these files. Reads files: blocks.
+#[must_use]
+pub fn certificates(files: &[AuthorityFile]) -> Vec<CertificateDer<'static>> {
+    let all = files.iter().filter_map(|file| read(&file.file).ok());
+    all.flatten().map(|(certificate, _)| certificate).collect()
+}
+
+/// What a file holds.
+struct Read<'a> {
+    file: &'a AuthorityFile,
+    found: Result<Vec<Facts>, String>,
+}
+
+impl<'a> Read<'a> {
+    fn of(file: &'a AuthorityFile) -> Self {
+        let found =
+            read(&file.file).map(|found| found.into_iter().map(|(_, facts)| facts).collect());
+        Self { file, found }
     }
-    let end = |facts: &Facts| facts.not_after;
-    let entries = found.iter().enumerate().map(|(rank, facts)| {
-        // One that was renewed under the same name is no longer missed.
-        let is_renewed = found.iter().any(|other| {
-            other.subject == facts.subject && end(other) > end(facts) && other.not_before <= now
+
+    fn entries(&self, all: &[Self], now: OffsetDateTime) -> Vec<Entry> {
+        let file = self.file;
+        let found = match &self.found {
+            Ok(found) => found,
+            Err(why) => {
+                let unreadable = Finding::Unreadable {
+                    file: file.file.clone(),
+                    why: why.clone(),
+                };
+                return vec![entry(file, 0, None, vec![unreadable])];
+            }
+        };
+        let entries = found.iter().enumerate().map(|(rank, facts)| {
+            let is_superseded = self.is_superseded(facts, all, now);
+            let finding = dates(facts, Role::Authority, now).filter(|_| !is_superseded);
+            let finding = finding.map(|finding| match finding {
+                Finding::Expired(at) if !file.is_dated => Finding::AuthorityEnded(at),
+                Finding::Expiring { days, .. } if !file.is_dated => Finding::Expiring {
+                    days,
+                    urgent: false,
+                },
+                finding => finding,
+            });
+            Entry {
+                is_superseded,
+                ..entry(
+                    file,
+                    rank,
+                    Some(facts.clone()),
+                    finding.into_iter().collect(),
+                )
+            }
         });
-        let finding = dates(facts, Role::Authority, now).filter(|_| !is_renewed);
-        entry(
-            file,
-            rank,
-            Some(facts.clone()),
-            finding.into_iter().collect(),
-        )
-    });
-    entries.collect()
+        entries.collect()
+    }
+
+    /// Whether each of its users has, in this file or another, one of the same name that is valid and ends later: then
+    /// nobody misses it.
+    fn is_superseded(&self, facts: &Facts, all: &[Self], now: OffsetDateTime) -> bool {
+        let succeeds = |other: &Facts| {
+            other.subject == facts.subject
+                && other.not_after > facts.not_after
+                && other.not_before <= now
+        };
+        self.file.users.iter().all(|user| {
+            let of_user = all.iter().filter(|read| read.file.users.contains(user));
+            let mut found = of_user
+                .filter_map(|read| read.found.as_ref().ok())
+                .flatten();
+            found.any(succeeds)
+        })
+    }
 }
 
 fn entry(file: &AuthorityFile, rank: usize, facts: Option<Facts>, findings: Vec<Finding>) -> Entry {
@@ -175,6 +228,7 @@ fn entry(file: &AuthorityFile, rank: usize, facts: Option<Facts>, findings: Vec<
         facts,
         chain: Vec::new(),
         standing: None,
+        is_superseded: false,
         findings,
     }
 }
@@ -187,23 +241,28 @@ fn numbered(id: &str, sign: char, rank: usize) -> String {
     }
 }
 
-/// What the certificates of a file say; those that cannot be read are left out, unless none can.
-fn read(file: &Path) -> Result<Vec<Facts>, String> {
+/// The certificates of a file; those that cannot be read are left out, unless none can. Of a bundle, none.
+fn read(file: &Path) -> Result<Vec<(CertificateDer<'static>, Facts)>, String> {
     let content = files::read(file).map_err(|error| error.to_string())?;
     let is_der = content.first() == Some(&0x30);
-    let certificates: Vec<CertificateDer<'static>> = match is_der {
+    let found: Vec<CertificateDer<'static>> = match is_der {
         true => vec![CertificateDer::from(content.to_vec())],
         false => CertificateDer::pem_slice_iter(&content)
             .filter_map(Result::ok)
+            .take(MAX_AUTHORITIES + 1)
             .collect(),
     };
-    let facts: Vec<Facts> = certificates
-        .iter()
-        .filter_map(|certificate| Facts::of(certificate).ok())
-        .collect();
-    match facts.is_empty() {
+    if found.len() > MAX_AUTHORITIES {
+        return Ok(Vec::new());
+    }
+    let with_facts = |certificate: CertificateDer<'static>| {
+        let facts = Facts::of(&certificate).ok()?;
+        Some((certificate, facts))
+    };
+    let found: Vec<_> = found.into_iter().filter_map(with_facts).collect();
+    match found.is_empty() {
         true => Err("ne contient pas de certificat lisible".to_owned()),
-        false => Ok(facts),
+        false => Ok(found),
     }
 }
 
@@ -231,9 +290,14 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap()
     }
 
-    fn file(dir: &TempDir, content: impl AsRef<[u8]>) -> Vec<AuthorityFile> {
-        let path = dir.path().join("ca.pem");
+    fn write(dir: &TempDir, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = dir.path().join(name);
         fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn file(dir: &TempDir, content: impl AsRef<[u8]>) -> Vec<AuthorityFile> {
+        let path = write(dir, "ca.pem", content);
         let mut all = Found::default();
         all.add("psc", "[psc]", &path);
         all.add("acme", "[acme]", &path);
@@ -263,9 +327,26 @@ mod tests {
         assert_eq!(late[1].severity(), None);
         let remedy = late[0].findings[0].remedy(Role::Authority);
         assert!(remedy.contains("redémarrer le service"), "{remedy}");
-        let over = examine(&files, at(101));
-        assert!(matches!(over[0].findings[..], [Finding::Expired(_)]));
-        assert_eq!(over[0].severity(), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn the_end_of_an_authority_stops_peers_and_nobody_else() {
+        let dir = TempDir::new().unwrap();
+        let path = write(&dir, "a.pem", authority("A", 0, 100).pem());
+        let of = |user: &str| {
+            let mut all = Found::default();
+            all.add("a", user, &path);
+            all.0
+        };
+        let (dated, other) = (of(TRUST), of("[psc]"));
+        let severity = |files: &[AuthorityFile], day| examine(files, at(day))[0].severity();
+        assert_eq!(severity(&dated, 90), Some(Severity::Critical));
+        assert_eq!(severity(&other, 90), Some(Severity::Warning));
+        let over = |files: &[AuthorityFile]| examine(files, at(101))[0].findings.clone();
+        assert!(matches!(over(&dated)[..], [Finding::Expired(_)]));
+        let ended = over(&other);
+        assert!(matches!(ended[..], [Finding::AuthorityEnded(_)]));
+        assert_eq!(ended[0].severity(), Severity::Warning);
     }
 
     #[test]
@@ -273,21 +354,31 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let two = |from| [authority("A", 0, 100), authority("A", from, 1_000)].map(|one| one.pem());
         let found = |from| examine(&file(&dir, two(from).concat()), at(101));
-        assert_eq!(found(50)[0].findings, []);
+        assert!(found(50)[0].is_superseded && found(50)[0].findings.is_empty());
         let early = found(150);
-        assert!(
-            matches!(early[0].findings[..], [Finding::Expired(_)]),
-            "the new one is not valid yet"
-        );
+        assert_eq!(early[0].findings.len(), 1, "the new one is not valid yet");
+
+        // In a file of its own, as IGC Santé publishes it.
+        let old = write(&dir, "old.cer", authority("A", 0, 100).der());
+        let new = write(&dir, "new.cer", authority("A", 50, 1_000).der());
+        let mut all = Found::default();
+        all.add("trust", TRUST, &old);
+        all.add("trust-2", TRUST, &new);
+        assert_eq!(examine(&all.0, at(101))[0].findings, []);
+        // Who has the old one alone misses it.
+        all.add("psc", "[psc]", &old);
+        assert_eq!(examine(&all.0, at(101))[0].findings.len(), 1);
     }
 
     #[test]
     fn der_is_read_a_bundle_is_left_out_and_what_is_neither_is_said() {
         let dir = TempDir::new().unwrap();
         let one = authority("A", 0, 100);
-        assert_eq!(examine(&file(&dir, one.der()), at(1)).len(), 1);
-        let bundle = one.pem().repeat(MAX_AUTHORITIES + 1);
-        assert_eq!(examine(&file(&dir, bundle), at(101)).len(), 0);
+        let der = file(&dir, one.der());
+        assert_eq!(examine(&der, at(1)).len(), 1);
+        assert_eq!(certificates(&der), std::slice::from_ref(one.der()));
+        let bundle = file(&dir, one.pem().repeat(MAX_AUTHORITIES + 1));
+        assert_eq!(examine(&bundle, at(101)).len(), 0);
         let unreadable = examine(&file(&dir, "nothing"), at(1));
         assert!(matches!(
             unreadable[0].findings[..],

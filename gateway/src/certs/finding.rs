@@ -70,6 +70,8 @@ pub enum Finding {
     NotYetValid(OffsetDateTime),
     /// After its time.
     Expired(OffsetDateTime),
+    /// An authority after its time, where that refuses nobody.
+    AuthorityEnded(OffsetDateTime),
     /// To be renewed.
     Expiring {
         /// Whole days left.
@@ -104,6 +106,7 @@ impl Finding {
             | Self::NoIssuer
             | Self::ChainExpiresFirst(_)
             | Self::WeakKey
+            | Self::AuthorityEnded(_)
             | Self::Expiring { urgent: false, .. }
             | Self::AlsoAt(_) => Severity::Warning,
         }
@@ -148,7 +151,9 @@ impl Finding {
             Self::NotObtained => "pas encore obtenu de l'autorité (ACME)".into(),
             Self::WeakKey => "la clé RSA a moins de 2048 bits".into(),
             Self::NotYetValid(from) => format!("valable seulement à partir du {}", from.date()),
-            Self::Expired(at) => format!("expiré depuis le {}", at.date()),
+            Self::Expired(at) | Self::AuthorityEnded(at) => {
+                format!("expiré depuis le {}", at.date())
+            }
             Self::Expiring { days, .. } => match days {
                 0 => "expire aujourd'hui".into(),
                 1 => "expire demain".into(),
@@ -216,8 +221,12 @@ impl Finding {
                  plateforme IGC Santé"
                     .into()
             }
+            Self::AuthorityEnded(_) => {
+                "l'ôter de son fichier, si rien ne présente plus de certificat qu'elle a émis".into()
+            }
             Self::Expired(_) | Self::Expiring { .. } if role == Role::Authority => {
-                "demander à cette autorité son nouveau certificat, l'ajouter à son fichier, puis redémarrer le service"
+                "demander à cette autorité son nouveau certificat, l'ajouter à son fichier ou à authority_files, puis \
+                 redémarrer le service"
                     .into()
             }
             Self::Expired(_) => "demander un nouveau certificat".into(),

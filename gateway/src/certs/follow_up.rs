@@ -447,6 +447,7 @@ mod tests {
             facts: Some(Facts::of(&certificate(&profile).0).unwrap()),
             chain: Vec::new(),
             standing: None,
+            is_superseded: false,
             findings: Vec::new(),
         }
     }

@@ -18,7 +18,9 @@ use crate::config::{Config, ProxyConfig, ServerIdentity};
 use crate::keys::pem::{KeyError, Secret};
 use crate::keys::{self, files};
 use crate::net;
-use crate::trust::{NamedListError, NamedLists, Standing, Trust, TrustRefusal, is_issued_by};
+use crate::trust::{
+    NamedListError, NamedLists, Standing, Trust, TrustRefusal, Wanted, is_issued_by,
+};
 
 /// Days before the end from which IGC Santé renews a certificate (guide de commande, §renouvellement):
 /// the time to act.
@@ -29,6 +31,8 @@ pub const URGENT_DAYS: i64 = 15;
 pub const LATE_AGE: f64 = 0.75;
 /// Share of the life of a market certificate after which its renewal is urgent.
 pub const URGENT_AGE: f64 = 0.9;
+/// Folder of the lists that certificates name, below the data folder.
+pub const REVOCATION_LISTS: &str = "revocation";
 /// Certificates of a chain.
 const MAX_CHAIN: usize = 16;
 
@@ -44,6 +48,8 @@ pub struct Entry {
     /// How it stands with its authority: those of IGC Santé as `[trust]` has them, another by the revocation
     /// list that the certificate names; `None` when that is not asked.
     pub standing: Option<Standing>,
+    /// An authority in whose place another of its name is there already: its end is nobody's concern.
+    pub is_superseded: bool,
     /// What is wrong, the gravest first.
     pub findings: Vec<Finding>,
 }
@@ -60,7 +66,6 @@ impl Entry {
 #[derive(Debug, Clone)]
 pub struct Inventory {
     places: Vec<Place>,
-    authorities: Vec<AuthorityFile>,
     judges: Judges,
     /// Where what others present is noted; the proxy e-santé notes none.
     presented: Option<PathBuf>,
@@ -73,6 +78,8 @@ pub struct Judges {
     pub trust: Option<Trust>,
     /// Of all others.
     pub lists: Option<NamedLists>,
+    /// Files in which the issuers of these may be.
+    pub authorities: Vec<AuthorityFile>,
 }
 
 impl Inventory {
@@ -81,10 +88,10 @@ impl Inventory {
     #[must_use]
     pub fn of(config: &Config, trust: Option<Trust>) -> Self {
         Self {
-            authorities: authority_files(config),
             judges: Judges {
                 trust,
                 lists: Some(named_lists(config)),
+                authorities: authority_files(config),
             },
             ..Self::new(all_places(config), &config.data_dir)
         }
@@ -95,7 +102,6 @@ impl Inventory {
     pub fn new(places: Vec<Place>, data_dir: &Path) -> Self {
         Self {
             places,
-            authorities: Vec::new(),
             judges: Judges::default(),
             presented: Some(presented::folder(data_dir)),
         }
@@ -106,8 +112,10 @@ impl Inventory {
     pub fn of_proxy(config: &ProxyConfig) -> Self {
         Self {
             places: places_of_proxy(config),
-            authorities: authority_files_of_proxy(config),
-            judges: Judges::default(),
+            judges: Judges {
+                authorities: authority_files_of_proxy(config),
+                ..Judges::default()
+            },
             presented: None,
         }
     }
@@ -122,7 +130,7 @@ impl Inventory {
     #[must_use]
     pub fn examine(&self, now: OffsetDateTime) -> Vec<Entry> {
         let mut entries = examine_all(self.places.clone(), &self.judges, now);
-        entries.extend(authorities::examine(&self.authorities, now));
+        entries.extend(authorities::examine(&self.judges.authorities, now));
         entries
     }
 
@@ -140,16 +148,31 @@ impl Inventory {
             return Vec::new();
         };
         let inventory = self.clone();
-        let chains = tokio::task::spawn_blocking(move || inventory.chains()).await;
-        lists.refresh(chains.unwrap_or_default(), now).await
+        let read = move || {
+            let known = authorities::certificates(&inventory.judges.authorities);
+            (inventory.wanted(), known)
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok((wanted, known)) => lists.refresh(wanted, known, now).await,
+            Err(_) => Vec::new(),
+        }
     }
 
     /// The certificates whose revocation lists are those that they name, each with what follows it.
-    fn chains(&self) -> Vec<Vec<CertificateDer<'static>>> {
+    fn wanted(&self) -> Vec<Wanted> {
         let own = self.places.iter().filter(|place| !place.role.is_igc());
-        let own = own.filter_map(|place| Some(read(place).ok()?.0));
+        let own = own.filter_map(|place| {
+            Some(Wanted {
+                chain: read(place).ok()?.0,
+                outside: place.role == Role::Market,
+            })
+        });
         let folder = self.presented.as_ref();
         let others = folder.map_or_else(Vec::new, |folder| presented::chains(folder));
+        let others = others.into_iter().map(|chain| Wanted {
+            chain,
+            outside: true,
+        });
         own.chain(others).collect()
     }
 }
@@ -163,23 +186,32 @@ impl Judges {
     ) -> Option<Standing> {
         match role.is_igc() {
             true => Some(self.trust.as_ref()?.standing(chain.first()?, now)),
-            false => Some(self.lists.as_ref()?.standing(chain, now)),
+            false => self.by_list(chain, now),
         }
+    }
+
+    /// How a certificate stands by the list that it names.
+    pub(super) fn by_list(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: OffsetDateTime,
+    ) -> Option<Standing> {
+        let known = || authorities::certificates(&self.authorities);
+        Some(self.lists.as_ref()?.standing(chain, known, now))
     }
 }
 
-/// The lists that the certificates of a configuration name, fetched through the outgoing proxy of `[acme]`, or else
-/// that of `[trust]`.
+/// The lists that the certificates of a configuration name. Those on the Internet come through the outgoing proxy of
+/// `[acme]`, or else of `[psc]`, or else of `[trust]`.
 fn named_lists(config: &Config) -> NamedLists {
     let of_acme = config
         .acme
         .as_ref()
         .and_then(|acme| acme.http_proxy.clone());
+    let of_psc = || config.psc.as_ref()?.http_proxy.clone();
     let of_trust = || config.trust.as_ref()?.http_proxy.clone();
-    NamedLists::new(
-        config.data_dir.join("revocation"),
-        of_acme.or_else(of_trust),
-    )
+    let proxy = of_acme.or_else(of_psc).or_else(of_trust);
+    NamedLists::new(config.data_dir.join(REVOCATION_LISTS), proxy)
 }
 
 /// Examines all places at `now`. Reads files: blocks.
@@ -218,6 +250,7 @@ pub fn examine(place: Place, judges: &Judges, now: OffsetDateTime) -> Entry {
         facts: None,
         chain: Vec::new(),
         standing: None,
+        is_superseded: false,
         findings: Vec::new(),
     };
     let (certificates, key) = match read(&entry.place) {

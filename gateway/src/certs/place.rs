@@ -92,7 +92,8 @@ impl Role {
             }
             Self::Other => "ceux qui joignent le programme qui le présente le refuseront",
             Self::Authority => {
-                "les certificats que cette autorité a émis ne valent plus : ceux qui en présentent un seront refusés"
+                "les certificats que cette autorité a émis finissent au plus tard avec elle ; pour une autorité de \
+                 [trust], aucune autre DRIMbox n'est plus acceptée"
             }
         }
     }

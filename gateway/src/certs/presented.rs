@@ -172,7 +172,7 @@ pub fn all(folder: &Path, judges: &Judges, now: OffsetDateTime) -> Vec<Presented
     let trust = judges.trust.as_ref();
     let standing = |by: By, chain: &[CertificateDer<'_>]| {
         let of_igc = || Some(trust?.standing(chain.first()?, now));
-        let of_web = || Some(judges.lists.as_ref()?.standing(chain, now));
+        let of_web = || judges.by_list(chain, now);
         match by {
             By::Caller | By::Called | By::WhiteListSigner => of_igc(),
             By::Psc => of_web(),
@@ -695,5 +695,26 @@ mod tests {
         later.note(By::Caller, &chain[0], now);
         drop(later);
         assert_eq!(chains(folder.path()), [chain], "callers are of IGC Santé");
+    }
+
+    #[test]
+    fn of_others_than_igc_sante_revocation_is_asked_of_the_list_that_a_certificate_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::new(folder.path()).unwrap();
+        for by in [By::Caller, By::Called, By::Psc, By::Dmp] {
+            recorder.note(by, &of("db.autre.fr"), START);
+        }
+        drop(recorder);
+        let judges = Judges {
+            lists: Some(crate::trust::NamedLists::new(
+                folder.path().join("lists"),
+                None,
+            )),
+            ..Judges::default()
+        };
+        for one in all(folder.path(), &judges, START) {
+            let asked = matches!(one.standing, Some(Standing::Unknown(_)));
+            assert_eq!(asked, matches!(one.by, By::Psc | By::Dmp), "{one:?}");
+        }
     }
 }

@@ -17,6 +17,9 @@ pub const NOT_AFTER: &str = "drimbox_certificate_not_after_seconds";
 /// Gauge: 1 for each place whose certificate has a finding of that severity, else 0.
 pub const FINDINGS: &str = "drimbox_certificate_findings";
 
+/// Gauge: 1 for each place of which it can be told whether its certificate is revoked, else 0.
+pub const REVOCATION_KNOWN: &str = "drimbox_certificate_revocation_known";
+
 /// Gauge: end of a certificate that another party presented, Unix time in seconds.
 pub const PRESENTED_NOT_AFTER: &str = "drimbox_presented_certificate_not_after_seconds";
 /// Parties in that gauge at most, the latest seen.
@@ -551,6 +554,11 @@ pub fn record(entries: &[Entry]) {
             #[expect(clippy::cast_precision_loss, reason = "seconds, far below 2^52")]
             let end = facts.not_after.unix_timestamp() as f64;
             metrics::gauge!(NOT_AFTER, &labels).set(end);
+        }
+        if let Some(standing) = &entry.standing {
+            let is_known = !matches!(standing, Standing::Unknown(_));
+            let place = entry.place.id.clone();
+            metrics::gauge!(REVOCATION_KNOWN, "place" => place).set(f64::from(u8::from(is_known)));
         }
         for wanted in [Severity::Warning, Severity::Critical] {
             let has = entry.severity() == Some(wanted);

@@ -1,6 +1,6 @@
 //! The inventory while the service runs: gauges, and a line in the log when something changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -16,6 +16,8 @@ pub const LIST_FAILURES: &str = "drimbox_named_crl_refresh_failures_total";
 
 /// Time between two looks at the files.
 const EVERY: Duration = Duration::from_secs(3600);
+/// The same while a revoked certificate waits for its renewal.
+const SOON: Duration = Duration::from_secs(60);
 
 /// Examines the certificates again and again until `stop`, and fetches the revocation lists that they name. A revoked
 /// certificate that the gateway obtained itself is renewed by `market`.
@@ -23,11 +25,11 @@ pub async fn run(inventory: Inventory, market: Option<Market>, stop: Cancellatio
     let mut watch = Watch::new(inventory, market);
     let work = async {
         loop {
-            watch.look().await;
+            let mut waits = watch.look().await;
             if watch.refresh().await {
-                watch.look().await;
+                waits = watch.look().await;
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(if waits { SOON } else { EVERY }).await;
         }
     };
     tokio::select! {
@@ -44,8 +46,6 @@ pub(crate) struct Watch {
     said: BTreeMap<String, Vec<String>>,
     /// Why there is no newer list of an address, as it was said last.
     not_fetched: BTreeMap<String, String>,
-    /// SHA-256 of the certificates whose renewal was begun because they are revoked.
-    renewed: BTreeSet<String>,
 }
 
 impl Watch {
@@ -55,16 +55,16 @@ impl Watch {
             market,
             said: BTreeMap::new(),
             not_fetched: BTreeMap::new(),
-            renewed: BTreeSet::new(),
         }
     }
 
-    async fn look(&mut self) {
+    /// Whether a renewal waits for somebody to order it.
+    async fn look(&mut self) -> bool {
         let inventory = self.inventory.clone();
         let now = OffsetDateTime::now_utc();
         let examine = move || (inventory.examine(now), inventory.presented(now));
         let Ok((entries, presented)) = tokio::task::spawn_blocking(examine).await else {
-            return;
+            return false;
         };
         report::record(&entries);
         report::record_presented(&presented);
@@ -75,7 +75,7 @@ impl Watch {
                 Severity::Critical => tracing::error!(place = line.place, "{}", line.text),
             }
         }
-        self.renew(&entries).await;
+        self.renew(&entries).await
     }
 
     /// Fetches revocation lists; whether there are new ones.
@@ -90,33 +90,38 @@ impl Watch {
             metrics::counter!(LIST_FAILURES).increment(1);
             let said = error.to_string();
             if self.not_fetched.get(&url) != Some(&said) {
-                tracing::warn!(%error, "whether certificates are revoked cannot be told");
+                tracing::warn!(
+                    %error,
+                    "no revocation list from an address that certificates name: the one before counts as long as it is \
+                     valid, then it cannot be told whether they are revoked"
+                );
                 self.not_fetched.insert(url, said);
             }
         }
         is_new
     }
 
-    /// Has revoked certificates that the gateway obtained renewed, each once.
-    pub(crate) async fn renew(&mut self, entries: &[Entry]) {
-        let Some(market) = &self.market else { return };
+    /// Has revoked certificates that the gateway obtained renewed; whether one waits, because this process does not order.
+    pub(crate) async fn renew(&self, entries: &[Entry]) -> bool {
+        let Some(market) = &self.market else {
+            return false;
+        };
+        let mut waits = false;
         for entry in entries {
             let is_revoked = entry.findings.contains(&Finding::Revoked);
-            let Some(facts) = entry.facts.as_ref().filter(|_| is_revoked) else {
+            let wanted = is_revoked && entry.place.is_from_acme();
+            let Some(facts) = entry.facts.as_ref().filter(|_| wanted) else {
                 continue;
             };
-            if !entry.place.is_from_acme() || self.renewed.contains(&facts.fingerprint) {
-                continue;
-            }
-            match market.renew(&entry.place.id).await {
-                Ok(()) => {
-                    self.renewed.insert(facts.fingerprint.clone());
-                }
+            let id = &entry.place.id;
+            match market.renew_revoked(id, &facts.fingerprint).await {
+                Ok(noted) => waits |= !noted,
                 Err(failure) => {
-                    tracing::error!(%failure, place = entry.place.id, "a revoked certificate is not renewed");
+                    tracing::error!(%failure, place = id, "a revoked certificate is not renewed");
                 }
             }
         }
+        waits
     }
 }
 
@@ -205,6 +210,7 @@ mod tests {
             facts: None,
             chain: Vec::new(),
             standing: None,
+            is_superseded: false,
             findings,
         }
     }

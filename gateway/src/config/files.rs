@@ -59,7 +59,20 @@ pub(super) fn later_certificates(value: &Value<'_>) -> Result<PathBuf, Fault> {
 
 /// The key of [`later_certificates`].
 pub(super) fn later_private_key(value: &Value<'_>) -> Result<PathBuf, Fault> {
-    awaited(value)?.map_or_else(|| private_key(value), Ok)
+    match awaited(value)? {
+        Some(path) => companions_closed(&path).map(|()| path),
+        None => private_key(value),
+    }
+}
+
+/// What stands beside a key, though the key itself may be still to come, is closed to others too.
+fn companions_closed(key: &Path) -> Result<(), Fault> {
+    for companion in keys::files::companions(key) {
+        if let Ok(metadata) = std::fs::metadata(&companion) {
+            closed(&companion, &metadata)?;
+        }
+    }
+    Ok(())
 }
 
 /// The path of a file that is not there, in a folder that is.
@@ -86,17 +99,13 @@ pub(super) fn authority(value: &Value<'_>) -> Result<PathBuf, Fault> {
 /// A PEM file with a private key, closed to group and others; one that is encrypted opens with the
 /// passphrase of `[keys]`.
 pub(super) fn private_key(value: &Value<'_>) -> Result<PathBuf, Fault> {
+    companions_closed(&value.path()?)?;
     if let (Some(path), true) = (awaited(value)?, value.secrets().awaited) {
         return Ok(path);
     }
     let path = value.path()?;
     let (metadata, content) = read(&path)?;
     closed(&path, &metadata)?;
-    for companion in keys::files::companions(&path) {
-        if let Ok(metadata) = std::fs::metadata(&companion) {
-            closed(&companion, &metadata)?;
-        }
-    }
     let content = Zeroizing::new(content);
     keys::pem::read(&content, value.secrets().passphrase.as_ref()).map_err(
         |error| match error {

@@ -586,6 +586,13 @@ fn a_key_beside_the_one_in_use_is_closed_to_others_too() {
         folder.write(&name, "key", 0o600);
         folder.load(&text).unwrap();
     }
+    // Of a certificate that is still asked for it is the only key there.
+    let pair = "{ certificate_file = \"sign.pem\", key_file = \"sign.key\" }";
+    let structure = "[[dmp.structures]]\nname = \"centre\"\nstructure = \"5750000001\"";
+    let text = format!("[local]\n{structure}\nsign = {pair}\n{PACS}");
+    folder.load(&text).unwrap();
+    folder.write("sign.key.nouvelle", "key", 0o644);
+    assert!(folder.problem(&text).remedy.contains("sign.key.nouvelle"));
 }
 
 #[test]

@@ -42,7 +42,7 @@ use crl::{Crls, TakeError, Taken};
 pub use dn::{DistinguishedName, DnError};
 pub use http::FetchError;
 pub use maintain::{RefreshError, Stamps};
-pub use named_lists::{NamedListError, NamedLists};
+pub use named_lists::{NamedListError, NamedLists, Wanted};
 use ocsp::Ocsp;
 pub use own::{Standing, is_issued_by};
 use points::Points;

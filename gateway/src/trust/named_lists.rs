@@ -4,13 +4,15 @@
 //! For people alone: nobody is let in or refused by it. [`NamedLists::refresh`] keeps the last good list of each
 //! address, one file each; [`NamedLists::standing`] reads them, also from another process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest as _, Sha256};
@@ -27,8 +29,14 @@ use crate::config::HttpProxy;
 /// Age at which a list is fetched again. Browsers' authorities publish one at least each week (CA/Browser Forum, Baseline
 /// Requirements, §4.9.7), most of them each few hours.
 const REFRESH: Duration = Duration::from_secs(6 * 3_600);
+/// Age at which a list that no certificate names any more is forgotten; one that cannot be read for a while keeps its own.
+const FORGET: Duration = Duration::from_secs(30 * 86_400);
 /// Addresses that are asked.
 const MAX_ADDRESSES: usize = 64;
+/// Those asked at once.
+const AT_ONCE: usize = 8;
+/// Certificates of which it is remembered what their list says.
+const REMEMBERED: usize = 1_024;
 
 /// Why there is no newer list of an address. The text names it.
 #[derive(Debug, thiserror::Error)]
@@ -54,16 +62,43 @@ pub enum NamedListError {
     },
 }
 
-/// The lists that certificates name.
+/// The lists that certificates name. Clones share what they have read.
 #[derive(Debug, Clone)]
 pub struct NamedLists {
     folder: PathBuf,
     proxy: Option<HttpProxy>,
+    /// What the lists on the disk say.
+    read: Arc<Mutex<HashMap<Question, Verdict>>>,
+}
+
+/// A certificate whose list is wanted.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The certificate, and others among which its issuer is.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Whether its list is on the Internet, and not in the centre's own network.
+    pub outside: bool,
+}
+
+/// A certificate, and a list as it stands on the disk.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Question {
+    certificate: [u8; 32],
+    list: PathBuf,
+    written: SystemTime,
+    length: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Verdict {
+    said: Said,
+    next_update: UnixTime,
 }
 
 /// A certificate, and what is asked about it.
 #[derive(Clone)]
 struct Named {
+    fingerprint: [u8; 32],
     serial: Vec<u8>,
     issuer: Arc<Authority>,
     /// Names of its distribution points, each a GeneralName in DER.
@@ -72,31 +107,42 @@ struct Named {
 }
 
 impl NamedLists {
-    /// Those in a folder, which need not be there; fetched through `proxy`.
+    /// Those in a folder, which need not be there; what is on the Internet is fetched through `proxy`.
     #[must_use]
     pub fn new(folder: PathBuf, proxy: Option<HttpProxy>) -> Self {
-        Self { folder, proxy }
+        Self {
+            folder,
+            proxy,
+            read: Arc::default(),
+        }
     }
 
-    /// How a certificate stands, the first of `chain`; its issuer is looked for among the others. By the lists kept:
-    /// reads files, nothing is fetched.
+    /// How a certificate stands, the first of `chain`; its issuer is looked for among the others, and only then among
+    /// `known`. By the lists kept: reads files, nothing is fetched.
     #[must_use]
-    pub fn standing(&self, chain: &[CertificateDer<'_>], now: OffsetDateTime) -> Standing {
-        let named = match Named::of(chain) {
+    pub fn standing(
+        &self,
+        chain: &[CertificateDer<'_>],
+        known: impl FnOnce() -> Vec<CertificateDer<'static>>,
+        now: OffsetDateTime,
+    ) -> Standing {
+        let named = match Named::of(chain, known) {
             Ok(named) => named,
             Err(why) => return Standing::Unknown(why.to_owned()),
         };
         let now = unix(now);
-        let mut doubt = "sa liste de révocation n'a pas encore été lue".to_owned();
+        let mut doubt = "sa liste de révocation n'est pas là : pas encore lue, injoignable ou refusée ; le journal du \
+                         service le dit"
+            .to_owned();
         let mut is_good = false;
         for url in &named.urls {
-            let Some(list) = self.kept(url, &named, now) else {
+            let Some(verdict) = self.verdict(url, &named, now) else {
                 continue;
             };
-            match list.says(&named.serial, false, &named.point_names()) {
+            match verdict.said {
                 // Revoked stays revoked, however old the list.
                 Said::Revoked => return Standing::Revoked,
-                Said::Good if !list.is_expired_at(now) => is_good = true,
+                Said::Good if verdict.is_in_force(now) => is_good = true,
                 Said::Good => {
                     doubt =
                         format!("sa liste de révocation est périmée : vérifier l'accès à {url}");
@@ -112,78 +158,81 @@ impl NamedLists {
         }
     }
 
-    /// Fetches the lists that certificates name, those which are due at `now`, and forgets those that none names any
-    /// more. Each chain: a certificate, then others among which its issuer is. Each address that was asked, with what
-    /// became of it.
+    /// Fetches the lists that certificates name, those which are due at `now`, and forgets those that none has named for
+    /// long. Each address that was asked, with what became of it.
     pub async fn refresh(
         &self,
-        chains: Vec<Vec<CertificateDer<'static>>>,
+        wanted: Vec<Wanted>,
+        known: Vec<CertificateDer<'static>>,
         now: OffsetDateTime,
     ) -> Vec<(String, Result<(), NamedListError>)> {
         let lists = self.clone();
-        let due = tokio::task::spawn_blocking(move || lists.due(&chains, now)).await;
-        let mut outcomes = Vec::new();
-        for (url, named) in due.unwrap_or_default() {
-            let outcome = self.fetch(&url, named, now).await;
-            outcomes.push((url, outcome));
-        }
-        outcomes
+        let due = tokio::task::spawn_blocking(move || lists.due(&wanted, &known, now)).await;
+        let fetching = due.unwrap_or_default().into_iter().map(async |due| {
+            let outcome = self.fetch(&due, now).await;
+            (due.url, outcome)
+        });
+        stream::iter(fetching)
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await
     }
 
     fn due(
         &self,
-        chains: &[Vec<CertificateDer<'static>>],
+        wanted: &[Wanted],
+        known: &[CertificateDer<'static>],
         now: OffsetDateTime,
-    ) -> Vec<(String, Named)> {
+    ) -> Vec<Due> {
         let mut all = BTreeMap::new();
-        for chain in chains {
-            let Ok(named) = Named::of(chain) else {
+        for one in wanted {
+            let Ok(named) = Named::of(&one.chain, || known.to_vec()) else {
                 continue;
             };
             for url in &named.urls {
                 if all.len() < MAX_ADDRESSES {
-                    all.insert(url.clone(), named.clone());
+                    let due = Due {
+                        url: url.clone(),
+                        named: named.clone(),
+                        outside: one.outside,
+                    };
+                    all.insert(self.path(url, &named), due);
                 }
             }
         }
-        self.keep_only(all.keys().map(|url| self.path(url)).collect());
+        self.forget_others(&all, now);
         let at = unix(now);
+        let in_force = |due: &Due| {
+            let verdict = self.verdict(&due.url, &due.named, at);
+            verdict.is_some_and(|verdict| verdict.is_in_force(at))
+        };
         all.into_iter()
-            .filter(|(url, named)| {
-                let is_fresh = is_younger(&self.path(url), REFRESH, now);
-                let in_force = || {
-                    let list = self.kept(url, named, at);
-                    list.is_some_and(|list| !list.is_expired_at(at))
-                };
-                !(is_fresh && in_force())
-            })
+            .filter(|(path, due)| !(is_younger(path, REFRESH, now) && in_force(due)))
+            .map(|(_, due)| due)
             .collect()
     }
 
-    async fn fetch(
-        &self,
-        url: &str,
-        named: Named,
-        now: OffsetDateTime,
-    ) -> Result<(), NamedListError> {
-        let downloads = Downloads::new(RootCertStore::empty(), self.proxy.as_ref());
+    async fn fetch(&self, due: &Due, now: OffsetDateTime) -> Result<(), NamedListError> {
+        let proxy = self.proxy.as_ref().filter(|_| due.outside);
+        let downloads = Downloads::new(RootCertStore::empty(), proxy);
         let downloads = downloads.map_err(|error| FetchError::Unreachable {
-            url: url.to_owned(),
+            url: due.url.clone(),
             reason: error.to_string(),
         })?;
         let anything = Validators::default();
-        let answer = downloads.get(url, MAX_BYTES, &anything).await?;
+        let answer = downloads.get(&due.url, MAX_BYTES, &anything).await?;
         let Answer::Document(bytes, _) = answer else {
             return Ok(());
         };
-        let (lists, of) = (self.clone(), url.to_owned());
-        let kept = move || lists.keep(&of, &named, &bytes, unix(now));
+        let (lists, of) = (self.clone(), due.clone());
+        let kept = move || lists.keep(&of.url, &of.named, &bytes, unix(now));
         // Long lists take a while: not on a thread that serves.
         let kept = tokio::task::spawn_blocking(kept).await;
-        kept.unwrap_or_else(|error| Err(refused(url, error)))
+        kept.unwrap_or_else(|error| Err(refused(&due.url, error)))
     }
 
-    /// Keeps a list that the issuer of a certificate signed, unless it is older than the one there.
+    /// Keeps a list that the issuer of a certificate signed. One that is older than the one there is no fault while that
+    /// one is in force: caches hand such out.
     fn keep(
         &self,
         url: &str,
@@ -197,46 +246,100 @@ impl NamedLists {
             }
             error => refused(url, error),
         })?;
-        let before = self.kept(url, named, now);
-        if before.is_some_and(|before| !list.may_replace(&before)) {
-            return Err(refused(url, CrlError::Older));
+        if let Some(before) = self.kept(url, named, now)
+            && !list.may_replace(&before)
+        {
+            return match before.is_expired_at(now) {
+                true => Err(refused(url, CrlError::Older)),
+                false => Ok(()),
+            };
         }
         let failed = |source| NamedListError::Disk {
             url: url.to_owned(),
             source,
         };
         fs::create_dir_all(&self.folder).map_err(failed)?;
-        disk::write(&self.path(url), bytes).map_err(failed)
+        disk::write(&self.path(url, named), bytes).map_err(failed)
+    }
+
+    /// What the list kept of an address says of a certificate; `None` without one that its issuer signed.
+    fn verdict(&self, url: &str, named: &Named, now: UnixTime) -> Option<Verdict> {
+        let list = self.path(url, named);
+        let found = fs::metadata(&list).ok()?;
+        let question = Question {
+            certificate: named.fingerprint,
+            list,
+            written: found.modified().ok()?,
+            length: found.len(),
+        };
+        if let Some(verdict) = self.read.lock().get(&question) {
+            return Some(*verdict);
+        }
+        let list = self.kept(url, named, now)?;
+        let points: Vec<&[u8]> = named.points.iter().map(Vec::as_slice).collect();
+        let verdict = Verdict {
+            said: list.says(&named.serial, false, &points),
+            next_update: list.next_update,
+        };
+        let mut read = self.read.lock();
+        if read.len() >= REMEMBERED {
+            read.clear();
+        }
+        read.insert(question, verdict);
+        Some(verdict)
     }
 
     /// The list kept of an address, when the issuer of this certificate signed it.
     fn kept(&self, url: &str, named: &Named, now: UnixTime) -> Option<Crl> {
-        let bytes = disk::read(&self.path(url), MAX_BYTES).ok().flatten()?;
+        let bytes = disk::read(&self.path(url, named), MAX_BYTES)
+            .ok()
+            .flatten()?;
         named.read(&bytes, now).ok()
     }
 
-    fn keep_only(&self, paths: Vec<PathBuf>) {
+    /// Removes what is not among these, once it is old; also what a crash left of a file that was being written.
+    fn forget_others(&self, named: &BTreeMap<PathBuf, Due>, now: OffsetDateTime) {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         for path in files.map(|entry| entry.path()) {
-            if path.extension().is_some_and(|it| it == "crl") && !paths.contains(&path) {
+            if !named.contains_key(&path) && !is_younger(&path, FORGET, now) {
                 let _ = fs::remove_file(path);
             }
         }
     }
 
-    fn path(&self, url: &str) -> PathBuf {
-        let digest = Sha256::digest(url);
+    /// Several authorities may have the same address.
+    fn path(&self, url: &str, named: &Named) -> PathBuf {
+        let digest = Sha256::new()
+            .chain_update(Sha256::digest(&named.issuer.spki))
+            .chain_update(url)
+            .finalize();
         let name = digest.iter().take(16).map(|byte| format!("{byte:02x}"));
-        self.folder
-            .join(name.collect::<String>())
-            .with_extension("crl")
+        let name: String = name.collect();
+        self.folder.join(name).with_extension("crl")
+    }
+}
+
+/// A list to be fetched.
+#[derive(Clone)]
+struct Due {
+    url: String,
+    named: Named,
+    outside: bool,
+}
+
+impl Verdict {
+    fn is_in_force(&self, now: UnixTime) -> bool {
+        now < self.next_update
     }
 }
 
 impl Named {
     /// # Errors
     /// Why nothing can be asked about it, in French.
-    fn of(chain: &[CertificateDer<'_>]) -> Result<Self, &'static str> {
+    fn of(
+        chain: &[CertificateDer<'_>],
+        known: impl FnOnce() -> Vec<CertificateDer<'static>>,
+    ) -> Result<Self, &'static str> {
         let unreadable = "le certificat est illisible";
         let (certificate, others) = chain.split_first().ok_or(unreadable)?;
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| unreadable)?;
@@ -245,12 +348,16 @@ impl Named {
         if urls.is_empty() {
             return Err("il ne nomme pas d'adresse de liste de révocation");
         }
-        let issuer = others.iter().find(|other| is_issued_by(certificate, other));
+        let issued = |other: &CertificateDer<'_>| is_issued_by(certificate, other);
+        let beside = others.iter().find(|other| issued(other));
+        let issuer = beside.map(|issuer| issuer.clone().into_owned());
+        let issuer = issuer.or_else(|| known().into_iter().find(|other| issued(other)));
         let issuer = issuer.ok_or("le certificat de son émetteur n'est pas connu")?;
-        let issuer = Authority::parse(issuer.clone().into_owned())
-            .map_err(|_| "le certificat de son émetteur est illisible")?;
+        let issuer =
+            Authority::parse(issuer).map_err(|_| "le certificat de son émetteur est illisible")?;
         let names = points::names(&parsed).into_iter();
         Ok(Self {
+            fingerprint: Sha256::digest(certificate).into(),
             serial: parsed.raw_serial().to_vec(),
             issuer: Arc::new(issuer),
             points: names.map(<[u8]>::to_vec).collect(),
@@ -262,10 +369,6 @@ impl Named {
         let known = crate::net::tls::provider().signature_verification_algorithms;
         Crl::parse(list, std::slice::from_ref(&self.issuer), &known, now)
     }
-
-    fn point_names(&self) -> Vec<&[u8]> {
-        self.points.iter().map(Vec::as_slice).collect()
-    }
 }
 
 fn refused(url: &str, reason: impl ToString) -> NamedListError {
@@ -275,6 +378,7 @@ fn refused(url: &str, reason: impl ToString) -> NamedListError {
     }
 }
 
+/// A file that says it was written later than `now` is not: the clock was set back.
 fn is_younger(path: &Path, than: Duration, now: OffsetDateTime) -> bool {
     let written = fs::metadata(path).and_then(|file| file.modified());
     let age = written.map(|written| SystemTime::from(now).duration_since(written));
@@ -384,11 +488,11 @@ mod tests {
         let (web, dir) = (Web::new(), TempDir::new().unwrap());
         let lists = NamedLists::new(dir.path().join("revocation"), None);
         let chain = web.chain(&["ldap://crl.example/1", URL]);
-        let named = Named::of(&chain).unwrap();
+        let named = Named::of(&chain, Vec::new).unwrap();
         let take = |list: &Bytes| lists.keep(URL, &named, list, unix(at(1)));
-        let standing = |day| lists.standing(&chain, at(day));
+        let standing = |day| lists.standing(&chain, Vec::new, at(day));
 
-        assert!(doubt(standing(1)).contains("pas encore été lue"));
+        assert!(doubt(standing(1)).contains("pas encore lue"));
         take(&web.list(1, &[8], Some("http://crl.example/2.crl"))).unwrap();
         assert!(doubt(standing(1)).contains("ne parle pas"));
         take(&web.list(2, &[8], Some(URL))).unwrap();
@@ -398,9 +502,12 @@ mod tests {
         assert_eq!(standing(1), Standing::Revoked);
         assert_eq!(standing(8), Standing::Revoked, "however old the list");
 
-        let older = take(&web.list(2, &[], Some(URL))).unwrap_err();
-        assert!(older.to_string().contains("older"), "{older}");
+        // A cache that lags behind.
+        take(&web.list(2, &[], Some(URL))).unwrap();
         assert_eq!(standing(1), Standing::Revoked);
+        let late = lists.keep(URL, &named, &web.list(2, &[], Some(URL)), unix(at(8)));
+        let late = late.unwrap_err().to_string();
+        assert!(late.contains("older"), "{late}");
     }
 
     #[test]
@@ -408,7 +515,7 @@ mod tests {
         let (web, dir) = (Web::new(), TempDir::new().unwrap());
         let lists = NamedLists::new(dir.path().to_owned(), None);
         let chain = web.chain(&[URL]);
-        let named = Named::of(&chain).unwrap();
+        let named = Named::of(&chain, Vec::new).unwrap();
         // Another key under the same name.
         let foreign = Web::new().list(1, &[7], None);
         assert!(lists.keep(URL, &named, &foreign, unix(at(1))).is_err());
@@ -419,8 +526,24 @@ mod tests {
         );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         // Nor believed, should it be in the folder.
-        fs::write(lists.path(URL), &foreign).unwrap();
-        assert!(doubt(lists.standing(&chain, at(1))).contains("pas encore été lue"));
+        fs::write(lists.path(URL, &named), &foreign).unwrap();
+        assert!(doubt(lists.standing(&chain, Vec::new, at(1))).contains("pas encore lue"));
+    }
+
+    #[test]
+    fn two_authorities_of_one_address_have_a_list_each() {
+        let (one, other, dir) = (Web::new(), Web::new(), TempDir::new().unwrap());
+        let lists = NamedLists::new(dir.path().to_owned(), None);
+        for (web, revoked) in [(&one, [7]), (&other, [8])] {
+            let chain = web.chain(&[URL]);
+            let named = Named::of(&chain, Vec::new).unwrap();
+            lists
+                .keep(URL, &named, &web.list(1, &revoked, None), unix(at(1)))
+                .unwrap();
+        }
+        let standing = |web: &Web| lists.standing(&web.chain(&[URL]), Vec::new, at(1));
+        assert_eq!(standing(&one), Standing::Revoked);
+        assert_eq!(standing(&other), Standing::Good);
     }
 
     #[test]
@@ -431,11 +554,14 @@ mod tests {
             &[][..],
             &["ldap://crl.example/1", "http://u:p@crl.example/"],
         ] {
-            let said = doubt(lists.standing(&web.chain(urls), at(1)));
+            let said = doubt(lists.standing(&web.chain(urls), Vec::new, at(1)));
             assert!(said.contains("ne nomme pas d'adresse"), "{said}");
         }
         let alone = web.chain(&[URL]).into_iter().take(1).collect::<Vec<_>>();
-        assert!(doubt(lists.standing(&alone, at(1))).contains("émetteur"));
+        assert!(doubt(lists.standing(&alone, Vec::new, at(1))).contains("émetteur"));
+        // An authority of the configuration.
+        let known = || vec![web.certificate.clone()];
+        assert!(doubt(lists.standing(&alone, known, at(1))).contains("pas encore lue"));
     }
 
     #[test]
@@ -443,27 +569,36 @@ mod tests {
         let (web, dir) = (Web::new(), TempDir::new().unwrap());
         let lists = NamedLists::new(dir.path().to_owned(), None);
         let chain = web.chain(&[URL]);
-        let named = Named::of(&chain).unwrap();
-        let due = |chains: &[Vec<CertificateDer<'static>>], now| lists.due(chains, now).len();
-        let chains = [chain];
+        let named = Named::of(&chain, Vec::new).unwrap();
+        let wanted = [Wanted {
+            chain,
+            outside: true,
+        }];
+        let due = |wanted: &[Wanted], now| lists.due(wanted, &[], now).len();
+        let path = lists.path(URL, &named);
         let write = |at: OffsetDateTime| {
-            lists
-                .keep(URL, &named, &web.list(1, &[], None), unix(START))
-                .unwrap();
-            let file = fs::File::options()
-                .write(true)
-                .open(lists.path(URL))
-                .unwrap();
+            let list = web.list(1, &[], None);
+            lists.keep(URL, &named, &list, unix(START)).unwrap();
+            let file = fs::File::options().write(true).open(&path).unwrap();
             file.set_modified(at.into()).unwrap();
         };
-        assert_eq!(due(&chains, START), 1, "missing");
+        assert_eq!(due(&wanted, START), 1, "missing");
         write(START);
-        assert_eq!(due(&chains, START + time::Duration::hours(5)), 0);
-        assert_eq!(due(&chains, START + time::Duration::hours(7)), 1, "old");
+        assert_eq!(due(&wanted, START + time::Duration::hours(5)), 0);
+        assert_eq!(due(&wanted, START + time::Duration::hours(7)), 1, "old");
+        assert_eq!(
+            due(&wanted, START - time::Duration::hours(1)),
+            1,
+            "the clock was set back"
+        );
         write(at(7));
-        assert_eq!(due(&chains, at(7)), 1, "over");
+        assert_eq!(due(&wanted, at(7)), 1, "over");
         write(START);
-        assert_eq!(due(&[], START), 0);
-        assert!(!lists.path(URL).exists(), "named by none");
+        assert_eq!(due(&[], at(29)), 0);
+        assert!(path.exists(), "what cannot be read now may come back");
+        assert_eq!(due(&wanted, at(31)), 1);
+        assert!(path.exists());
+        assert_eq!(due(&[], at(31)), 0);
+        assert!(!path.exists(), "named by none for long");
     }
 }

@@ -17,7 +17,7 @@ pub enum Standing {
     Good,
     /// Revoked, itself or an authority on its way.
     Revoked,
-    /// Issued by one of them; whether it is revoked cannot be told now, and why, in French.
+    /// Whether it is revoked cannot be told now, and why, in French.
     Unknown(String),
     /// Not one that peers believe.
     Refused(TrustRefusal),

@@ -250,7 +250,8 @@ fn steps(place: &Place, facts: &Facts, now: OffsetDateTime) -> Vec<String> {
         return vec![
             "Demander à cette autorité son nouveau certificat, ou qui lui succède.".into(),
             format!(
-                "L'ajouter à {file}, sans en ôter celui-ci avant sa fin, puis redémarrer le service."
+                "L'ajouter à {file} (pour [trust], ajouter plutôt son fichier à authority_files), sans en ôter celui-ci \
+                 avant sa fin, puis redémarrer le service."
             ),
             "Vérifier : drimbox certs check.".into(),
         ];

@@ -418,6 +418,10 @@ impl Shared {
 
     fn expiry(&self, state: &mut State, entry: &Entry, now: OffsetDateTime) {
         let Some(facts) = &entry.facts else { return };
+        let ended = |finding: &Finding| matches!(finding, Finding::AuthorityEnded(_));
+        if entry.is_superseded || entry.findings.iter().any(ended) {
+            return;
+        }
         let place = &entry.place;
         let Some(step) = schedule::step(facts, place.role, place.is_from_acme(), now) else {
             return;

@@ -69,6 +69,7 @@ pub fn entry(place: &Place, fingerprint: &str, from: OffsetDateTime, days: i64) 
         facts: Some(facts),
         chain: Vec::new(),
         standing: None,
+        is_superseded: false,
         findings: Vec::new(),
     }
 }

@@ -512,6 +512,28 @@ async fn a_certificate_that_expired_long_ago_is_spoken_of_once_a_day() {
 }
 
 #[tokio::test]
+async fn an_authority_is_spoken_of_until_it_ends_or_has_a_successor() {
+    let mut gateway = Gateway::new();
+    let [alone, superseded, ended] = ["authority:a", "authority:b", "authority:c"]
+        .map(|id| entry(&place(id, Role::Authority), id, START, 20));
+    let superseded = Entry {
+        is_superseded: true,
+        ..superseded
+    };
+    let ended = Entry {
+        findings: vec![Finding::AuthorityEnded(START)],
+        ..ended
+    };
+    gateway.look(&[alone, superseded, ended], START).await;
+    let got = gateway.mailbox.got.lock();
+    let places = got.iter().filter(|(to, _)| to == ANNE);
+    let places: Vec<&str> = places
+        .filter_map(|(_, message)| message.data["place"].as_str())
+        .collect();
+    assert_eq!(places, ["authority:a"]);
+}
+
+#[tokio::test]
 async fn what_a_clock_that_was_years_ahead_said_silences_nothing() {
     let mut gateway = Gateway::new();
     let db = place("db:ct", Role::ServSsl);

@@ -25,9 +25,12 @@ use acme::{
     Tokens, Transport, TransportSettings, UnixTime,
 };
 use anyhow::Context as _;
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::facts::hex;
 use crate::audit::Audit;
 use crate::config::{Acme, Config, HttpProxy};
 use crate::keys::{self, store::SealedStore};
@@ -227,16 +230,20 @@ impl Market {
         self.names.iter().map(|named| &named.lifecycle)
     }
 
-    /// Has the certificate at a place (`vi:PACS`) renewed at once, when this process orders.
+    /// Has the certificate at a place (`vi:PACS`) renewed because it, whose SHA-256 this is (hexadecimal), is revoked.
+    /// `false`: another process orders, or this one does not yet.
     ///
     /// # Errors
     /// When that cannot be noted.
-    pub async fn renew(&self, place: &str) -> Result<(), Failure> {
-        let named = self.names.iter().find(|named| named.place == place);
-        match named.filter(|_| self.orders()) {
-            Some(named) => named.lifecycle.renew_now().await,
-            None => Ok(()),
+    pub async fn renew_revoked(&self, place: &str, fingerprint: &str) -> Result<bool, Failure> {
+        if !self.orders() {
+            return Ok(false);
         }
+        let is_revoked = |leaf: &CertificateDer<'_>| hex(&Sha256::digest(leaf)) == fingerprint;
+        if let Some(named) = self.names.iter().find(|named| named.place == place) {
+            named.lifecycle.renew_revoked(is_revoked).await?;
+        }
+        Ok(true)
     }
 
     /// As if this process had the lease.

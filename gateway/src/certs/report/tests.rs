@@ -32,6 +32,7 @@ fn entry(now: OffsetDateTime) -> Entry {
         facts: Some(facts),
         chain: Vec::new(),
         standing: None,
+        is_superseded: false,
         findings,
     }
 }
