@@ -172,13 +172,15 @@ impl<'a> Read<'a> {
         let entries = found.iter().enumerate().map(|(rank, facts)| {
             let is_superseded = self.is_superseded(facts, all, now);
             let finding = dates(facts, Role::Authority, now).filter(|_| !is_superseded);
-            let finding = finding.map(|finding| match finding {
-                Finding::Expired(at) if !file.is_dated => Finding::AuthorityEnded(at),
-                Finding::Expiring { days, .. } if !file.is_dated => Finding::Expiring {
+            let finding = finding.and_then(|finding| match finding {
+                // One that is put there before its time is missed by nobody.
+                Finding::NotYetValid(_) => None,
+                Finding::Expired(at) if !file.is_dated => Some(Finding::AuthorityEnded(at)),
+                Finding::Expiring { days, .. } if !file.is_dated => Some(Finding::Expiring {
                     days,
                     urgent: false,
-                },
-                finding => finding,
+                }),
+                finding => Some(finding),
             });
             Entry {
                 is_superseded,
@@ -357,6 +359,7 @@ mod tests {
         assert!(found(50)[0].is_superseded && found(50)[0].findings.is_empty());
         let early = found(150);
         assert_eq!(early[0].findings.len(), 1, "the new one is not valid yet");
+        assert_eq!(early[1].findings, [], "and lies there in good time");
 
         // In a file of its own, as IGC Santé publishes it.
         let old = write(&dir, "old.cer", authority("A", 0, 100).der());

@@ -225,8 +225,8 @@ impl Finding {
                 "l'ôter de son fichier, si rien ne présente plus de certificat qu'elle a émis".into()
             }
             Self::Expired(_) | Self::Expiring { .. } if role == Role::Authority => {
-                "demander à cette autorité son nouveau certificat, l'ajouter à son fichier ou à authority_files, puis \
-                 redémarrer le service"
+                "demander à cette autorité son nouveau certificat, l'ajouter à son fichier ou à authority_files, ou ôter \
+                 celui-ci si rien ne présente plus de certificat qu'elle a émis, puis redémarrer le service"
                     .into()
             }
             Self::Expired(_) => "demander un nouveau certificat".into(),

@@ -162,8 +162,13 @@ impl Inventory {
     fn wanted(&self) -> Vec<Wanted> {
         let own = self.places.iter().filter(|place| !place.role.is_igc());
         let own = own.filter_map(|place| {
+            let file = &place.identity.certificate_file;
+            let chain = match place.kept {
+                Kept::Record => read_record(file).ok()?.0,
+                Kept::Files | Kept::Elsewhere => read_certificates(file).ok()?,
+            };
             Some(Wanted {
-                chain: read(place).ok()?.0,
+                chain,
                 outside: place.role == Role::Market,
             })
         });
@@ -540,6 +545,11 @@ mod tests {
         }
     }
 
+    /// What is found on a day when nobody is asked about revocation.
+    fn look(place: Place, day: i64) -> Entry {
+        examine(place, &Judges::default(), at(day))
+    }
+
     fn at(days: i64) -> OffsetDateTime {
         START + Duration::DAY * i32::try_from(days).unwrap()
     }
@@ -547,11 +557,7 @@ mod tests {
     #[test]
     fn a_sound_certificate_has_no_finding() {
         let dir = TempDir::new().unwrap();
-        let entry = examine(
-            place(&dir, &Profile::default(), Role::ServSsl),
-            &Judges::default(),
-            at(10),
-        );
+        let entry = look(place(&dir, &Profile::default(), Role::ServSsl), 10);
         assert_eq!(entry.findings, []);
         assert_eq!(entry.severity(), None);
         assert_eq!(entry.chain.len(), 1);
@@ -563,7 +569,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let found = |day| {
             let place = place(&dir, &Profile::default(), Role::ServSsl);
-            examine(place, &Judges::default(), at(day)).findings
+            look(place, day).findings
         };
         assert_eq!(found(1035), []);
         assert_eq!(
@@ -598,14 +604,7 @@ mod tests {
             days: 40,
             ..Profile::default()
         };
-        let found = |day| {
-            examine(
-                place(&dir, &profile, Role::Market),
-                &Judges::default(),
-                at(day),
-            )
-            .findings
-        };
+        let found = |day| look(place(&dir, &profile, Role::Market), day).findings;
         assert_eq!(found(29), []);
         assert!(matches!(
             found(30)[..],
@@ -624,35 +623,20 @@ mod tests {
             common_name: "db2.exemple.fr",
             ..Profile::default()
         };
-        let found = examine(
-            place(&dir, &other, Role::ServSsl),
-            &Judges::default(),
-            at(1),
-        )
-        .findings;
+        let found = look(place(&dir, &other, Role::ServSsl), 1).findings;
         assert_eq!(found, [Finding::WrongHost(HOST.into())]);
 
         let several = Profile {
             names: &[HOST, "db2.exemple.fr"],
             ..Profile::default()
         };
-        let found = examine(
-            place(&dir, &several, Role::ServSsl),
-            &Judges::default(),
-            at(1),
-        )
-        .findings;
+        let found = look(place(&dir, &several, Role::ServSsl), 1).findings;
         assert_eq!(found, [Finding::SeveralNames]);
 
         let key = KeyPair::generate().unwrap();
         let chain = chain_for(&Profile::default(), &key);
         let another = KeyPair::generate().unwrap();
-        let found = examine(
-            place_of(&dir, &chain, &another, Role::ServSsl),
-            &Judges::default(),
-            at(1),
-        )
-        .findings;
+        let found = look(place_of(&dir, &chain, &another, Role::ServSsl), 1).findings;
         assert_eq!(found, [Finding::KeyMismatch]);
 
         let foreign = Profile {
@@ -661,28 +645,17 @@ mod tests {
         };
         let foreign = chain_for(&foreign, &key);
         let mixed = [chain[0].clone(), foreign[1].clone()];
-        let found = examine(
-            place_of(&dir, &mixed, &key, Role::ServSsl),
-            &Judges::default(),
-            at(1),
-        )
-        .findings;
+        let found = look(place_of(&dir, &mixed, &key, Role::ServSsl), 1).findings;
         assert_eq!(found, [Finding::ChainBroken]);
 
         // The same name with another key.
         let namesake = chain_for(&Profile::default(), &key);
         let mixed = [chain[0].clone(), namesake[1].clone()];
-        let found = examine(
-            place_of(&dir, &mixed, &key, Role::ServSsl),
-            &Judges::default(),
-            at(1),
-        )
-        .findings;
+        let found = look(place_of(&dir, &mixed, &key, Role::ServSsl), 1).findings;
         assert_eq!(found, [Finding::ChainBroken]);
 
         let alone = &chain[..1];
-        let found =
-            |role| examine(place_of(&dir, alone, &key, role), &Judges::default(), at(1)).findings;
+        let found = |role| look(place_of(&dir, alone, &key, role), 1).findings;
         assert_eq!(found(Role::Market), [Finding::NoIssuer]);
         assert_eq!(found(Role::ServSsl), []);
 
@@ -692,7 +665,7 @@ mod tests {
             names: &[HOST],
             ..Profile::default()
         };
-        let found = |role| examine(place(&dir, &hidden, role), &Judges::default(), at(1)).findings;
+        let found = |role| look(place(&dir, &hidden, role), 1).findings;
         assert!(matches!(
             found(Role::ServSsl)[..],
             [Finding::WrongHolder {
@@ -708,7 +681,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let place = place(&dir, &Profile::default(), Role::ServSsl);
         fs::set_permissions(&place.identity.key_file, Permissions::from_mode(0o640)).unwrap();
-        let entry = examine(place, &Judges::default(), at(1));
+        let entry = look(place, 1);
         assert_eq!(entry.severity(), Some(Severity::Critical));
         assert!(
             entry.findings[0]
@@ -726,14 +699,14 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         ] {
             fs::write(&place.identity.certificate_file, content).unwrap();
-            let entry = examine(place.clone(), &Judges::default(), at(1));
+            let entry = look(place.clone(), 1);
             assert!(
                 matches!(entry.findings[..], [Finding::Unreadable { .. }]),
                 "{content}"
             );
         }
         fs::remove_file(&place.identity.certificate_file).unwrap();
-        let entry = examine(place, &Judges::default(), at(1));
+        let entry = look(place, 1);
         assert!(matches!(entry.findings[..], [Finding::Unreadable { .. }]));
     }
 
@@ -742,9 +715,9 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let place = place(&dir, &Profile::default(), Role::ServSsl);
         fs::write(&place.identity.key_file, "no key").unwrap();
-        let damaged = examine(place.clone(), &Judges::default(), at(1));
+        let damaged = look(place.clone(), 1);
         fs::remove_file(&place.identity.key_file).unwrap();
-        let missing = examine(place, &Judges::default(), at(1));
+        let missing = look(place, 1);
         for entry in [damaged, missing] {
             assert!(matches!(entry.findings[..], [Finding::Unreadable { .. }]));
             assert!(entry.facts.is_some());
@@ -761,11 +734,8 @@ mod tests {
         let anybody = Permissions::from_mode(0o644);
         fs::set_permissions(&place.identity.certificate_file, anybody).unwrap();
         place.kept = Kept::Elsewhere;
-        assert_eq!(
-            examine(place.clone(), &Judges::default(), at(1)).findings,
-            []
-        );
-        let late = examine(place, &Judges::default(), at(1096)).findings;
+        assert_eq!(look(place.clone(), 1).findings, []);
+        let late = look(place, 1096).findings;
         assert!(matches!(late[..], [Finding::Expired(_)]), "{late:?}");
     }
 

@@ -34,7 +34,7 @@ const FORGET: Duration = Duration::from_secs(30 * 86_400);
 /// Addresses that are asked.
 const MAX_ADDRESSES: usize = 64;
 /// Those asked at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 /// Certificates of which it is remembered what their list says.
 const REMEMBERED: usize = 1_024;
 
