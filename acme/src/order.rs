@@ -305,7 +305,11 @@ impl Ordering<'_> {
             Ok(()) => Ok(()),
             Err(error) => {
                 let failure = self.failure(&error, &open.exchange);
-                if matches!(failure.cause, Cause::RequestRefused | Cause::Caa) {
+                // It will not issue for this order, and another authority may be asked.
+                if matches!(
+                    failure.cause,
+                    Cause::RequestRefused | Cause::Caa | Cause::NameRefused | Cause::Account
+                ) {
                     self.drop_order(record).await?;
                 }
                 Err(failure)

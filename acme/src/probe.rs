@@ -216,6 +216,21 @@ mod tests {
         assert_eq!(look(&["127.0.0.1"], port).await.port80, Port80::Refused);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_says_nothing_is_silent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(look(&["127.0.0.1"], port).await.port80, Port80::Silent);
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_one_that_is_not_ours_counts() {
+        for addresses in [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]] {
+            let ours = answering("token.thumb").await;
+            assert_eq!(look(&addresses, ours).await.port80, Port80::Refused);
+        }
+    }
+
     #[tokio::test]
     async fn a_name_that_points_at_another_address_is_told_where_the_own_one_is_known() {
         let ours = answering("token.thumb").await;

@@ -168,7 +168,9 @@ async fn a_revocation_that_was_asked_for_is_done_by_the_next_process() {
 async fn a_process_that_ends_between_two_authorities_is_finished_with_one_certificate() {
     let before = async || {
         let bench = Bench::in_memory(2);
-        bench.authority().behave(|b| b.refuses_csr = true);
+        bench
+            .authority()
+            .behave(|b| b.refuses_finalize = Some("badCSR"));
         bench
     };
     let after = async |bench: &Bench, case: &str, _| {

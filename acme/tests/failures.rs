@@ -140,7 +140,9 @@ async fn refusals_of_an_authority_are_told_apart() {
     assert_eq!(failure_of(&bench).await.1.cause, Cause::NameRefused);
 
     let bench = Bench::new(1);
-    bench.authority().behave(|b| b.refuses_csr = true);
+    bench
+        .authority()
+        .behave(|b| b.refuses_finalize = Some("badCSR"));
     assert_eq!(failure_of(&bench).await.1.cause, Cause::RequestRefused);
 
     let bench = Bench::new(1);
@@ -149,6 +151,22 @@ async fn refusals_of_an_authority_are_told_apart() {
         failure_of(&bench).await.1.cause,
         Cause::AuthorityUnreachable
     );
+}
+
+#[tokio::test]
+async fn what_an_authority_refuses_at_the_end_another_is_asked_for_at_once() {
+    for kind in ["badCSR", "rejectedIdentifier", "unauthorized", "caa"] {
+        let bench = Bench::new(2);
+        let first = bench.start().tick().await;
+        bench.clock.set(first.next.0);
+        bench
+            .authority()
+            .behave(|b| b.refuses_finalize = Some(kind));
+        let status = bench.start().tick().await;
+        assert!(status.renewed, "{kind}: {status:?}");
+        let issued = bench.authorities.iter().map(|ca| ca.issued());
+        assert_eq!(issued.collect::<Vec<_>>(), [1, 1], "{kind}");
+    }
 }
 
 #[tokio::test]

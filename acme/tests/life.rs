@@ -49,6 +49,21 @@ async fn a_restart_serves_what_is_there_and_asks_for_nothing() {
 }
 
 #[tokio::test]
+async fn a_suggested_window_stays_while_the_authority_cannot_be_asked() {
+    let bench = Bench::new(1);
+    bench.authority().behave(|b| b.window = Some((0.3, 0.4)));
+    let life = bench.start();
+    let first = life.tick().await;
+    assert_eq!(first.next.1, Reason::Suggested);
+    bench.authority().behave(|b| b.unreachable = true);
+    bench.clock.set(first.wake);
+    let later = life.tick().await;
+    assert_eq!(later.next, first.next);
+    let restarted = bench.start().tick().await;
+    assert_eq!(restarted.next, first.next);
+}
+
+#[tokio::test]
 async fn an_authority_is_told_of_other_contact_addresses_with_the_next_order() {
     let bench = Bench::new(1);
     bench.start().tick().await;

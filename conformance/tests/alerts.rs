@@ -101,6 +101,26 @@ fn a_mail_server_that_is_away_delays_alerts_and_loses_none_even_over_a_restart()
 }
 
 #[test]
+fn nothing_is_said_to_a_mail_server_that_offers_no_tls() {
+    run(async {
+        let root = folder("alerts-clear");
+        let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
+        let identity = pki.server(&["localhost"]).unwrap();
+        let server = SmtpServer::start(&identity, true).await.unwrap();
+        server.require("drimbox", "sésame");
+        server.withhold_tls();
+        let now = OffsetDateTime::now_utc();
+        let alerts = alerts(&root, &pki, &server, SmtpSecurity::StartTls);
+        alerts.note(&[], &[], now);
+        alerts.deliver(now).await;
+        assert_eq!(server.mails(), []);
+        let said = server.said_in_clear();
+        let greeting = |line: &String| line.starts_with("EHLO") || line == "QUIT";
+        assert!(!said.is_empty() && said.iter().all(greeting), "{said:?}");
+    });
+}
+
+#[test]
 fn a_mail_server_that_the_authorities_do_not_vouch_for_gets_nothing() {
     run(async {
         let root = folder("alerts-stranger");

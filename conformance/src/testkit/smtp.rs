@@ -83,6 +83,9 @@ struct State {
     mails: Vec<Mail>,
     refused: BTreeSet<String>,
     account: Option<String>,
+    withholds_tls: bool,
+    /// Commands that came in clear.
+    clear: Vec<String>,
 }
 
 /// A mail server; it ends when dropped.
@@ -151,6 +154,17 @@ impl SmtpServer {
     /// Refuses this recipient with 550.
     pub fn refuse(&self, address: &str) {
         self.state().refused.insert(address.to_owned());
+    }
+
+    /// Offers no STARTTLS any more, as somebody in between would have it (RFC 3207 §6), and takes mail in clear.
+    pub fn withhold_tls(&self) {
+        self.state().withholds_tls = true;
+    }
+
+    /// The commands that came in clear since.
+    #[must_use]
+    pub fn said_in_clear(&self) -> Vec<String> {
+        self.state().clear.clone()
     }
 
     /// Stops answering.
@@ -223,6 +237,13 @@ async fn greet(
     let mut client = BufReader::new(client);
     if start_tls {
         client.write_all(b"220 mail.example ESMTP\r\n").await?;
+        let withheld = {
+            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.withholds_tls
+        };
+        if withheld {
+            return converse(&mut client, state, arrived).await;
+        }
         let mut line = String::new();
         loop {
             line.clear();
@@ -261,6 +282,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         line.clear();
         if client.read_line(&mut line).await? == 0 {
             return Ok(());
+        }
+        {
+            let mut state = locked();
+            if state.withholds_tls {
+                state.clear.push(line.trim_end().to_owned());
+            }
         }
         let answer = match line.trim_end() {
             hello if hello.starts_with("EHLO") => {

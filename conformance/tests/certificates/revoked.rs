@@ -51,22 +51,27 @@ impl Market {
         }
     }
 
-    /// Certificate 7, for [`VI`].
-    fn issue(&self, root: &Path, list: &str, now: OffsetDateTime) -> Identity {
+    /// A certificate of [`VI`] that names a list, PEM, and that of its issuer.
+    fn certificate(&self, serial: u64, key: &KeyPair, list: &str, now: OffsetDateTime) -> String {
         let mut params = CertificateParams::new(vec![VI.to_owned()]).unwrap();
-        params.serial_number = Some(SerialNumber::from(7));
+        params.serial_number = Some(SerialNumber::from(serial));
         params.not_before = now - time::Duration::HOUR;
         params.not_after = now + time::Duration::days(30);
         params.crl_distribution_points = vec![CrlDistributionPoint {
             uris: vec![list.to_owned()],
         }];
-        let key = KeyPair::generate().unwrap();
-        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        params.signed_by(key, &self.issuer).unwrap().pem() + &self.pem
+    }
+
+    /// Number 7, in files.
+    fn identity(&self, root: &Path, list: &str, now: OffsetDateTime) -> Identity {
         let identity = Identity {
             certificate_file: root.join("vi.pem"),
             key_file: root.join("vi.key"),
         };
-        fs::write(&identity.certificate_file, leaf.pem() + &self.pem).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = self.certificate(7, &key, list, now);
+        fs::write(&identity.certificate_file, certificate).unwrap();
         closed(&identity.key_file, key.serialize_pem().as_bytes());
         identity
     }
@@ -109,7 +114,7 @@ fn revocation_of_a_market_certificate_and_the_end_of_an_authority_are_told() {
         let drimbox::config::Source::Url(address) = web.source() else {
             panic!("the web server is no address");
         };
-        let vi = market.issue(&root, &address, now);
+        let vi = market.identity(&root, &address, now);
         let authorities = root.join("market.pem");
         fs::write(&authorities, &market.pem).unwrap();
         let pki = Pki::new(&root.join("pki"), "Centre").unwrap();
@@ -138,6 +143,11 @@ fn revocation_of_a_market_certificate_and_the_end_of_an_authority_are_told() {
         // The authority, which the listener for peers believes too.
         let place = "authority:peer";
         assert!(logged(place), "its end in 40 days is in the log");
+        // As an alert too, though nobody else is to be told.
+        until("the alert", async || {
+            logged("AUTHORITY de AC du marché expire dans 40 jours (J-60)")
+        })
+        .await;
         let found = entry(&file, place);
         assert_eq!(found["role"], "AUTHORITY");
         assert_eq!(found["status"], "warning");
@@ -177,5 +187,25 @@ fn revocation_of_a_market_certificate_and_the_end_of_an_authority_are_told() {
         assert_eq!(code(&check), 2, "{}", said(&check));
         assert!(said(&check).contains("vi:ct révoqué par son autorité"));
         gateway.stop(GRACE).await.unwrap();
+
+        // Another takes its place; it does not come back, nor one that the list names.
+        let import = |serial: u64| {
+            let asked = drimbox(&["certs", "request", "vi:ct", "--key", "p256"], &file);
+            assert_eq!(code(&asked), 0, "{}", said(&asked));
+            let key = fs::read_to_string(root.join("vi.key.nouvelle")).unwrap();
+            let key = KeyPair::from_pem(&key).unwrap();
+            let received = root.join("recu.pem");
+            fs::write(&received, market.certificate(serial, &key, &address, now)).unwrap();
+            let received = received.display().to_string();
+            drimbox(&["certs", "import", "vi:ct", &received], &file)
+        };
+        let imported = import(9);
+        assert_eq!(code(&imported), 0, "{}", said(&imported));
+        let back = drimbox(&["certs", "rollback", "vi:ct"], &file);
+        for refused in [back, import(7)] {
+            assert_ne!(code(&refused), 0, "{}", said(&refused));
+            assert!(said(&refused).contains("révoqué"), "{}", said(&refused));
+        }
+        assert_eq!(entry(&file, "vi:ct")["revocation"], "good");
     });
 }

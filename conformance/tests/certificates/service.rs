@@ -221,7 +221,12 @@ fn a_gateway_moves_to_another_machine_and_the_old_one_stays_down() {
         let token = ["--token-file", &phrase];
         let fetch = [&["fetch", "--kos", &kos, "--out", &out], &token[..]].concat();
         // Whatever would show its certificates to others.
-        for asked in [&fetch[..], &["check", "psc"], &["check", "dmp"]] {
+        for asked in [
+            &fetch[..],
+            &["check", "pacs", "ct"],
+            &["check", "psc"],
+            &["check", "dmp"],
+        ] {
             let fenced = drimbox(asked, &file);
             assert_eq!(code(&fenced), 1, "{asked:?}");
             let said = said(&fenced);

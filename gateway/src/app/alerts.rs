@@ -1,5 +1,6 @@
 //! Alerts on certificates, built from `[alerts]`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -9,37 +10,13 @@ use crate::certs::alerts::mail::MailChannel;
 use crate::certs::alerts::webhook::WebhookChannel;
 use crate::certs::alerts::{Alerts, Channel, LogChannel, Recipient, Settings};
 use crate::certs::inventory::Inventory;
-use crate::config::Config;
+use crate::config::{self, Config};
 
-/// Builds them; `None` without `[alerts]`.
-pub(super) async fn build(config: &Config) -> anyhow::Result<Option<Alerts>> {
-    let Some(alerts) = config.alerts.clone() else {
-        return Ok(None);
-    };
-    let folder = config.data_dir.join("alerts");
+/// Builds them; without `[alerts]` they go to the log alone.
+pub(super) async fn build(config: &Config) -> anyhow::Result<Alerts> {
+    let (alerts, folder) = (config.alerts.clone(), config.data_dir.join("alerts"));
     let open = move || {
-        let mail: Arc<dyn Channel> = Arc::new(MailChannel::new(&alerts.smtp)?);
-        let mut recipients: Vec<(Recipient, Arc<dyn Channel>)> = alerts
-            .recipients
-            .iter()
-            .map(|one| (Recipient::Mail(one.address.clone()), Arc::clone(&mail)))
-            .collect();
-        let roles = alerts.recipients.iter().filter_map(|one| {
-            let roles = one.roles.as_ref()?.iter().map(|role| (*role).to_owned());
-            Some((Recipient::Mail(one.address.clone()), roles.collect()))
-        });
-        let roles = roles.collect();
-        for webhook in &alerts.webhooks {
-            let channel = Arc::new(WebhookChannel::new(webhook)?);
-            recipients.push((Recipient::Webhook(webhook.name.clone()), channel));
-        }
-        recipients.push((Recipient::Log, Arc::new(LogChannel)));
-        let settings = Settings {
-            recipients,
-            roles,
-            centre: alerts.centre.clone(),
-            link_url: alerts.link_url.clone(),
-        };
+        let settings = alerts.map_or_else(|| Ok(to_the_log()), |alerts| settings(&alerts))?;
         Alerts::open(settings, &folder).with_context(|| {
             format!(
                 "{} cannot be used: check that the service may write there",
@@ -49,8 +26,43 @@ pub(super) async fn build(config: &Config) -> anyhow::Result<Option<Alerts>> {
     };
     tokio::task::spawn_blocking(open)
         .await?
-        .map(Some)
         .context("alerts on certificates (`alerts`)")
+}
+
+fn to_the_log() -> Settings {
+    Settings {
+        recipients: vec![(Recipient::Log, Arc::new(LogChannel))],
+        roles: HashMap::new(),
+        centre: None,
+        // Of tests alone, which go by mail.
+        link_url: String::new(),
+    }
+}
+
+/// Those of the configuration. Blocks.
+fn settings(alerts: &config::Alerts) -> anyhow::Result<Settings> {
+    let mail: Arc<dyn Channel> = Arc::new(MailChannel::new(&alerts.smtp)?);
+    let mut recipients: Vec<(Recipient, Arc<dyn Channel>)> = alerts
+        .recipients
+        .iter()
+        .map(|one| (Recipient::Mail(one.address.clone()), Arc::clone(&mail)))
+        .collect();
+    let roles = alerts.recipients.iter().filter_map(|one| {
+        let roles = one.roles.as_ref()?.iter().map(|role| (*role).to_owned());
+        Some((Recipient::Mail(one.address.clone()), roles.collect()))
+    });
+    let roles = roles.collect();
+    for webhook in &alerts.webhooks {
+        let channel = Arc::new(WebhookChannel::new(webhook)?);
+        recipients.push((Recipient::Webhook(webhook.name.clone()), channel));
+    }
+    recipients.push((Recipient::Log, Arc::new(LogChannel)));
+    Ok(Settings {
+        recipients,
+        roles,
+        centre: alerts.centre.clone(),
+        link_url: alerts.link_url.clone(),
+    })
 }
 
 /// Watches over the certificates of a configuration until `stop`.

@@ -146,14 +146,15 @@ impl Service for App {
             let token = AdminToken::load_or_make(&config.data_dir)?;
             api = api.merge(market.api(parts.audit.clone(), token));
         }
-        if let Some(alerts) = parts.alerts.clone() {
+        let alerts = parts.alerts.clone();
+        if config.alerts.is_some() {
             api = api.merge(certs::alerts::acknowledge::router(alerts.clone()));
-            behind.spawn(alerts::run(alerts, inventory, background.clone()));
         } else if certs::place::igc_places(&config).next().is_some() {
             tracing::warn!(
-                "nobody is told before the certificates of IGC Santé expire: [alerts] is not configured"
+                "nobody but this log is told before the certificates of IGC Santé expire: [alerts] is not configured"
             );
         }
+        behind.spawn(alerts::run(alerts, inventory, background.clone()));
         listeners.start_background(&config, &health, metrics, api, &background, &mut behind);
         behind.spawn(certificates.watch(parts.audit.clone(), hangup, background.clone()));
         let routers = routers(&config, &parts, &health)?;
@@ -279,7 +280,7 @@ struct Parts {
     login: Option<Arc<Login>>,
     comers: Option<Arc<crate::viewer::Comers>>,
     trail: Arc<Trail>,
-    alerts: Option<certs::alerts::Alerts>,
+    alerts: certs::alerts::Alerts,
     attempts: Arc<dyn AttemptStore>,
     recorder: Recorder,
 }
@@ -567,9 +568,9 @@ fn routers(
                 .merge(crate::viewer::images(images())),
             None => Routers::nothing(),
         };
-        let pages = match &parts.alerts {
-            Some(alerts) => pages.merge(certs::alerts::acknowledge::router(alerts.clone())),
-            None => pages,
+        let pages = match config.alerts.is_some() {
+            true => pages.merge(certs::alerts::acknowledge::router(parts.alerts.clone())),
+            false => pages,
         };
         let routers_of_names = Routers::new(probe.before(images())).viewer(probe.before(pages));
         routers.insert(ListenerKind::Peer, routers_of_names);

@@ -1,7 +1,5 @@
 //! Pro Santé Connect, built from `[psc]`.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +17,7 @@ use url::Url;
 
 use crate::audit::{Audit, Ending};
 use crate::certs::facts::Facts;
+use crate::certs::follow::Follow;
 use crate::certs::place::Role;
 use crate::certs::presented::{By, Recorder};
 use crate::certs::replaced::Replaced;
@@ -27,9 +26,6 @@ use crate::net;
 
 /// Path of the return address on every `vi` name, as registered at PSC.
 pub const CALLBACK_PATH: &str = "/auth/psc/callback";
-
-/// How often the certificate's files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether what is known of PSC is due to be read again.
 const READ_EVERY: Duration = Duration::from_secs(3600);
@@ -105,31 +101,14 @@ pub fn build(config: &Config, recorder: Option<&Recorder>) -> anyhow::Result<Opt
 impl PscParts {
     /// Looks at the certificate's files every minute and at `hangup` until `stop`, and presents what they hold when they
     /// changed.
-    pub async fn follow_certificate(
-        self,
-        audit: Audit,
-        mut hangup: Signal,
-        stop: CancellationToken,
-    ) {
-        let mut seen = changed_at(&self.identity);
+    pub async fn follow_certificate(self, audit: Audit, hangup: Signal, stop: CancellationToken) {
+        let mut files = Follow::new(&self.identity, hangup);
         let mut in_use = leaf(&self.identity);
-        loop {
-            let asked = tokio::select! {
-                () = stop.cancelled() => return,
-                came = hangup.recv() => match came {
-                    Some(()) => true,
-                    None => return,
-                },
-                () = tokio::time::sleep(LOOK_EVERY) => false,
-            };
-            let now = changed_at(&self.identity);
-            if now == seen && !asked {
-                continue;
-            }
+        while let Some(then) = files.next(&stop).await {
             match self.reload_certificate() {
                 Ok(new) => {
                     tracing::info!("the certificate towards Pro Santé Connect was renewed");
-                    seen = now;
+                    files.in_use(then);
                     counted("loaded");
                     if in_use.as_ref() != Some(&new) {
                         let before = in_use.replace(new.clone());
@@ -324,11 +303,6 @@ fn client_identity(identity: &ServerIdentity) -> anyhow::Result<ClientIdentity> 
 fn leaf(identity: &ServerIdentity) -> Option<CertificateDer<'static>> {
     let (chain, _) = net::tls::read_identity(identity).ok()?;
     chain.into_iter().next()
-}
-
-fn changed_at(identity: &ServerIdentity) -> [Option<SystemTime>; 2] {
-    let of = |file: &Path| fs::metadata(file).and_then(|data| data.modified()).ok();
-    [&identity.certificate_file, &identity.key_file].map(|file| of(file))
 }
 
 #[cfg(test)]

@@ -430,7 +430,7 @@ impl World {
         let content = container::read(chain.as_bytes(), None).unwrap();
         let context = Context {
             places: &all,
-            trust: None,
+            judges: &Judges::default(),
             allowed: Allowed::default(),
             now,
         };

@@ -126,6 +126,12 @@ impl Inventory {
         &self.places
     }
 
+    /// Who says whether a certificate is revoked.
+    #[must_use]
+    pub fn judges(&self) -> &Judges {
+        &self.judges
+    }
+
     /// Examines every place at `now`, then every authority. Reads files: blocks.
     #[must_use]
     pub fn examine(&self, now: OffsetDateTime) -> Vec<Entry> {
@@ -183,7 +189,8 @@ impl Inventory {
 }
 
 impl Judges {
-    fn standing(
+    /// How the certificate of a place stands, the first of `chain`. Reads files: blocks.
+    pub(super) fn standing(
         &self,
         role: Role,
         chain: &[CertificateDer<'_>],
@@ -632,6 +639,16 @@ mod tests {
         };
         let found = look(place(&dir, &several, Role::ServSsl), 1).findings;
         assert_eq!(found, [Finding::SeveralNames]);
+
+        let wildcard = Profile {
+            common_name: HOST,
+            names: &["*.exemple.fr"],
+            ..Profile::default()
+        };
+        for role in [Role::ServSsl, Role::Market] {
+            let found = look(place(&dir, &wildcard, role), 1).findings;
+            assert_eq!(found, [Finding::SeveralNames], "{role}");
+        }
 
         let key = KeyPair::generate().unwrap();
         let chain = chain_for(&Profile::default(), &key);

@@ -9,6 +9,7 @@ pub mod authorities;
 pub mod container;
 pub mod facts;
 pub mod finding;
+pub mod follow;
 pub mod follow_up;
 pub mod install;
 pub mod inventory;

@@ -474,7 +474,7 @@ impl Own {
         }
         let context = Context {
             places: &self.replaced_here,
-            trust: self.authorities.trust(),
+            judges: self.inventory.judges(),
             allowed: Allowed {
                 other_structure: asked.other_structure,
             },
@@ -548,7 +548,7 @@ impl Own {
         let Some(place) = self.find(place, err)? else {
             return Ok(USAGE);
         };
-        match install::rollback(&place, self.authorities.trust(), self.now) {
+        match install::rollback(&place, self.inventory.judges(), self.now) {
             Ok(facts) => {
                 writeln!(
                     out,

@@ -357,6 +357,7 @@ fn execute(
         Command::Check {
             what: Check::Pacs { name, config },
         } => match load(&config.path) {
+            Ok(loaded) if !backup::may_start(&loaded.data_dir, false, err)? => Ok(FAILURE),
             Ok(loaded) => check_pacs(&loaded, &config.path, &name, service, out, err),
             Err(error) => refuse(&error, err),
         },

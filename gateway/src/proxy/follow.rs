@@ -1,16 +1,13 @@
 //! Certificates of the proxy that are replaced while it runs.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
+use crate::certs::follow::Follow;
 use crate::config::ServerIdentity;
 use crate::net::{ReplaceableKey, tls};
-
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// A certificate in use, and the files it came from.
 pub(super) trait Followed: Send + Sync + 'static {
@@ -24,31 +21,15 @@ pub(super) trait Followed: Send + Sync + 'static {
 }
 
 /// Looks at the files every minute and at `hangup` until `stop`, and uses what they hold when they changed.
-pub(super) async fn follow(
-    followed: Arc<dyn Followed>,
-    mut hangup: Signal,
-    stop: CancellationToken,
-) {
-    let mut seen = changed_at(followed.identity());
-    loop {
-        let asked = tokio::select! {
-            () = stop.cancelled() => return,
-            came = hangup.recv() => match came {
-                Some(()) => true,
-                None => return,
-            },
-            () = tokio::time::sleep(LOOK_EVERY) => false,
-        };
-        let now = changed_at(followed.identity());
-        if now == seen && !asked {
-            continue;
-        }
+pub(super) async fn follow(followed: Arc<dyn Followed>, hangup: Signal, stop: CancellationToken) {
+    let mut files = Follow::new(followed.identity(), hangup);
+    while let Some(then) = files.next(&stop).await {
         let reloading = Arc::clone(&followed);
         let reloaded = tokio::task::spawn_blocking(move || reloading.reload()).await;
         match reloaded {
             Ok(Ok(())) => {
                 tracing::info!(certificate = followed.name(), "the certificate was renewed");
-                seen = now;
+                files.in_use(then);
             }
             // Perhaps only one of the two files is there yet: looked at again.
             Ok(Err(error)) => tracing::warn!(
@@ -61,13 +42,6 @@ pub(super) async fn follow(
             ),
         }
     }
-}
-
-fn changed_at(identity: &ServerIdentity) -> [Option<SystemTime>; 2] {
-    [&identity.certificate_file, &identity.key_file].map(|file| {
-        let data = std::fs::metadata(file);
-        data.and_then(|data| data.modified()).ok()
-    })
 }
 
 /// The certificate of the listener.

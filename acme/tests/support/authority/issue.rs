@@ -30,12 +30,9 @@ impl MockAuthority {
                 order.status.into(),
             ));
         }
-        if behaviour.refuses_csr {
-            return Err(Problem(
-                StatusCode::BAD_REQUEST,
-                "badCSR",
-                "not this key".into(),
-            ));
+        if let Some(kind) = behaviour.refuses_finalize {
+            let refused = "refused at the end".into();
+            return Err(Problem(StatusCode::BAD_REQUEST, kind, refused));
         }
         let csr = payload
             .get("csr")

@@ -66,7 +66,8 @@ pub struct Behaviour {
     pub refuses_revocation: Option<&'static str>,
     /// The certificate is for this name too.
     pub adds_name: Option<String>,
-    pub refuses_csr: bool,
+    /// The kind of its answer to every request for a certificate.
+    pub refuses_finalize: Option<&'static str>,
     pub refuses_name: bool,
     /// By which names it goes in CAA records.
     pub caa_identities: Vec<String>,
@@ -191,7 +192,7 @@ impl MockAuthority {
                 external_key_once: false,
                 refuses_revocation: None,
                 adds_name: None,
-                refuses_csr: false,
+                refuses_finalize: None,
                 refuses_name: false,
                 caa_identities: vec![host.to_owned()],
             }),

@@ -146,8 +146,8 @@ impl Channel for MailChannel {
     }
 }
 
-/// What the server said may name the recipient: its code alone is repeated (RFC 5321 §4.2.3: 550, 551 and
-/// 553 speak of the mailbox).
+/// What the server said may name the recipient: its code alone is repeated. RFC 5321 §4.2.3 and RFC 7504: 550 to 554 and
+/// 556 are of the mailbox, or of what this server takes for it, and no repetition helps.
 fn failure(error: &lettre::transport::smtp::Error) -> NotSent {
     let Some(code) = error.status() else {
         let what = if error.is_tls() {
@@ -161,7 +161,7 @@ fn failure(error: &lettre::transport::smtp::Error) -> NotSent {
     };
     let code = code.to_string();
     match code.as_str() {
-        "550" | "551" | "553" => {
+        "550" | "551" | "552" | "553" | "554" | "556" => {
             NotSent::Refused(format!("the mail server refuses the recipient ({code})"))
         }
         _ => NotSent::Later(format!("the mail server answered {code}")),

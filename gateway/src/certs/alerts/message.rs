@@ -336,6 +336,17 @@ pub fn test(centre: Option<&str>, link: Option<&str>, now: OffsetDateTime) -> Dr
     }
 }
 
+/// Why a recipient is taken for one that reads nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// The monthly test was not acknowledged.
+    Unconfirmed,
+    /// The mail server refuses the address.
+    Refused,
+    /// Nothing is delivered to it, while other recipients get their messages.
+    Undeliverable,
+}
+
 /// A recipient does not answer. The address stands in the text, which goes to the other recipients; the
 /// subject, which is also logged, has its rank in the configuration.
 #[must_use]
@@ -343,13 +354,16 @@ pub fn silent(
     centre: Option<&str>,
     rank: usize,
     address: &str,
-    refused: bool,
+    silence: Silence,
     now: OffsetDateTime,
 ) -> Draft {
-    let why = if refused {
-        "est refusée par le serveur de messagerie"
-    } else {
-        "n'a pas confirmé l'essai mensuel"
+    let (why, code) = match silence {
+        Silence::Unconfirmed => ("n'a pas confirmé l'essai mensuel", "unconfirmed"),
+        Silence::Refused => ("est refusée par le serveur de messagerie", "refused"),
+        Silence::Undeliverable => (
+            "n'a rien reçu depuis sept jours, alors que d'autres reçoivent",
+            "undeliverable",
+        ),
     };
     Draft {
         subject: format!("[DRIMbox] Le destinataire n° {rank} des alertes {why}"),
@@ -362,7 +376,7 @@ pub fn silent(
             heading(centre),
             moment(now)
         ),
-        data: json!({ "kind": "silent_recipient", "recipient": rank, "refused": refused }),
+        data: json!({ "kind": "silent_recipient", "recipient": rank, "why": code }),
     }
 }
 

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use super::facts::Facts;
 use super::inventory::{Entry, Finding};
 use super::presented::Presented;
-use message::Draft;
+use message::{Draft, Silence};
 use state::{Message, State, Test};
 
 /// Gauge: messages not delivered yet.
@@ -370,7 +370,7 @@ impl Alerts {
             if let Some(test) = state.tests.get_mut(key)
                 && !std::mem::replace(&mut test.reported, true)
             {
-                shared.tell_others(state, key, true, now);
+                shared.tell_others(state, key, Silence::Refused, now);
             }
         });
     }
@@ -557,21 +557,40 @@ impl Shared {
 
     fn silent(&self, state: &mut State, now: OffsetDateTime) {
         let seconds = now.unix_timestamp();
-        let late: Vec<String> = state
+        // For a day the server has taken the tests of others: not it is away, but this address.
+        let taken: Vec<i64> = state
+            .tests
+            .values()
+            .filter_map(|test| test.delivered)
+            .collect();
+        let others_get = |since: i64| {
+            let mut taken = taken.iter();
+            taken.any(|at| *at >= since && seconds >= at.saturating_add(DAY))
+        };
+        let late: Vec<(String, Silence)> = state
             .tests
             .iter_mut()
-            .filter(|(_, test)| is_late(test, seconds) && !test.reported)
-            .map(|(key, test)| {
+            .filter(|(_, test)| !test.reported)
+            .filter_map(|(key, test)| {
+                let silence = match test.delivered {
+                    Some(_) if is_late(test, seconds) => Silence::Unconfirmed,
+                    None if seconds >= test.written.saturating_add(ACKNOWLEDGE_WITHIN)
+                        && others_get(test.written) =>
+                    {
+                        Silence::Undeliverable
+                    }
+                    _ => return None,
+                };
                 test.reported = true;
-                key.clone()
+                Some((key.clone(), silence))
             })
             .collect();
-        for key in late {
-            self.tell_others(state, &key, false, now);
+        for (key, silence) in late {
+            self.tell_others(state, &key, silence, now);
         }
     }
 
-    fn tell_others(&self, state: &mut State, silent: &str, refused: bool, now: OffsetDateTime) {
+    fn tell_others(&self, state: &mut State, silent: &str, silence: Silence, now: OffsetDateTime) {
         let recipients = &self.settings.recipients;
         let found = recipients
             .iter()
@@ -582,7 +601,7 @@ impl Shared {
             });
         let Some((rank, address)) = found else { return };
         let centre = self.settings.centre.as_deref();
-        let draft = message::silent(centre, rank, address, refused, now);
+        let draft = message::silent(centre, rank, address, silence, now);
         let test = state.tests.get(silent).map(|test| test.message.clone());
         let test = test.unwrap_or_default();
         for (other, _) in recipients.iter().filter(|(other, _)| other.key() != silent) {

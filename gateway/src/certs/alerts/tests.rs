@@ -28,6 +28,8 @@ enum Next {
 struct Mailbox {
     next: Mutex<VecDeque<Next>>,
     always: Mutex<Option<Next>>,
+    /// Recipients that cannot be reached.
+    away: Mutex<Vec<&'static str>>,
     got: Mutex<Vec<(String, Message)>>,
     cut: Notify,
 }
@@ -40,6 +42,8 @@ impl Channel for Mailbox {
     ) -> BoxFuture<'a, Result<(), NotSent>> {
         Box::pin(async move {
             let next = self.next.lock().pop_front();
+            let is_away = self.away.lock().contains(&to.key().as_str());
+            let next = next.or(is_away.then_some(Next::Away));
             let next = next.or(*self.always.lock()).unwrap_or(Next::Take);
             if matches!(next, Next::Take | Next::CutAfter) {
                 self.got.lock().push((to.key(), message.clone()));
@@ -509,6 +513,36 @@ async fn a_certificate_that_expired_long_ago_is_spoken_of_once_a_day() {
     let subjects = gateway.mailbox.subjects(ANNE);
     let told = subjects.iter().filter(|text| text.contains("a expiré"));
     assert_eq!(told.count(), 2, "{subjects:?}");
+}
+
+#[tokio::test]
+async fn an_address_that_nothing_reaches_while_others_do_is_told_to_them_once() {
+    for (away, wanted) in [(&[PAUL][..], 1), (&[ANNE, PAUL], 0), (&[], 0)] {
+        let mut gateway = Gateway::new();
+        *gateway.mailbox.away.lock() = away.to_vec();
+        for day in 0..9 {
+            gateway.look(&[], START + time::Duration::days(day)).await;
+            for key in [ANNE, PAUL] {
+                let token = gateway.mailbox.token(key);
+                let now = START + time::Duration::days(day);
+                token.map(|token| gateway.alerts.acknowledge(&token, now));
+            }
+            gateway.restart();
+        }
+        let got = gateway.mailbox.got.lock();
+        for recipient in [ANNE, HOOK] {
+            let own = got.iter().filter(|(to, _)| to == recipient);
+            let told: Vec<&Message> = own
+                .map(|(_, message)| message)
+                .filter(|message| message.data["kind"] == "silent_recipient")
+                .collect();
+            assert_eq!(told.len(), wanted, "{away:?}, {recipient}");
+            for message in told {
+                assert_eq!(message.data["why"], "undeliverable");
+                assert_eq!(message.data["recipient"], 2);
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -10,21 +10,21 @@ use super::trial::trial;
 use super::{Allowed, Candidate, InstallError, belongs, current, key_of};
 use crate::certs::container::Content;
 use crate::certs::facts::Facts;
-use crate::certs::inventory::{Finding, Severity, dates, holder};
+use crate::certs::inventory::{Finding, Judges, Severity, dates, holder};
 use crate::certs::market;
 use crate::certs::place::{Place, Role};
 use crate::certs::request::{pending_key, structures_of};
 use crate::keys::pem::Secret;
 use crate::net;
-use crate::trust::{Standing, Trust, is_issued_by};
+use crate::trust::{Standing, is_issued_by};
 
 /// What a certificate is judged against, besides its place.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// All places.
     pub places: &'a [Place],
-    /// The authorities of IGC Santé and their revocation lists, where `[trust]` is configured.
-    pub trust: Option<&'a Trust>,
+    /// Who says whether it is revoked, and of IGC Santé whether it is of the authorities of `[trust]`.
+    pub judges: &'a Judges,
     /// What may differ from the certificate in use.
     pub allowed: Allowed,
     /// The time.
@@ -62,9 +62,8 @@ pub fn check(
     if let Some(before) = current(identity) {
         compare(&facts, &before, context.allowed)?;
     }
-    if let (true, Some(trust), Some(leaf)) = (place.role.is_igc(), context.trust, chain.first()) {
-        stands(trust.standing(leaf, context.now))?;
-    }
+    let standing = context.judges.standing(place.role, &chain, context.now);
+    standing.map_or(Ok(()), stands)?;
     for other in context.places.iter().filter(|other| other.id != place.id) {
         let same_certificate =
             current(&other.identity).is_some_and(|f| f.fingerprint == facts.fingerprint);

@@ -16,12 +16,12 @@ use super::trial::trial;
 use super::{Candidate, InstallError, belongs, failed, key_of};
 use crate::certs::container::to_pem;
 use crate::certs::facts::Facts;
-use crate::certs::inventory::{Finding, dates};
+use crate::certs::inventory::{Finding, Judges, dates};
 use crate::certs::place::Place;
 use crate::certs::request::pending_key;
 use crate::config::ServerIdentity;
 use crate::keys::{self, files};
-use crate::trust::{Standing, Trust};
+use crate::trust::Standing;
 
 /// Puts a candidate in the place of what is there, which is kept. Durable when it returns.
 ///
@@ -63,16 +63,16 @@ pub(super) fn swap_on(
 /// [`InstallError`].
 pub fn rollback(
     place: &Place,
-    trust: Option<&Trust>,
+    judges: &Judges,
     now: OffsetDateTime,
 ) -> Result<Facts, InstallError> {
-    rollback_on(&Disk::default(), place, trust, now)
+    rollback_on(&Disk::default(), place, judges, now)
 }
 
 pub(super) fn rollback_on(
     disk: &Disk<'_>,
     place: &Place,
-    trust: Option<&Trust>,
+    judges: &Judges,
     now: OffsetDateTime,
 ) -> Result<Facts, InstallError> {
     recover_on(disk, place)?;
@@ -91,9 +91,7 @@ pub(super) fn rollback_on(
     if let Some(Finding::Expired(at)) = dates(&facts, place.role, now) {
         return Err(InstallError::Dates(Finding::Expired(at).text()));
     }
-    if let (true, Some(trust)) = (place.role.is_igc(), trust)
-        && trust.standing(leaf, now) == Standing::Revoked
-    {
+    if judges.standing(place.role, &chain, now) == Some(Standing::Revoked) {
         return Err(InstallError::Revoked);
     }
     trial(&chain, &secret, place.host.as_deref()).map_err(InstallError::Trial)?;

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::sync::LazyLock;
+
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     Issuer, KeyPair, NameConstraints,
@@ -13,6 +15,7 @@ use super::swap::{Disk, arriving, previous, recover_on, rollback_on, swap_on};
 use super::trial::trial;
 use super::*;
 use crate::certs::container::{Content, to_pem};
+use crate::certs::inventory::Judges;
 use crate::certs::place::{Kept, Place, Role};
 use crate::certs::request::pending_key;
 use crate::certs::testdata::{Profile, START, chain_for};
@@ -77,9 +80,10 @@ fn refusal(of: &Box, profile: &Profile<'_>) -> String {
 
 /// Without authorities that would know of revocations.
 fn against(places: &[Place]) -> Context<'_> {
+    static NOBODY: LazyLock<Judges> = LazyLock::new(Judges::default);
     Context {
         places,
-        trust: None,
+        judges: &NOBODY,
         allowed: Allowed::default(),
         now: now(),
     }
@@ -123,9 +127,9 @@ fn a_certificate_is_installed_for_the_key_of_the_request_and_back() {
     names.sort();
     assert_eq!(names, ["c.pem", "c.pem.ancien", "k.pem", "k.pem.ancien"]);
 
-    rollback(&on.place, None, now()).unwrap();
+    rollback(&on.place, &Judges::default(), now()).unwrap();
     assert_eq!(in_use(&on), before);
-    rollback(&on.place, None, now()).unwrap();
+    rollback(&on.place, &Judges::default(), now()).unwrap();
     assert_eq!(in_use(&on).fingerprint, candidate.facts.fingerprint);
 }
 
@@ -149,6 +153,13 @@ fn each_mismatch_is_said_exactly() {
             ..longer()
         },
         "plusieurs noms",
+    );
+    refused(
+        Profile {
+            names: &["*.exemple.fr"],
+            ..longer()
+        },
+        "un joker",
     );
     refused(
         Profile {
@@ -192,7 +203,7 @@ fn each_mismatch_is_said_exactly() {
     let refused = check(&on.place, stranger, &against(&[]));
     assert!(matches!(refused, Err(InstallError::NoKey)));
     assert!(matches!(
-        rollback(&on.place, None, now()),
+        rollback(&on.place, &Judges::default(), now()),
         Err(InstallError::NothingBefore(_))
     ));
 }
@@ -300,7 +311,7 @@ fn a_swap_is_whole_after_a_crash_at_any_step() {
 #[test]
 fn a_rollback_is_whole_after_a_crash_at_any_step() {
     cut_anywhere(
-        |disk, place, _| rollback_on(disk, place, None, now()).is_ok(),
+        |disk, place, _| rollback_on(disk, place, &Judges::default(), now()).is_ok(),
         false,
     );
 }
@@ -346,7 +357,7 @@ fn what_was_kept_is_not_gone_back_to_when_its_key_is_another() {
     let old = previous(&on.place.identity);
     let stranger = KeyPair::generate().unwrap().serialize_pem();
     files::write_new(&old.key_file, stranger.as_bytes()).unwrap();
-    let refused = rollback(&on.place, None, now());
+    let refused = rollback(&on.place, &Judges::default(), now());
     assert!(
         matches!(refused, Err(InstallError::NotAPair(_))),
         "{refused:?}"
