@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair,
 };
 use rustls_pki_types::CertificateDer;
 use time::macros::datetime;
@@ -21,6 +22,8 @@ pub struct Profile<'a> {
     pub usages: Vec<ExtendedKeyUsagePurpose>,
     pub days: i64,
     pub issuer: &'a str,
+    /// Bytes of an extension that nobody knows, in it and in its issuer.
+    pub padding: usize,
 }
 
 impl Default for Profile<'_> {
@@ -32,6 +35,7 @@ impl Default for Profile<'_> {
             usages: Vec::new(),
             days: 1095,
             issuer: "AC IGC-SANTE ELEMENTAIRE ORGANISATIONS",
+            padding: 0,
         }
     }
 }
@@ -43,6 +47,12 @@ pub fn certificate(profile: &Profile<'_>) -> (CertificateDer<'static>, String) {
     (chain.into_iter().next().unwrap(), key.serialize_pem())
 }
 
+fn padding(profile: &Profile<'_>) -> Vec<CustomExtension> {
+    let oid = [1, 3, 6, 1, 4, 1, 99_999];
+    let padding = || CustomExtension::from_oid_content(&oid, vec![0; profile.padding]);
+    (profile.padding > 0).then(padding).into_iter().collect()
+}
+
 /// A certificate of that profile for a key, and its issuer's.
 pub fn chain_for(profile: &Profile<'_>, key: &KeyPair) -> Vec<CertificateDer<'static>> {
     let mut authority = CertificateParams::default();
@@ -52,6 +62,7 @@ pub fn chain_for(profile: &Profile<'_>, key: &KeyPair) -> Vec<CertificateDer<'st
         .push(DnType::CommonName, profile.issuer);
     authority.not_before = START - Duration::DAY;
     authority.not_after = START + Duration::DAY * 7300;
+    authority.custom_extensions = padding(profile);
     let authority_key = KeyPair::generate().unwrap();
     let authority_certificate = authority.self_signed(&authority_key).unwrap();
     let issuer = Issuer::new(authority, authority_key);
@@ -72,6 +83,7 @@ pub fn chain_for(profile: &Profile<'_>, key: &KeyPair) -> Vec<CertificateDer<'st
         .distinguished_name
         .push(DnType::CommonName, profile.common_name);
     params.extended_key_usages.clone_from(&profile.usages);
+    params.custom_extensions = padding(profile);
     params.not_before = START;
     params.not_after = START + Duration::DAY * i32::try_from(profile.days).unwrap();
     let leaf = params.signed_by(key, &issuer).unwrap();

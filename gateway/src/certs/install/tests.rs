@@ -366,6 +366,29 @@ fn what_was_kept_is_not_gone_back_to_when_its_key_is_another() {
 }
 
 #[test]
+fn a_certificate_that_no_handshake_carries_is_neither_installed_nor_gone_back_to() {
+    // TLS has room for 64 KiB (RFC 8446 §4.4.2 allows more than programs take).
+    let huge = Profile {
+        padding: 40_000,
+        ..longer()
+    };
+    let (on, _, in_service) = with_one_before();
+    let said = refusal(&on, &huge);
+    assert!(said.contains("l'essai de connexion"), "{said}");
+
+    let (old, key) = (previous(&on.place.identity), KeyPair::generate().unwrap());
+    let chain = to_pem(&chain_for(&huge, &key));
+    files::write_new(&old.certificate_file, chain.as_bytes()).unwrap();
+    files::write_new(&old.key_file, key.serialize_pem().as_bytes()).unwrap();
+    let refused = rollback(&on.place, &Judges::default(), now());
+    assert!(
+        matches!(refused, Err(InstallError::Trial(_))),
+        "{refused:?}"
+    );
+    assert_eq!(pair(&on.place.identity), in_service);
+}
+
+#[test]
 fn a_bought_certificate_comes_with_issuers_that_signed_it() {
     let mut on = a_box(&profile());
     on.place.role = Role::Market;
